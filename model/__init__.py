@@ -1,0 +1,23 @@
+"""The JEPA in PyTorch: networks, training, evaluation and export. Knows nothing of HTTP."""
+
+from model.jepa import (
+    build,
+    build_context_encoder,
+    build_predictor,
+    default_momentum,
+    ema_update,
+    loss,
+    output_size,
+    recommended_defaults,
+)
+
+__all__ = [
+    "build",
+    "build_context_encoder",
+    "build_predictor",
+    "default_momentum",
+    "ema_update",
+    "loss",
+    "output_size",
+    "recommended_defaults",
+]

@@ -1,0 +1,147 @@
+"""Frames of games from Parquet or NumPy files: features, episodes, splits, labels and the feature schema."""
+
+import fnmatch
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from model.schema import Group, Schema, equal_groups
+
+NEVER_FEATURES = ("episode", "frame", "split", "action", "reward", "y_*")
+UNNAMED_GROUPS = 8
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Rows in the order of the data. `frame` counts within an episode; None where the rows come in no order."""
+
+    features: NDArray[np.float32]  # [rows, columns]
+    schema: Schema
+    episode: NDArray[np.int64]  # [rows]
+    frame: NDArray[np.int64] | None = None  # [rows]
+    split: NDArray[np.str_] | None = None  # [rows]
+    labels: dict[str, NDArray[np.int64]] = field(default_factory=dict)  # name → [rows]
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def take(self, rows: NDArray[Any]) -> "Frames":
+        """The chosen rows (indices or a mask)."""
+        frame = None if self.frame is None else self.frame[rows]
+        split = None if self.split is None else self.split[rows]
+        labels = {name: values[rows] for name, values in self.labels.items()}
+        return Frames(self.features[rows], self.schema, self.episode[rows], frame, split, labels)
+
+
+def read_frames(source: str | Path, *, features: str | None = None, labels: Sequence[str] = ("y_*",)) -> Frames:
+    """Frames from one Parquet file, a folder or a glob of them, or an .npy/.npz file.
+
+    `features` is a pattern that columns must match, such as `ram_*`; `labels` are patterns of integer columns.
+    """
+    paths = _paths(source)
+    if paths[0].suffix in (".npy", ".npz"):
+        return _read_numpy(paths[0])
+    tables = [pq.read_table(path) for path in paths]
+    for path, table in zip(paths, tables, strict=True):
+        if table.schema.names != tables[0].schema.names:
+            raise ValueError(f"{path.name} has other columns than {paths[0].name}; files read together must be alike")
+    metadata = tables[0].schema.metadata or {}
+    table = pa.concat_tables(tables)
+    values, names = _features(table, features)
+    groups = json.loads(metadata[b"groups"]) if b"groups" in metadata and features is None else None
+    schema = _schema(paths[0].parent / "schema.json", names, groups)
+    columns = set(table.column_names)
+    return Frames(
+        values,
+        schema,
+        _integers(table, "episode") if "episode" in columns else np.zeros(len(table), np.int64),
+        _integers(table, "frame") if "frame" in columns else None,
+        np.asarray(table["split"].to_pylist(), np.str_) if "split" in columns else None,
+        {name: _integers(table, name) for name in _matching(table.column_names, labels)},
+    )
+
+
+def _paths(source: str | Path) -> list[Path]:
+    path = Path(source)
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        found = sorted(path.glob("*.parquet"))
+    else:
+        found = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
+    if not found:
+        raise FileNotFoundError(f"{source}: no such file, no Parquet file in it, and no match for it as a pattern")
+    return found
+
+
+def _read_numpy(path: Path) -> Frames:
+    loaded = np.load(path, allow_pickle=False)
+    arrays = dict(loaded) if path.suffix == ".npz" else {"features": loaded}
+    if "features" not in arrays:
+        raise ValueError(f"{path.name} has no array 'features' (it has {sorted(arrays)}); save the rows under that name")
+    values = np.ascontiguousarray(arrays["features"], np.float32)
+    if values.ndim != 2:
+        raise ValueError(f"{path.name} has features of shape {values.shape}; they must be [rows, columns]")
+    _check_finite(values, [f"column {i}" for i in range(values.shape[1])])
+    names = [f"f{i:03d}" for i in range(values.shape[1])]
+    return Frames(
+        values,
+        _schema(path.parent / "schema.json", names, None),
+        np.asarray(arrays.get("episode", np.zeros(len(values))), np.int64),
+        np.asarray(arrays["frame"], np.int64) if "frame" in arrays else None,
+        np.asarray(arrays["split"], np.str_) if "split" in arrays else None,
+        {name: np.asarray(values, np.int64) for name, values in arrays.items() if name.startswith("y_")},
+    )
+
+
+def _features(table: pa.Table, pattern: str | None) -> tuple[NDArray[np.float32], list[str]]:
+    if "features" in table.column_names and pattern is None:
+        column = table["features"].combine_chunks()
+        flat = column.flatten().to_numpy(zero_copy_only=False)
+        values = np.ascontiguousarray(flat, np.float32).reshape(len(table), -1)
+        names = [f"f{i:03d}" for i in range(values.shape[1])]
+    else:
+        banned = set(_matching(table.column_names, NEVER_FEATURES))
+        names = [name for name in _matching(table.column_names, [pattern or "*"]) if name not in banned]
+        if not names:
+            raise ValueError(f"no column matches {pattern or '*'!r}; the columns are {table.column_names[:8]} …")
+        values = np.empty((len(table), len(names)), np.float32)
+        for i, name in enumerate(names):
+            kind = table.schema.field(name).type
+            if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+                raise ValueError(f"column '{name}' is {kind}, not numbers; pick the feature columns with --features")
+            values[:, i] = table[name].to_numpy()
+    _check_finite(values, names)
+    return values, names
+
+
+def _check_finite(values: NDArray[np.float32], names: list[str]) -> None:
+    # Summing in float64 is many times cheaper than isfinite on every number, and just as telling.
+    for i in np.flatnonzero(~np.isfinite(values.sum(0, dtype=np.float64))):
+        row = int(np.flatnonzero(~np.isfinite(values[:, i]))[0])
+        raise ValueError(f"{names[i]} is {values[row, i]} in row {row}; features must be finite numbers")
+
+
+def _schema(beside: Path, names: list[str], groups: list[list[Any]] | None) -> Schema:
+    if groups is None and beside.is_file():
+        written = json.loads(beside.read_text())
+        names = written.get("names", names)
+        groups = [[g["name"], g["start"], g["stop"]] if isinstance(g, dict) else g for g in written["groups"]]
+    if groups is None:
+        return Schema(tuple(names), equal_groups(len(names), min(UNNAMED_GROUPS, len(names))))
+    return Schema(tuple(names), tuple(Group(*group) for group in groups))
+
+
+def _matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+
+
+def _integers(table: pa.Table, name: str) -> NDArray[np.int64]:
+    return np.asarray(table[name].to_numpy(), np.int64)
