@@ -55,7 +55,14 @@ class Config:
     horizons: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
-        for name in ("input_dim", "embed_dim", "predictor_embed_dim", "encoder_depth", "predictor_depth", "num_heads"):
+        for name in (
+            "input_dim",
+            "embed_dim",
+            "predictor_embed_dim",
+            "encoder_depth",
+            "predictor_depth",
+            "num_heads",
+        ):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")

@@ -85,7 +85,9 @@ def _read_numpy(path: Path) -> Frames:
     loaded = np.load(path, allow_pickle=False)
     arrays = dict(loaded) if path.suffix == ".npz" else {"features": loaded}
     if "features" not in arrays:
-        raise ValueError(f"{path.name} has no array 'features' (it has {sorted(arrays)}); save the rows under that name")
+        raise ValueError(
+            f"{path.name} has no array 'features' (it has {sorted(arrays)}); save the rows under that name"
+        )
     values = np.ascontiguousarray(arrays["features"], np.float32)
     if values.ndim != 2:
         raise ValueError(f"{path.name} has features of shape {values.shape}; they must be [rows, columns]")

@@ -40,9 +40,7 @@ def warnings(std: float, rank: float, ratio: float, width: int) -> list[str]:
             "EMA momentum, or raise the variance term"
         )
     elif rank < 0.05 * width:
-        found.append(
-            f"near-collapse: RankMe {rank:.1f} of {width} dims; raise the covariance term or the EMA momentum"
-        )
+        found.append(f"near-collapse: RankMe {rank:.1f} of {width} dims; raise the covariance term or the EMA momentum")
     if ratio > 0.98:
         found.append(
             f"nothing learned: the loss is {ratio:.2f} of what predicting the mean would give; hide fewer groups, "

@@ -25,9 +25,9 @@ class PatchProjection(nn.Module):
 
     def forward(self, features: Tensor, hidden: Tensor) -> Tensor:
         """features [B, C] with zeros where hidden, hidden [B, G] as 0 and 1 → [B, D]."""
-        seen = features[:, self.columns]
+        seen = features.index_select(1, self.columns)
         if len(self.signs):
-            seen = torch.cat([seen, hidden[:, self.signs]], dim=1)
+            seen = torch.cat([seen, hidden.index_select(1, self.signs)], dim=1)
         return F.gelu(self.project(seen))
 
 
@@ -75,12 +75,18 @@ class ContextEncoder(nn.Module):
         else:
             check_visible(visible)
             hidden = 1 - visible.to(features.dtype)  # [B, G]
-            features = features * visible.to(features.dtype)[:, self.column_group]
-        x = torch.stack([patch(features, hidden) for patch in self.patches], dim=1) + self.position  # [B, N, D]
-        mask = None if visible is None else self.visible_patches(visible)
+            features = features * visible.to(features.dtype).index_select(1, self.column_group)
+        tokens = [patch(features, hidden) for patch in self.patches]
+        if len(tokens) == 1:
+            # Without a token axis the layers are plain matrix products, which ONNX Runtime runs faster.
+            x, mask = tokens[0] + self.position, None  # [B, D]
+        else:
+            x = torch.stack(tokens, dim=1) + self.position  # [B, N, D]
+            mask = None if visible is None else self.visible_patches(visible)  # [B, N]
         for block in self.blocks:
             x = block(x, mask)
-        return self.norm(x)
+        normed: Tensor = self.norm(x)
+        return normed.view(B, len(tokens), -1)
 
     def visible_patches(self, visible: Tensor) -> Tensor:
         """visible [B, G] → [B, N] bool: a patch is visible while any of its groups is."""

@@ -128,7 +128,11 @@ def _golden_inputs(config: Config, schema: Schema, statistics: Mapping[str, NDAr
     targets = rng.random((GOLDEN_ROWS, len(config.patches))) < 0.5
     targets[np.arange(GOLDEN_ROWS), rng.integers(len(config.patches), size=GOLDEN_ROWS)] = True
     horizon = rng.choice(config.horizons, GOLDEN_ROWS)
-    return {"features": features, "targets": targets.astype(np.float32), "horizon": horizon.astype(np.float32)}
+    return {
+        "features": features,
+        "targets": targets.astype(np.float32),
+        "horizon": horizon.astype(np.float32),
+    }
 
 
 def _export(network: nn.Module, inputs: Arrays, output: str, path: Path, half: bool) -> NDArray[np.float32]:
@@ -153,6 +157,7 @@ def _export(network: nn.Module, inputs: Arrays, output: str, path: Path, half: b
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program")
     graph = program.model_proto
+    _strip_traces(graph)
     if half:
         _store_half(graph)
     onnx.checker.check_model(graph, full_check=True)
@@ -161,6 +166,19 @@ def _export(network: nn.Module, inputs: Arrays, output: str, path: Path, half: b
     with torch.inference_mode():
         answer: NDArray[np.float32] = network(*example).numpy()
     return answer
+
+
+def _strip_traces(graph: onnx.ModelProto) -> None:
+    """Drops where in whose source each node came from: it outweighs a small network and names folders of this machine."""
+    for part in (
+        *graph.graph.node,
+        *graph.graph.value_info,
+        *graph.graph.input,
+        *graph.graph.output,
+        graph.graph,
+    ):
+        del part.metadata_props[:]
+        part.doc_string = ""
 
 
 def _store_half(graph: onnx.ModelProto) -> None:
@@ -184,7 +202,9 @@ def _check_parity(network: nn.Module, inputs: Arrays, path: Path) -> None:
     session = ort.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     for given in session.get_inputs():
         if not isinstance(given.shape[0], str):
-            raise ValueError(f"{path.name}: the batch of '{given.name}' is frozen to {given.shape[0]}; export it dynamic")
+            raise ValueError(
+                f"{path.name}: the batch of '{given.name}' is frozen to {given.shape[0]}; export it dynamic"
+            )
     for batch in PARITY_BATCHES:
         fed = {name: np.resize(values, (batch, *values.shape[1:])) for name, values in inputs.items()}
         with torch.inference_mode():

@@ -17,17 +17,19 @@ class Attention(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """x [B, N, D], mask [B, N] bool (True: may be attended to) → [B, N, D]."""
-        B, N, D = x.shape
-        if N == 1:
+        """x [B, N, D], mask [B, N] bool (True: may be attended to) → [B, N, D]; or one token a row, [B, D] → [B, D]."""
+        if x.ndim == 2:
             # The softmax over one key is 1: attention is the value itself, and q and k are never needed.
-            value: Tensor = F.linear(x, self.qkv.weight[2 * D :], self.qkv.bias[2 * D :])
-            return self.out(value)
+            D = x.shape[1]
+            alone: Tensor = self.out(F.linear(x, self.qkv.weight[2 * D :], self.qkv.bias[2 * D :]))
+            return alone
+        B, N, D = x.shape
         qkv = self.qkv(x).view(B, N, 3, self.num_heads, D // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, H, N, D/H]
         keys = None if mask is None else mask[:, None, None, :]  # [B, 1, 1, N]
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=keys)  # [B, H, N, D/H]
-        return self.out(attended.transpose(1, 2).reshape(B, N, D))
+        heads = F.scaled_dot_product_attention(q, k, v, attn_mask=keys)  # [B, H, N, D/H]
+        mixed: Tensor = self.out(heads.transpose(1, 2).reshape(B, N, D))
+        return mixed
 
 
 class Block(nn.Module):
@@ -43,9 +45,10 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """x [B, N, D], mask [B, N] → [B, N, D]."""
+        """x [B, N, D], mask [B, N] → [B, N, D]; or [B, D] → [B, D]."""
         x = x + self.dropout(self.attention(self.attention_norm(x), mask))
-        return x + self.dropout(self.mlp(self.mlp_norm(x)))
+        x = x + self.dropout(self.mlp(self.mlp_norm(x)))
+        return x
 
 
 def init_weights(network: nn.Module, depth: int) -> None:

@@ -18,7 +18,9 @@ class Normalise(nn.Module):
         self.mean: Tensor
         self.scale: Tensor
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
-        self.register_buffer("scale", torch.tensor(np.where(alive, 1 / np.where(alive, std, 1), 0), dtype=torch.float32))
+        self.register_buffer(
+            "scale", torch.tensor(np.where(alive, 1 / np.where(alive, std, 1), 0), dtype=torch.float32)
+        )
 
     def forward(self, features: Tensor) -> Tensor:
         """features [B, C] raw → [B, C]."""

@@ -51,18 +51,19 @@ class Predictor(nn.Module):
         B, D = context.shape
         if self.config.embed_dim != D:
             raise ValueError(f"context has {D} columns; this predictor's embed_dim is {self.config.embed_dim}")
-        x = F.gelu(self.project(context))[:, None] + self.context_position  # [B, 1, P]
+        x = F.gelu(self.project(context)) + self.context_position  # [B, P]
         mask = None
         if self.has_mask_tokens:
             asked = self._horizon_embedding(context, horizon)[:, None] + self.patch_position  # [B, N, P]
-            x = torch.cat([x, self.mask_token + asked], dim=1)  # [B, 1 + N, P]
+            x = torch.cat([x[:, None], self.mask_token + asked], dim=1)  # [B, 1 + N, P]
             if targets is not None:
                 check_targets(targets)
                 mask = torch.cat([torch.ones_like(targets[:, :1]), targets], dim=1)  # [B, 1 + N]
         for block in self.blocks:
             x = block(x, mask)
-        answers = x[:, 1:] if self.has_mask_tokens else x
-        return self.project_back(self.norm(answers))
+        answers = x[:, 1:] if self.has_mask_tokens else x[:, None]  # [B, N, P]
+        predicted: Tensor = self.project_back(self.norm(answers))
+        return predicted
 
     def _horizon_embedding(self, context: Tensor, horizon: Tensor | None) -> Tensor:
         if horizon is None:
