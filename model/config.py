@@ -38,9 +38,9 @@ class Config:
     """Options of the context encoder and the predictor, checked; a bad one is a ValueError that names it.
 
     `patches` cuts a row into tokens: a number gives that many equal consecutive chunks (1: the flat single-token
-    model; None: 8, or one a column where there are fewer); a sequence of `(name, start, stop)` one token a named group; a mapping `{token: groups}` one token for
-    several groups, each of which can still be hidden alone. `horizons` are the frames ahead that the predictor
-    can be asked for; 0 is the same frame.
+    model; None: 8, or one a column where there are fewer); a sequence of `(name, start, stop)` one token a named
+    group; a mapping `{token: groups}` one token for several groups, each of which can still be hidden alone.
+    `horizons` are the frames ahead that the predictor can be asked for; 0 is the same frame.
     """
 
     input_dim: int

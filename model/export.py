@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from model.bundle import next_version, writing_bundle
 from model.config import Config
 from model.encoder import ContextEncoder
+from model.encoding import FeatureEncoding
 from model.jepa import JEPA
-from model.normalise import Normalise
 from model.predictor import Predictor
 from model.schema import Schema
 
@@ -33,12 +33,13 @@ Arrays = dict[str, NDArray[np.float32]]
 class ServedEncoder(nn.Module):
     """Raw features, NaN where hidden → embedding: what `context_encoder.onnx` and `target_encoder.onnx` hold."""
 
-    def __init__(self, normalise: Normalise, encoder: ContextEncoder) -> None:
+    def __init__(self, encoding: FeatureEncoding, encoder: ContextEncoder, schema: Schema) -> None:
         super().__init__()
-        self.normalise = normalise
+        self.encoding = encoding
         self.encoder = encoder
         self.column_groups: Tensor
-        membership = nn.functional.one_hot(encoder.column_group, len(encoder.config.groups)).float()
+        column_group = [i for i, group in enumerate(schema.groups) for _ in range(group.width)]
+        membership = nn.functional.one_hot(torch.tensor(column_group), len(schema.groups)).float()
         self.register_buffer("column_groups", membership)  # [C, G]
 
     def forward(self, features: Tensor) -> Tensor:
@@ -46,7 +47,7 @@ class ServedEncoder(nn.Module):
         missing = torch.isnan(features)
         visible = missing.to(features.dtype) @ self.column_groups == 0  # [B, G]
         seen = torch.where(missing, 0.0, features)
-        embedding: Tensor = self.encoder(self.normalise(seen), visible)
+        embedding: Tensor = self.encoder(self.encoding(seen), visible)
         return embedding
 
 
@@ -86,20 +87,20 @@ def export_bundle(
     golden_inputs = _golden_inputs(config, schema, statistics)
     about = {
         "created": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        "input_dim": config.input_dim,
+        "input_dim": schema.input_dim,
         "embed_dim": config.embed_dim,
         "schema": schema.as_dict(),
         "schema_hash": schema.hash,
         "patches": [{"name": p.name, "groups": [g.name for g in p.groups]} for p in config.patches],
         "horizons": list(config.horizons),
-        "options": config.as_dict(),
+        "options": {key: value for key, value in config.as_dict().items() if key not in ("input_dim", "patches")},
         "statistics": {key: [float(f"{v:.7g}") for v in statistics[key]] for key in ("mean", "std")},
         **description,
     }
     with writing_bundle(models, name, about) as folder:
         encoders = {
-            "context": ServedEncoder(jepa.normalise, jepa.context_encoder).eval(),
-            "target": ServedEncoder(jepa.normalise, jepa.target_encoder).eval(),
+            "context": ServedEncoder(jepa.encoding, jepa.context_encoder, schema).eval(),
+            "target": ServedEncoder(jepa.encoding, jepa.target_encoder, schema).eval(),
         }
         golden = dict(golden_inputs)
         for role, encoder in encoders.items():
@@ -118,7 +119,7 @@ def export_bundle(
 def _golden_inputs(config: Config, schema: Schema, statistics: Mapping[str, NDArray[np.float32]]) -> Arrays:
     """Rows drawn around the training statistics, every third with a hidden group, and questions to the predictor."""
     rng = np.random.default_rng(0)
-    shape = (GOLDEN_ROWS, config.input_dim)
+    shape = (GOLDEN_ROWS, schema.input_dim)
     drawn = rng.normal(statistics["mean"], statistics["std"], shape)
     features = np.clip(drawn, statistics["min"], statistics["max"]).astype(np.float32)
     if len(schema.groups) > 1:
@@ -169,7 +170,7 @@ def _export(network: nn.Module, inputs: Arrays, output: str, path: Path, half: b
 
 
 def _strip_traces(graph: onnx.ModelProto) -> None:
-    """Drops where in whose source each node came from: it outweighs a small network and names folders of this machine."""
+    """Drops which line of which source each node came from: heavier than a small network, and it names folders."""
     for part in (
         *graph.graph.node,
         *graph.graph.value_info,

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from model.config import DEFAULT_PATCHES, Config, Options
 from model.encoder import ContextEncoder
-from model.normalise import Normalise
+from model.encoding import FeatureEncoding
 from model.predictor import Predictor
 
 Params = Mapping[str, Any]
@@ -40,7 +40,8 @@ def _last_column(patches: Any) -> int:
 
 
 def loss(predicted: Tensor, target: Tensor) -> Tensor:
-    """Scalar smooth L1 with beta 1, mean over batch and dims: ½d² where |d| < 1, else |d| − ½ (Girshick 2015, eq. 3)."""
+    """Scalar smooth L1 with beta 1, mean over batch and dims: ½d² where |d| < 1, else |d| − ½
+    (Girshick 2015, eq. 3)."""
     if predicted.shape != target.shape:
         raise ValueError(f"predicted is {list(predicted.shape)} and target {list(target.shape)}; they must be alike")
     return F.smooth_l1_loss(predicted, target, beta=1.0)
@@ -93,12 +94,12 @@ def recommended_defaults() -> dict[str, Any]:
 
 
 class JEPA(nn.Module):
-    """The networks of a training run: normalisation, context encoder, target encoder (its EMA) and predictor."""
+    """The networks of a training run: feature encoding, context encoder, target encoder (its EMA) and predictor."""
 
-    def __init__(self, config: Config, normalise: Normalise) -> None:
+    def __init__(self, config: Config, encoding: FeatureEncoding) -> None:
         super().__init__()
         self.config = config
-        self.normalise = normalise
+        self.encoding = encoding
         self.context_encoder = ContextEncoder(config)
         self.predictor = Predictor(config)
         self.target_encoder = deepcopy(self.context_encoder).requires_grad_(False)

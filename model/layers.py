@@ -47,8 +47,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """x [B, N, D], mask [B, N] → [B, N, D]; or [B, D] → [B, D]."""
         x = x + self.dropout(self.attention(self.attention_norm(x), mask))
-        x = x + self.dropout(self.mlp(self.mlp_norm(x)))
-        return x
+        y: Tensor = x + self.dropout(self.mlp(self.mlp_norm(x)))
+        return y
 
 
 def init_weights(network: nn.Module, depth: int) -> None:

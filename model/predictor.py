@@ -48,7 +48,7 @@ class Predictor(nn.Module):
 
     def predict_patches(self, context: Tensor, targets: Tensor | None = None, horizon: Tensor | None = None) -> Tensor:
         """As `forward`, one vector a patch [B, N, D]; those of patches not chosen mean nothing."""
-        B, D = context.shape
+        D = context.shape[1]
         if self.config.embed_dim != D:
             raise ValueError(f"context has {D} columns; this predictor's embed_dim is {self.config.embed_dim}")
         x = F.gelu(self.project(context)) + self.context_position  # [B, P]

@@ -30,7 +30,7 @@ def test_the_flat_encoder_is_the_reference(features, depth):
     np.testing.assert_allclose(encoder(features).detach().numpy(), expected, atol=1e-4)
 
 
-def test_attention_over_one_token_is_the_value_itself(features):
+def test_attention_over_one_token_is_the_value_itself():
     encoder = randomised(build_context_encoder(12, **SMALL, patches=1))
     attention = encoder.blocks[0].attention
     token = torch.randn(6, 16)

@@ -8,8 +8,9 @@ from hypothesis.extra.numpy import arrays
 import model
 from model import build, build_predictor, ema_update, loss, output_size, recommended_defaults
 from model.config import Config
+from model.encoding import FeatureEncoding, column_statistics
 from model.jepa import JEPA
-from model.normalise import Normalise
+from model.schema import Schema, equal_groups
 
 finite = arrays(np.float64, (3, 4), elements=st.floats(-50, 50))
 
@@ -100,17 +101,24 @@ def test_output_size_is_embed_dim():
     assert model.default_momentum() == 0.996
 
 
-def test_the_target_encoder_gets_no_gradient_and_no_dropout():
-    jepa = JEPA(Config(12, embed_dim=16, predictor_embed_dim=8, num_heads=4), Normalise(np.zeros(12), np.ones(12)))
+@pytest.fixture
+def jepa():
+    rows = np.random.default_rng(0).normal(size=(50, 12)).astype(np.float32)
+    schema = Schema(tuple("abcdefghijkl"), equal_groups(12, 3))
+    encoding = FeatureEncoding.fit(rows, schema, column_statistics(rows))
+    groups = encoding.groups(schema.groups)
+    return JEPA(Config(groups[-1].stop, 16, 8, 2, 1, num_heads=4, patches=groups), encoding)
+
+
+def test_the_target_encoder_gets_no_gradient_and_no_dropout(jepa):
     jepa.train()
-    row = torch.randn(3, 12)
+    row = torch.randn(3, jepa.config.input_dim)
     torch.testing.assert_close(jepa.target_encoder(row), jepa.target_encoder(row))
     assert not torch.allclose(jepa.context_encoder(row), jepa.context_encoder(row))
     assert not any(parameter.requires_grad for parameter in jepa.target_encoder.parameters())
 
 
-def test_update_target_moves_it_towards_the_context():
-    jepa = JEPA(Config(12, embed_dim=16, predictor_embed_dim=8, num_heads=4), Normalise(np.zeros(12), np.ones(12)))
+def test_update_target_moves_it_towards_the_context(jepa):
     before = jepa.target_encoder.position.clone()
     with torch.no_grad():
         jepa.context_encoder.position += 1

@@ -1,0 +1,126 @@
+"""Raw columns to network inputs: standardised values, quantile ramps for numbers, one-hots for ids.
+
+A linear layer sees of a raw number only its size; ramps (piecewise-linear encoding, Gorishniy et al. 2022, eq. 1)
+let it weigh each range of a number apart, one-hots each value of an id. Both come from the training rows alone.
+"""
+
+import fnmatch
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from model.schema import Group, Schema
+
+CLIP = 5.0
+DEAD_STD = 1e-4
+RAMPS = 8
+FEW_VALUES = 8  # a column with no more distinct values than this needs no ramps
+CATEGORICAL = ("*_id",)  # columns whose numbers are names, by convention of their own name
+MOST_CATEGORIES = 512
+
+Statistics = dict[str, NDArray[np.float32]]
+
+
+def column_statistics(rows: NDArray[np.float32]) -> Statistics:
+    """mean, std, min and max of each raw column, float32 [C] each."""
+    return {
+        "mean": rows.mean(0, dtype=np.float64).astype(np.float32),
+        "std": rows.std(0, dtype=np.float64).astype(np.float32),
+        "min": rows.min(0),
+        "max": rows.max(0),
+    }
+
+
+class FeatureEncoding(nn.Module):
+    """[B, C] raw → [B, M]; the M inputs of a column lie together, so a group of columns stays a group of inputs."""
+
+    def __init__(self, arrays: dict[str, Tensor]) -> None:
+        super().__init__()
+        for name, values in arrays.items():
+            self.register_buffer(name, values)
+        self.mean: Tensor  # [C]
+        self.scale: Tensor  # [C], 0 for a column dead in training: whatever it holds later, it stays silent
+        self.ramp_column: Tensor  # [R]
+        self.ramp_start: Tensor  # [R]
+        self.ramp_scale: Tensor  # [R]
+        self.id_column: Tensor  # [K]
+        self.id_value: Tensor  # [K]
+        self.id_tolerance: Tensor  # [K]
+        self.order: Tensor  # [M] where each input stands in (standardised | ramps | one-hots)
+
+    @classmethod
+    def fit(
+        cls, rows: NDArray[np.float32], schema: Schema, statistics: Statistics, categorical: Sequence[str] = CATEGORICAL
+    ) -> "FeatureEncoding":
+        """An encoding for the training rows [n, C]; `categorical` are patterns of names."""
+        mean, std = statistics["mean"], statistics["std"]
+        alive = std > DEAD_STD
+        ramps: list[tuple[int, float, float]] = []
+        ids: list[tuple[int, float, float]] = []
+        for column in np.flatnonzero(alive).tolist():
+            values, counts = np.unique(rows[:, column], return_counts=True)
+            is_id = any(fnmatch.fnmatchcase(schema.names[column], pattern) for pattern in categorical)
+            if is_id and len(values) <= MOST_CATEGORIES:
+                tolerance = float(np.diff(values).min()) / 2 if len(values) > 1 else 0.5
+                ids += [(column, float(value), tolerance) for value in values]
+            elif len(values) > FEW_VALUES:
+                edges = _quantile_edges(rows[:, column], values, counts, gap=0.02 * float(std[column]))
+                ramps += [(column, low, 1 / (high - low)) for low, high in itertools.pairwise(edges)]
+        columns = [*range(len(mean)), *(ramp[0] for ramp in ramps), *(value[0] for value in ids)]
+        scale = np.where(alive, 1 / np.where(alive, std, 1), 0)
+        return cls(
+            {
+                "mean": torch.tensor(mean, dtype=torch.float32),
+                "scale": torch.tensor(scale, dtype=torch.float32),
+                **_columns_of("ramp", ("start", "scale"), ramps),
+                **_columns_of("id", ("value", "tolerance"), ids),
+                "order": torch.tensor(np.argsort(columns, kind="stable")),
+            }
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """features [B, C] raw → [B, M]."""
+        parts = [((features - self.mean) * self.scale).clamp(-CLIP, CLIP)]
+        if len(self.ramp_column):
+            numbers = features.index_select(1, self.ramp_column)
+            parts.append(((numbers - self.ramp_start) * self.ramp_scale).clamp(0, 1) - 0.5)
+        if len(self.id_column):
+            ids = features.index_select(1, self.id_column)
+            parts.append(((ids - self.id_value).abs() < self.id_tolerance).to(features.dtype))
+        if len(parts) == 1:
+            return parts[0]
+        return torch.cat(parts, dim=1).index_select(1, self.order)
+
+    def groups(self, groups: Sequence[Group]) -> tuple[Group, ...]:
+        """The groups of columns as groups of inputs."""
+        columns = torch.cat([torch.arange(len(self.mean)), self.ramp_column, self.id_column])
+        width = torch.bincount(columns, minlength=len(self.mean)).tolist()
+        edge = [0, *np.cumsum(width).tolist()]
+        return tuple(Group(group.name, edge[group.start], edge[group.stop]) for group in groups)
+
+
+def _quantile_edges(
+    column: NDArray[np.float32], values: NDArray[np.float32], counts: NDArray[np.int64], gap: float
+) -> list[float]:
+    """RAMPS + 1 quantiles at most, `gap` apart at least; a value that a fifth of the rows hold is an edge of its own
+    and left out of the quantiles, which it would swallow."""
+    common = values[counts > 0.2 * len(column)]
+    spread = column[~np.isin(column, common)]
+    quantiles = np.quantile(spread if len(spread) else column, np.linspace(0, 1, RAMPS + 1))
+    kept: list[float] = []
+    for edge in sorted({*quantiles.astype(np.float64).tolist(), *common.astype(np.float64).tolist()}):
+        if not kept or edge - kept[-1] > gap:
+            kept.append(edge)
+    return kept
+
+
+def _columns_of(kind: str, names: tuple[str, str], found: list[tuple[int, float, float]]) -> dict[str, Tensor]:
+    table = np.array(found, np.float64).reshape(-1, 3)
+    return {
+        f"{kind}_column": torch.tensor(table[:, 0], dtype=torch.long),
+        **{f"{kind}_{name}": torch.tensor(table[:, i + 1], dtype=torch.float32) for i, name in enumerate(names)},
+    }

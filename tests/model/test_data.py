@@ -1,0 +1,131 @@
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from model.data import read_frames
+from model.schema import Group
+from model.splits import rows_ahead, split_rows
+
+
+def write(path, metadata=None, **columns):
+    table = pa.table(columns)
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+    return path
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    return write(
+        tmp_path / "frames.parquet",
+        {"groups": json.dumps([["own", 0, 1], ["rest", 1, 3]])},
+        episode=[0, 0, 0, 1, 1],
+        frame=[-2, -1, 0, 5, 6],
+        split=["train"] * 3 + ["val"] * 2,
+        a=np.arange(5, dtype=np.float32),
+        b=np.arange(5, dtype=np.uint8),
+        c=[0.5] * 5,
+        action=[1] * 5,
+        reward=[0.0] * 5,
+        y_jump=[0, 1, -1, 0, 1],
+    )
+
+
+def test_features_are_all_columns_but_the_reserved_ones(parquet):
+    frames = read_frames(parquet)
+    assert frames.schema.names == ("a", "b", "c")
+    assert frames.schema.groups == (Group("own", 0, 1), Group("rest", 1, 3))
+    np.testing.assert_array_equal(frames.features[:, 1], range(5))
+    assert frames.labels["y_jump"].tolist() == [0, 1, -1, 0, 1]
+
+
+def test_a_pattern_picks_features_and_then_chunks_are_the_groups(parquet):
+    frames = read_frames(parquet, features="[ab]")
+    assert frames.schema.names == ("a", "b")
+    assert [g.name for g in frames.schema.groups] == ["patch0", "patch1"]
+
+
+def test_a_schema_beside_the_data_names_the_groups(tmp_path):
+    path = write(tmp_path / "frames.parquet", a=[1.0], b=[2.0], c=[3.0])
+    groups = [{"name": "x", "start": 0, "stop": 2}, {"name": "y", "start": 2, "stop": 3}]
+    (tmp_path / "schema.json").write_text(json.dumps({"groups": groups}))
+    assert read_frames(path).schema.groups == (Group("x", 0, 2), Group("y", 2, 3))
+
+
+def test_a_folder_and_a_glob_are_read_in_the_order_of_their_names(tmp_path):
+    for i in (2, 0, 1):
+        write(tmp_path / f"{i}.parquet", a=[float(i)])
+    assert read_frames(tmp_path).features[:, 0].tolist() == [0, 1, 2]
+    assert read_frames(str(tmp_path / "[12].parquet")).features[:, 0].tolist() == [1, 2]
+
+
+def test_a_features_list_column_is_the_matrix(tmp_path):
+    frames = read_frames(write(tmp_path / "f.parquet", features=[[1.0, 2.0], [3.0, 4.0]], episode=[0, 1]))
+    assert frames.features.tolist() == [[1, 2], [3, 4]]
+    assert frames.frame is None
+
+
+def test_npy_and_npz_are_read(tmp_path):
+    rows = np.arange(12, dtype=np.float32).reshape(4, 3)
+    np.save(tmp_path / "rows.npy", rows)
+    np.savez(tmp_path / "rows.npz", features=rows, episode=[0, 0, 1, 1], y_win=[1, 1, 0, 0])
+    np.testing.assert_array_equal(read_frames(tmp_path / "rows.npy").features, rows)
+    frames = read_frames(tmp_path / "rows.npz")
+    assert frames.episode.tolist() == [0, 0, 1, 1]
+    assert frames.labels["y_win"].tolist() == [1, 1, 0, 0]
+
+
+def test_what_cannot_be_read_is_named(tmp_path, parquet):
+    with pytest.raises(FileNotFoundError, match="no such file, no Parquet file in it"):
+        read_frames(tmp_path / "missing")
+    with pytest.raises(ValueError, match=r"no column matches 'ram_\*'"):
+        read_frames(parquet, features="ram_*")
+    with pytest.raises(ValueError, match="b is nan in row 1"):
+        read_frames(write(tmp_path / "nan.parquet", a=[1.0, 2.0], b=[1.0, float("nan")]))
+    with pytest.raises(ValueError, match="column 'name' is string"):
+        read_frames(write(tmp_path / "text.parquet", a=[1.0], name=["fox"]))
+    np.savez(tmp_path / "bad.npz", rows=np.zeros((2, 2)))
+    with pytest.raises(ValueError, match=r"no array 'features' \(it has \['rows'\]\)"):
+        read_frames(tmp_path / "bad.npz")
+    (tmp_path / "two").mkdir()
+    write(tmp_path / "two" / "0.parquet", a=[1.0])
+    write(tmp_path / "two" / "1.parquet", b=[1.0])
+    with pytest.raises(ValueError, match=r"1.parquet has other columns than 0.parquet"):
+        read_frames(tmp_path / "two")
+
+
+def test_the_split_column_is_obeyed(parquet):
+    train, val = split_rows(read_frames(parquet))
+    assert (train.tolist(), val.tolist()) == ([0, 1, 2], [3, 4])
+
+
+def test_a_split_is_by_episode_never_by_row(tmp_path):
+    episode = np.repeat(np.arange(20), 7)
+    np.savez(tmp_path / "rows.npz", features=np.zeros((140, 2), np.float32), episode=episode)
+    train, val = split_rows(read_frames(tmp_path / "rows.npz"))
+    assert not set(episode[train]) & set(episode[val])
+    assert len(set(episode[val])) == 2
+    assert len(train) + len(val) == 140
+
+
+def test_one_episode_cannot_be_split(tmp_path):
+    np.save(tmp_path / "rows.npy", np.zeros((5, 2), np.float32))
+    with pytest.raises(ValueError, match="1 episode: nothing can be held out"):
+        split_rows(read_frames(tmp_path / "rows.npy"))
+
+
+def test_rows_ahead_stay_within_the_episode_and_count_frames(parquet):
+    frames = read_frames(parquet)
+    assert rows_ahead(frames, 0).tolist() == [0, 1, 2, 3, 4]
+    assert rows_ahead(frames, 1).tolist() == [1, 2, -1, 4, -1]
+    assert rows_ahead(frames, 2).tolist() == [2, -1, -1, -1, -1]
+    shuffled = frames.take(np.array([4, 1, 3, 0, 2]))
+    assert rows_ahead(shuffled, 1).tolist() == [-1, 4, 0, 1, -1]
+
+
+def test_rows_without_frames_have_no_later_row(tmp_path):
+    np.save(tmp_path / "rows.npy", np.zeros((5, 2), np.float32))
+    with pytest.raises(ValueError, match="no 'frame' column"):
+        rows_ahead(read_frames(tmp_path / "rows.npy"), 6)
