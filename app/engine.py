@@ -1,0 +1,188 @@
+"""embed, predict and loss of one model, on NumPy arrays: what every dialect calls, and all it calls."""
+
+import asyncio
+import difflib
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from app.batcher import ANY_TIME, NOT_RUN, Batcher, Ticket, Timing
+from app.bundle import Manifest
+from app.errors import InvalidInput, ModelFailed, listed
+from app.pace import Array
+
+Encoder = Literal["target", "context"]
+
+
+class Rows(NamedTuple):
+    """[B, embed_dim], finite."""
+
+    rows: Array
+    timing: Timing
+
+
+class Losses(NamedTuple):
+    """[B] each; `percentiles` (0–100 among the held-out rows) where the bundle has quantiles for that horizon."""
+
+    losses: Array
+    percentiles: Array | None
+    timing: Timing
+
+
+@dataclass(frozen=True)
+class Queues:
+    """One a graph."""
+
+    context_encoder: Batcher
+    target_encoder: Batcher
+    predictor: Batcher
+
+    def items(self) -> Iterator[tuple[str, Batcher]]:
+        """With the graph's name."""
+        return iter(vars(self).items())
+
+
+class Engine:
+    """Checks names against the model, hides groups, and chains the graphs an answer needs."""
+
+    def __init__(self, manifest: Manifest, queues: Queues) -> None:
+        self.manifest = manifest
+        self.queues = queues
+        self._columns = {group.name: slice(group.start, group.stop) for group in manifest.feature_schema.groups}
+        self._patches = [patch.name for patch in manifest.patches]
+        self._patch_of = {group: i for i, patch in enumerate(manifest.patches) for group in patch.groups}
+        self._patch_of |= {name: i for i, name in enumerate(self._patches)}
+
+    async def embed(
+        self, features: Array, *, encoder: Encoder = "target", hidden: Sequence[str] = (), ticket: Ticket = ANY_TIME
+    ) -> Rows:
+        """[B, input_dim] → [B, embed_dim]; `hidden` names the groups the bot cannot see."""
+        queue = self.queues.target_encoder if encoder == "target" else self.queues.context_encoder
+        return self._finite(*await queue.submit(self._hide(features, hidden), ticket=ticket))
+
+    async def predict(
+        self,
+        features: Array,
+        *,
+        hidden: Sequence[str] = (),
+        targets: Sequence[str] | None = None,
+        horizon: float | None = None,
+        ticket: Ticket = ANY_TIME,
+    ) -> Rows:
+        """[B, input_dim] → [B, embed_dim]: the patches of `targets` as they will be `horizon` frames later."""
+        chosen, frames = self._chosen_patches(targets), self._known_horizon(horizon)
+        context = await self.embed(features, encoder="context", hidden=hidden, ticket=ticket)
+        return await self._predict(context, chosen, frames, ticket)
+
+    async def predict_from_context(
+        self,
+        context: Array,
+        *,
+        targets: Sequence[str] | None = None,
+        horizon: float | None = None,
+        ticket: Ticket = ANY_TIME,
+    ) -> Rows:
+        """As `predict`, from what the context encoder answered, [B, embed_dim]."""
+        chosen, frames = self._chosen_patches(targets), self._known_horizon(horizon)
+        return await self._predict(Rows(context, NOT_RUN), chosen, frames, ticket)
+
+    async def loss(
+        self, features: Array, target_features: Array, *, horizon: float | None = None, ticket: Ticket = ANY_TIME
+    ) -> Losses:
+        """[B, input_dim] now and `horizon` frames later → how far the prediction was off, [B]."""
+        frames = self._known_horizon(horizon)
+        predicted, target = await asyncio.gather(
+            self.predict(features, horizon=frames, ticket=ticket), self.embed(target_features, ticket=ticket)
+        )
+        return self._losses(predicted.rows, target.rows, frames, target.timing.then(predicted.timing))
+
+    def loss_of_embeddings(self, predicted: Array, target: Array, *, horizon: float | None = None) -> Losses:
+        """[B, embed_dim] and [B, embed_dim] → [B]."""
+        return self._losses(predicted, target, self._known_horizon(horizon), NOT_RUN)
+
+    async def _predict(self, context: Rows, chosen: Array, horizon: int, ticket: Ticket) -> Rows:
+        count = len(context.rows)
+        targets = np.broadcast_to(chosen, (count, len(chosen)))  # [B, patches]
+        frames = np.full(count, horizon, np.float32)  # [B]
+        rows, timing = await self.queues.predictor.submit(context.rows, targets, frames, ticket=ticket)
+        return self._finite(rows, context.timing.then(timing))
+
+    def _losses(self, predicted: Array, target: Array, horizon: int, timing: Timing) -> Losses:
+        losses = smooth_l1(predicted, target)
+        quantiles = self.manifest.loss_quantiles.get(horizon)
+        percentiles = None if quantiles is None else np.interp(losses, quantiles, range(101)).astype(np.float32)
+        return Losses(losses, percentiles, timing)
+
+    def _hide(self, features: Array, hidden: Sequence[str]) -> Array:
+        """A copy with NaN, which is how the graphs are told, in the columns of the groups `hidden`."""
+        if not hidden:
+            return features
+        _check_names("hidden", hidden, self._columns, "group")
+        if self._columns.keys() <= set(hidden):
+            raise InvalidInput((("hidden",), "hidden names every group; at least one group must stay visible"))
+        features = features.copy()
+        for name in hidden:
+            features[:, self._columns[name]] = np.nan
+        return features
+
+    def _chosen_patches(self, targets: Sequence[str] | None) -> Array:
+        """[patches], 1 for those to predict: all without `targets`."""
+        if targets is None:
+            return np.ones(len(self._patches), np.float32)
+        if not targets:
+            raise InvalidInput((("targets",), "targets is empty; name at least one group, or leave it out for all"))
+        _check_names("targets", targets, self._patch_of, "group")
+        if len(self._patches) == 1 and not self._covers_the_row(targets):
+            raise InvalidInput(
+                (("targets",), f"model '{self.manifest.name}' predicts only the whole row at once; leave targets out")
+            )
+        chosen = np.zeros(len(self._patches), np.float32)
+        chosen[[self._patch_of[name] for name in targets]] = 1
+        return chosen
+
+    def _covers_the_row(self, targets: Sequence[str]) -> bool:
+        return self._patches[0] in targets or self._columns.keys() <= set(targets)
+
+    def _known_horizon(self, horizon: float | None) -> int:
+        horizons = self.manifest.horizons
+        if horizon is None:
+            return horizons[0]
+        if horizon not in horizons:
+            known = ", ".join(map(str, horizons))
+            raise InvalidInput(
+                (
+                    ("horizon",),
+                    f"horizon {horizon:g} is none that model '{self.manifest.name}' was trained for: {known}",
+                )
+            )
+        return int(horizon)
+
+    def _finite(self, rows: Array, timing: Timing) -> Rows:
+        finite = np.isfinite(rows).all(axis=1)
+        if not finite.all():
+            row = int(np.argmin(finite))
+            raise ModelFailed(
+                f"model '{self.manifest.name}' answered row {row} with numbers that are not finite; "
+                "compare the scale of its features with the statistics in /models"
+            )
+        return Rows(rows, timing)
+
+
+def smooth_l1(predicted: Array, target: Array) -> Array:
+    """[B, D] twice → [B], the mean over D with beta 1; in float64, where no difference of float32 overflows."""
+    distance = np.abs(predicted.astype(np.float64) - target)
+    losses = np.where(distance < 1, distance**2 / 2, distance - 0.5).mean(axis=1)
+    per_row: Array = np.minimum(losses, np.finfo(np.float32).max).astype(np.float32)
+    return per_row
+
+
+def _check_names(field: str, names: Sequence[str], known: Collection[str], noun: str) -> None:
+    for i, name in enumerate(names):
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean '{nearest[0]}'? " if nearest else ""
+            raise InvalidInput(
+                ((field, i), f"{field}[{i}] is no {noun} of this model; {hint}it has {listed([*known])}")
+            )

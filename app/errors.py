@@ -1,0 +1,147 @@
+"""Everything the service refuses, and the one renderer that turns a refusal into `application/problem+json`.
+
+    ServiceError
+    ├── MalformedBody         400  the body is not what its content type says
+    ├── UnknownModel          404
+    ├── SchemaMismatch        409  the bot was built for another layout of the row
+    ├── Superseded            409  a newer frame of the same stream took this one's place
+    ├── BodyTooLarge          413
+    ├── TooManyRows           413
+    ├── UnsupportedMediaType  415
+    ├── InvalidInput          422  a field is wrong; says which one
+    ├── QueueFull             429
+    ├── ModelFailed           500
+    ├── NotReady              503  starting, draining, or no model
+    └── DeadlineExpired       504
+
+Raise them anywhere; nobody but `render` and its callers knows status codes.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+from starlette.responses import Response
+
+Loc = tuple[str | int, ...]
+
+
+class ServiceError(Exception):
+    """A refusal with a status, a stable `slug` for programs, a `title` for people, and the `detail` of this case."""
+
+    status: ClassVar[int] = 500
+    slug: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Internal error"
+    headers: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+    def members(self) -> dict[str, Any]:
+        """Further members of the problem document."""
+        return {}
+
+
+class MalformedBody(ServiceError):
+    status, slug, title = 400, "malformed-body", "The body cannot be read"
+
+
+class UnknownModel(ServiceError):
+    status, slug, title = 404, "unknown-model", "No such model"
+
+
+class SchemaMismatch(ServiceError):
+    status, slug, title = 409, "schema-mismatch", "The model reads another feature schema"
+
+
+class Superseded(ServiceError):
+    status, slug, title = 409, "superseded", "A newer frame of this stream arrived"
+
+
+class BodyTooLarge(ServiceError):
+    status, slug, title = 413, "body-too-large", "The body is too large"
+    # The rest of the body is never read, so the connection cannot carry another request.
+    headers: ClassVar[Mapping[str, str]] = {"Connection": "close"}
+
+
+class TooManyRows(ServiceError):
+    status, slug, title = 413, "too-many-rows", "Too many rows in one request"
+
+
+class UnsupportedMediaType(ServiceError):
+    status, slug, title = 415, "unsupported-media-type", "This content type is not understood"
+
+
+class InvalidInput(ServiceError):
+    """One or more fields are wrong: `errors` are pairs of a path into the request and what to do about it."""
+
+    status, slug, title = 422, "invalid-input", "The request has a field that is wrong"
+
+    def __init__(self, *errors: tuple[Loc, str]) -> None:
+        super().__init__("; ".join(msg for _, msg in errors))
+        self.errors = errors
+
+    def within(self, source: str) -> "InvalidInput":
+        """The same errors, their paths starting at `source`: "body", "query" or "header"."""
+        return InvalidInput(*(((source, *loc), msg) for loc, msg in self.errors))
+
+    def members(self) -> dict[str, Any]:
+        return {"errors": [{"loc": loc, "msg": msg} for loc, msg in self.errors]}
+
+
+class QueueFull(ServiceError):
+    status, slug, title = 429, "queue-full", "The queue is full"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
+
+    def __init__(self, queue_rows: int, max_queue_rows: int) -> None:
+        super().__init__(f"{queue_rows} rows wait already and the queue takes {max_queue_rows}; send this again later")
+        self.queue_rows = queue_rows
+
+    def members(self) -> dict[str, Any]:
+        return {"queue_rows": self.queue_rows}
+
+
+class ModelFailed(ServiceError):
+    status, slug, title = 500, "model-failed", "The model could not compute this"
+
+
+class NotReady(ServiceError):
+    status, slug, title = 503, "not-ready", "The service is not ready"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
+
+
+class DeadlineExpired(ServiceError):
+    status, slug, title = 504, "deadline-expired", "The request's deadline passed"
+
+
+def render(error: ServiceError) -> Response:
+    """The problem document of RFC 9457. It never repeats what the client sent but for names of fields and models."""
+    return _problem(
+        error.status,
+        f"urn:jepa:error:{error.slug}",
+        error.title,
+        error.detail,
+        members=error.members(),
+        headers=error.headers,
+    )
+
+
+def render_http(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """The problem document of what the framework refuses by itself: no such path, wrong method."""
+    return _problem(status, "about:blank", HTTPStatus(status).phrase, detail, members={}, headers=headers)
+
+
+def _problem(
+    status: int, type_: str, title: str, detail: str, *, members: dict[str, Any], headers: Mapping[str, str] | None
+) -> Response:
+    document = {"type": type_, "title": title, "status": status, "detail": detail, **members}
+    # The stdlib writes ASCII, whatever half of a surrogate pair a field was called; orjson would raise.
+    body = json.dumps(document)
+    return Response(body, status, headers=headers, media_type="application/problem+json")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a message: `'own', 'opponent', 'stage'`."""
+    return ", ".join(f"'{name}'" for name in names)

@@ -1,0 +1,86 @@
+"""Puts the service together; nothing happens on import."""
+
+import asyncio
+import signal
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from types import FrameType
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from app import __version__
+from app.errors import ServiceError, render, render_http
+from app.routes import health, native
+from app.service import Service
+from app.settings import Settings
+from app.telemetry import TelemetryMiddleware
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Settings come from the environment unless given; models are loaded when the server starts the app."""
+    service = Service(settings or Settings())
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.open()
+        lag = asyncio.create_task(service.telemetry.measure_loop_lag())
+        with _draining_on_sigterm(service):
+            yield
+        service.drain()
+        lag.cancel()
+        service.close()
+
+    app = FastAPI(
+        title="jepa-serve",
+        version=__version__,
+        description="Embeddings of game states, predictions of what comes, and how surprising it was.",
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    app.state.service = service
+    app.include_router(native.router)
+    app.include_router(health.router)
+    app.add_middleware(TelemetryMiddleware, telemetry=service.telemetry)
+
+    @app.exception_handler(ServiceError)
+    async def refuse(_: Request, error: ServiceError) -> Response:
+        service.telemetry.count_rejection(error)
+        return render(error)
+
+    @app.exception_handler(HTTPException)
+    async def refuse_http(_: Request, error: HTTPException) -> Response:
+        return render_http(error.status_code, error.detail, error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def nobody_listens(_: Request, __: ClientDisconnect) -> Response:
+        return Response(status_code=499)
+
+    @app.exception_handler(Exception)
+    async def fail(_: Request, __: Exception) -> Response:
+        return render_http(500, "the service failed on this request; its log has the reason")
+
+    return app
+
+
+@contextmanager
+def _draining_on_sigterm(service: Service) -> Iterator[None]:
+    """Refuses new requests from the signal on, a moment before the server closes its port."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    servers_handler = signal.getsignal(signal.SIGTERM)
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        service.drain()
+        if callable(servers_handler):
+            servers_handler(number, frame)
+
+    signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, servers_handler)

@@ -1,0 +1,144 @@
+"""What requests and answers look like: pydantic checks the options by these models, and /docs shows them.
+
+Rows are `Any` to pydantic; `app.wire` checks them, once it is known how wide the model's rows are.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+
+_NUMBERS = {"type": "array", "items": {"type": "number", "format": "float"}, "minItems": 1}
+Rows = Annotated[Any, WithJsonSchema({"anyOf": [_NUMBERS, {"type": "array", "items": _NUMBERS, "minItems": 1}]})]
+
+
+class Options(BaseModel):
+    """Options of every request; beside a binary body they stand in the query string, lists separated by commas."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str | None = Field(None, description="Name of the model, where several are loaded")
+    schema_hash: str | None = Field(None, description="Refuse with 409 unless the model's feature schema has this hash")
+
+
+class EmbedOptions(Options):
+    encoder: Literal["target", "context"] = Field("target", description="Which of the two encoders answers")
+    hidden: list[str] | None = Field(None, description="Groups that the bot cannot see")
+
+
+class PredictOptions(Options):
+    hidden: list[str] | None = Field(None, description="Groups that the bot cannot see")
+    targets: list[str] | None = Field(None, description="Groups to predict; all without it")
+    horizon: float | None = Field(None, description="Frames ahead, one of the model's horizons; the first without it")
+
+
+class PredictQuery(PredictOptions):
+    input: Literal["features", "context"] = Field("features", description="What the rows of the body are")
+
+
+class LossOptions(Options):
+    horizon: float | None = Field(None, description="Frames ahead, one of the model's horizons; the first without it")
+
+
+class EmbedRequest(EmbedOptions):
+    features: Rows = Field(description="One row of input_dim numbers, or a list of rows")
+
+
+class PredictRequest(PredictOptions):
+    """Either features or context."""
+
+    features: Rows = Field(None, description="One row of input_dim numbers, or a list of rows")
+    context: Rows = Field(None, description="One row of embed_dim numbers from the context encoder, or a list of rows")
+
+    @model_validator(mode="after")
+    def _one_input(self) -> Self:
+        if (self.features is None) == (self.context is None):
+            raise ValueError("send either features or context")
+        return self
+
+    @property
+    def input(self) -> Literal["features", "context"]:
+        return "features" if self.context is None else "context"
+
+
+class LossRequest(LossOptions):
+    """Either predicted and target, or features and target_features; the two alike in rows."""
+
+    predicted: Rows = Field(None, description="One row of embed_dim numbers from /predict, or a list of rows")
+    target: Rows = Field(None, description="One row of embed_dim numbers from the target encoder, or a list of rows")
+    features: Rows = Field(None, description="One row of input_dim numbers, or a list of rows")
+    target_features: Rows = Field(None, description="The rows that came `horizon` frames later")
+
+    @model_validator(mode="after")
+    def _one_pair(self) -> Self:
+        given = {
+            name for name in ("predicted", "target", "features", "target_features") if getattr(self, name) is not None
+        }
+        if given not in ({"predicted", "target"}, {"features", "target_features"}):
+            raise ValueError("send either predicted and target, or features and target_features")
+        return self
+
+
+class Answer(BaseModel):
+    model: str
+    version: int
+
+
+class EmbedAnswer(Answer):
+    embeddings: Rows = Field(description="A row of embed_dim numbers for each row of features, in the same rank")
+
+
+class PredictAnswer(Answer):
+    predictions: Rows = Field(description="A row of embed_dim numbers for each row sent, in the same rank")
+
+
+class LossAnswer(Answer):
+    loss: float = Field(description="Mean over the rows")
+    losses: list[float] = Field(description="One a row")
+    percentiles: list[float] | None = Field(
+        description="One a row: share of the held-out rows, 0–100, that were predicted better; null without quantiles"
+    )
+
+
+class FieldError(BaseModel):
+    loc: list[str | int] = Field(description="Where: body, query or header, then the path to the field")
+    msg: str
+
+
+class Problem(BaseModel):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldError] | None = Field(None, description="With status 422")
+    queue_rows: int | None = Field(None, description="With status 429: the rows that wait")
+
+
+class ModelCard(BaseModel):
+    """A loaded model."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    name: str
+    version: int
+    versions: list[int] = Field(description="On disk, highest first")
+    created: str
+    input_dim: int
+    embed_dim: int
+    precision: Literal["float32", "int8"]
+    schema_hash: str
+    names: list[str] = Field(description="The columns of a row")
+    groups: list[dict[str, Any]]
+    patches: list[dict[str, Any]]
+    horizons: list[int]
+    metrics: dict[str, Any]
+    training: dict[str, Any]
+    options: dict[str, Any]
+    licence: str
+    data: dict[str, Any]
+    serving: dict[str, Any] = Field(description="How each graph is batched, measured at load")
+
+
+class ModelList(BaseModel):
+    models: list[ModelCard]

@@ -1,0 +1,88 @@
+"""Every setting of the service: one field, one environment variable `JEPA_<FIELD>`, one flag of `jepa serve`."""
+
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AliasChoices, Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "JEPA_"
+BUNDLED_MODELS = Path(__file__).parent / "bundled"
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseSettings):
+    """Read once at start; a keyword argument beats the environment, which beats the default."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", populate_by_name=True)
+
+    models: Path = Field(
+        default=BUNDLED_MODELS, description="Folder of bundles, <models>/<name>/<version>/ (default: the bundled model)"
+    )
+    default_model: str | None = Field(
+        default=None, description="Model for requests that name none; needed when several are loaded"
+    )
+    precision: Literal["float32", "int8"] = Field(
+        default="float32", description="Number format of the graphs to run, where the bundle has it"
+    )
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface")
+    port: Port = Field(
+        default=8000,
+        validation_alias=AliasChoices("JEPA_PORT", "PORT"),
+        description="TCP port to listen on; 0 picks a free one, and PORT counts too",
+    )
+    workers: Positive = Field(
+        default=1, description="Server processes that share the port, each with its own copy of the models"
+    )
+    keep_alive_s: Positive = Field(
+        default=75, description="Seconds an idle connection stays open; longer than any client's pool keeps it"
+    )
+    graceful_timeout_s: Positive = Field(
+        default=25, description="Seconds that requests in flight may take to finish after SIGTERM"
+    )
+
+    max_body_bytes: Positive = Field(
+        default=16 * 2**20, description="Largest request body in bytes; more is refused unread with 413"
+    )
+    max_rows: Positive = Field(default=1024, description="Most rows in one request; more is refused with 413")
+    max_queue_rows: Positive = Field(
+        default=4096, description="Most rows waiting for one graph; beyond it requests get 429 at once"
+    )
+
+    batch_threads: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Threads that run batches; 0: as many as this container has cores"
+    )
+    intra_op_threads: Positive = Field(default=1, description="ONNX Runtime threads within one run")
+    max_batch_rows: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Most rows in one run; 0: measured when a model is loaded"
+    )
+
+    access_log: bool = Field(default=False, description="Write one JSON line a request to standard error")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severe message that is logged"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_variables(cls, values: dict[str, Any]) -> dict[str, Any]:
+        known = {PREFIX + name.upper() for name in cls.model_fields}
+        for variable in sorted(os.environ):
+            if variable.startswith(PREFIX) and variable not in known:
+                nearest = difflib.get_close_matches(variable, known, n=1, cutoff=0)[0]
+                raise ValueError(
+                    f"{variable} is not a setting; did you mean {nearest}? `jepa serve --help` lists them all"
+                )
+        return values
+
+    @model_validator(mode="after")
+    def _queue_holds_a_request(self) -> Self:
+        if self.max_queue_rows < self.max_rows:
+            raise ValueError(
+                f"max_queue_rows {self.max_queue_rows} is below max_rows {self.max_rows}; raise it, or lower max_rows"
+            )
+        return self

@@ -1,0 +1,70 @@
+"""`jepa inspect`: what is in a bundle, and whether it is whole and computes here what it computed at export."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from app import golden
+from app.bundle import REQUIRED_FILES, Bundle, BundleError, Manifest, file_problems, locate, read_manifest
+from app.sessions import Graphs
+from app.settings import BUNDLED_MODELS
+
+DEFAULT_MODEL = BUNDLED_MODELS / "melee"
+
+
+def inspect(
+    bundle: Annotated[
+        str, typer.Argument(help="A version's folder, a model's folder, or 'default' for the bundled model")
+    ],
+) -> None:
+    """Say what is in a bundle, and check it; exit code 1 when something is wrong."""
+    try:
+        folder = locate(bundle, DEFAULT_MODEL)
+        manifest = read_manifest(folder)
+        for line in _summary(manifest):
+            typer.echo(line)
+        problems = [*file_problems(folder, manifest)]
+        if not problems:
+            typer.echo(f"{len(manifest.files)} files have the sizes and SHA-256 of bundle.json")
+            problems = [*_golden_problems(Bundle(folder, manifest))]
+    except BundleError as error:
+        problems = [str(error)]
+    for problem in problems:
+        typer.echo(f"wrong: {problem}", err=True)
+    if problems:
+        raise typer.Exit(1)
+
+
+def _summary(manifest: Manifest) -> Iterator[str]:
+    schema = manifest.feature_schema
+    rows = {
+        "model": f"{manifest.name} version {manifest.version}, made {manifest.created}",
+        "row": f"{manifest.input_dim} columns → {manifest.embed_dim} numbers",
+        "schema hash": manifest.schema_hash,
+        "groups": ", ".join(f"{group.name} [{group.start}, {group.stop})" for group in schema.groups),
+        "patches": ", ".join(patch.name for patch in manifest.patches),
+        "horizons": ", ".join(map(str, manifest.horizons)) + " frames ahead",
+        "loss quantiles": ", ".join(map(str, manifest.loss_quantiles)) or "none",
+        **{f"metric {name}": str(value) for name, value in manifest.training.get("metrics", {}).items()},
+        "licence": manifest.licence or "not given",
+        "data": ", ".join(f"{key} {value}" for key, value in manifest.data.items()) or "not given",
+        "files": ", ".join(f"{name} ({entry.bytes / 1e6:.1f} MB)" for name, entry in manifest.files.items()),
+    }
+    width = max(map(len, rows))
+    for name, value in rows.items():
+        yield f"{name:<{width}}  {value}"
+
+
+def _golden_problems(bundle: Bundle) -> Iterator[str]:
+    """Runs the golden rows in each precision the bundle has, and prints how near they come."""
+    optional = set(bundle.manifest.files) - set(REQUIRED_FILES)
+    for precision in ("float32", *sorted({name.split(".")[1] for name in optional if name.endswith("8.onnx")})):
+        for parity in golden.compare(bundle, Graphs(bundle, precision), precision):
+            verdict = "as at export" if parity.holds else "NOT as at export"
+            typer.echo(
+                f"{parity.graph} {precision}: {verdict}, largest difference {parity.max_difference:.2g}, "
+                f"least cosine {parity.min_cosine:.6f}"
+            )
+            if not parity.holds:
+                yield f"{parity.graph} {precision} does not reproduce its golden rows; export the model again"

@@ -1,0 +1,129 @@
+"""`jepa serve`: a flag for each field of `app.settings.Settings`, and uvicorn around the app."""
+
+import errno
+import inspect
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Annotated, Any, NoReturn
+
+import typer
+import uvicorn
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from uvicorn.supervisors import Multiprocess
+
+from app import __version__
+from app.bundle import MANIFEST, versions
+from app.settings import PREFIX, Settings
+
+logger = logging.getLogger("app.serve")
+
+
+def serve(**flags: Any) -> None:
+    """Answer bots over HTTP with the models of a folder, or with the bundled one."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        _stop("\n".join(_readable(each) for each in error.errors()))
+    _check_models(settings)
+    listener = _listen(settings)
+    # Processes that uvicorn starts build their app from the environment.
+    os.environ.update({PREFIX + name.upper(): str(value) for name, value in given.items()})
+    config = uvicorn.Config(
+        "app.main:create_app",
+        factory=True,
+        workers=settings.workers,
+        timeout_keep_alive=settings.keep_alive_s,
+        timeout_graceful_shutdown=settings.graceful_timeout_s,
+        log_config=_logging(settings),
+        access_log=False,
+        server_header=False,
+    )
+    host, port = listener.getsockname()[:2]
+    logger.info("jepa-serve %s on http://%s:%d, try it at /docs", __version__, host, port)
+    # uvicorn raises the signal once more when all is answered; the default handler would make that exit code 143.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    if settings.workers > 1:
+        Multiprocess(config, [listener]).run()
+    else:
+        uvicorn.Server(config).run([listener])
+
+
+def _flags() -> Iterator[inspect.Parameter]:
+    """One for each setting; what is not given stays None, so that environment and default decide."""
+    for name, field in Settings.model_fields.items():
+        default = str(field.default) if isinstance(field.default, str | int) else False
+        option = typer.Option(help=field.description, envvar=PREFIX + name.upper(), show_default=default)
+        annotation = Annotated[field.annotation | None, option]  # type: ignore[name-defined]
+        yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+# Typer reads flags from the signature and their types from the annotations.
+_PARAMETERS = [*_flags()]
+serve.__signature__ = inspect.Signature(_PARAMETERS)  # type: ignore[attr-defined]
+serve.__annotations__ = {parameter.name: parameter.annotation for parameter in _PARAMETERS}
+
+
+def _check_models(settings: Settings) -> None:
+    models = settings.models
+    if not models.is_dir():
+        _stop(f"{models} is not a folder; --models takes a folder of bundles, <models>/<name>/<version>/")
+    if any(versions(folder) for folder in models.iterdir() if folder.is_dir()):
+        return
+    if (models / MANIFEST).is_file():
+        _stop(f"{models} is one bundle; give the folder two levels up: --models {models.absolute().parents[1]}")
+    if versions(models):
+        _stop(f"{models} is one model; give the folder it lies in: --models {models.absolute().parent}")
+    _stop(f"{models} holds no model; learn one with: jepa train DATA --out {models}")
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            _stop(
+                f"port {settings.port} is taken by another process; choose another, such as --port {settings.port + 1}"
+            )
+        _stop(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}")
+    listener.set_inheritable(True)
+    return listener
+
+
+def _logging(settings: Settings) -> dict[str, Any]:
+    """For `logging.config.dictConfig`, in each process: lines for people, and bare JSON for requests."""
+    stream = {"class": "logging.StreamHandler", "stream": "ext://sys.stderr"}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(message)s"}, "bare": {"format": "%(message)s"}},
+        "handlers": {"lines": {**stream, "formatter": "line"}, "bare": {**stream, "formatter": "bare"}},
+        "loggers": {
+            "app.access": {
+                "handlers": ["bare"],
+                "level": "INFO" if settings.access_log else "WARNING",
+                "propagate": False,
+            },
+            "uvicorn": {"level": "WARNING"},
+        },
+        "root": {"handlers": ["lines"], "level": settings.log_level.upper()},
+    }
+
+
+def _readable(error: ErrorDetails) -> str:
+    setting = ".".join(map(str, error["loc"]))
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{setting}: {message}" if setting else message
+
+
+def _stop(message: str) -> NoReturn:
+    typer.echo(f"jepa serve: {message}", err=True)
+    raise typer.Exit(1)

@@ -1,0 +1,189 @@
+"""Small real bundles, made without PyTorch: a tiny network in ONNX, and the same network once more in NumPy."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from app.bundle import schema_hash
+
+Array = NDArray[np.float32]
+OPSET = 20
+
+
+@dataclass(frozen=True)
+class TinyModel:
+    """Options and weights; the ONNX graphs and `encode`/`predict` below compute the same from them."""
+
+    name: str = "tiny"
+    version: int = 1
+    groups: tuple[tuple[str, int], ...] = (("own", 3), ("opponent", 5), ("stage", 2))  # name, width
+    patches: tuple[tuple[str, ...], ...] = (("own",), ("opponent", "stage"))
+    horizons: tuple[int, ...] = (6, 15)
+    embed_dim: int = 4
+    seed: int = 0
+    quantiles: bool = True
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def input_dim(self) -> int:
+        return sum(width for _, width in self.groups)
+
+    def weights(self) -> dict[str, Array]:
+        rng = np.random.default_rng(self.seed)
+        shapes = {
+            "mean": (self.input_dim,),
+            "context_w": (self.input_dim, self.embed_dim),
+            "context_hidden": (self.input_dim, self.embed_dim),
+            "target_w": (self.input_dim, self.embed_dim),
+            "target_hidden": (self.input_dim, self.embed_dim),
+            "predictor_w": (self.embed_dim, self.embed_dim),
+            "predictor_patch": (len(self.patches), self.embed_dim),
+            "predictor_horizon": (1, self.embed_dim),
+        }
+        return {name: rng.normal(size=shape).astype(np.float32) / 3 for name, shape in shapes.items()}
+
+    def rows(self, count: int, seed: int = 0) -> Array:
+        """[count, input_dim] finite features."""
+        return np.random.default_rng(seed).normal(size=(count, self.input_dim)).astype(np.float32)
+
+    def encode(self, features: Array, encoder: str = "target") -> Array:
+        """[B, input_dim], NaN = hidden → [B, embed_dim], column by column."""
+        w = self.weights()
+        total = np.zeros((len(features), self.embed_dim))
+        for column in range(self.input_dim):
+            values = features[:, column].astype(np.float64)
+            for row, value in enumerate(values):
+                if np.isnan(value):
+                    total[row] += w[f"{encoder}_hidden"][column]
+                else:
+                    total[row] += (value - w["mean"][column]) * w[f"{encoder}_w"][column]
+        return np.tanh(total).astype(np.float32)
+
+    def predict(self, context: Array, targets: Array, horizon: Array) -> Array:
+        """[B, embed_dim], [B, patches], [B] → [B, embed_dim], row by row."""
+        w = self.weights()
+        out = [
+            np.tanh(c @ w["predictor_w"] + t @ w["predictor_patch"] + h / 60 * w["predictor_horizon"][0])
+            for c, t, h in zip(context, targets, horizon, strict=True)
+        ]
+        return np.array(out, np.float32)
+
+    def write(self, models: Path) -> Path:
+        """The bundle's folder `<models>/<name>/<version>`."""
+        folder = models / self.name / str(self.version)
+        folder.mkdir(parents=True)
+        for encoder in ("context", "target"):
+            onnx.save(self._encoder_graph(encoder), folder / f"{encoder}_encoder.onnx")
+        onnx.save(self._predictor_graph(), folder / "predictor.onnx")
+        np.savez(folder / "golden.npz", **self._golden())
+        write_manifest(folder, self.manifest())
+        return folder
+
+    def manifest(self) -> dict[str, Any]:
+        edges = np.cumsum([0, *(width for _, width in self.groups)]).tolist()
+        schema = {
+            "names": [f"{name}_{i}" for name, width in self.groups for i in range(width)],
+            "groups": [
+                {"name": name, "start": start, "stop": stop}
+                for (name, _), start, stop in zip(self.groups, edges[:-1], edges[1:], strict=True)
+            ],
+        }
+        return {
+            "format": 1,
+            "name": self.name,
+            "version": self.version,
+            "created": "2026-11-24T09:00:00Z",
+            "input_dim": self.input_dim,
+            "embed_dim": self.embed_dim,
+            "schema": schema,
+            "schema_hash": schema_hash(schema),
+            "patches": [{"name": "+".join(groups), "groups": list(groups)} for groups in self.patches],
+            "horizons": list(self.horizons),
+            "options": {"embed_dim": self.embed_dim},
+            "training": {"rows": 100, "steps": 10, "metrics": {"probe_r2": 0.5}},
+            "loss_quantiles": {str(self.horizons[0]): np.linspace(0, 1, 101).tolist()} if self.quantiles else {},
+            "statistics": {"mean": [0.0] * self.input_dim, "std": [1.0] * self.input_dim},
+            "licence": "Apache-2.0",
+            "data": {"source": "made up", "licence": "CC0-1.0"},
+            **self.extra,
+        }
+
+    def _golden(self) -> dict[str, Array]:
+        features = self.rows(5, seed=1)
+        features[3:, : self.groups[0][1]] = np.nan
+        rng = np.random.default_rng(2)
+        targets = rng.integers(0, 2, size=(5, len(self.patches))).astype(np.float32)
+        targets[:, 0] = 1
+        horizon = rng.choice(self.horizons, size=5).astype(np.float32)
+        context = self.encode(features, "context")
+        return {
+            "features": features,
+            "context_embedding": context,
+            "target_embedding": self.encode(features, "target"),
+            "targets": targets,
+            "horizon": horizon,
+            "prediction": self.predict(context, targets, horizon),
+        }
+
+    def _encoder_graph(self, encoder: str) -> onnx.ModelProto:
+        w = self.weights()
+        weights = {"mean": w["mean"], "w": w[f"{encoder}_w"], "w_hidden": w[f"{encoder}_hidden"]}
+        nodes = [
+            helper.make_node("IsNaN", ["features"], ["hidden"]),
+            helper.make_node("Sub", ["features", "mean"], ["centred"]),
+            helper.make_node("Where", ["hidden", "zero", "centred"], ["seen"]),
+            helper.make_node("Cast", ["hidden"], ["hidden_float"], to=TensorProto.FLOAT),
+            helper.make_node("MatMul", ["seen", "w"], ["from_seen"]),
+            helper.make_node("MatMul", ["hidden_float", "w_hidden"], ["from_hidden"]),
+            helper.make_node("Add", ["from_seen", "from_hidden"], ["total"]),
+            helper.make_node("Tanh", ["total"], ["embedding"]),
+        ]
+        return _graph(
+            nodes, {"features": [self.input_dim]}, "embedding", self.embed_dim, weights | {"zero": np.float32(0)}
+        )
+
+    def _predictor_graph(self) -> onnx.ModelProto:
+        w = self.weights()
+        weights = {"w": w["predictor_w"], "w_patch": w["predictor_patch"], "w_horizon": w["predictor_horizon"] / 60}
+        nodes = [
+            helper.make_node("MatMul", ["context", "w"], ["from_context"]),
+            helper.make_node("MatMul", ["targets", "w_patch"], ["from_targets"]),
+            helper.make_node("Unsqueeze", ["horizon", "axis"], ["horizon_column"]),
+            helper.make_node("MatMul", ["horizon_column", "w_horizon"], ["from_horizon"]),
+            helper.make_node("Sum", ["from_context", "from_targets", "from_horizon"], ["total"]),
+            helper.make_node("Tanh", ["total"], ["prediction"]),
+        ]
+        inputs = {"context": [self.embed_dim], "targets": [len(self.patches)], "horizon": []}
+        return _graph(nodes, inputs, "prediction", self.embed_dim, weights | {"axis": np.array([1])})
+
+
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """`bundle.json` with the sizes and hashes of what lies in the folder now."""
+    files = {
+        path.name: {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}
+        for path in sorted(folder.iterdir())
+        if path.name != "bundle.json"
+    }
+    (folder / "bundle.json").write_text(json.dumps({**manifest, "files": files}))
+
+
+def _graph(
+    nodes: list[onnx.NodeProto], inputs: dict[str, list[int]], output: str, width: int, weights: dict[str, Any]
+) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *dims]) for name, dims in inputs.items()],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", width])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    return model
