@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,12 @@ from pathlib import Path
 from typing import Any
 
 FORMAT = 1
+
+
+def check_name(name: str) -> None:
+    """Raises ValueError unless the name can be a folder and a part of a URL."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        raise ValueError(f"name is '{name}'; use letters, digits, - and _, starting with a letter or digit")
 
 
 def next_version(models: Path, name: str) -> int:

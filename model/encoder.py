@@ -83,9 +83,14 @@ class ContextEncoder(nn.Module):
         else:
             x = torch.stack(tokens, dim=1) + self.position  # [B, N, D]
             mask = None if visible is None else self.visible_patches(visible)  # [B, N]
+        outputs = [x]
         for block in self.blocks:
-            x = block(x, mask)
-        normed: Tensor = self.norm(x)
+            outputs.append(block(outputs[-1], mask))
+        if self.config.average_blocks:
+            last = torch.stack([F.layer_norm(output, output.shape[-1:]) for output in outputs]).mean(0)
+        else:
+            last = outputs[-1]
+        normed: Tensor = self.norm(last)
         return normed.view(B, len(tokens), -1)
 
     def visible_patches(self, visible: Tensor) -> Tensor:

@@ -2,10 +2,8 @@
 
 import logging
 import warnings
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -15,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.bundle import next_version, writing_bundle
+from model.checkpoint import Checkpoint
 from model.config import Config
 from model.encoder import ContextEncoder
-from model.encoding import FeatureEncoding
-from model.jepa import JEPA
+from model.encoding import FeatureEncoding, Statistics
 from model.predictor import Predictor
 from model.schema import Schema
 
@@ -64,27 +62,20 @@ class ServedPredictor(nn.Module):
 
 
 def export_bundle(
-    jepa: JEPA,
-    schema: Schema,
-    statistics: Mapping[str, NDArray[np.float32]],
-    description: Mapping[str, Any],
-    models: Path,
-    name: str,
-    *,
-    half: bool = False,
-    card: str | None = None,
+    checkpoint: Checkpoint, models: Path, name: str, *, half: bool = False, card: str | None = None
 ) -> Path:
     """Writes `<models>/<name>/<next version>/` and returns it; ValueError if a graph differs from PyTorch.
 
     `half` stores the weights as float16, half the size; what the graphs compute stays float32, and the PyTorch
-    networks take the rounded weights too, so parity holds. `statistics` are mean, std, min and max of the raw columns.
+    networks take the rounded weights too, so parity holds. `card` becomes README.md.
     """
-    jepa = jepa.eval()
+    jepa, schema, summary = checkpoint.jepa.eval(), checkpoint.schema, checkpoint.summary
     if half:
         for parameter in jepa.parameters():
             parameter.data = parameter.data.half().float()
     config = jepa.config
-    golden_inputs = _golden_inputs(config, schema, statistics)
+    golden_inputs = _golden_inputs(config, schema, checkpoint.statistics)
+    own_keys = ("loss_quantiles", "licence", "data")
     about = {
         "created": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         "input_dim": schema.input_dim,
@@ -94,8 +85,13 @@ def export_bundle(
         "patches": [{"name": p.name, "groups": [g.name for g in p.groups]} for p in config.patches],
         "horizons": list(config.horizons),
         "options": {key: value for key, value in config.as_dict().items() if key not in ("input_dim", "patches")},
-        "statistics": {key: [float(f"{v:.7g}") for v in statistics[key]] for key in ("mean", "std")},
-        **description,
+        "statistics": {key: [float(f"{v:.7g}") for v in checkpoint.statistics[key]] for key in ("mean", "std")},
+        "training": {
+            "steps": checkpoint.step,
+            "recipe": checkpoint.recipe,
+            **{key: value for key, value in summary.items() if key not in own_keys},
+        },
+        **{key: summary[key] for key in own_keys if key in summary},
     }
     with writing_bundle(models, name, about) as folder:
         encoders = {
@@ -116,7 +112,7 @@ def export_bundle(
     return models / name / str(next_version(models, name) - 1)
 
 
-def _golden_inputs(config: Config, schema: Schema, statistics: Mapping[str, NDArray[np.float32]]) -> Arrays:
+def _golden_inputs(config: Config, schema: Schema, statistics: Statistics) -> Arrays:
     """Rows drawn around the training statistics, every third with a hidden group, and questions to the predictor."""
     rng = np.random.default_rng(0)
     shape = (GOLDEN_ROWS, schema.input_dim)

@@ -102,6 +102,9 @@ class JEPA(nn.Module):
         self.encoding = encoding
         self.context_encoder = ContextEncoder(config)
         self.predictor = Predictor(config)
+        # Fixed at 1 and 0, the last norm makes each patch's embedding a target of mean 0 and variance 1 as it is:
+        # a scale could otherwise shrink, which lowers the loss and teaches nothing.
+        self.context_encoder.norm.requires_grad_(False)
         self.target_encoder = deepcopy(self.context_encoder).requires_grad_(False)
 
     def train(self, mode: bool = True) -> Self:

@@ -9,16 +9,18 @@ from model.data import Frames
 def split_rows(frames: Frames, *, held_out: float = 0.1, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Row indices for training and for validation.
 
-    A `split` column is obeyed (`train` and `val`). Without one, `held_out` of the episodes, at least one, are
-    drawn for validation; ValueError if there is no second episode to hold out.
+    A `split` column is obeyed (`train` and `val`). Where it names no `val`, or there is none, `held_out` of the
+    episodes for training, at least one, are drawn for validation; ValueError if there is no second one to hold out.
     """
+    rows = np.arange(len(frames))
     if frames.split is not None:
-        train, val = np.flatnonzero(frames.split == "train"), np.flatnonzero(frames.split == "val")
-        for name, rows in (("train", train), ("val", val)):
-            if not len(rows):
-                raise ValueError(f"the split column has no '{name}' (it has {sorted(set(frames.split.tolist()))})")
-        return train, val
-    episodes = np.unique(frames.episode)
+        train, val = rows[frames.split == "train"], rows[frames.split == "val"]
+        if not len(train):
+            raise ValueError(f"the split column has no 'train' (it has {sorted(set(frames.split.tolist()))})")
+        if len(val):
+            return train, val
+        rows = train
+    episodes = np.unique(frames.episode[rows])
     if len(episodes) < 2:
         raise ValueError(
             f"{len(episodes)} episode: nothing can be held out. Rows of one game are near-copies of each other; "
@@ -26,8 +28,8 @@ def split_rows(frames: Frames, *, held_out: float = 0.1, seed: int = 0) -> tuple
         )
     drawn = np.random.default_rng(seed).permutation(episodes)
     chosen = drawn[: max(1, round(held_out * len(episodes)))]
-    is_val = np.isin(frames.episode, chosen)
-    return np.flatnonzero(~is_val), np.flatnonzero(is_val)
+    is_val = np.isin(frames.episode[rows], chosen)
+    return rows[~is_val], rows[is_val]
 
 
 def rows_ahead(frames: Frames, horizon: int) -> NDArray[np.int64]:

@@ -110,6 +110,18 @@ def test_a_split_is_by_episode_never_by_row(tmp_path):
     assert len(train) + len(val) == 140
 
 
+def test_without_val_in_the_split_column_episodes_of_train_are_held_out(tmp_path):
+    episode = np.repeat(np.arange(5), 4)
+    split = np.where(episode < 4, "train", "test")
+    np.savez(tmp_path / "rows.npz", features=np.zeros((20, 2), np.float32), episode=episode, split=split)
+    train, val = split_rows(read_frames(tmp_path / "rows.npz"))
+    assert set(episode[train]) | set(episode[val]) == {0, 1, 2, 3}
+    assert len(set(episode[val])) == 1
+    np.savez(tmp_path / "rows.npz", features=np.zeros((20, 2), np.float32), split=np.full(20, "test"))
+    with pytest.raises(ValueError, match=r"no 'train' \(it has \['test'\]\)"):
+        split_rows(read_frames(tmp_path / "rows.npz"))
+
+
 def test_one_episode_cannot_be_split(tmp_path):
     np.save(tmp_path / "rows.npy", np.zeros((5, 2), np.float32))
     with pytest.raises(ValueError, match="1 episode: nothing can be held out"):

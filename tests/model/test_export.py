@@ -6,6 +6,7 @@ import onnxruntime as ort
 import pytest
 import torch
 
+from model.checkpoint import Checkpoint
 from model.config import Config
 from model.encoding import FeatureEncoding, column_statistics
 from model.export import _check_parity, export_bundle
@@ -28,8 +29,9 @@ def exported(request, tmp_path_factory):
     patches = {"row": groups} if request.param == "flat" else groups
     config = Config(groups[-1].stop, 32, 16, 2, 1, num_heads=4, patches=patches, horizons=(6, 30))
     jepa = JEPA(config, encoding).eval()
+    checkpoint = Checkpoint(jepa, schema, STATISTICS, {}, 0, {"licence": "CC0", "rows": 64}, {})
     models = tmp_path_factory.mktemp("models")
-    folder = export_bundle(jepa, schema, STATISTICS, {"licence": "CC0"}, models, "toy", half=True)
+    folder = export_bundle(checkpoint, models, "toy", half=True, card="# Toy")
     return jepa, folder
 
 
@@ -74,7 +76,14 @@ def test_bundle_json_says_what_is_served(exported):
     assert about["licence"] == "CC0"
     assert about["input_dim"] == 20
     assert about["options"]["embed_dim"] == 32
-    assert set(about["files"]) == {"context_encoder.onnx", "target_encoder.onnx", "predictor.onnx", "golden.npz"}
+    assert about["training"]["rows"] == 64
+    assert set(about["files"]) == {
+        "context_encoder.onnx",
+        "target_encoder.onnx",
+        "predictor.onnx",
+        "golden.npz",
+        "README.md",
+    }
 
 
 def test_half_weights_are_half_the_bytes_and_name_no_folder(exported):

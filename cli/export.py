@@ -1,0 +1,28 @@
+"""`jepa export`: a bundle from a checkpoint of `jepa train`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from model.bundle import check_name
+from model.checkpoint import load_checkpoint
+from model.export import export_bundle
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A .safetensors of jepa train")],
+    out: Annotated[Path, typer.Option(help="Folder of models; the bundle becomes OUT/NAME/VERSION")],
+    name: Annotated[str, typer.Option(help="Name of the model")] = "model",
+    half: Annotated[bool, typer.Option("--half", help="Store the weights as float16")] = False,
+    card: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Model card to put in")] = None,
+) -> None:
+    """Make a bundle from a training checkpoint."""
+    try:
+        check_name(name)
+        text = None if card is None else card.read_text()
+        folder = export_bundle(load_checkpoint(checkpoint), out, name, half=half, card=text)
+    except ValueError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"{folder} is ready: jepa serve --models {out}")

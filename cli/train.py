@@ -1,0 +1,130 @@
+"""`jepa train`: learns from recorded frames, exports, and leaves a bundle that `jepa serve --models` serves."""
+
+import json
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from model.bundle import check_name
+from model.checkpoint import load_checkpoint
+from model.data import Frames, read_frames
+from model.diagnostics import warnings
+from model.export import export_bundle
+from model.recipe import PRESETS, Recipe
+from model.training import Report, Training, resume_training
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def train(
+    data: Annotated[str, typer.Argument(help="Parquet file, folder or glob of them, or .npy/.npz")],
+    out: Annotated[Path, typer.Option(help="Folder of models; the bundle becomes OUT/NAME/VERSION")],
+    preset: Annotated[str, typer.Option(help=f"One of {', '.join(PRESETS)}")] = "default",
+    name: Annotated[str, typer.Option(help="Name of the model")] = "model",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that was stopped")] = False,
+    features: Annotated[str | None, typer.Option(help="Pattern of the feature columns, such as 'ram_*'")] = None,
+    horizon: Annotated[list[int] | None, typer.Option(help="Frames ahead to predict; may be given often")] = None,
+    unordered: Annotated[bool, typer.Option("--unordered", help="Mask groups of the same row only")] = False,
+    tokens: Annotated[str | None, typer.Option(help="'row' (one token a row) or 'groups' (one a group)")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of training instead of the preset's")] = None,
+    seed: Annotated[int, typer.Option(help="Equal seeds and data give equal weights")] = 0,
+    half: Annotated[bool, typer.Option("--half", help="Store the weights as float16")] = False,
+    source: Annotated[str, typer.Option(help="Where the data comes from, for bundle.json")] = "",
+    licence: Annotated[str, typer.Option(help="Licence of the weights, for bundle.json")] = "",
+) -> None:
+    """Learn from recorded games and leave a bundle to serve."""
+    try:
+        check_name(name)
+        recipe = _recipe(preset, horizon, tokens, steps, seed)
+        path = out / name / ".training" / "checkpoint.safetensors"
+        _refuse_to_lose(path, resume)
+        console.print(f"reading {data}")
+        frames = read_frames(data, features=features, labels=())
+        frames = replace(frames, frame=None) if unordered else frames
+        training = resume_training(frames, path) if resume else Training(frames, recipe)
+        training.checkpoint.summary |= {"licence": licence, "data": {"source": source or Path(data).name}}
+        _say_what_comes(training, frames)
+        _run(training, path)
+        folder = export_bundle(training.checkpoint, out, name, half=half)
+    except KeyboardInterrupt:
+        console.print(f"\nstopped; go on with the same command and --resume (state in {path.parent})")
+        raise typer.Exit(130) from None
+    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+        console.print(f"error: {error}", style="red")
+        raise typer.Exit(1) from None
+    console.print(f"{folder} is ready: jepa serve --models {out}")
+
+
+def _recipe(preset: str, horizons: list[int] | None, tokens: str | None, steps: int | None, seed: int) -> Recipe:
+    if preset not in PRESETS:
+        raise ValueError(f"preset is '{preset}'; it must be one of {', '.join(PRESETS)}")
+    changes: dict[str, Any] = {"seed": seed}
+    if horizons:
+        changes["horizons"] = tuple(sorted(set(horizons)))
+    if tokens is not None:
+        changes["tokens"] = tokens
+    if steps is not None:
+        changes["steps"] = steps
+    return replace(PRESETS[preset], **changes)
+
+
+def _refuse_to_lose(path: Path, resume: bool) -> None:
+    if resume and not path.is_file():
+        raise ValueError(f"there is nothing to resume: {path} does not exist")
+    if not resume and path.is_file():
+        stopped = load_checkpoint(path)
+        if stopped.step < stopped.recipe["steps"]:
+            raise ValueError(
+                f"a run stopped here at step {stopped.step} of {stopped.recipe['steps']}; go on with --resume, "
+                f"choose another --name, or delete {path.parent}"
+            )
+
+
+def _say_what_comes(training: Training, frames: Frames) -> None:
+    summary, recipe = training.checkpoint.summary, training.recipe
+    ahead = ", ".join(map(str, training.horizons)) + " frames ahead" if training.ordered else "hidden groups of the row"
+    left = recipe.steps - training.checkpoint.step
+    minutes = left * training.seconds_a_step() / 60
+    console.print(
+        f"{summary['rows']:,} rows of {summary['episodes']} episodes, {frames.schema.input_dim} columns in "
+        f"{len(frames.schema.groups)} groups; predicting {ahead}"
+    )
+    dead = int((training.checkpoint.statistics["std"] <= 1e-4).sum())
+    if dead:
+        console.print(f"{dead} columns never change in the training rows; they are silenced, now and when served")
+    console.print(
+        f"{left} steps of {recipe.batch_size} rows, about {minutes:.0f} min; "
+        f"{summary['random_start_share']:.2g} of the target encoder's random start will be left"
+    )
+
+
+def _run(training: Training, path: Path) -> None:
+    log = path.with_name("training.jsonl")
+    bar = Progress(
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+    task = bar.add_task("training", total=training.recipe.steps, completed=training.checkpoint.step)
+
+    def report(made: Report) -> None:
+        console.print(
+            f"step {made.step}/{made.steps}  loss {made.loss:.4f}  over mean predictor {made.loss_ratio:.3f}  "
+            f"std {made.std:.3f}  RankMe {made.rankme:.1f}  {made.rows_per_second:,.0f} rows/s  "
+            f"{made.seconds_left / 60:.1f} min left"
+        )
+        for warning in warnings(made.std, made.rankme, made.loss_ratio, training.jepa.config.embed_dim):
+            console.print(f"warning: {warning}", style="yellow")
+        with log.open("a") as file:
+            file.write(json.dumps(asdict(made)) + "\n")
+
+    with bar if console.is_terminal else nullcontext():
+        training.run(path, report, lambda step: bar.update(task, completed=step))

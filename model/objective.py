@@ -1,0 +1,53 @@
+"""What a training step minimises. Dims: B batch, N patches, D embed, H horizons."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from model.jepa import JEPA
+
+
+def prediction_loss(predicted: Tensor, target: Tensor, asked: Tensor | None = None) -> Tensor:
+    """Smooth L1 (beta 1) between patch embeddings [B, N, D], over the patches asked for, `asked` [B, N] (None: all)."""
+    if asked is None:
+        return F.smooth_l1_loss(predicted, target)
+    each = F.smooth_l1_loss(predicted, target, reduction="none").mean(2)  # [B, N]
+    return (each * asked).sum() / asked.sum().clamp_min(1)
+
+
+def variance_loss(embeddings: Tensor) -> Tensor:
+    """max(0, 1 − std) averaged over dims of [B, D]: keeps every dim in use (VICReg, Bardes et al. 2022, eq. 1)."""
+    std = (embeddings.var(0) + 1e-4).sqrt()
+    return F.relu(1 - std).mean()
+
+
+def covariance_loss(embeddings: Tensor) -> Tensor:
+    """Squared off-diagonal covariances over D of [B, D]: keeps dims from telling the same (VICReg, eq. 3-4)."""
+    B, D = embeddings.shape
+    centred = embeddings - embeddings.mean(0)
+    covariance = centred.T @ centred / (B - 1)
+    return (covariance.square().sum() - covariance.diagonal().square().sum()) / D
+
+
+def later_frame_loss(jepa: JEPA, context: Tensor, later: Tensor, horizon: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(loss, predicted, target) of predicting encoded later frames [B, M], `horizon` [B] frames on, from the context
+    embeddings [B, D]: the representation of every patch, which the target encoder sees whole."""
+    with torch.no_grad():
+        target = jepa.target_encoder.patch_embeddings(later).float()  # [B, N, D]
+    predicted = jepa.predictor.predict_patches(context, None, horizon).float()
+    return prediction_loss(predicted, target), predicted, target
+
+
+def masked_groups_loss(jepa: JEPA, context: Tensor, row: Tensor, visible: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(loss, predicted, target) of predicting the patches of the same encoded rows [B, M] that `visible` [B, G] hides;
+    a model of one patch predicts the whole row's representation from what is left of it."""
+    with torch.no_grad():
+        target = jepa.target_encoder.patch_embeddings(row).float()
+    if target.shape[1] == 1:
+        predicted = jepa.predictor.predict_patches(context).float()
+        return prediction_loss(predicted, target), predicted, target
+    asked = ~jepa.context_encoder.visible_patches(visible)  # [B, N]
+    # A row that hides nothing asks for all, so that no row of the attention mask is empty.
+    asked = asked | ~asked.any(1, keepdim=True)
+    predicted = jepa.predictor.predict_patches(context, asked).float()
+    return prediction_loss(predicted, target, asked), predicted, target

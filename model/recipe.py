@@ -1,0 +1,78 @@
+"""How a run learns: the network's size and the options of training, and the presets to choose from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from model.config import Config, GroupLike
+from model.encoding import FeatureEncoding
+from model.schema import Group, Schema
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Options of one training run. Shares are of 1, horizons are frames ahead (ignored where rows have no order)."""
+
+    embed_dim: int = 256
+    predictor_embed_dim: int = 128
+    encoder_depth: int = 3
+    predictor_depth: int = 2
+    num_heads: int = 8
+    tokens: str = "row"  # "row": the flat model, one token with hideable groups; "groups": a token a group
+    average_blocks: bool = True
+    horizons: tuple[int, ...] = (6, 15, 30, 60)
+    steps: int = 4000
+    batch_size: int = 1024
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    warmup_steps: int = 100
+    momentum: float = 0.998
+    hide_share: tuple[float, float] = (0.0, 0.3)
+    variance: float = 0.0
+    covariance: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.batch_size < 2:
+            raise ValueError("batch_size is 1; the variance of an embedding needs at least 2 rows")
+        if self.tokens not in ("row", "groups"):
+            raise ValueError(f"tokens is {self.tokens!r}; it must be 'row' or 'groups'")
+
+    def config(self, schema: Schema, encoding: FeatureEncoding, *, ordered: bool) -> Config:
+        """The networks for rows of this schema; rows without order are only ever masked, never looked ahead in."""
+        groups: tuple[Group, ...] = encoding.groups(schema.groups)
+        patches: dict[str, Sequence[GroupLike]] = (
+            {"row": groups} if self.tokens == "row" else {group.name: [group] for group in groups}
+        )
+        return Config.of(
+            groups[-1].stop,
+            {
+                "embed_dim": self.embed_dim,
+                "predictor_embed_dim": self.predictor_embed_dim,
+                "encoder_depth": self.encoder_depth,
+                "predictor_depth": self.predictor_depth,
+                "num_heads": self.num_heads,
+                "dropout": 0.0,  # as every published JEPA; dropout in a target is noise
+                "patches": patches,
+                "horizons": self.horizons if ordered else (0,),
+                "average_blocks": self.average_blocks,
+            },
+        )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
+        """The recipe that `as_dict` described, lists read as tuples as JSON has none."""
+        read: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return cls(**read)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+PRESETS = {
+    "quick": Recipe(steps=600, encoder_depth=2),
+    "default": Recipe(),
+}
