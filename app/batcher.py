@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from app.errors import DeadlineExpired, ModelFailed, QueueFull, Superseded
+from app.errors import DeadlineExpired, ModelFailed, QueueFull, ServiceError, Superseded
 from app.pace import Array, Pace, Run
 
 logger = logging.getLogger(__name__)
@@ -153,8 +153,7 @@ class Batcher:
         if deadline is not None and deadline <= job.queued_at:
             raise DeadlineExpired("the deadline had passed before the rows reached the queue")
         if stream is not None and (older := self._streams.get(stream)):
-            self._remove(older)
-            older.future.set_exception(Superseded("a newer frame of the same X-Stream-Id came while this one waited"))
+            self._refuse(older, Superseded("a newer frame of the same X-Stream-Id came while this one waited"))
         if self.queue_rows + job.rows > self._max_queue_rows:
             raise QueueFull(self.queue_rows, self._max_queue_rows)
         self._queue.append(job)
@@ -168,6 +167,11 @@ class Batcher:
             self._queue.remove(job)
             self.queue_rows -= job.rows - job.taken
             self._forget_stream(job)
+
+    def _refuse(self, job: _Job, error: ServiceError) -> None:
+        self._remove(job)
+        if not job.future.done():  # the caller may have just left
+            job.future.set_exception(error)
 
     def _forget_stream(self, job: _Job) -> None:
         if job.ticket.stream is not None:
@@ -196,9 +200,11 @@ class Batcher:
         while self._queue and room:
             job = self._queue[0]
             left = job.rows - job.taken
-            if job.ticket.deadline is not None and job.ticket.deadline <= now:
+            if job.future.done():  # cancelled, or another piece failed
                 self._remove(job)
-                job.future.set_exception(DeadlineExpired("the deadline passed while the rows waited"))
+                continue
+            if job.ticket.deadline is not None and job.ticket.deadline <= now:
+                self._refuse(job, DeadlineExpired("the deadline passed while the rows waited"))
                 continue
             if batch and left > room:
                 break

@@ -2,10 +2,13 @@
 
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel
 
-from app.schemas import Options
+from app.registry import ServedModel
+from app.schemas import Options, Problem
 
+SCHEMAS = "#/components/schemas/"
 REFUSALS = {
     400: "The body is no JSON",
     404: "No such model",
@@ -14,10 +17,10 @@ REFUSALS = {
     415: "Neither JSON nor octet-stream",
     422: "A field is wrong; `errors` says which and how to mend it",
     429: "The queue is full; try again after `Retry-After` seconds",
+    500: "The model failed on these rows",
     503: "Starting, draining, or no model",
     504: "The deadline in X-Request-Timeout-Ms passed",
 }
-FLOATS = {"schema": {"type": "string", "format": "binary"}}
 HEADERS = {
     "X-Request-Timeout-Ms": (
         "number",
@@ -26,20 +29,21 @@ HEADERS = {
     "X-Stream-Id": ("string", "A newer frame of the same stream takes the place of one that still waits"),
     "X-Schema-Hash": ("string", "Refuse with 409 unless the model's feature schema has this hash"),
 }
+FLOATS = {"schema": {"type": "string", "format": "binary", "description": "Little-endian float32, row-major"}}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that may refuse with these."""
+    content = {"application/problem+json": {"schema": {"$ref": SCHEMAS + "Problem"}}}
+    return {status: {"description": REFUSALS[status], "content": content} for status in statuses}
 
 
 def documented(query: type[Options], body: type[Options], answer: type[BaseModel]) -> dict[str, Any]:
-    """Keyword arguments for a route that reads its body by itself."""
+    """The keyword arguments of a route that reads JSON as `body`, or floats with `query`, by itself."""
     return {
         "tags": ["inference"],
         "response_model": answer,
-        "responses": {
-            200: {"content": {"application/octet-stream": FLOATS}},
-            **{
-                status: {"description": text, "content": {"application/problem+json": {"schema": PROBLEM_REF}}}
-                for status, text in REFUSALS.items()
-            },
-        },
+        "responses": {200: {"content": {"application/octet-stream": FLOATS}}, **problems(*REFUSALS)},
         "openapi_extra": {
             "requestBody": {
                 "required": True,
@@ -53,7 +57,38 @@ def documented(query: type[Options], body: type[Options], answer: type[BaseModel
     }
 
 
-PROBLEM_REF = {"$ref": "#/components/schemas/Problem"}
+def complete(document: dict[str, Any], models: list[ServedModel]) -> None:
+    """Adds to FastAPI's document what its routes cannot know: the problem's schema, and examples for a loaded model."""
+    problem = Problem.model_json_schema(ref_template=SCHEMAS + "{model}")
+    document["components"]["schemas"] |= problem.pop("$defs") | {"Problem": problem}
+    for model in models[:1]:
+        name = {"model": model.bundle.manifest.name} if len(models) > 1 else {}
+        for path, examples in _examples(model).items():
+            content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+            content["examples"] = {title: {"summary": title, "value": name | body} for title, body in examples.items()}
+
+
+def _examples(model: ServedModel) -> dict[str, dict[str, Any]]:
+    """Requests that the model answers with 200, by path and summary."""
+    manifest = model.bundle.manifest
+    first, second = np.nan_to_num(model.bundle.golden.features[:2]).round(3).tolist()
+    embedding = model.bundle.golden.target_embedding[0].round(3).tolist()
+    hidden = manifest.feature_schema.groups[-1].name
+    horizon = manifest.horizons[-1]
+    embed: dict[str, Any] = {"one row": {"features": first}}
+    if len(manifest.feature_schema.groups) > 1:
+        embed[f"two rows, {hidden} hidden"] = {"features": [first, second], "hidden": [hidden]}
+    return {
+        "/embed": embed,
+        "/predict": {
+            f"one row, {horizon} frames ahead": {"features": first, "horizon": horizon},
+            "from a context embedding": {"context": embedding},
+        },
+        "/loss": {
+            "how surprising is the later row": {"features": first, "target_features": second, "horizon": horizon},
+            "between embeddings": {"predicted": embedding, "target": embedding},
+        },
+    }
 
 
 def _query_parameters(query: type[Options]) -> list[dict[str, Any]]:
@@ -61,11 +96,10 @@ def _query_parameters(query: type[Options]) -> list[dict[str, Any]]:
         {
             "name": name,
             "in": "query",
-            "required": False,
-            "description": f"Beside a binary body. {schema.pop('description', '')}",
+            "description": f"Beside a binary body. {schema.pop('description')}",
             "schema": schema,
             "style": "form",
-            "explode": False,
+            "explode": False,  # lists are one parameter, separated by commas
         }
         for name, schema in query.model_json_schema()["properties"].items()
     ]
@@ -73,6 +107,6 @@ def _query_parameters(query: type[Options]) -> list[dict[str, Any]]:
 
 def _header_parameters() -> list[dict[str, Any]]:
     return [
-        {"name": name, "in": "header", "required": False, "description": text, "schema": {"type": kind}}
+        {"name": name, "in": "header", "description": text, "schema": {"type": kind}}
         for name, (kind, text) in HEADERS.items()
     ]

@@ -6,6 +6,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -13,6 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from app import __version__
+from app.documentation import complete
 from app.errors import ServiceError, render, render_http
 from app.routes import health, native
 from app.service import Service
@@ -42,6 +44,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
+    app.openapi = lambda: _openapi(app, service)  # type: ignore[method-assign]
     app.include_router(native.router)
     app.include_router(health.router)
     app.add_middleware(TelemetryMiddleware, telemetry=service.telemetry)
@@ -64,6 +67,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         return render_http(500, "the service failed on this request; its log has the reason")
 
     return app
+
+
+def _openapi(app: FastAPI, service: Service) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        complete(FastAPI.openapi(app), [*service.registry.models.values()])
+    return FastAPI.openapi(app)
 
 
 @contextmanager

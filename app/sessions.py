@@ -52,8 +52,6 @@ def session_options(intra_op_threads: int) -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     # Idle pool threads spin: 71 % of a core at 60 calls a second, against 7 % without.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Averaged weights leave denormals behind, which are slow.
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
     # The arena keeps the memory of the largest batch it ever saw.
     options.enable_cpu_mem_arena = False
     options.log_severity_level = 3

@@ -4,8 +4,8 @@ from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import PlainTextResponse, Response
 
+from app.documentation import problems
 from app.routes.reading import service_of
-from app.schemas import Problem
 
 router = APIRouter(tags=["health"])
 
@@ -16,7 +16,7 @@ async def livez() -> Response:
     return PlainTextResponse("ok\n")
 
 
-@router.get("/readyz", response_class=PlainTextResponse, responses={503: {"model": Problem}})
+@router.get("/readyz", response_class=PlainTextResponse, responses=problems(503))
 async def readyz(request: Request) -> Response:
     """200 when models are loaded and answer; 503 while starting, draining, without a model, or when one fails."""
     await service_of(request).check_ready()

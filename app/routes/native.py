@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from app import schemas, wire
 from app.batcher import Batcher
-from app.documentation import documented
+from app.documentation import documented, problems
 from app.errors import InvalidInput
 from app.registry import ServedModel
 from app.routes.exchange import JSON, receive
@@ -85,9 +85,7 @@ async def models(request: Request) -> Response:
     return _json({"models": [card(model) for model in registry.models.values()]})
 
 
-@router.get(
-    "/models/{name}", response_model=schemas.ModelCard, tags=["models"], responses={404: {"model": schemas.Problem}}
-)
+@router.get("/models/{name}", response_model=schemas.ModelCard, tags=["models"], responses=problems(404, 503))
 async def model(request: Request, name: str) -> Response:
     """One loaded model."""
     return _json(card(service_of(request).registry.get(name)))

@@ -1,0 +1,131 @@
+import json
+import math
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app import wire
+from app.errors import InvalidInput, MalformedBody, TooManyRows
+from app.wire import Layout
+
+LAYOUT = Layout("features", 3, "melee", columns=("x", "y", "z"), can_hide=True)
+float32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+def rows_of(text: str, layout: Layout = LAYOUT, max_rows: int = 4) -> np.ndarray:
+    return wire.json_rows(wire.parse_json(text.encode()), layout, max_rows)
+
+
+def error_of(text: str) -> tuple[tuple[str | int, ...], str]:
+    with pytest.raises(InvalidInput) as refusal:
+        rows_of(text)
+    (error,) = refusal.value.errors
+    return error
+
+
+def test_rank_out_is_rank_in() -> None:
+    assert rows_of("[1, 2.5, -3]").tolist() == [1, 2.5, -3]
+    assert rows_of("[[1, 2.5, -3]]").tolist() == [[1, 2.5, -3]]
+    assert rows_of("[1, 2, 3]").dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("text", "loc", "message"),
+    [
+        ('[[1, 2, "3"]]', ("features", 0, 2), "features[0][2] (z) is text; write the number without quotes"),
+        ("[[1, 2, 3], [true, 2, 3]]", ("features", 1, 0), "features[1][0] (x) is a boolean; write 1 or 0"),
+        ("[1, null, 3]", ("features", 1), "features[1] (y) is null; replace it"),
+        ("[1, NaN, 3]", ("features", 1), 'features[1] (y) is NaN; replace it, or hide its group with "hidden"'),
+        ("[[[1, 2, 3]]]", ("features", 0, 0), "features[0][0] (x) is a list; a row is a flat list of numbers"),
+        ("[1, [2], 3]", ("features", 1), "features[1] (y) is a list; a row is a flat list of numbers"),
+        ("[{}]", ("features", 0), "features[0] (x) is an object; a row is a flat list of numbers"),
+        ("[[1, 2, 3], 4]", ("features", 1), "features[1] is not a list; send either one row or a list of rows"),
+        ("[[1, 2, 3], [1, 2]]", ("features", 1), "features[1] has 2 numbers, model 'melee' takes 3"),
+        ("[1]", ("features",), "features has 1 number, model 'melee' takes 3"),
+        (
+            "[[1, 2, 3, 0]]",
+            ("features", 0),
+            "features[0] has 4 numbers, model 'melee' takes 3; if the last one is padding, leave it out",
+        ),
+        ("[[]]", ("features", 0), "features[0] has 0 numbers, model 'melee' takes 3"),
+        ("[]", ("features",), "features is empty; send at least one row"),
+        ('"abc"', ("features",), "features must be a list of numbers, or a list of such rows"),
+    ],
+)
+def test_a_wrong_number_or_row_is_named_with_the_way_to_mend_it(
+    text: str, loc: tuple[str | int, ...], message: str
+) -> None:
+    assert error_of(text) == (loc, message)
+
+
+@pytest.mark.parametrize("number", ["Infinity", "-Infinity", "1e999", "1e39", "1" + "0" * 39, "9" * 5000])
+def test_what_float32_cannot_hold_is_refused(number: str) -> None:
+    loc, message = error_of(f"[[1, 2, {number}]]")
+    assert loc == ("features", 0, 2)
+    assert "is infinite or beyond float32" in message
+
+
+def test_a_field_that_cannot_be_hidden_is_not_told_to_hide() -> None:
+    with pytest.raises(InvalidInput, match=r"is NaN; replace it$"):
+        rows_of("[1, NaN]", Layout("context", 2, "melee"))
+
+
+def test_too_many_rows_are_refused_before_they_are_looked_at() -> None:
+    with pytest.raises(TooManyRows, match="5 rows, the limit is 4"):
+        rows_of("[[1], [2], [3], [4], [5]]")
+    with pytest.raises(TooManyRows):
+        wire.binary_rows(bytes(12 * 5), [LAYOUT], 4)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b'{"a": 1,}', b"\xff\xfe\x00", b"[" * 100_000, b"hello"])
+def test_what_is_no_json_is_malformed_and_says_where(body: bytes) -> None:
+    with pytest.raises(MalformedBody, match=r"no JSON: .*line 1 column"):
+        wire.parse_json(body)
+
+
+@given(st.lists(st.tuples(float32, float32, float32), min_size=1, max_size=4))
+def test_json_and_binary_read_the_same_rows(rows: list[tuple[float, float, float]]) -> None:
+    flat = [number for row in rows for number in row]
+    (from_binary,) = wire.binary_rows(struct.pack(f"<{len(flat)}f", *flat), [LAYOUT], 4)
+    from_json = rows_of(json.dumps(rows))
+    np.testing.assert_array_equal(from_binary, from_json)
+    assert from_binary.dtype == np.float32
+
+
+@given(st.lists(float32, min_size=1, max_size=20))
+def test_what_is_written_reads_back_the_same(numbers: list[float]) -> None:
+    rows = np.array([numbers], np.float32)
+    read = np.array(json.loads(wire.json_bytes({"rows": rows}))["rows"], np.float32)
+    np.testing.assert_array_equal(read, rows)
+    assert wire.float32_bytes(rows) == struct.pack(f"<{len(numbers)}f", *numbers)
+
+
+def test_float32_is_written_with_the_fewest_digits() -> None:
+    assert wire.json_bytes([np.float32([0.1])]) == b"[[0.1]]"
+
+
+def test_fields_of_a_binary_row_stand_side_by_side() -> None:
+    body = struct.pack("<6f", *range(6))
+    features, later = wire.binary_rows(body, [LAYOUT, Layout("target_features", 3, "melee")], 4)
+    assert features.tolist() == [[0, 1, 2]]
+    assert later.tolist() == [[3, 4, 5]]
+
+
+def test_a_binary_nan_is_named_by_field_row_and_column() -> None:
+    body = struct.pack("<12f", *range(10), math.nan, 11)
+    layouts = [LAYOUT, Layout("target_features", 3, "melee", ("x", "y", "z"))]
+    with pytest.raises(InvalidInput) as refusal:
+        wire.binary_rows(body, layouts, 4)
+    assert refusal.value.errors == ((("target_features", 1, 1), "target_features[1][1] (y) is NaN; replace it"),)
+
+
+def test_binary_of_the_wrong_length_says_what_a_row_takes() -> None:
+    with pytest.raises(InvalidInput, match=r"takes 3 float32 numbers, 12 bytes, a row$"):
+        wire.binary_rows(bytes(13), [LAYOUT], 4)
+    with pytest.raises(InvalidInput, match="if number 4 of each row is padding, leave it out"):
+        wire.binary_rows(bytes(16), [LAYOUT], 4)
+    with pytest.raises(InvalidInput, match="the body is empty"):
+        wire.binary_rows(b"", [LAYOUT], 4)
