@@ -4,6 +4,7 @@ import fnmatch
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from model.schema import Group, Schema, equal_groups
+from model.sides import Sides
 
 NEVER_FEATURES = ("episode", "frame", "split", "action", "reward", "y_*")
 UNNAMED_GROUPS = 8
@@ -28,6 +30,7 @@ class Frames:
     frame: NDArray[np.int64] | None = None  # [rows]
     split: NDArray[np.str_] | None = None  # [rows]
     labels: dict[str, NDArray[np.int64]] = field(default_factory=dict)  # name → [rows]
+    sides: Sides | None = None  # how a row looks from the other player, where the layout says so
 
     def __len__(self) -> int:
         return len(self.features)
@@ -37,7 +40,7 @@ class Frames:
         frame = None if self.frame is None else self.frame[rows]
         split = None if self.split is None else self.split[rows]
         labels = {name: values[rows] for name, values in self.labels.items()}
-        return Frames(self.features[rows], self.schema, self.episode[rows], frame, split, labels)
+        return Frames(self.features[rows], self.schema, self.episode[rows], frame, split, labels, self.sides)
 
 
 def read_frames(source: str | Path, *, features: str | None = None, labels: Sequence[str] = ("y_*",)) -> Frames:
@@ -55,8 +58,10 @@ def read_frames(source: str | Path, *, features: str | None = None, labels: Sequ
     metadata = tables[0].schema.metadata or {}
     table = pa.concat_tables(tables)
     values, names = _features(table, features)
-    groups = json.loads(metadata[b"groups"]) if b"groups" in metadata and features is None else None
-    schema = _schema(paths[0].parent / "schema.json", names, groups)
+    about = _description(paths[0].parent) if features is None else {}
+    if features is None and b"groups" in metadata:
+        about |= _layout(metadata.get(b"layout", b"").decode()) | {"groups": json.loads(metadata[b"groups"])}
+    schema = _schema(names, about)
     columns = set(table.column_names)
     return Frames(
         values,
@@ -65,6 +70,7 @@ def read_frames(source: str | Path, *, features: str | None = None, labels: Sequ
         _integers(table, "frame") if "frame" in columns else None,
         np.asarray(table["split"].to_pylist(), np.str_) if "split" in columns else None,
         {name: _integers(table, name) for name in _matching(table.column_names, labels)},
+        Sides.of(schema, about["sides"]) if "sides" in about else None,
     )
 
 
@@ -93,13 +99,16 @@ def _read_numpy(path: Path) -> Frames:
         raise ValueError(f"{path.name} has features of shape {values.shape}; they must be [rows, columns]")
     _check_finite(values, [f"column {i}" for i in range(values.shape[1])])
     names = [f"f{i:03d}" for i in range(values.shape[1])]
+    about = _description(path.parent)
+    schema = _schema(names, about)
     return Frames(
         values,
-        _schema(path.parent / "schema.json", names, None),
+        schema,
         np.asarray(arrays.get("episode", np.zeros(len(values))), np.int64),
         np.asarray(arrays["frame"], np.int64) if "frame" in arrays else None,
         np.asarray(arrays["split"], np.str_) if "split" in arrays else None,
         {name: np.asarray(values, np.int64) for name, values in arrays.items() if name.startswith("y_")},
+        Sides.of(schema, about["sides"]) if "sides" in about else None,
     )
 
 
@@ -131,14 +140,26 @@ def _check_finite(values: NDArray[np.float32], names: list[str]) -> None:
         raise ValueError(f"{names[i]} is {values[row, i]} in row {row}; features must be finite numbers")
 
 
-def _schema(beside: Path, names: list[str], groups: list[list[Any]] | None) -> Schema:
-    if groups is None and beside.is_file():
-        written = json.loads(beside.read_text())
-        names = written.get("names", names)
-        groups = [[g["name"], g["start"], g["stop"]] if isinstance(g, dict) else g for g in written["groups"]]
-    if groups is None:
+def _description(folder: Path) -> dict[str, Any]:
+    """What a schema.json beside the data says of its columns."""
+    beside = folder / "schema.json"
+    described: dict[str, Any] = json.loads(beside.read_text()) if beside.is_file() else {}
+    return described
+
+
+def _layout(name: str) -> dict[str, Any]:
+    """What is known of the columns of a layout that ships with this package."""
+    known = files("model.layouts") / f"{name}.json"
+    described: dict[str, Any] = json.loads(known.read_text()) if known.is_file() else {}
+    return described
+
+
+def _schema(names: list[str], about: dict[str, Any]) -> Schema:
+    names = about.get("names", names)
+    if "groups" not in about:
         return Schema(tuple(names), equal_groups(len(names), min(UNNAMED_GROUPS, len(names))))
-    return Schema(tuple(names), tuple(Group(*group) for group in groups))
+    groups = (Group(**group) if isinstance(group, dict) else Group(*group) for group in about["groups"])
+    return Schema(tuple(names), tuple(groups))
 
 
 def _matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:

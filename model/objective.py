@@ -29,20 +29,24 @@ def covariance_loss(embeddings: Tensor) -> Tensor:
     return (covariance.square().sum() - covariance.diagonal().square().sum()) / D
 
 
-def later_frame_loss(jepa: JEPA, context: Tensor, later: Tensor, horizon: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def later_frame_loss(
+    jepa: JEPA, context: Tensor, later: Tensor, horizon: Tensor, known: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
     """(loss, predicted, target) of predicting encoded later frames [B, M], `horizon` [B] frames on, from the context
-    embeddings [B, D]: the representation of every patch, which the target encoder sees whole."""
+    embeddings [B, D]: the representation of every patch; the target encoder sees all groups `known` [B, G] of a row."""
     with torch.no_grad():
-        target = jepa.target_encoder.patch_embeddings(later).float()  # [B, N, D]
+        target = jepa.target_encoder.patch_embeddings(later, known).float()  # [B, N, D]
     predicted = jepa.predictor.predict_patches(context, None, horizon).float()
     return prediction_loss(predicted, target), predicted, target
 
 
-def masked_groups_loss(jepa: JEPA, context: Tensor, row: Tensor, visible: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def masked_groups_loss(
+    jepa: JEPA, context: Tensor, row: Tensor, visible: Tensor, known: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
     """(loss, predicted, target) of predicting the patches of the same encoded rows [B, M] that `visible` [B, G] hides;
     a model of one patch predicts the whole row's representation from what is left of it."""
     with torch.no_grad():
-        target = jepa.target_encoder.patch_embeddings(row).float()
+        target = jepa.target_encoder.patch_embeddings(row, known).float()
     if target.shape[1] == 1:
         predicted = jepa.predictor.predict_patches(context).float()
         return prediction_loss(predicted, target), predicted, target

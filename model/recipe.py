@@ -28,6 +28,7 @@ class Recipe:
     warmup_steps: int = 100
     momentum: float = 0.998
     hide_share: tuple[float, float] = (0.0, 0.3)
+    both_sides: bool = True  # learn each game from both players, where the layout says how
     variance: float = 0.0
     covariance: float = 0.0
     seed: int = 0

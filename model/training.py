@@ -50,6 +50,7 @@ class Training:
     def __init__(self, frames: Frames, recipe: Recipe, *, resume: Checkpoint | None = None) -> None:
         self.frames = frames
         self.recipe = recipe
+        self.sides = frames.sides if recipe.both_sides else None
         train, val = split_rows(frames, seed=recipe.seed)
         self.ordered = frames.frame is not None
         self.horizons = recipe.horizons if self.ordered else (0,)
@@ -187,24 +188,37 @@ class Training:
 
     def _losses(self, rows: NDArray[np.int64], generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(mean loss, predicted, target, context embedding) for the context rows given."""
-        now = self._encode(rows)
-        visible = self.mask(len(rows), generator)
+        swapped = self._swapped(len(rows), generator)
+        now = self._encode(rows, swapped)
+        visible, known = self.mask(len(rows), generator), None
+        if self.sides is not None:
+            known = ~(torch.from_numpy(swapped)[:, None] & torch.from_numpy(self.sides.hidden))
+            visible = visible & known
         context: Tensor = self.jepa.context_encoder(now, visible)
         if not self.ordered:
-            loss, predicted, target = masked_groups_loss(self.jepa, context, now, visible)
+            loss, predicted, target = masked_groups_loss(self.jepa, context, now, visible, known)
             return loss, predicted, target, context
         drawn = torch.rand(len(rows), len(self.horizons), generator=generator).argsort(1)[:, :TARGETS_A_ROW]  # [B, 2]
         ahead = np.stack([later[rows] for later in self.ahead], axis=1)  # [B, H]
         losses = []
         for choice in drawn.T:
-            later = self._encode(ahead[np.arange(len(rows)), choice.numpy()])
+            later = self._encode(ahead[np.arange(len(rows)), choice.numpy()], swapped)
             horizon = torch.tensor(self.horizons, dtype=torch.float32)[choice]
-            loss, predicted, target = later_frame_loss(self.jepa, context, later, horizon)
+            loss, predicted, target = later_frame_loss(self.jepa, context, later, horizon, known)
             losses.append(loss)
         return torch.stack(losses).mean(), predicted, target, context
 
-    def _encode(self, rows: NDArray[np.int64]) -> Tensor:
-        encoded: Tensor = self.jepa.encoding(torch.from_numpy(self.frames.features[rows]))
+    def _swapped(self, rows: int, generator: torch.Generator) -> NDArray[np.bool_]:
+        """Which rows [B] of a batch are seen from the other side: half of them, where the data has two."""
+        if self.sides is None:
+            return np.zeros(rows, np.bool_)
+        return (torch.rand(rows, generator=generator) < 0.5).numpy()
+
+    def _encode(self, rows: NDArray[np.int64], swapped: NDArray[np.bool_] | None = None) -> Tensor:
+        features = self.frames.features[rows]
+        if self.sides is not None and swapped is not None:
+            features[swapped] = self.sides.swap(features[swapped])
+        encoded: Tensor = self.jepa.encoding(torch.from_numpy(features))
         return encoded
 
     def _draw(self, rows: NDArray[np.int64], count: int, generator: torch.Generator) -> NDArray[np.int64]:

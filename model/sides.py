@@ -1,0 +1,59 @@
+"""The same game seen from the other player: each recorded game is worth two to learn from."""
+
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.schema import Schema
+
+
+@dataclass(frozen=True)
+class Sides:
+    """How a row looks from the other side. Groups that only one player's side can know are hidden in it."""
+
+    source: NDArray[np.int64]  # [C] the column that each column's number comes from
+    sign: NDArray[np.float32]  # [C]
+    exchange: tuple[tuple[int, float, float], ...]  # (column, a, b): a becomes b, and b becomes a
+    hidden: NDArray[np.bool_]  # [G]
+
+    @classmethod
+    def of(cls, schema: Schema, description: Mapping[str, Any]) -> "Sides":
+        """From `{"pairs": [[prefix, prefix]], "negate": [pattern], "exchange": [[pattern, a, b]], "hide": [group]}`."""
+        position = {name: i for i, name in enumerate(schema.names)}
+        source = np.arange(len(schema.names))
+        for one, other in description.get("pairs", []):
+            for name, i in position.items():
+                if not name.startswith((one, other)):
+                    continue
+                twin = other + name.removeprefix(one) if name.startswith(one) else one + name.removeprefix(other)
+                if twin not in position:
+                    raise ValueError(f"sides: column '{name}' has no twin '{twin}'; leave it out or add the twin")
+                source[i] = position[twin]
+        sign = np.ones(len(schema.names), np.float32)
+        for pattern in description.get("negate", []):
+            sign[[i for name, i in position.items() if fnmatch.fnmatchcase(name, pattern)]] = -1
+        groups = [group.name for group in schema.groups]
+        if unknown := set(description.get("hide", [])) - set(groups):
+            raise ValueError(f"sides: there is no group {sorted(unknown)} to hide; the groups are {groups}")
+        return cls(
+            source,
+            sign,
+            tuple(
+                (i, float(a), float(b))
+                for pattern, a, b in description.get("exchange", [])
+                for name, i in position.items()
+                if fnmatch.fnmatchcase(name, pattern)
+            ),
+            np.isin(groups, description.get("hide", [])),
+        )
+
+    def swap(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """rows [n, C] as the other player's rows [n, C]; what must be hidden still holds the first player's."""
+        swapped = rows[:, self.source] * self.sign
+        for column, a, b in self.exchange:
+            swapped[:, column] = np.select([rows[:, column] == a, rows[:, column] == b], [b, a], rows[:, column])
+        return swapped

@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+
+from model.data import read_frames
+from model.schema import Group, Schema
+from model.sides import Sides
+from tests.model.test_data import write
+
+NAMES = ("own_x", "own_hp", "opp_x", "opp_hp", "dx", "proj0_owner", "prev_a")
+SCHEMA = Schema(NAMES, (Group("players", 0, 4), Group("space", 4, 6), Group("prev_action", 6, 7)))
+DESCRIPTION = {
+    "pairs": [["own_", "opp_"]],
+    "negate": ["dx"],
+    "exchange": [["proj?_owner", 0.5, 1.0]],
+    "hide": ["prev_action"],
+}
+
+
+def test_the_other_side_sees_itself_as_own():
+    rows = np.array([[1, 2, 3, 4, 2, 0.5, 1], [5, 6, 7, 8, 2, 1.0, 0], [0, 0, 0, 0, 0, 0.0, 0]], np.float32)
+    assert Sides.of(SCHEMA, DESCRIPTION).swap(rows).tolist() == [
+        [3, 4, 1, 2, -2, 1.0, 1],
+        [7, 8, 5, 6, -2, 0.5, 0],
+        [0, 0, 0, 0, 0, 0.0, 0],
+    ]
+
+
+def test_swapping_twice_gives_the_row_back():
+    rows = np.random.default_rng(0).normal(size=(20, 7)).astype(np.float32)
+    sides = Sides.of(SCHEMA, DESCRIPTION)
+    np.testing.assert_array_equal(sides.swap(sides.swap(rows)), rows)
+
+
+def test_what_one_side_cannot_know_is_hidden():
+    assert Sides.of(SCHEMA, DESCRIPTION).hidden.tolist() == [False, False, True]
+
+
+def test_a_column_without_a_twin_and_an_unknown_group_are_named():
+    with pytest.raises(ValueError, match="column 'own_x' has no twin 'foe_x'"):
+        Sides.of(SCHEMA, {"pairs": [["own_", "foe_"]]})
+    with pytest.raises(ValueError, match=r"no group \['weather'\] to hide"):
+        Sides.of(SCHEMA, {"hide": ["weather"]})
+
+
+def test_a_known_layout_brings_its_sides(tmp_path):
+    metadata = {"layout": "melee287-v1", "groups": '[["own", 0, 1], ["opp", 1, 2], ["prev_action", 2, 3]]'}
+    path = write(tmp_path / "melee.parquet", metadata, own_x=[1.0], opp_x=[2.0], prev_a=[1.0])
+    frames = read_frames(path)
+    assert frames.sides is not None
+    assert frames.sides.swap(frames.features).tolist() == [[2, 1, 1]]
