@@ -30,8 +30,8 @@ class Service:
         self.settings = settings
         self.telemetry = Telemetry()
         self.phase = Phase.STARTING
-        self._workers = Workers(settings.batch_threads or available_cores())
-        self.registry = Registry(settings, self._workers, self.telemetry)
+        self.workers = Workers(settings.batch_threads or available_cores())
+        self.registry = Registry(settings, self.workers, self.telemetry)
         self._canary_until = 0.0
 
     def open(self) -> None:
@@ -43,7 +43,7 @@ class Service:
         self.phase = Phase.DRAINING
 
     def close(self) -> None:
-        self._workers.close()
+        self.workers.close()
 
     def model(self, name: str | None) -> ServedModel:
         if self.phase is not Phase.READY:
