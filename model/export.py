@@ -179,11 +179,15 @@ def _strip_traces(graph: onnx.ModelProto) -> None:
 
 
 def _store_half(graph: onnx.ModelProto) -> None:
-    """Keeps weights as float16 with a Cast before use, which ONNX Runtime folds away while it loads."""
+    """Keeps the rounded weights as float16 with a Cast before use, which ONNX Runtime folds away while it loads.
+
+    Only what loses nothing is kept so: means and edges of the feature encoding are not weights, and were not rounded.
+    """
     casts = []
     for weight in graph.graph.initializer:
-        if weight.data_type == onnx.TensorProto.FLOAT and np.prod(weight.dims) >= 256:
-            stored = onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight).astype(np.float16))
+        values = onnx.numpy_helper.to_array(weight)
+        if values.dtype == np.float32 and values.size >= 256 and np.array_equal(values.astype(np.float16), values):
+            stored = onnx.numpy_helper.from_array(values.astype(np.float16))
             casts.append(onnx.helper.make_node("Cast", [f"{weight.name}.half"], [weight.name], to=weight.data_type))
             stored.name = f"{weight.name}.half"
             weight.CopyFrom(stored)

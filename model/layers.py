@@ -4,7 +4,6 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 class Attention(nn.Module):
@@ -13,19 +12,21 @@ class Attention(nn.Module):
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim)
+        self.query_key = nn.Linear(dim, 2 * dim)  # apart from the value, which is all that a lone token needs
+        self.value = nn.Linear(dim, dim)
         self.out = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """x [B, N, D], mask [B, N] bool (True: may be attended to) → [B, N, D]; or one token a row, [B, D] → [B, D]."""
         if x.ndim == 2:
             # The softmax over one key is 1: attention is the value itself, and q and k are never needed.
-            D = x.shape[1]
-            alone: Tensor = self.out(F.linear(x, self.qkv.weight[2 * D :], self.qkv.bias[2 * D :]))
+            alone: Tensor = self.out(self.value(x))
             return alone
         B, N, D = x.shape
-        qkv = self.qkv(x).view(B, N, 3, self.num_heads, D // self.num_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, H, N, D/H]
+        q, k = (
+            self.query_key(x).view(B, N, 2, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        )  # each [B, H, N, D/H]
+        v = self.value(x).view(B, N, self.num_heads, -1).transpose(1, 2)  # [B, H, N, D/H]
         # Written out: over a handful of tokens it is 4 times as fast on a CPU as PyTorch's fused kernel in bfloat16.
         scores = q @ k.transpose(-1, -2) / math.sqrt(D // self.num_heads)  # [B, H, N, N]
         if mask is not None:

@@ -20,10 +20,9 @@ def layer_norm(x, weights, name):
 
 
 def blocks(x, weights, depth):
-    width = x.shape[1]
     for i in range(depth):
-        qkv = dense(layer_norm(x, weights, f"blocks.{i}.attention_norm"), weights, f"blocks.{i}.attention.qkv")
-        x = x + dense(qkv[:, 2 * width :], weights, f"blocks.{i}.attention.out")
+        value = dense(layer_norm(x, weights, f"blocks.{i}.attention_norm"), weights, f"blocks.{i}.attention.value")
+        x = x + dense(value, weights, f"blocks.{i}.attention.out")
         up = gelu(dense(layer_norm(x, weights, f"blocks.{i}.mlp_norm"), weights, f"blocks.{i}.mlp.0"))
         x = x + dense(up, weights, f"blocks.{i}.mlp.2")
     return layer_norm(x, weights, "norm")
