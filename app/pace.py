@@ -25,6 +25,10 @@ class Pace:
     inline_rows: int = 0
     measured_s: dict[int, float] = field(default_factory=dict)  # rows of a run → its seconds
 
+    def __str__(self) -> str:
+        times = ", ".join(f"{rows}: {seconds * 1e3:.2f} ms" for rows, seconds in self.measured_s.items())
+        return f"at most {self.max_rows} rows a run, up to {self.inline_rows} on the event loop ({times})"
+
 
 def measure_pace(run: Run, samples: tuple[Array, ...], *, max_rows: int = 0, budget_s: float = 0.15) -> Pace:
     """Tries growing runs made of `samples` ([n, …] each) until the budget is spent; `max_rows` 0 chooses the limit."""
@@ -36,7 +40,8 @@ def measure_pace(run: Run, samples: tuple[Array, ...], *, max_rows: int = 0, bud
         # The next size takes about twice as long, three times.
         if perf_counter() + 6 * measured[rows] > ends_at:
             break
-    return Pace(max_rows or choose_max_rows(measured), inline_rows(measured), measured)
+    limit = max_rows or choose_max_rows(measured)
+    return Pace(limit, min(limit, inline_rows(measured)), measured)
 
 
 def choose_max_rows(measured: dict[int, float]) -> int:

@@ -104,7 +104,7 @@ class Registry:
 
     def _queue(self, model: str, role: str, graph: Graph, samples: tuple[Array, ...]) -> Batcher:
         pace = measure_pace(graph.run, samples, max_rows=self._settings.max_batch_rows)
-        logger.info("%s %s: %s", model, role, pace)
+        logger.info("%s %s runs %s", model, role, pace)
         return Batcher(
             graph.run,
             pace,

@@ -6,7 +6,7 @@ from time import monotonic
 
 from app.batcher import Ticket, Workers
 from app.errors import NotReady, QueueFull, ServiceError
-from app.registry import Registry, ServedModel
+from app.registry import Registry
 from app.sessions import available_cores
 from app.settings import Settings
 from app.telemetry import Telemetry
@@ -45,15 +45,16 @@ class Service:
     def close(self) -> None:
         self.workers.close()
 
-    def model(self, name: str | None) -> ServedModel:
+    def admit(self) -> None:
+        """Raises NotReady unless requests are taken; what was admitted before `drain` is still answered."""
         if self.phase is not Phase.READY:
             raise NotReady(f"the service is {self.phase.value}; send this again, to another replica if there is one")
-        return self.registry.get(name)
 
     async def check_ready(self) -> None:
         """Raises NotReady, or what is wrong with a model; computes a row of each at most once a second."""
-        if self.phase is not Phase.READY or not self.registry.models:
-            self.model(None)
+        self.admit()
+        if not self.registry.models:
+            raise NotReady("no model is loaded; the log says which bundles were refused and why")
         if monotonic() < self._canary_until:
             return
         ticket = Ticket(deadline=monotonic() + CANARY_TIMEOUT_S)

@@ -46,8 +46,9 @@ def serve(**flags: Any) -> None:
     )
     host, port = listener.getsockname()[:2]
     logger.info("jepa-serve %s on http://%s:%d, try it at /docs", __version__, host, port)
-    # uvicorn raises the signal once more when all is answered; the default handler would make that exit code 143.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # uvicorn raises the signal once more when all is answered; the default would make that exit code 143 or 130.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
     if settings.workers > 1:
         Multiprocess(config, [listener]).run()
     else:

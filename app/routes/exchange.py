@@ -82,6 +82,7 @@ class Exchange(Generic[Opts]):
 async def receive(request: Request, query: type[Q], body: type[B]) -> Exchange[Q | B]:
     """Options are those of `query` beside a binary body; a JSON body holds them itself, as `body` has them."""
     service = service_of(request)
+    service.admit()
     ticket = read_ticket(request)
     media_type = _media_type(request)
     content = await read_body(request, service.settings.max_body_bytes)
@@ -98,7 +99,7 @@ async def receive(request: Request, query: type[Q], body: type[B]) -> Exchange[Q
             raise InvalidInput((("body",), 'the body must be a JSON object such as {"features": [[…]]}'))
         options = _checked(body, document, "body", strict=True)
     with located_in("query" if binary else "body"):
-        model = service.model(options.model)
+        model = service.registry.get(options.model)
     _check_schema(model, options.schema_hash, request.headers.get("x-schema-hash"))
     return Exchange(
         options,

@@ -1,13 +1,24 @@
-"""Runs an app in this process, its lifespan included, with an HTTP client in front."""
+"""Runs an app in this process, its lifespan included, with an HTTP client in front; or the whole of `jepa serve`."""
 
-from collections.abc import AsyncIterator
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import httpx
 from fastapi import FastAPI
 
 from app.main import create_app
 from app.settings import Settings
+
+ROOT = Path(__file__).parents[2]
 
 
 @asynccontextmanager
@@ -26,3 +37,62 @@ async def serving(**settings: object) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a new app with these settings."""
     async with client_of(create_app(Settings(**settings))) as client:
         yield client
+
+
+class Server:
+    """`jepa serve` in a process of its own, as a user starts it; ends with the `with` block."""
+
+    def __init__(self, *flags: str, env: Mapping[str, str] | None = None) -> None:
+        command = [sys.executable, "-c", "from cli.main import main; main()", "serve", "--port", "0", *flags]
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | dict(env or {}), stderr=subprocess.PIPE, text=True
+        )
+        self.log = ""
+        self._reader = threading.Thread(target=self._read_log)
+        self._reader.start()
+
+    def _read_log(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.log += line
+
+    def __enter__(self) -> "Server":
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                self._reader.join()
+                raise RuntimeError(f"the server stopped: {self.log}")
+            if (address := re.search(r"on http://([\d.]+):(\d+)", self.log)) and self._is_ready(address[0][3:]):
+                self.host, self.port = address[1], int(address[2])
+                return self
+            time.sleep(0.02)
+        raise RuntimeError(f"the server did not become ready: {self.log}")
+
+    @staticmethod
+    def _is_ready(url: str) -> bool:
+        try:
+            return httpx.get(f"{url}/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection((self.host, self.port), timeout=10)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """The exit code, within 20 s."""
+        self.process.send_signal(number)
+        code = self.process.wait(timeout=20)
+        self._reader.join()
+        return code
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._reader.join()
+        assert self.process.stderr is not None
+        self.process.stderr.close()

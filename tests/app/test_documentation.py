@@ -1,0 +1,60 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.bundles import TinyModel
+from tests.support.serving import serving
+
+pytestmark = pytest.mark.anyio
+
+
+def references(node: Any) -> set[str]:
+    if isinstance(node, dict):
+        own = {node["$ref"]} if "$ref" in node else set()
+        return own.union(*(references(value) for value in node.values()))
+    if isinstance(node, list):
+        return set().union(*(references(value) for value in node))
+    return set()
+
+
+@pytest.mark.parametrize("names", [["one"], ["one", "two"]])
+async def test_every_example_runs_as_it_stands(tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        TinyModel(name=name).write(tmp_path)
+    async with serving(models=tmp_path) as client:
+        paths = (await client.get("/openapi.json")).json()["paths"]
+        count = 0
+        for path in ("/embed", "/predict", "/loss"):
+            body = paths[path]["post"]["requestBody"]["content"]["application/json"]
+            for example in body["examples"].values():
+                response = await client.post(path, json=example["value"])
+                assert response.status_code == 200, response.text
+                count += 1
+        assert count == 6
+
+
+async def test_the_document_is_openapi_3_1_and_whole(models: Path) -> None:
+    async with serving(models=models) as client:
+        document = (await client.get("/openapi.json")).json()
+        docs = await client.get("/docs")
+    assert docs.status_code == 200
+    assert document["openapi"].startswith("3.1")
+    for reference in references(document):
+        node = document
+        for step in reference.removeprefix("#/").split("/"):
+            node = node[step]
+
+
+async def test_both_forms_the_options_and_the_problems_are_documented(models: Path) -> None:
+    async with serving(models=models) as client:
+        paths = (await client.get("/openapi.json")).json()["paths"]
+    assert {"/embed", "/predict", "/loss", "/models", "/models/{name}", "/livez", "/readyz", "/metrics"} <= paths.keys()
+    embed = paths["/embed"]["post"]
+    assert embed["requestBody"]["content"].keys() == {"application/json", "application/octet-stream"}
+    assert embed["responses"]["200"]["content"].keys() == {"application/json", "application/octet-stream"}
+    assert {"encoder", "hidden", "model", "schema_hash", "X-Stream-Id"} <= {
+        each["name"] for each in embed["parameters"]
+    }
+    for status in ("400", "404", "409", "413", "415", "422", "429", "503", "504"):
+        assert embed["responses"][status]["content"].keys() == {"application/problem+json"}

@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import pytest
+
+from app.main import create_app
+from app.service import Service
+from app.settings import Settings
+from tests.support.serving import client_of, serving
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_service_with_a_model_is_alive_and_ready(models: Path) -> None:
+    async with serving(models=models) as client:
+        assert (await client.get("/livez")).status_code == 200
+        assert (await client.get("/readyz")).status_code == 200
+
+
+async def test_without_a_model_it_is_alive_but_not_ready(tmp_path: Path) -> None:
+    async with serving(models=tmp_path) as client:
+        assert (await client.get("/livez")).status_code == 200
+        response = await client.get("/readyz")
+        assert response.status_code == 503
+        assert response.json()["type"] == "urn:jepa:error:not-ready"
+        embed = await client.post("/embed", json={"features": [0]})
+        assert embed.status_code == 503
+        assert (await client.get("/models")).json() == {"models": []}
+
+
+async def test_before_the_start_and_while_draining_it_is_not_ready(models: Path) -> None:
+    app = create_app(Settings(models=models))
+    service: Service = app.state.service
+    assert service.phase.value == "starting"
+    async with client_of(app) as client:
+        service.drain()
+        response = await client.get("/readyz")
+        assert response.status_code == 503
+        assert "draining" in response.json()["detail"]
+        assert (await client.get("/livez")).status_code == 200
+
+
+async def test_a_model_that_stops_answering_makes_it_not_ready(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.service.CANARY_EVERY_S", 0)
+    async with serving(models=models) as client:
+        assert (await client.get("/readyz")).status_code == 200
+        monkeypatch.setattr("app.batcher.np.cumsum", lambda _: 1 / 0)
+        response = await client.get("/readyz")
+        assert response.status_code == 503
+        assert "model 'tiny' does not answer" in response.json()["detail"]
+
+
+async def test_readiness_computes_a_row_at_most_once_a_second(models: Path) -> None:
+    async with serving(models=models) as client:
+        for _ in range(5):
+            assert (await client.get("/readyz")).status_code == 200
+        text = (await client.get("/metrics")).text
+        assert 'jepa_infer_rows_total{graph="target_encoder",model="tiny"} 1.0' in text
+
+
+async def test_a_full_queue_is_no_reason_to_take_a_replica_out(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = create_app(Settings(models=models))
+    async with client_of(app) as client:
+        monkeypatch.setattr(app.state.service.registry.get(None).engine.queues.target_encoder, "_max_queue_rows", 0)
+        assert (await client.get("/readyz")).status_code == 200

@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import cli.inspect
+from cli.main import app
+from tests.support.bundles import TinyModel, write_manifest
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return TinyModel().write(tmp_path)
+
+
+def inspect(bundle: Path | str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["inspect", str(bundle)])
+    return result.exit_code, result.output
+
+
+def test_a_good_bundle_is_described_and_passes(folder: Path) -> None:
+    code, text = inspect(folder)
+    assert code == 0
+    for fact in (
+        "tiny version 1",
+        "10 columns → 4 numbers",
+        "own [0, 3), opponent [3, 8), stage [8, 10)",
+        "6, 15 frames ahead",
+        "probe_r2",
+        "Apache-2.0",
+        "4 files have the sizes and SHA-256 of bundle.json",
+        "predictor float32: as at export",
+    ):
+        assert fact in text
+
+
+def test_a_model_folder_means_its_highest_version_and_default_the_bundled_model(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    TinyModel(version=3).write(folder.parents[1])
+    assert "tiny version 3" in inspect(folder.parent)[1]
+    monkeypatch.setattr(cli.inspect, "DEFAULT_MODEL", folder.parent)
+    assert "tiny version 3" in inspect("default")[1]
+
+
+def test_every_file_that_is_wrong_is_named(folder: Path) -> None:
+    (folder / "golden.npz").unlink()
+    (folder / "predictor.onnx").write_bytes(b"")
+    code, text = inspect(folder)
+    assert code == 1
+    assert "golden.npz is missing" in text
+    assert "predictor.onnx has 0 bytes" in text
+
+
+def test_a_graph_that_computes_something_else_is_wrong(folder: Path) -> None:
+    TinyModel(seed=1).write(folder.parents[1] / "other")
+    (folder.parents[1] / "other" / "tiny" / "1" / "predictor.onnx").replace(folder / "predictor.onnx")
+    write_manifest(folder, TinyModel().manifest())
+    code, text = inspect(folder)
+    assert code == 1
+    assert "target_encoder float32: as at export" in text
+    assert "predictor float32: NOT as at export" in text
+    assert "wrong: predictor float32 does not reproduce its golden rows" in text
+
+
+def test_what_is_no_bundle_is_said_to_be_none(tmp_path: Path) -> None:
+    assert inspect(tmp_path / "nowhere")[0] == 1
+    code, text = inspect(tmp_path)
+    assert code == 1
+    assert "is no bundle" in text
