@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "JEPA_"
 BUNDLED_MODELS = Path(__file__).parent / "bundled"
+DEFAULT_MODEL = BUNDLED_MODELS / "melee"
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[int, Field(ge=1)]

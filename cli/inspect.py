@@ -8,9 +8,7 @@ import typer
 from app import golden
 from app.bundle import REQUIRED_FILES, Bundle, BundleError, Manifest, file_problems, locate, read_manifest
 from app.sessions import Graphs
-from app.settings import BUNDLED_MODELS
-
-DEFAULT_MODEL = BUNDLED_MODELS / "melee"
+from app.settings import DEFAULT_MODEL
 
 
 def inspect(

@@ -1,7 +1,10 @@
 """`jepa train`: learns from recorded frames, exports, and leaves a bundle that `jepa serve --models` serves."""
 
 import json
-from contextlib import nullcontext
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -48,12 +51,13 @@ def train(
         frames = replace(frames, frame=None) if unordered else frames
         training = resume_training(frames, path) if resume else Training(frames, recipe)
         training.checkpoint.summary |= {"licence": licence, "data": {"source": source or Path(data).name}}
-        _say_what_comes(training, frames)
-        _run(training, path)
+        with _interruptions() as interrupted:
+            _say_what_comes(training, frames)
+            _run(training, path, interrupted)
+        if interrupted.is_set():
+            console.print(f"stopped at step {training.checkpoint.step}; go on with the same command and --resume")
+            raise typer.Exit(130)
         folder = export_bundle(training.checkpoint, out, name, half=half)
-    except KeyboardInterrupt:
-        console.print(f"\nstopped; go on with the same command and --resume (state in {path.parent})")
-        raise typer.Exit(130) from None
     except (ValueError, FileNotFoundError, FloatingPointError) as error:
         console.print(f"error: {error}", style="red")
         raise typer.Exit(1) from None
@@ -71,6 +75,18 @@ def _recipe(preset: str, horizons: list[int] | None, tokens: str | None, steps: 
     if steps is not None:
         changes["steps"] = steps
     return replace(PRESETS[preset], **changes)
+
+
+@contextmanager
+def _interruptions() -> Iterator[threading.Event]:
+    """An event that Ctrl-C or SIGTERM sets, so that a run stops between two steps, where its state is whole."""
+    interrupted = threading.Event()
+    before = {number: signal.signal(number, lambda *_: interrupted.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield interrupted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _refuse_to_lose(path: Path, resume: bool) -> None:
@@ -103,7 +119,7 @@ def _say_what_comes(training: Training, frames: Frames) -> None:
     )
 
 
-def _run(training: Training, path: Path) -> None:
+def _run(training: Training, path: Path, interrupted: threading.Event) -> None:
     log = path.with_name("training.jsonl")
     bar = Progress(
         TextColumn("training"),
@@ -126,5 +142,9 @@ def _run(training: Training, path: Path) -> None:
         with log.open("a") as file:
             file.write(json.dumps(asdict(made)) + "\n")
 
+    def go_on(step: int) -> bool:
+        bar.update(task, completed=step)
+        return not interrupted.is_set()
+
     with bar if console.is_terminal else nullcontext():
-        training.run(path, report, lambda step: bar.update(task, completed=step))
+        training.run(path, report, go_on)

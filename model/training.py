@@ -82,10 +82,9 @@ class Training:
             restore_optimiser(self.optimiser, resume.optimiser)
         self.mask = MaskSampler(len(frames.schema.groups), recipe.hide_share)
 
-    def run(
-        self, path: Path, report: Callable[[Report], None], tick: Callable[[int], None], every: int = 250
-    ) -> Checkpoint:
-        """Trains to the recipe's last step; saves to `path` and reports every so many steps, and ticks at each."""
+    def run(self, path: Path, report: Callable[[Report], None], go_on: Callable[[int], bool], every: int = 250) -> None:
+        """Trains to the recipe's last step, or until `go_on(steps done)` says no; saves to `path` and reports every so
+        many steps, and saves when it stops."""
         path.parent.mkdir(parents=True, exist_ok=True)
         summary, before = self.checkpoint.summary, self.checkpoint.summary["seconds"]
         started, first = time.monotonic(), self.checkpoint.step
@@ -95,18 +94,20 @@ class Training:
             if not math.isfinite(loss):
                 raise FloatingPointError(
                     f"the loss is {loss} at step {step}; lower the learning rate (now {self.recipe.learning_rate}). "
-                    f"The last good weights are in {path}"
+                    f"The last good weights, if any, are in {path}"
                 )
-            tick(step + 1)
+            spent = time.monotonic() - started
+            summary["seconds"] = before + spent
+            wanted = go_on(step + 1)
             if (step + 1) % every == 0 or step + 1 == self.recipe.steps:
-                spent = time.monotonic() - started
-                summary["seconds"] = before + spent
-                pace = (step + 1 - first) / spent
-                report(self.evaluate(step + 1, pace))
+                report(self.evaluate(step + 1, (step + 1 - first) / spent))
                 self._save(path, step + 1)
+            elif not wanted:
+                self._save(path, step + 1)
+            if not wanted:
+                return
         summary["loss_quantiles"] = self.loss_quantiles()
         self._save(path, self.recipe.steps)
-        return self.checkpoint
 
     def seconds_a_step(self, tries: int = 2) -> float:
         """Measured on steps whose gradients are thrown away."""

@@ -23,7 +23,12 @@ def games():
 
 def run(training, path, every=3):
     reports, steps = [], []
-    training.run(path, reports.append, steps.append, every=every)
+
+    def go_on(step):
+        steps.append(step)
+        return True
+
+    training.run(path, reports.append, go_on, every=every)
     return reports, steps
 
 
@@ -51,20 +56,29 @@ def test_a_stopped_run_resumes_to_the_weights_of_an_unbroken_one(games, tmp_path
     whole, broken = tmp_path / "whole.safetensors", tmp_path / "broken.safetensors"
     run(Training(games, SMALL), whole)
 
+    Training(games, SMALL).run(broken, lambda _: None, lambda step: step < 4, every=3)
+    assert load_checkpoint(broken).step == 4
+    run(resume_training(games, broken), broken)
+    expected, resumed = weights(load_checkpoint(whole)), weights(load_checkpoint(broken))
+    for name, value in expected.items():
+        torch.testing.assert_close(resumed[name], value, atol=0, rtol=0, msg=name)
+
+
+def test_a_killed_run_resumes_from_its_last_save(games, tmp_path):
     class PulledPlug(Exception):
         pass
 
     def pull_plug(step):
         if step == 5:
             raise PulledPlug
+        return True
 
+    path = tmp_path / "c.safetensors"
     with pytest.raises(PulledPlug):
-        Training(games, SMALL).run(broken, lambda _: None, pull_plug, every=3)
-    assert load_checkpoint(broken).step == 3
-    run(resume_training(games, broken), broken)
-    expected, resumed = weights(load_checkpoint(whole)), weights(load_checkpoint(broken))
-    for name, value in expected.items():
-        torch.testing.assert_close(resumed[name], value, atol=0, rtol=0, msg=name)
+        Training(games, SMALL).run(path, lambda _: None, pull_plug, every=3)
+    assert load_checkpoint(path).step == 3
+    _, steps = run(resume_training(games, path), path)
+    assert steps == [4, 5, 6]
 
 
 def test_longer_training_predicts_better_than_the_mean(tmp_path):

@@ -1,0 +1,5 @@
+"""`python -m cli` is `jepa`."""
+
+from cli.main import main
+
+main()

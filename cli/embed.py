@@ -1,0 +1,54 @@
+"""`jepa embed`: a data set's embeddings, by the sessions that the service runs."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from rich.progress import track
+
+from app.bundle import Bundle, BundleError, locate, read_bundle
+from app.sessions import Graphs, available_cores
+from app.settings import DEFAULT_MODEL
+from model.data import read_frames
+
+ROWS_A_RUN = 256
+
+
+def embed(
+    bundle: Annotated[str, typer.Argument(help="A version's folder, a model's folder, or 'default'")],
+    data: Annotated[str, typer.Argument(help="Parquet file, folder or glob of them, or .npy/.npz")],
+    out: Annotated[Path, typer.Option(help="The .npy to write: float32 [rows, embed_dim]")],
+    encoder: Annotated[Literal["target", "context"], typer.Option(help="Which encoder")] = "target",
+    features: Annotated[str | None, typer.Option(help="Pattern of the feature columns, such as 'ram_*'")] = None,
+) -> None:
+    """Turn a data set into embeddings, row by row in the order of the data."""
+    try:
+        if out.suffix != ".npy":
+            raise ValueError(f"--out is {out}; embeddings are written as .npy")
+        loaded = read_bundle(locate(bundle, DEFAULT_MODEL))
+        rows = read_frames(data, features=features, labels=()).features
+        embeddings = embed_rows(loaded, rows, encoder)
+        partial = out.with_suffix(".partial.npy")
+        np.save(partial, embeddings)
+        partial.replace(out)
+    except (BundleError, ValueError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"{out}: {len(embeddings)} rows of {embeddings.shape[1]}")
+
+
+def embed_rows(bundle: Bundle, rows: NDArray[np.float32], encoder: str) -> NDArray[np.float32]:
+    """rows [n, input_dim] → [n, embed_dim]; ValueError for another width."""
+    if rows.shape[1] != bundle.manifest.input_dim:
+        raise ValueError(
+            f"the data has {rows.shape[1]} feature columns, model '{bundle.manifest.name}' takes "
+            f"{bundle.manifest.input_dim}; pick the columns with --features"
+        )
+    graphs = Graphs(bundle, threads=available_cores())
+    graph = graphs.target_encoder if encoder == "target" else graphs.context_encoder
+    embeddings = np.empty((len(rows), bundle.manifest.embed_dim), np.float32)
+    for start in track(range(0, len(rows), ROWS_A_RUN), description="embedding", transient=True):
+        embeddings[start : start + ROWS_A_RUN] = graph.run(rows[start : start + ROWS_A_RUN])
+    return embeddings

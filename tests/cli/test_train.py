@@ -1,0 +1,148 @@
+"""The commands that learn, run as a user runs them: on files, in processes of their own where a signal matters."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from app.bundle import read_bundle
+from cli.main import app
+from tests.support.games import make_games
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    games = make_games(episodes=5, length=120)
+    columns = dict(zip(games.schema.names, games.features.T, strict=True))
+    table = pa.table({"episode": games.episode, "frame": games.frame, **columns, **games.labels})
+    groups = [list(group) for group in games.schema.groups]
+    path = tmp_path_factory.mktemp("data") / "games.parquet"
+    pq.write_table(table.replace_schema_metadata({"groups": json.dumps(groups)}), path)
+    return path
+
+
+def jepa(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def models(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("models")
+    done = jepa("train", data, "--out", out, "--name", "toy", "--preset", "quick", "--steps", 3, "--horizon", 4)
+    assert done.exit_code == 0, done.output
+    assert "3 steps of 1024 rows, about 0 min" in done.output
+    assert "step 3/3" in done.output
+    return out
+
+
+def test_train_leaves_a_bundle_that_the_service_can_read(models):
+    bundle = read_bundle(models / "toy" / "1")
+    assert bundle.manifest.input_dim == 8
+    assert bundle.manifest.horizons == [4]
+    assert list(bundle.manifest.loss_quantiles) == [4]
+    assert bundle.manifest.training["rows"] > 0
+    assert bundle.manifest.data == {"source": "games.parquet"}
+    (report,) = (models / "toy" / ".training" / "training.jsonl").read_text().splitlines()
+    assert {"step", "loss", "loss_ratio", "std", "rankme"} <= json.loads(report).keys()
+
+
+def test_export_makes_the_next_version_from_a_checkpoint(models, tmp_path):
+    checkpoint = models / "toy" / ".training" / "checkpoint.safetensors"
+    for version in (1, 2):
+        done = jepa("export", checkpoint, "--out", tmp_path, "--name", "again", "--half")
+        assert done.exit_code == 0, done.output
+        assert f"{tmp_path / 'again' / str(version)} is ready" in done.output
+    assert read_bundle(tmp_path / "again" / "2").manifest.version == 2
+
+
+@pytest.mark.parametrize("encoder", ["target", "context"])
+def test_embed_writes_a_row_a_frame_in_the_order_of_the_data(models, data, tmp_path, encoder):
+    done = jepa("embed", models / "toy", data, "--out", tmp_path / "e.npy", "--encoder", encoder)
+    assert done.exit_code == 0, done.output
+    embeddings = np.load(tmp_path / "e.npy")
+    assert embeddings.shape == (600, 256)
+    assert embeddings.dtype == np.float32
+    rows = make_games(episodes=5, length=120).features
+    np.save(tmp_path / "last.npy", rows[-7:])
+    assert jepa("embed", models / "toy", tmp_path / "last.npy", "--out", tmp_path / "l.npy", "--encoder", encoder)
+    np.testing.assert_allclose(np.load(tmp_path / "l.npy"), embeddings[-7:], atol=1e-5)
+
+
+def test_eval_prints_every_representation_and_writes_json(models, data, tmp_path):
+    done = jepa(
+        "eval",
+        models / "toy",
+        data,
+        "--labels",
+        "y_up",
+        "--rows",
+        300,
+        "--test-rows",
+        100,
+        "--out",
+        tmp_path / "e.json",
+    )
+    assert done.exit_code == 0, done.output
+    scores = json.loads((tmp_path / "e.json").read_text())["scores"]
+    assert set(scores) == {
+        "raw", "PCA-256", "untrained", "context", "target", "raw, kNN", "target, kNN", "raw, boosted trees",
+    }  # fmt: skip
+    assert scores["raw"]["y_up"]["auc"] > 0.95
+    assert all(name in done.output for name in scores)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "DATA", "--out", "OUT", "--preset", "huge"], "preset is 'huge'; it must be one of quick, default"),
+        (["train", "DATA", "--out", "OUT", "--name", "../x"], "name is '../x'"),
+        (["train", "DATA", "--out", "OUT", "--resume"], "there is nothing to resume"),
+        (["train", "DATA", "--out", "OUT", "--features", "ram_*"], "no column matches 'ram_*'"),
+        (["train", "missing.parquet", "--out", "OUT"], "missing.parquet: no such file"),
+        (["embed", "OUT", "DATA", "--out", "OUT/e.npy"], "holds neither bundle.json nor folders"),
+        (["embed", "default", "DATA", "--out", "OUT/e.txt"], "embeddings are written as .npy"),
+        (["eval", "TOY", "DATA", "--labels", "z_*"], "no column matches ['z_*']"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(models, data, tmp_path, arguments, message):
+    places = {"DATA": str(data), "OUT": str(tmp_path), "TOY": str(models / "toy"), "OUT/e.npy": f"{tmp_path}/e.npy"}
+    done = jepa(*(places.get(argument, argument) for argument in arguments))
+    assert done.exit_code == 1
+    assert message in " ".join(done.output.split())
+    assert "Traceback" not in done.output
+
+
+def test_embed_of_another_width_says_which_columns_to_pick(models, tmp_path):
+    np.save(tmp_path / "wide.npy", np.zeros((4, 9), np.float32))
+    done = jepa("embed", models / "toy", tmp_path / "wide.npy", "--out", tmp_path / "e.npy")
+    assert done.exit_code == 1
+    assert "the data has 9 feature columns, model 'toy' takes 8" in done.output
+
+
+def test_ctrl_c_keeps_the_run_and_resume_goes_on(data, tmp_path):
+    command = [sys.executable, "-m", "cli", "train", str(data), "--out", str(tmp_path), "--preset", "quick"]
+    with subprocess.Popen([*command, "--steps", "9000"], stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        for line in run.stdout:
+            if line.startswith("9000 steps of"):
+                run.send_signal(signal.SIGINT)
+                break
+        said = run.stdout.read()
+    assert run.returncode == 130, said
+    assert "go on with the same command and --resume" in said
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 1
+    assert "a run stopped here at step 1 of 9000" in " ".join(again.stdout.split())
+    with subprocess.Popen([*command, "--resume"], stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        for line in run.stdout:
+            if line.startswith("8999 steps of"):
+                run.send_signal(signal.SIGTERM)
+                break
+        assert "stopped at step 2" in run.stdout.read()
