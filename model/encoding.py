@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model.schema import Group, Schema
+from model.schema import Schema
 
 CLIP = 5.0
 DEAD_STD = 1e-4
@@ -36,7 +36,7 @@ def column_statistics(rows: NDArray[np.float32]) -> Statistics:
 
 
 class FeatureEncoding(nn.Module):
-    """[B, C] raw → [B, M]; the M inputs of a column lie together, so a group of columns stays a group of inputs."""
+    """[B, C] raw → [B, M]: first every column standardised, then the ramps, then the one-hots; see `columns`."""
 
     def __init__(self, arrays: dict[str, Tensor]) -> None:
         super().__init__()
@@ -50,7 +50,6 @@ class FeatureEncoding(nn.Module):
         self.id_column: Tensor  # [K]
         self.id_value: Tensor  # [K]
         self.id_tolerance: Tensor  # [K]
-        self.order: Tensor  # [M] where each input stands in (standardised | ramps | one-hots)
 
     @classmethod
     def fit(
@@ -70,7 +69,6 @@ class FeatureEncoding(nn.Module):
             elif len(values) > FEW_VALUES:
                 edges = _quantile_edges(rows[:, column], values, counts, gap=0.02 * float(std[column]))
                 ramps += [(column, low, 1 / (high - low)) for low, high in itertools.pairwise(edges)]
-        columns = [*range(len(mean)), *(ramp[0] for ramp in ramps), *(value[0] for value in ids)]
         scale = np.where(alive, 1 / np.where(alive, std, 1), 0)
         return cls(
             {
@@ -78,7 +76,6 @@ class FeatureEncoding(nn.Module):
                 "scale": torch.tensor(scale, dtype=torch.float32),
                 **_columns_of("ramp", ("start", "scale"), ramps),
                 **_columns_of("id", ("value", "tolerance"), ids),
-                "order": torch.tensor(np.argsort(columns, kind="stable")),
             }
         )
 
@@ -91,16 +88,13 @@ class FeatureEncoding(nn.Module):
         if len(self.id_column):
             ids = features.index_select(1, self.id_column)
             parts.append(((ids - self.id_value).abs() < self.id_tolerance).to(features.dtype))
-        if len(parts) == 1:
-            return parts[0]
-        return torch.cat(parts, dim=1).index_select(1, self.order)
+        return torch.cat(parts, dim=1)
 
-    def groups(self, groups: Sequence[Group]) -> tuple[Group, ...]:
-        """The groups of columns as groups of inputs."""
-        columns = torch.cat([torch.arange(len(self.mean)), self.ramp_column, self.id_column])
-        width = torch.bincount(columns, minlength=len(self.mean)).tolist()
-        edge = [0, *np.cumsum(width).tolist()]
-        return tuple(Group(group.name, edge[group.start], edge[group.stop]) for group in groups)
+    @property
+    def columns(self) -> list[int]:
+        """The column that each of the M inputs tells of."""
+        told: list[int] = torch.cat([torch.arange(len(self.mean)), self.ramp_column, self.id_column]).tolist()
+        return told
 
 
 def _quantile_edges(

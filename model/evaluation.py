@@ -133,7 +133,7 @@ def untrained_encoder(frames: Frames, recipe: Recipe) -> Callable[[Rows], Rows]:
     """The same network before its first step: what the architecture alone is worth."""
     torch.manual_seed(recipe.seed)
     encoding = FeatureEncoding.fit(frames.features, frames.schema, column_statistics(frames.features))
-    jepa = JEPA(recipe.config(frames.schema, encoding, ordered=frames.frame is not None), encoding).eval()
+    jepa = JEPA(recipe.config(frames.schema, ordered=frames.frame is not None), encoding).eval()
 
     def embed(rows: Rows) -> Rows:
         with torch.inference_mode():

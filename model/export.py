@@ -84,7 +84,9 @@ def export_bundle(
         "schema_hash": schema.hash,
         "patches": [{"name": p.name, "groups": [g.name for g in p.groups]} for p in config.patches],
         "horizons": list(config.horizons),
-        "options": {key: value for key, value in config.as_dict().items() if key not in ("input_dim", "patches")},
+        "options": {
+            key: value for key, value in config.as_dict().items() if key not in ("input_dim", "patches", "horizons")
+        },
         "statistics": {key: [float(f"{v:.7g}") for v in checkpoint.statistics[key]] for key in ("mean", "std")},
         "training": {
             "steps": checkpoint.step,

@@ -100,7 +100,7 @@ class JEPA(nn.Module):
         super().__init__()
         self.config = config
         self.encoding = encoding
-        self.context_encoder = ContextEncoder(config)
+        self.context_encoder = ContextEncoder(config, encoding.columns)
         self.predictor = Predictor(config)
         # Fixed at 1 and 0, the last norm makes each patch's embedding a target of mean 0 and variance 1 as it is:
         # a scale could otherwise shrink, which lowers the loss and teaches nothing.

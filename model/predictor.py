@@ -41,7 +41,9 @@ class Predictor(nn.Module):
         """context [B, D], targets [B, N] bool (None: all patches), horizon [B] frames ahead (None: the first)
         → mean prediction over the chosen patches [B, D]; ValueError if a row asks for nothing."""
         predicted = self.predict_patches(context, targets, horizon)  # [B, N, D]
-        if targets is None or predicted.shape[1] == 1:
+        if len(self.config.patches) == 1:
+            return predicted.flatten(1)
+        if targets is None:
             return predicted.mean(1)
         chosen = targets.to(predicted.dtype)[:, :, None]
         return (predicted * chosen).sum(1) / chosen.sum(1)

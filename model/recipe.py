@@ -1,12 +1,11 @@
 """How a run learns: the network's size and the options of training, and the presets to choose from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from model.config import Config, GroupLike
-from model.encoding import FeatureEncoding
-from model.schema import Group, Schema
+from model.config import Config, Patch
+from model.schema import Schema
 
 
 @dataclass(frozen=True)
@@ -42,25 +41,21 @@ class Recipe:
         if self.tokens not in ("row", "groups"):
             raise ValueError(f"tokens is {self.tokens!r}; it must be 'row' or 'groups'")
 
-    def config(self, schema: Schema, encoding: FeatureEncoding, *, ordered: bool) -> Config:
+    def config(self, schema: Schema, *, ordered: bool) -> Config:
         """The networks for rows of this schema; rows without order are only ever masked, never looked ahead in."""
-        groups: tuple[Group, ...] = encoding.groups(schema.groups)
-        patches: dict[str, Sequence[GroupLike]] = (
-            {"row": groups} if self.tokens == "row" else {group.name: [group] for group in groups}
-        )
-        return Config.of(
-            groups[-1].stop,
-            {
-                "embed_dim": self.embed_dim,
-                "predictor_embed_dim": self.predictor_embed_dim,
-                "encoder_depth": self.encoder_depth,
-                "predictor_depth": self.predictor_depth,
-                "num_heads": self.num_heads,
-                "dropout": 0.0,  # as every published JEPA; dropout in a target is noise
-                "patches": patches,
-                "horizons": self.horizons if ordered else (0,),
-                "average_blocks": self.average_blocks,
-            },
+        return Config(
+            schema.input_dim,
+            embed_dim=self.embed_dim,
+            predictor_embed_dim=self.predictor_embed_dim,
+            encoder_depth=self.encoder_depth,
+            predictor_depth=self.predictor_depth,
+            num_heads=self.num_heads,
+            dropout=0.0,  # as every published JEPA
+            patches=(Patch("row", schema.groups),)
+            if self.tokens == "row"
+            else tuple(Patch(group.name, (group,)) for group in schema.groups),
+            horizons=self.horizons if ordered else (0,),
+            average_blocks=self.average_blocks,
         )
 
     @classmethod

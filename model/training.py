@@ -62,7 +62,7 @@ class Training:
             statistics = column_statistics(frames.features[train])
             drawn = np.random.default_rng(recipe.seed).permutation(train)[:FIT_ROWS]
             encoding = FeatureEncoding.fit(frames.features[drawn], frames.schema, statistics)
-            jepa = JEPA(recipe.config(frames.schema, encoding, ordered=self.ordered), encoding)
+            jepa = JEPA(recipe.config(frames.schema, ordered=self.ordered), encoding)
             summary = {
                 "rows": len(self.train_rows),
                 "episodes": len(np.unique(frames.episode[train])),

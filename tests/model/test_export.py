@@ -25,9 +25,8 @@ def exported(request, tmp_path_factory):
     torch.manual_seed(0)
     schema = Schema(NAMES, GROUPS)
     encoding = FeatureEncoding.fit(ROWS, schema, STATISTICS)
-    groups = encoding.groups(GROUPS)
-    patches = {"row": groups} if request.param == "flat" else groups
-    config = Config(groups[-1].stop, 32, 16, 2, 1, num_heads=4, patches=patches, horizons=(6, 30))
+    patches = {"row": GROUPS} if request.param == "flat" else GROUPS
+    config = Config(20, 32, 16, 2, 1, num_heads=4, patches=patches, horizons=(6, 30))
     jepa = JEPA(config, encoding).eval()
     checkpoint = Checkpoint(jepa, schema, STATISTICS, {}, 0, {"licence": "CC0", "rows": 64}, {})
     models = tmp_path_factory.mktemp("models")
