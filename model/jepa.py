@@ -1,9 +1,11 @@
 """What a JEPA is made of (Assran et al., CVPR 2023): two networks, their loss and the moving average of the target."""
 
+import math
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any, Self, Unpack
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -93,6 +95,29 @@ def recommended_defaults() -> dict[str, Any]:
     return {name: getattr(Config, name) for name in names}
 
 
+class Anchor(nn.Module):
+    """A second thing to predict of a later frame: a fixed random projection of it, LayerNormed.
+
+    The target encoder learns, and its targets drift towards what is slow and easy to predict; a projection that never
+    moves keeps everything in the frame worth predicting (random-projection targets: BEST-RQ, Chiu et al. 2022).
+    """
+
+    def __init__(self, encoding: FeatureEncoding, config: Config) -> None:
+        super().__init__()
+        inputs, ids = len(encoding.columns), len(encoding.id_column)
+        projection = torch.randn(inputs, config.embed_dim) / math.sqrt(inputs)
+        # Of all one-hots of an id a single one is 1, which among hundreds of inputs would hardly count.
+        projection[inputs - ids :] *= 0.5 * math.sqrt(inputs)
+        self.projection: Tensor
+        self.register_buffer("projection", projection)
+        self.head = nn.Linear(config.predictor_embed_dim, config.embed_dim)
+
+    def target(self, later: Tensor) -> Tensor:
+        """later [B, M] → [B, D]."""
+        projected: Tensor = later @ self.projection
+        return F.layer_norm(projected, projected.shape[-1:])
+
+
 class JEPA(nn.Module):
     """The networks of a training run: feature encoding, context encoder, target encoder (its EMA) and predictor."""
 
@@ -105,6 +130,7 @@ class JEPA(nn.Module):
         # Fixed at 1 and 0, the last norm makes each patch's embedding a target of mean 0 and variance 1 as it is:
         # a scale could otherwise shrink, which lowers the loss and teaches nothing.
         self.context_encoder.norm.requires_grad_(False)
+        self.anchor = Anchor(encoding, config)
         self.target_encoder = deepcopy(self.context_encoder).requires_grad_(False)
 
     def train(self, mode: bool = True) -> Self:

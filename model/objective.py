@@ -30,14 +30,21 @@ def covariance_loss(embeddings: Tensor) -> Tensor:
 
 
 def later_frame_loss(
-    jepa: JEPA, context: Tensor, later: Tensor, horizon: Tensor, known: Tensor | None
+    jepa: JEPA, context: Tensor, later: Tensor, horizon: Tensor, known: Tensor | None, anchor: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(loss, predicted, target) of predicting encoded later frames [B, M], `horizon` [B] frames on, from the context
     embeddings [B, D]: the representation of every patch; the target encoder sees all groups `known` [B, G] of a row."""
     with torch.no_grad():
         target = jepa.target_encoder.patch_embeddings(later, known).float()  # [B, N, D]
-    predicted = jepa.predictor.predict_patches(context, None, horizon).float()
-    return prediction_loss(predicted, target), predicted, target
+        fixed = jepa.anchor.target(
+            later if known is None else later * (known.float() @ jepa.context_encoder.group_inputs)
+        )
+    states = jepa.predictor.hidden_states(context, None, horizon)  # [B, N, P]
+    predicted = jepa.predictor.project_back(states).float()
+    loss = prediction_loss(predicted, target)
+    if anchor:
+        loss = loss + anchor * F.smooth_l1_loss(jepa.anchor.head(states.mean(1)).float(), fixed.float())
+    return loss, predicted, target
 
 
 def masked_groups_loss(

@@ -28,6 +28,7 @@ class Recipe:
     momentum: float = 0.998
     hide_share: tuple[float, float] = (0.0, 0.3)
     both_sides: bool = True  # learn each game from both players, where the layout says how
+    anchor: float = 0.0  # weight of the anchor's loss beside the prediction's
     variance: float = 0.0
     covariance: float = 0.0
     seed: int = 0

@@ -126,7 +126,7 @@ class Training:
         self.jepa.eval()
         generator = torch.Generator().manual_seed(0)
         with torch.inference_mode(), self._precision():
-            loss, predicted, target, context = self._losses(
+            _, predicted, target, context = self._losses(
                 self._draw(self.val_rows, EVALUATION_ROWS, generator), generator
             )
         self.jepa.train()
@@ -134,7 +134,7 @@ class Training:
         made = Report(
             step=step,
             steps=self.recipe.steps,
-            loss=float(loss),
+            loss=float(nn.functional.smooth_l1_loss(flat_prediction, flat_target)),
             loss_ratio=diagnostics.loss_ratio(flat_prediction, flat_target),
             std=diagnostics.mean_std(context.float()),
             rankme=diagnostics.rankme(context.float()),
@@ -205,7 +205,7 @@ class Training:
         for choice in drawn.T:
             later = self._encode(ahead[np.arange(len(rows)), choice.numpy()], swapped)
             horizon = torch.tensor(self.horizons, dtype=torch.float32)[choice]
-            loss, predicted, target = later_frame_loss(self.jepa, context, later, horizon, known)
+            loss, predicted, target = later_frame_loss(self.jepa, context, later, horizon, known, self.recipe.anchor)
             losses.append(loss)
         return torch.stack(losses).mean(), predicted, target, context
 
@@ -252,7 +252,7 @@ def resume_training(frames: Frames, path: Path) -> Training:
 
 def optimiser(jepa: JEPA, weight_decay: float) -> torch.optim.AdamW:
     """AdamW that decays matrices only: a decayed bias or norm gain only loses range."""
-    learned = [*jepa.context_encoder.parameters(), *jepa.predictor.parameters()]
+    learned = [*jepa.context_encoder.parameters(), *jepa.predictor.parameters(), *jepa.anchor.parameters()]
     learned = [parameter for parameter in learned if parameter.requires_grad]
     groups = [
         {"params": [p for p in learned if p.ndim >= 2], "weight_decay": weight_decay},

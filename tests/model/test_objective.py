@@ -2,7 +2,17 @@ import numpy as np
 import pytest
 import torch
 
-from model.objective import covariance_loss, prediction_loss, variance_loss
+from model.encoding import FeatureEncoding, column_statistics
+from model.jepa import JEPA
+from model.objective import (
+    covariance_loss,
+    later_frame_loss,
+    masked_groups_loss,
+    prediction_loss,
+    variance_loss,
+)
+from model.recipe import Recipe
+from tests.support.games import make_games
 
 Z = torch.randn(50, 6, generator=torch.Generator().manual_seed(0)).double()
 
@@ -25,3 +35,54 @@ def test_prediction_loss_counts_only_the_patches_asked_for():
     asked[:, 2] = True
     expected = prediction_loss(predicted[:, 2:3], target[:, 2:3])
     torch.testing.assert_close(prediction_loss(predicted, target, asked), expected)
+
+
+@pytest.fixture
+def jepa():
+    games = make_games(episodes=2)
+    encoding = FeatureEncoding.fit(games.features, games.schema, column_statistics(games.features))
+    recipe = Recipe(
+        embed_dim=16, predictor_embed_dim=8, encoder_depth=1, predictor_depth=1, num_heads=4, tokens="groups"
+    )
+    return JEPA(recipe.config(games.schema, ordered=True), encoding).eval(), encoding(torch.from_numpy(games.features))
+
+
+def test_the_anchor_is_a_fixed_projection_of_the_later_frame(jepa):
+    networks, rows = jepa
+    target = networks.anchor.target(rows[:5])
+    projected = rows[:5].numpy() @ networks.anchor.projection.numpy()
+    centred = projected - projected.mean(1, keepdims=True)
+    np.testing.assert_allclose(target.numpy(), centred / np.sqrt((centred**2).mean(1, keepdims=True) + 1e-5), atol=1e-4)
+    assert "anchor.projection" not in dict(networks.named_parameters())
+
+
+def test_the_anchor_adds_to_the_loss_and_not_to_the_prediction(jepa):
+    networks, rows = jepa
+    context = networks.context_encoder(rows[:8])
+    horizon = torch.full((8,), 6.0)
+    plain = later_frame_loss(networks, context, rows[6:14], horizon, None, 0.0)
+    anchored = later_frame_loss(networks, context, rows[6:14], horizon, None, 2.0)
+    torch.testing.assert_close(anchored[1], plain[1])
+    head = networks.anchor.head(networks.predictor.hidden_states(context, None, horizon).mean(1))
+    expected = plain[0] + 2 * torch.nn.functional.smooth_l1_loss(head, networks.anchor.target(rows[6:14]))
+    torch.testing.assert_close(anchored[0], expected)
+
+
+def test_what_a_side_cannot_know_reaches_no_target(jepa):
+    networks, rows = jepa
+    known = torch.tensor([[True, True, False]]).expand(8, 3)
+    changed = rows[:8].clone()
+    changed[:, [i for i, column in enumerate(networks.encoding.columns) if column >= 6]] = 3.0
+    context, horizon = networks.context_encoder(rows[:8]), torch.full((8,), 6.0)
+    first = later_frame_loss(networks, context, rows[:8], horizon, known, 1.0)
+    second = later_frame_loss(networks, context, changed, horizon, known, 1.0)
+    torch.testing.assert_close(first[2][:, :2], second[2][:, :2])
+
+
+def test_masked_groups_are_predicted_only_where_hidden(jepa):
+    networks, rows = jepa
+    visible = torch.tensor([[True, False, True]] * 4 + [[True, True, True]] * 4)
+    context = networks.context_encoder(rows[:8], visible)
+    loss, predicted, target = masked_groups_loss(networks, context, rows[:8], visible, None)
+    asked = torch.tensor([[False, True, False]] * 4 + [[True, True, True]] * 4)
+    torch.testing.assert_close(loss, prediction_loss(predicted, target, asked))
