@@ -31,7 +31,6 @@ class Options(TypedDict, total=False):
     dropout: float
     patches: PatchesLike | None
     horizons: Sequence[int]
-    average_blocks: bool
 
 
 @dataclass(frozen=True)
@@ -41,9 +40,7 @@ class Config:
     `patches` cuts a row into tokens: a number gives that many equal consecutive chunks (1: the flat single-token
     model; None: 8, or one a column where there are fewer); a sequence of `(name, start, stop)` one token a named
     group; a mapping `{token: groups}` one token for several groups, each of which can still be hidden alone.
-    `horizons` are the frames ahead that the predictor can be asked for; 0 is the same frame. `average_blocks` makes
-    the encoder's output the mean over the projection's and all blocks' outputs, each LayerNormed (data2vec, Baevski
-    et al. 2022, §3.3), which keeps what the last block alone would drop.
+    `horizons` are the frames ahead that the predictor can be asked for; 0 is the same frame.
     """
 
     input_dim: int
@@ -56,7 +53,6 @@ class Config:
     dropout: float = 0.1
     patches: tuple[Patch, ...] = None  # type: ignore[assignment]  # any PatchesLike comes in, __post_init__ cuts
     horizons: tuple[int, ...] = (0,)
-    average_blocks: bool = False
 
     def __post_init__(self) -> None:
         for name in (

@@ -37,10 +37,10 @@ def warnings(std: float, rank: float, ratio: float, width: int) -> list[str]:
     if std < 0.01:
         found.append(
             f"collapse: embeddings hardly differ between rows (std {std:.4f}); lower the learning rate, raise the "
-            "EMA momentum, or raise the variance term"
+            "EMA momentum, or raise the anchor's weight"
         )
     elif rank < 0.05 * width:
-        found.append(f"near-collapse: RankMe {rank:.1f} of {width} dims; raise the covariance term or the EMA momentum")
+        found.append(f"near-collapse: RankMe {rank:.1f} of {width} dims; raise the anchor's weight or the EMA momentum")
     if ratio > 0.98:
         found.append(
             f"nothing learned: the loss is {ratio:.2f} of what predicting the mean would give; hide fewer groups, "

@@ -92,14 +92,9 @@ class ContextEncoder(nn.Module):
         else:
             x = torch.stack(tokens, dim=1) + self.position  # [B, N, D]
             mask = None if visible is None else self.visible_patches(visible)  # [B, N]
-        outputs = [x]
         for block in self.blocks:
-            outputs.append(block(outputs[-1], mask))
-        if self.config.average_blocks:
-            last = sum(F.layer_norm(output, output.shape[-1:]) for output in outputs) / len(outputs)
-        else:
-            last = outputs[-1]
-        normed: Tensor = self.norm(last)
+            x = block(x, mask)
+        normed: Tensor = self.norm(x)
         return normed.view(B, len(tokens), -1)
 
     def visible_patches(self, visible: Tensor) -> Tensor:

@@ -15,20 +15,6 @@ def prediction_loss(predicted: Tensor, target: Tensor, asked: Tensor | None = No
     return (each * asked).sum() / asked.sum().clamp_min(1)
 
 
-def variance_loss(embeddings: Tensor) -> Tensor:
-    """max(0, 1 − std) averaged over dims of [B, D]: keeps every dim in use (VICReg, Bardes et al. 2022, eq. 1)."""
-    std = (embeddings.var(0) + 1e-4).sqrt()
-    return F.relu(1 - std).mean()
-
-
-def covariance_loss(embeddings: Tensor) -> Tensor:
-    """Squared off-diagonal covariances over D of [B, D]: keeps dims from telling the same (VICReg, eq. 3-4)."""
-    B, D = embeddings.shape
-    centred = embeddings - embeddings.mean(0)
-    covariance = centred.T @ centred / (B - 1)
-    return (covariance.square().sum() - covariance.diagonal().square().sum()) / D
-
-
 def later_frame_loss(
     jepa: JEPA, context: Tensor, later: Tensor, horizon: Tensor, known: Tensor | None, anchor: float
 ) -> tuple[Tensor, Tensor, Tensor]:

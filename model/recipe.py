@@ -18,19 +18,16 @@ class Recipe:
     predictor_depth: int = 2
     num_heads: int = 8
     tokens: str = "row"  # "row": the flat model, one token with hideable groups; "groups": a token a group
-    average_blocks: bool = True
     horizons: tuple[int, ...] = (6, 15, 30, 60)
-    steps: int = 4000
+    steps: int = 3000
     batch_size: int = 1024
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 0.05
     warmup_steps: int = 100
     momentum: float = 0.998
     hide_share: tuple[float, float] = (0.0, 0.3)
     both_sides: bool = True  # learn each game from both players, where the layout says how
-    anchor: float = 0.0  # weight of the anchor's loss beside the prediction's
-    variance: float = 0.0
-    covariance: float = 0.0
+    anchor: float = 15.0  # weight of the anchor's loss beside the prediction's
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -56,7 +53,6 @@ class Recipe:
             if self.tokens == "row"
             else tuple(Patch(group.name, (group,)) for group in schema.groups),
             horizons=self.horizons if ordered else (0,),
-            average_blocks=self.average_blocks,
         )
 
     @classmethod

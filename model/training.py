@@ -19,7 +19,7 @@ from model.data import Frames
 from model.encoding import FeatureEncoding, column_statistics
 from model.jepa import JEPA
 from model.masking import MaskSampler
-from model.objective import covariance_loss, later_frame_loss, masked_groups_loss, variance_loss
+from model.objective import later_frame_loss, masked_groups_loss
 from model.recipe import Recipe
 from model.splits import rows_ahead, split_rows
 
@@ -169,13 +169,7 @@ class Training:
         # Every draw comes from the step's own number: a resumed run needs no saved random state.
         generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step)
         with self._precision():
-            loss, _, _, context = self._losses(
-                self._draw(self.train_rows, self.recipe.batch_size, generator), generator
-            )
-        if self.recipe.variance:
-            loss = loss + self.recipe.variance * variance_loss(context.float())
-        if self.recipe.covariance:
-            loss = loss + self.recipe.covariance * covariance_loss(context.float())
+            loss, *_ = self._losses(self._draw(self.train_rows, self.recipe.batch_size, generator), generator)
         for group in self.optimiser.param_groups:
             group["lr"] = schedules.learning_rate(
                 step, self.recipe.steps, self.recipe.learning_rate, self.recipe.warmup_steps

@@ -52,14 +52,6 @@ def test_hidden_columns_cannot_reach_the_embedding(features, patches):
     assert not torch.allclose(encoder(changed), encoder(features))
 
 
-def test_averaging_blocks_takes_every_blocks_output(features):
-    encoder = randomised(build_context_encoder(12, **SMALL, patches=1, average_blocks=True))
-    x = encoder.patches[0](features, torch.zeros(6, 1)) + encoder.position
-    outputs = [x, encoder.blocks[0](x), encoder.blocks[1](encoder.blocks[0](x))]
-    normed = [(y - y.mean(1, keepdim=True)) / (y.var(1, keepdim=True, correction=0) + 1e-5).sqrt() for y in outputs]
-    torch.testing.assert_close(encoder(features), encoder.norm(sum(normed) / 3))
-
-
 def test_a_hidden_patch_is_as_if_it_were_not_there(features):
     encoder = randomised(build_context_encoder(12, **SMALL, patches=GROUPS))
     visible = torch.tensor([[True, False, True]]).expand(6, 3)

@@ -12,7 +12,7 @@ from tests.support.games import make_games
 
 SMALL = Recipe(
     embed_dim=16, predictor_embed_dim=8, encoder_depth=1, predictor_depth=1, num_heads=4,
-    horizons=(2, 5), steps=6, batch_size=32, warmup_steps=2, hide_share=(0.0, 0.4), variance=0.1, covariance=0.01,
+    horizons=(2, 5), steps=6, batch_size=32, warmup_steps=2, hide_share=(0.0, 0.4), anchor=1.0,
 )  # fmt: skip
 
 
