@@ -34,9 +34,9 @@ def loss_ratio(predicted: Tensor, target: Tensor) -> float:
 def warnings(std: float, rank: float, ratio: float, width: int) -> list[str]:
     """What the three numbers say is wrong, in words with what to do; empty if nothing is."""
     found = []
-    if std < 0.01:
+    if std < 0.1:
         found.append(
-            f"collapse: embeddings hardly differ between rows (std {std:.4f}); lower the learning rate, raise the "
+            f"collapse: embeddings hardly differ between rows (std {std:.4f}, healthy is near 1); lower the learning rate, raise the "
             "EMA momentum, or raise the anchor's weight"
         )
     elif rank < 0.05 * width:
