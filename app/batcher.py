@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import accumulate, pairwise
 from time import monotonic, perf_counter
 from typing import NamedTuple, Protocol
 
@@ -180,7 +181,7 @@ class Batcher:
     def _dispatch(self) -> None:
         self._dispatch_is_due = False
         while self._queue:
-            if min(self.queue_rows, self.pace.max_rows) <= self.pace.inline_rows:
+            if self.queue_rows <= self.pace.inline_rows:
                 if batch := self._take():
                     self._deliver(batch, _execute(self._run, batch))
             elif self._workers.acquire(self._dispatch):
@@ -257,10 +258,10 @@ def _answers(run: Run, batch: list[_Slice]) -> list[Array | ModelFailed]:
     try:
         pieces = [piece.inputs() for piece in batch]
         output = run(*(pieces[0] if len(pieces) == 1 else map(np.concatenate, zip(*pieces, strict=True))))
-        ends = np.cumsum([piece.stop - piece.start for piece in batch])
-        if len(output) != ends[-1]:
-            raise ValueError(f"the graph answered {ends[-1]} rows with {len(output)}")
-        return [output[end - (piece.stop - piece.start) : end] for piece, end in zip(batch, ends, strict=True)]
+        edges = [*accumulate((piece.stop - piece.start for piece in batch), initial=0)]
+        if len(output) != edges[-1]:
+            raise ValueError(f"the graph answered {edges[-1]} rows with {len(output)}")
+        return [output[start:end] for start, end in pairwise(edges)]
     except Exception as error:  # whatever a graph raises, the queue lives on
         if len(batch) > 1:
             return [answer for piece in batch for answer in _answers(run, [piece])]

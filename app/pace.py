@@ -11,7 +11,8 @@ Array = NDArray[np.float32]
 Run = Callable[..., Array]  # arrays [B, …], alike in B → [B, D]
 
 SWEEP_ROWS = (1, 2, 4, 8, 16, 32, 64)
-# A hop to a thread and back costs about 0.1 ms, and the event loop can spare four times that.
+# What a hop to a thread and back costs, and four times that: what the event loop can spare.
+HOP_S = 0.1e-3
 INLINE_S = 0.4e-3
 # Half a frame at 60 Hz: whoever comes while a run is on waits for its end.
 LONGEST_RUN_S = 8e-3
@@ -47,8 +48,8 @@ def measure_pace(run: Run, samples: tuple[Array, ...], *, max_rows: int = 0, bud
 def choose_max_rows(measured: dict[int, float]) -> int:
     """The smallest run within a tenth of the best rows/s, among those that are over in time."""
     in_time = {rows: seconds for rows, seconds in measured.items() if seconds <= LONGEST_RUN_S} or {1: measured[1]}
-    best = max(rows / seconds for rows, seconds in in_time.items())
-    return next(rows for rows, seconds in in_time.items() if rows / seconds >= 0.9 * best)
+    rates = {rows: rows / (seconds + HOP_S) for rows, seconds in in_time.items()}
+    return next(rows for rows, rate in rates.items() if rate >= 0.9 * max(rates.values()))
 
 
 def inline_rows(measured: dict[int, float]) -> int:

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -99,7 +100,8 @@ def binary_rows(body: bytes, layouts: Sequence[Layout], max_rows: int) -> list[A
         )
     _check_count(count, max_rows)
     rows = np.frombuffer(body, FLOAT32_LE).astype(np.float32, copy=False).reshape(count, width)
-    fields = np.split(rows, np.cumsum([layout.width for layout in layouts])[:-1], axis=1)
+    edges = accumulate((layout.width for layout in layouts), initial=0)
+    fields = [rows[:, start:end] for start, end in pairwise(edges)]
     for field, layout in zip(fields, layouts, strict=True):
         _check_finite(field, layout)
     return fields

@@ -36,8 +36,8 @@ def warnings(std: float, rank: float, ratio: float, width: int) -> list[str]:
     found = []
     if std < 0.1:
         found.append(
-            f"collapse: embeddings hardly differ between rows (std {std:.4f}, healthy is near 1); lower the learning rate, raise the "
-            "EMA momentum, or raise the anchor's weight"
+            f"collapse: embeddings hardly differ between rows (std {std:.4f}, healthy is near 1); raise the anchor's "
+            "weight or the EMA momentum, or lower the learning rate"
         )
     elif rank < 0.05 * width:
         found.append(f"near-collapse: RankMe {rank:.1f} of {width} dims; raise the anchor's weight or the EMA momentum")

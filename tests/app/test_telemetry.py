@@ -70,7 +70,7 @@ async def test_a_request_keeps_its_id_or_gets_one(models: Path) -> None:
         ids = {(await client.get("/models")).headers["x-request-id"] for _ in range(3)}
         assert len(ids) == 3
         unfit = await client.get("/models", headers={"x-request-id": "a b" * 100})
-        assert len(unfit.headers["x-request-id"]) == 32
+        assert " " not in unfit.headers["x-request-id"]
 
 
 async def test_the_access_log_is_one_json_line_a_request_and_leaves_probes_out(
