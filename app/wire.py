@@ -39,8 +39,13 @@ class Layout:
     can_hide: bool = False
 
     def too_wide_or_narrow(self, loc: Loc, width: int) -> InvalidInput:
-        hint = "; if the last one is padding, leave it out" if width == self.width + 1 else ""
-        return _invalid(loc, f"has {_count(width, 'number')}, model '{self.model}' takes {self.width}{hint}")
+        if width == self.width + 1:
+            hint = "if the last one is padding, leave it out"
+        elif self.columns:
+            hint = f"/models/{self.model} names them in order"
+        else:
+            hint = "send embeddings of this model"
+        return _invalid(loc, f"has {_count(width, 'number')}, model '{self.model}' takes {self.width}; {hint}")
 
 
 def parse_json(body: bytes) -> Any:
