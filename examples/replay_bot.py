@@ -9,127 +9,180 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 from scripted_match import FRAMES_A_SECOND, play
 
 BINARY = {"Content-Type": "application/octet-stream", "Accept": "application/octet-stream"}
+TOO_BUSY = (429, 503, 504)
 LOSS_ROWS = 256
-SPARED = 0.002  # seconds before a frame is due at which sleeping ends and waiting begins
+SPARED_S = 0.002  # before a frame is due, sleeping ends and waiting begins: sleep alone wakes late
+SCRIPTED_FRAMES = 3600
 
 
-def read_game(path: Path, names: list[str], episode: int | None) -> np.ndarray:
-    """float32 [frames, columns] of one episode (the first, unless named), in the order of the model's `names`."""
+def read_game(path: Path, names: list[str], episode: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """(float32 [frames, columns] in the order of `names`, frame numbers) of one episode, the first unless named."""
     try:
         import pyarrow.parquet as pq
     except ModuleNotFoundError:
         sys.exit("reading a Parquet file needs pyarrow: pip install pyarrow (or leave the file out)")
-    table = pq.read_table(path)
-    if missing := [name for name in names if name not in table.column_names]:
-        sys.exit(f"{path} has no column '{missing[0]}' (and {len(missing) - 1} more) that the model's rows need")
-    rows = np.stack([table[name].to_numpy() for name in names], axis=1).astype(np.float32)
-    if "episode" not in table.column_names:
-        return rows
-    episodes = table["episode"].to_numpy()
-    return rows[episodes == (episodes[0] if episode is None else episode)]
+    try:
+        present = pq.read_schema(path).names
+        if missing := [name for name in names if name not in present]:
+            sys.exit(f"{path} has no column '{missing[0]}' (and {len(missing) - 1} more) that the model's rows need")
+        chosen = None
+        if "episode" in present:
+            episodes = pq.read_table(path, columns=["episode"])["episode"].to_numpy()
+            if episode is not None and episode not in episodes:
+                sys.exit(f"{path} has no episode {episode}; it has {len(np.unique(episodes))}, such as {episodes[0]}")
+            chosen = [("episode", "==", episodes[0] if episode is None else episode)]
+        table = pq.read_table(path, columns=[*names, *({"frame"} & {*present})], filters=chosen)
+    except (OSError, ValueError) as error:
+        sys.exit(f"cannot read {path}: {error}")
+    rows = np.stack([table[name].to_numpy() for name in names], axis=1).astype("<f4")
+    return rows, table["frame"].to_numpy() if "frame" in present else np.arange(len(rows))
 
 
 def send_at_rate(client: httpx.Client, rows: np.ndarray, hz: float) -> np.ndarray:
-    """Seconds [frames] from the moment each frame was due to its answer: a late answer delays no later due time."""
+    """Seconds [frames] from the moment each frame was due to its answer, infinite where the service was too busy.
+
+    The schedule is fixed beforehand, so a late answer makes the frames behind it late, not fewer.
+    """
     latencies = np.empty(len(rows))
     start = time.perf_counter() + 0.1
     for i, row in enumerate(rows):
         due = start + i / hz
         while (left := due - time.perf_counter()) > 0:
-            if left > SPARED:
-                time.sleep(left - SPARED)
-        client.post("/embed", content=row.tobytes(), headers=BINARY).raise_for_status()
+            if left > SPARED_S:
+                time.sleep(left - SPARED_S)
+        answer = client.post("/embed", content=row.tobytes(), headers=BINARY)
         latencies[i] = time.perf_counter() - due
+        if answer.status_code in TOO_BUSY:
+            latencies[i] = np.inf
+        else:
+            answer.raise_for_status()
     return latencies
 
 
-def surprise(client: httpx.Client, rows: np.ndarray, horizon: int) -> np.ndarray:
-    """How far each frame's prediction, `horizon` frames on, was off: percentiles [frames - horizon] or losses."""
+def surprise(client: httpx.Client, rows: np.ndarray, horizon: int) -> tuple[np.ndarray, np.ndarray]:
+    """How far the model's idea of each frame, `horizon` frames before, was off: (losses, percentiles or NaN)."""
     pairs = np.concatenate([rows[:-horizon], rows[horizon:]], axis=1)
-    found: list[float] = []
+    losses: list[float] = []
+    percentiles: list[float] = []
     for start in range(0, len(pairs), LOSS_ROWS):
-        answer = client.post(
-            "/loss",
-            params={"horizon": horizon},
-            content=pairs[start : start + LOSS_ROWS].tobytes(),
-            headers={"Content-Type": "application/octet-stream"},
-        )
-        found += answer.raise_for_status().json()["losses"]
-    return np.array(found)
+        body = pairs[start : start + LOSS_ROWS].tobytes()
+        headers = {"Content-Type": BINARY["Content-Type"]}
+        answer = client.post("/loss", params={"horizon": horizon}, content=body, headers=headers).raise_for_status()
+        document = answer.json()
+        losses += document["losses"]
+        percentiles += document["percentiles"] or [np.nan] * len(document["losses"])
+    return np.array(losses), np.array(percentiles)
 
 
 def what_happened(names: list[str], before: np.ndarray, after: np.ndarray) -> str:
-    """What the columns of a Melee row say of two frames, in words."""
+    """What the columns of a Melee row say of two frames, in words; nothing where they are of another game."""
     words = []
-    for side, who in (("own", "own"), ("opp", "opponent")):
-        if not {f"{side}_percent", f"{side}_stock"} <= set(names):
-            continue
+    for side in ("own", "opp"):
+        if not {f"{side}_percent", f"{side}_stock"} <= {*names}:
+            return ""
         percent, stock = names.index(f"{side}_percent"), names.index(f"{side}_stock")
+        actions = [i for i, name in enumerate(names) if name.startswith(f"{side}_act_")]
+        was, became = (names[actions[row[actions].argmax()]].removeprefix(f"{side}_act_") for row in (before, after))
+        told = [f"{was} to {became}" if was != became else was]
         if after[stock] < before[stock]:
-            words.append(f"{who} stock lost")
+            told.append("loses a stock")
         elif after[percent] > before[percent]:
-            words.append(f"{who} +{(after[percent] - before[percent]) * 100:.0f} %")
-    return ", ".join(words) or "no damage"
+            told.append(f"takes {(after[percent] - before[percent]) * 100:.0f} %")
+        words.append(f"{side} {', '.join(told)}")
+    return "; ".join(words)
 
 
-def report(latencies: np.ndarray, hz: float) -> None:
-    p50, p99 = np.percentile(latencies, [50, 99]) * 1000
-    late = int((latencies > 1 / hz).sum())
-    print(
-        f"{len(latencies)} frames at {hz:g} Hz: p50 {p50:.2f} ms, p99 {p99:.2f} ms, max {latencies.max() * 1000:.2f} ms"
-    )
-    print(f"{late} frames late (over {1000 / hz:.2f} ms, counted from when each was due)")
+def report_timing(latencies: np.ndarray, hz: float) -> None:
+    p50, p99 = np.percentile(latencies, [50, 99], method="higher") * 1000
+    late, unanswered = int((latencies > 1 / hz).sum()), int(np.isinf(latencies).sum())
+    longest = latencies.max() * 1000
+    print(f"{len(latencies)} frames at {hz:g} Hz: p50 {p50:.2f} ms, p99 {p99:.2f} ms, max {longest:.2f} ms")
+    print(f"{late} frames late (over {1000 / hz:.2f} ms, counted from when each was due)", end="")
+    print(f", {unanswered} of them refused: the service was too busy" if unanswered else "")
 
 
-def most_surprising(names: list[str], rows: np.ndarray, losses: np.ndarray, horizon: int, hz: float) -> None:
-    print(f"most surprising moments ({horizon} frames foretold):")
+def report_surprise(client: httpx.Client, model: dict[str, Any], rows: np.ndarray, frames: np.ndarray) -> None:
+    """The five frames that the model foresaw worst, at least a second apart."""
+    horizon = model["horizons"][-1]
+    if not 0 < horizon < len(rows):
+        print(f"no surprise to report: the model looks {horizon} frames ahead, the game has {len(rows)}")
+        return
+    losses, percentiles = surprise(client, rows, horizon)
+    print(f"most surprising moments (what the model expected {horizon} frames later, against what came):")
     left = losses.copy()
     for _ in range(5):
         at = int(left.argmax())
-        if left[at] < 0:
+        if np.isinf(left[at]):
             break
-        clock = at / hz
-        print(
-            f"  {int(clock // 60)}:{clock % 60:05.2f}  frame {at}  loss {losses[at]:.3f}  "
-            f"{what_happened(names, rows[at], rows[at + horizon])}"
-        )
-        left[max(0, at - 60) : at + 60] = -1  # a moment is a second to both sides
+        minutes, seconds = divmod(abs(frames[at]) / FRAMES_A_SECOND, 60)
+        clock = f"{'-' if frames[at] < 0 else ''}{int(minutes)}:{seconds:05.2f}"
+        words = what_happened(model["names"], rows[at], rows[at + horizon])
+        print(f"  {clock:>8}  frame {frames[at]}  percentile {percentiles[at]:.1f}  loss {losses[at]:.3f}  {words}")
+        left[max(0, at - FRAMES_A_SECOND) : at + FRAMES_A_SECOND] = -np.inf
+
+
+def choose_model(client: httpx.Client, name: str | None) -> dict[str, Any]:
+    models: list[dict[str, Any]] = client.get("/models").raise_for_status().json()["models"]
+    for model in models:
+        if name in (None, model["name"]):
+            return model
+    sys.exit(f"the service has no model{f' {name!r}' if name else ''}; it has {[model['name'] for model in models]}")
+
+
+def play_against(client: httpx.Client, options: argparse.Namespace) -> None:
+    model = choose_model(client, options.model)
+    client.params = {"model": model["name"], "schema_hash": model["schema_hash"]}
+    wanted = options.frames or (options.seconds and round(options.seconds * options.hz))
+    if options.file is None:
+        print("no file given: playing a scripted match, two bodies with simple kinematics; not a real game")
+        try:
+            rows = play(model["names"], wanted or SCRIPTED_FRAMES)
+        except ValueError as error:
+            sys.exit(f"{error}; give a file of its frames")
+        frames = np.arange(len(rows))
+    else:
+        rows, frames = read_game(options.file, model["names"], options.episode)
+        rows, frames = rows[:wanted], frames[:wanted]
+    print(f"model {model['name']} version {model['version']}, {len(rows)} frames, {len(rows) / options.hz:.0f} s")
+    for row in rows[:30]:  # warm-up: connection, caches
+        client.post("/embed", content=row.tobytes(), headers=BINARY).raise_for_status()
+    report_timing(send_at_rate(client, rows, options.hz), options.hz)
+    report_surprise(client, model, rows, frames)
+
+
+def positive(text: str) -> float:
+    if not 0 < (number := float(text)) < float("inf"):
+        raise ValueError
+    return number
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", nargs="?", type=Path)
-    parser.add_argument("--url", default="http://127.0.0.1:8000")
-    parser.add_argument("--hz", type=float, default=FRAMES_A_SECOND)
-    parser.add_argument("--frames", type=int, help="stop after so many (default: the whole game; scripted: 3600)")
+    parser.add_argument("file", nargs="?", type=Path, help="a game, one column a feature of the model, one row a frame")
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="where the service is (default: %(default)s)")
+    parser.add_argument("--model", help="which of its models (default: the first)")
     parser.add_argument("--episode", type=int, help="which game of the file (default: its first)")
+    parser.add_argument("--hz", type=positive, default=FRAMES_A_SECOND, help="frames a second (default: %(default)s)")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--frames", type=int, help=f"how many (default: the game; scripted: {SCRIPTED_FRAMES})")
+    length.add_argument("--seconds", type=positive, help="how long")
     options = parser.parse_args()
-    with httpx.Client(base_url=options.url, timeout=5) as client:
-        try:
-            model = client.get("/models").raise_for_status().json()["models"][0]
-        except httpx.HTTPError as error:
-            sys.exit(f"no service at {options.url} ({error}); start it with: make serve")
-        if options.file is None:
-            print("no file given: playing a scripted match, two bodies with simple kinematics; not a real game")
-            try:
-                rows = play(model["names"], options.frames or 3600)
-            except ValueError as error:
-                sys.exit(str(error))
-        else:
-            rows = read_game(options.file, model["names"], options.episode)[: options.frames]
-        print(f"model {model['name']} version {model['version']}, {len(rows)} frames, {len(rows) / options.hz:.0f} s")
-        for row in rows[:30]:  # warm-up: connection, caches
-            client.post("/embed", content=row.tobytes(), headers=BINARY).raise_for_status()
-        report(send_at_rate(client, rows, options.hz), options.hz)
-        horizon = model["horizons"][-1]
-        if 0 < horizon < len(rows):
-            most_surprising(model["names"], rows, surprise(client, rows, horizon), horizon, options.hz)
+    try:
+        with httpx.Client(base_url=options.url, timeout=5) as client:
+            play_against(client, options)
+    except httpx.HTTPStatusError as error:
+        sys.exit(f"the service refused with {error.response.status_code}: {error.response.text}")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        sys.exit(f"no service answers at {options.url} ({error}); start it with: make serve")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

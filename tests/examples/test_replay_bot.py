@@ -1,13 +1,17 @@
-"""The example bot, run as the README says, against a real server."""
+"""The example bot, run as the README says against a real server, and its arithmetic without one."""
 
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from replay_bot import send_at_rate, what_happened
 
 from app.bundle import locate, read_manifest
 from app.settings import DEFAULT_MODEL
@@ -23,27 +27,51 @@ def server():
         yield server
 
 
+@pytest.fixture
+def two_games(tmp_path):
+    """Games 7 and 9, of 40 and 100 frames; as in the game, the first frame is number -39."""
+    rows = np.random.default_rng(0).random((140, len(NAMES))).astype(np.float32)
+    columns = {name: rows[:, i] for i, name in enumerate(NAMES)}
+    path = tmp_path / "games.parquet"
+    frame = [*range(-39, 1), *range(-39, 61)]
+    pq.write_table(pa.table({"episode": [7] * 40 + [9] * 100, "frame": frame, **columns}), path)
+    return path
+
+
 def bot(*arguments):
     command = [sys.executable, str(BOT), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_without_a_file_it_plays_a_scripted_match_and_says_so(server):
-    played = bot("--url", server.url, "--frames", 150)
+    played = bot("--url", server.url, "--seconds", 2.5)
     assert played.returncode == 0, played.stderr
     assert "scripted match" in played.stdout
     assert "150 frames at 60 Hz: p50 " in played.stdout
     assert "frames late (over 16.67 ms" in played.stdout
-    assert "most surprising moments" in played.stdout
+    assert re.search(r"most surprising moments .*\n( +0:0\d\.\d\d  frame \d+  percentile [\d.]+ .*\n)+", played.stdout)
 
 
-def test_a_file_is_played_one_game_at_a_time(server, tmp_path):
-    rows = np.random.default_rng(0).random((120, len(NAMES))).astype(np.float32)
-    columns = {name: rows[:, i] for i, name in enumerate(NAMES)}
-    pq.write_table(pa.table({"episode": [7] * 40 + [9] * 80, **columns}), tmp_path / "games.parquet")
-    assert "40 frames, 1 s" in bot("--url", server.url, tmp_path / "games.parquet").stdout
-    second = bot("--url", server.url, tmp_path / "games.parquet", "--episode", 9, "--hz", 120)
-    assert "80 frames at 120 Hz" in second.stdout
+def test_a_file_is_played_one_game_at_a_time(server, two_games):
+    first = bot("--url", server.url, two_games)
+    assert "40 frames, 1 s" in first.stdout
+    assert "no surprise to report" in first.stdout
+    second = bot("--url", server.url, two_games, "--episode", 9, "--hz", 120)
+    assert "100 frames at 120 Hz" in second.stdout
+    assert re.search(r" -?0:00\.\d\d  frame -?\d+  percentile", second.stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--episode", 8], "has no episode 8; it has 2, such as 7"),
+        (["--model", "pong"], "no model 'pong'; it has ['melee']"),
+    ],
+)
+def test_what_is_not_there_is_named(server, two_games, arguments, message):
+    played = bot("--url", server.url, two_games, *arguments)
+    assert played.returncode == 1
+    assert message in played.stderr
 
 
 def test_a_file_of_other_columns_is_named(server, tmp_path):
@@ -53,24 +81,52 @@ def test_a_file_of_other_columns_is_named(server, tmp_path):
     assert "has no column 'own_percent'" in played.stderr
 
 
+def test_a_file_that_is_no_parquet_is_named(server):
+    played = bot("--url", server.url, BOT)
+    assert played.returncode == 1
+    assert f"cannot read {BOT}" in played.stderr
+
+
+def test_rows_that_the_service_refuses_end_it_with_the_services_words(server, tmp_path):
+    pq.write_table(pa.table({name: [float("nan")] * 3 for name in NAMES}), tmp_path / "holes.parquet")
+    played = bot("--url", server.url, tmp_path / "holes.parquet")
+    assert played.returncode == 1
+    assert "refused with 422" in played.stderr
+    assert "own_percent) is NaN" in played.stderr
+
+
 def test_without_a_service_it_says_how_to_start_one():
     played = bot("--url", "http://127.0.0.1:9")
     assert played.returncode == 1
     assert "start it with: make serve" in played.stderr
 
 
-def test_the_scripted_match_is_a_match():
-    sys.path.insert(0, str(BOT.parent))
-    try:
-        from scripted_match import play
-    finally:
-        sys.path.remove(str(BOT.parent))
-    rows = play(NAMES, 3600)
-    assert rows.shape == (3600, 287)
-    assert np.isfinite(rows).all()
-    assert np.abs(rows).max() <= 10
-    percent = rows[:, NAMES.index("opp_percent")]
-    assert percent.max() > 0.3
-    assert (np.diff(rows[:, NAMES.index("opp_stock")]) < 0).any()
-    actions = [i for i, name in enumerate(NAMES) if name.startswith("own_act_")]
-    np.testing.assert_array_equal(rows[:, actions].sum(1), 1)
+def test_a_late_answer_makes_the_frames_behind_it_late_too():
+    waits = iter([0.1, 0, 0])
+
+    def answer(_):
+        time.sleep(next(waits))
+        return httpx.Response(200)
+
+    with httpx.Client(transport=httpx.MockTransport(answer), base_url="http://bot") as client:
+        latencies = send_at_rate(client, np.zeros((3, 4), "<f4"), hz=100)
+    assert latencies[0] >= 0.1
+    assert latencies[1] >= 0.09
+    assert latencies[2] >= 0.08
+
+
+def test_a_frame_that_a_busy_service_refuses_never_arrived():
+    statuses = iter([200, 429, 504])
+    transport = httpx.MockTransport(lambda _: httpx.Response(next(statuses)))
+    with httpx.Client(transport=transport, base_url="http://bot") as client:
+        latencies = send_at_rate(client, np.zeros((3, 4), "<f4"), hz=1000)
+    assert [*np.isinf(latencies)] == [False, True, True]
+
+
+def test_columns_are_told_in_words():
+    names = ["own_percent", "own_stock", "own_act_idle", "own_act_damage"]
+    names += [name.replace("own", "opp") for name in names]
+    before = np.array([0.1, 1.0, 1, 0, 0.5, 0.75, 1, 0])
+    after = np.array([0.22, 1.0, 0, 1, 0.0, 0.5, 1, 0])
+    assert what_happened(names, before, after) == "own idle to damage, takes 12 %; opp idle, loses a stock"
+    assert what_happened(["ram_000"], before, after) == ""
