@@ -3,7 +3,7 @@
 import numpy as np
 
 FRAMES_A_SECOND = 60
-LEDGE, BLAST_SIDE, BLAST_TOP, BLAST_BOTTOM = 85.0, 220.0, 190.0, -140.0  # game units from the centre of the stage
+LEDGE, BLAST_SIDE, BLAST_TOP, BLAST_BOTTOM = 85.0, 185.0, 185.0, -140.0  # game units from the centre of the stage
 WALK, RUN, DRIFT, JUMP, GRAVITY, MAX_FALL = 1.2, 2.2, 0.8, 3.6, 0.23, 2.8  # units a frame (gravity: a frame squared)
 KNOCKBACK_DECAY = 0.051
 FOX_ID = 1
@@ -104,7 +104,7 @@ def columns(side: str, fighter: Fighter) -> dict[str, float]:
     return {
         f"{side}_percent": fighter.percent * 0.01,
         f"{side}_facing": fighter.facing,
-        f"{side}_x": float(np.clip(fighter.x * 0.05, -10, 10)),
+        f"{side}_x": fighter.x * 0.05,
         f"{side}_y": fighter.y * 0.05,
         f"{side}_invulnerable": float(fighter.invulnerable > 0),
         f"{side}_jumps_left": fighter.jumps / 6,

@@ -42,9 +42,8 @@ def test_both_walk_jump_attack_are_hit_and_die(match, side):
 @pytest.mark.parametrize("side", ["own", "opp"])
 @pytest.mark.parametrize("kind", ["act", "char"])
 def test_one_hot_columns_have_a_single_one(match, side, kind):
-    columns = [
-        values for name, values in match.items() if name.startswith(f"{side}_{kind}_") and not name.endswith("_id")
-    ]
+    names = [name for name in NAMES if name.startswith(f"{side}_{kind}_") and not name.endswith("_id")]
+    columns = [match[name] for name in names]
     np.testing.assert_array_equal(np.sum(columns, axis=0), 1)
 
 
