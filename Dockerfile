@@ -1,6 +1,6 @@
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
-# Without pip of its own: the image that runs has nothing that installs.
+# Without pip of its own: what is copied from here only runs.
 RUN python -m venv --without-pip /opt/jepa
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY app app
@@ -12,13 +12,16 @@ RUN python -m pip --python /opt/jepa/bin/python install --no-cache-dir --no-comp
 
 FROM python:3.11-slim-bookworm
 COPY --from=build /opt/jepa /opt/jepa
-ENV PATH=/opt/jepa/bin:$PATH \
+# ONNX Runtime's builds report their use to Microsoft unless they are told not to before they load.
+ENV ORT_DISABLE_TELEMETRY=1 \
+    PATH=/opt/jepa/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     JEPA_HOST=0.0.0.0
 USER 10001:10001
 WORKDIR /tmp
 EXPOSE 8000
+# http.client starts in a third of the time httpx takes, and leaves that CPU to the frames.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
-    CMD ["python", "-c", "import os, httpx; httpx.get(f\"http://127.0.0.1:{os.environ.get('JEPA_PORT', '8000')}/readyz\").raise_for_status()"]
+    CMD ["python", "-c", "import os, sys, http.client; c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('JEPA_PORT') or os.environ.get('PORT') or 8000), timeout=2); c.request('GET', '/readyz'); sys.exit(c.getresponse().status != 200)"]
 CMD ["jepa", "serve"]
