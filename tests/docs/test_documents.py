@@ -2,22 +2,44 @@
 
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
-from app.settings import PREFIX, Settings
+from app.bundle import locate, read_manifest
+from app.errors import ServiceError
+from app.settings import DEFAULT_MODEL, PREFIX, Settings
+from cli.main import COMMANDS, _load
 from tests.support.serving import Server
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-SNIPPETS = [
-    pytest.param(code, id=f"{page.name}-{i}")
-    for page in PAGES
-    for i, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
-]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+URL = "http://127.0.0.1:8000"
+
+
+def fenced(language, *, shown=r"(?!)"):
+    """Each block of the language in the pages, with the block after it where that one's language is `shown`."""
+    blocks = []
+    for page in PAGES:
+        found = re.findall(
+            rf"```{language}\n(.*?)```(?:\s+```{shown}\n(.*?)```)?", page.read_text(), re.DOTALL | re.MULTILINE
+        )
+        blocks += [pytest.param(*block, id=f"{page.name}-{i}") for i, block in enumerate(found)]
+    return blocks
+
+
+def programs():
+    """(page, words) of each command line in the pages that starts with this project's program or with make."""
+    start_of_a_command = r"(?:^|`)(?:\w+=\S+ )*(?:\S*/)?"
+    for page in PAGES:
+        for line in re.findall(rf"{start_of_a_command}((?:jepa|make) [^`#\n]*)", page.read_text(), re.MULTILINE):
+            yield page.name, shlex.split(line)
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +48,38 @@ def server():
         yield server
 
 
-@pytest.mark.parametrize("code", SNIPPETS)
-def test_a_snippet_runs_as_it_stands(code, server, tmp_path):
-    code = code.replace("http://127.0.0.1:8000", server.url)
+def run(command, folder):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-W", "error::DeprecationWarning", "-c", code]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(("code", "output"), fenced("python", shown="json"))
+def test_a_python_snippet_runs_as_it_stands_and_prints_what_is_shown(code, output, server, tmp_path):
+    printed = run([sys.executable, "-W", "error::DeprecationWarning", "-c", code.replace(URL, server.url)], tmp_path)
+    assert printed.strip() == (output or printed).strip()
+
+
+@pytest.mark.skipif(not shutil.which("curl") or not shutil.which("bash"), reason="needs bash and curl")
+@pytest.mark.parametrize(("code", "output"), fenced("bash", shown="json"))
+def test_a_shell_snippet_runs_as_it_stands_and_prints_something(code, output, server, tmp_path):
+    printed = run(["bash", "-euo", "pipefail", "-c", code.replace(URL, server.url)], tmp_path)
+    assert printed.strip()
+    assert printed.strip() == (output or printed).strip()
+
+
+def test_every_command_line_is_one_that_the_program_takes():
+    checked = set()
+    for page, (program, name, *arguments) in programs():
+        if program == "make":
+            assert re.search(rf"^{name}:", (ROOT / "Makefile").read_text(), re.MULTILINE), f"{page}: make {name}"
+            continue
+        assert name in {*COMMANDS, "--help"}, f"{page}: jepa {name}"
+        if arguments:  # without any, the page only mentions the command
+            _load(name).make_context(name, arguments)
+            checked.add(name)
+    assert {"serve", "train", "embed", "bench"} <= checked
 
 
 def test_links_lead_somewhere():
@@ -42,9 +89,40 @@ def test_links_lead_somewhere():
                 assert (page.parent / target.split("#")[0]).exists(), f"{page.name} links to {target}"
 
 
+def test_the_readme_leads_to_every_page():
+    readme = (ROOT / "README.md").read_text()
+    for page in DOCS.glob("*.md"):
+        assert f"(docs/{page.name})" in readme
+
+
 def test_the_settings_page_lists_every_setting_with_its_default_and_description():
-    page = (ROOT / "docs" / "settings.md").read_text()
+    page = (DOCS / "settings.md").read_text()
+    rows = []
     for name, field in Settings.model_fields.items():
         default = "" if field.default is None or isinstance(field.default, Path) else field.default
-        row = f"| `{PREFIX}{name.upper()}` | `--{name.replace('_', '-')}` | {default} | {field.description} |"
-        assert row in page, f"docs/settings.md lacks this line:\n{row}"
+        rows.append(f"| `{PREFIX}{name.upper()}` | `--{name.replace('_', '-')}` | {default} | {field.description} |")
+    assert re.findall(rf"^\| `{PREFIX}.*$", page, re.MULTILINE) == rows, "the table should be:\n" + "\n".join(rows)
+
+
+def test_the_error_table_has_every_refusal_with_its_status():
+    def tree(cls):
+        return [cls, *chain.from_iterable(map(tree, cls.__subclasses__()))]
+
+    page = (DOCS / "http.md").read_text()
+    listed = {(int(status), slug) for status, slug in re.findall(r"^\| (\d+) \| `([\w-]+)`", page, re.MULTILINE)}
+    assert listed == {(error.status, error.slug) for error in tree(ServiceError)[1:]}
+
+
+def test_the_melee_page_describes_every_column():
+    described = re.findall(r"`([^`]+)`", (DOCS / "melee.md").read_text())
+    patterns = [re.escape(each).replace("…", "(own|opp)").replace(r"\*", r"\w+") for each in described]
+    patterns += [r"proj[0-4]_\w+", r"prev_btn_\w+"]
+    for name in read_manifest(locate("default", DEFAULT_MODEL)).feature_schema.names:
+        assert any(re.fullmatch(pattern, name) for pattern in patterns), name
+
+
+def test_the_melee_page_names_every_class_of_actions():
+    page = (DOCS / "melee.md").read_text()
+    for name in read_manifest(locate("default", DEFAULT_MODEL)).feature_schema.names:
+        if name.startswith("own_act_"):
+            assert f"`{name.removeprefix('own_act_')}`" in page
