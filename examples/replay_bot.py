@@ -6,6 +6,7 @@ Without a file it plays a scripted match of its own. Needs httpx and numpy; a Pa
 """
 
 import argparse
+import re
 import sys
 import time
 from pathlib import Path
@@ -45,12 +46,13 @@ def read_game(path: Path, names: list[str], episode: int | None) -> tuple[np.nda
     return rows, table["frame"].to_numpy() if "frame" in present else np.arange(len(rows))
 
 
-def send_at_rate(client: httpx.Client, rows: np.ndarray, hz: float) -> np.ndarray:
-    """Seconds [frames] from the moment each frame was due to its answer, infinite where the service was too busy.
+def send_at_rate(client: httpx.Client, rows: np.ndarray, hz: float) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds [frames] from the moment each frame was due to its answer, infinite where the service was too busy;
+    and the seconds of them that the service says it queued and computed.
 
     The schedule is fixed beforehand, so a late answer makes the frames behind it late, not fewer.
     """
-    latencies = np.empty(len(rows))
+    latencies, timings = np.empty(len(rows)), [""] * len(rows)
     start = time.perf_counter() + 0.1
     for i, row in enumerate(rows):
         due = start + i / hz
@@ -62,8 +64,8 @@ def send_at_rate(client: httpx.Client, rows: np.ndarray, hz: float) -> np.ndarra
         if answer.status_code in TOO_BUSY:
             latencies[i] = np.inf
         else:
-            answer.raise_for_status()
-    return latencies
+            timings[i] = answer.raise_for_status().headers.get("server-timing", "")
+    return latencies, np.array([sum(map(float, re.findall(r"dur=([\d.]+)", text))) / 1000 for text in timings])
 
 
 def surprise(client: httpx.Client, rows: np.ndarray, horizon: int) -> tuple[np.ndarray, np.ndarray]:
@@ -99,11 +101,12 @@ def what_happened(names: list[str], before: np.ndarray, after: np.ndarray) -> st
     return "; ".join(words)
 
 
-def report_timing(latencies: np.ndarray, hz: float) -> None:
+def report_timing(latencies: np.ndarray, computing: np.ndarray, hz: float) -> None:
     p50, p99 = np.percentile(latencies, [50, 99], method="higher") * 1000
     late, unanswered = int((latencies > 1 / hz).sum()), int(np.isinf(latencies).sum())
     longest = latencies.max() * 1000
     print(f"{len(latencies)} frames at {hz:g} Hz: p50 {p50:.2f} ms, p99 {p99:.2f} ms, max {longest:.2f} ms")
+    print(f"of which queue and model took p50 {np.median(computing) * 1000:.2f} ms; the rest is HTTP, on both sides")
     print(f"{late} frames late (over {1000 / hz:.2f} ms, counted from when each was due)", end="")
     print(f", {unanswered} of them refused: the service was too busy" if unanswered else "")
 
@@ -153,7 +156,7 @@ def play_against(client: httpx.Client, options: argparse.Namespace) -> None:
     print(f"model {model['name']} version {model['version']}, {len(rows)} frames, {len(rows) / options.hz:.0f} s")
     for row in rows[:30]:  # warm-up: connection, caches
         client.post("/embed", content=row.tobytes(), headers=BINARY).raise_for_status()
-    report_timing(send_at_rate(client, rows, options.hz), options.hz)
+    report_timing(*send_at_rate(client, rows, options.hz), options.hz)
     report_surprise(client, model, rows, frames)
 
 

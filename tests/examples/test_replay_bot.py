@@ -48,6 +48,7 @@ def test_without_a_file_it_plays_a_scripted_match_and_says_so(server):
     assert played.returncode == 0, played.stderr
     assert "scripted match" in played.stdout
     assert "150 frames at 60 Hz: p50 " in played.stdout
+    assert re.search(r"of which queue and model took p50 0\.\d*[1-9]\d* ms", played.stdout)
     assert "frames late (over 16.67 ms" in played.stdout
     assert re.search(r"most surprising moments .*\n( +0:0\d\.\d\d  frame \d+  percentile [\d.]+ .*\n)+", played.stdout)
 
@@ -109,7 +110,7 @@ def test_a_late_answer_makes_the_frames_behind_it_late_too():
         return httpx.Response(200)
 
     with httpx.Client(transport=httpx.MockTransport(answer), base_url="http://bot") as client:
-        latencies = send_at_rate(client, np.zeros((3, 4), "<f4"), hz=100)
+        latencies, _ = send_at_rate(client, np.zeros((3, 4), "<f4"), hz=100)
     assert latencies[0] >= 0.1
     assert latencies[1] >= 0.09
     assert latencies[2] >= 0.08
@@ -117,10 +118,12 @@ def test_a_late_answer_makes_the_frames_behind_it_late_too():
 
 def test_a_frame_that_a_busy_service_refuses_never_arrived():
     statuses = iter([200, 429, 504])
-    transport = httpx.MockTransport(lambda _: httpx.Response(next(statuses)))
+    timing = {"Server-Timing": "queue;dur=0.5, infer;dur=1.25"}
+    transport = httpx.MockTransport(lambda _: httpx.Response(next(statuses), headers=timing))
     with httpx.Client(transport=transport, base_url="http://bot") as client:
-        latencies = send_at_rate(client, np.zeros((3, 4), "<f4"), hz=1000)
+        latencies, computing = send_at_rate(client, np.zeros((3, 4), "<f4"), hz=1000)
     assert [*np.isinf(latencies)] == [False, True, True]
+    np.testing.assert_allclose(computing, [0.00175, 0, 0])
 
 
 def test_columns_are_told_in_words():
