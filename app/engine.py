@@ -165,7 +165,7 @@ class Engine:
             row = int(np.argmin(finite))
             raise ModelFailed(
                 f"model '{self.manifest.name}' answered row {row} with numbers that are not finite; "
-                "compare the scale of its features with the statistics in /models"
+                "compare the scale of its features with `statistics` in the model's bundle.json"
             )
         return Rows(rows, timing)
 

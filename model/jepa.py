@@ -1,6 +1,5 @@
 """What a JEPA is made of (Assran et al., CVPR 2023): two networks, their loss and the moving average of the target."""
 
-import math
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any, Self, Unpack
@@ -96,26 +95,41 @@ def recommended_defaults() -> dict[str, Any]:
 
 
 class Anchor(nn.Module):
-    """A second thing to predict of a later frame: a fixed random projection of it, LayerNormed.
+    """A second thing to predict of a later frame: in which range each of its numbers lies and which value each of its
+    ids has, by one linear map a horizon from the context's embedding.
 
-    The target encoder learns, and its targets drift towards what is slow and easy to predict; a projection that never
-    moves keeps everything in the frame worth predicting (random-projection targets: BEST-RQ, Chiu et al. 2022).
+    The target encoder learns, and its targets drift towards what is slow and easy to predict; the encoding of the
+    columns never moves and keeps everything in the frame worth predicting. As probabilities, since a game forks: the
+    mean of two futures is neither. Linear, so that what is foreseen can be read off the embedding by a linear policy.
     """
 
     def __init__(self, encoding: FeatureEncoding, config: Config) -> None:
         super().__init__()
-        inputs, ids = len(encoding.columns), len(encoding.id_column)
-        projection = torch.randn(inputs, config.embed_dim) / math.sqrt(inputs)
-        # Of all one-hots of an id a single one is 1, which among hundreds of inputs would hardly count.
-        projection[inputs - ids :] *= 0.5 * math.sqrt(inputs)
-        self.projection: Tensor
-        self.register_buffer("projection", projection)
-        self.head = nn.Linear(config.predictor_embed_dim, config.embed_dim)
+        columns = encoding.columns[len(encoding.mean) :]
+        self.asked = len(columns)  # A: the inputs of a row that are probabilities, its ramps and one-hots
+        self.ramps = len(encoding.ramp_column)
+        self.columns = len(set(columns))
+        self.horizons = config.horizons
+        self.heads = nn.ModuleList(nn.Linear(config.embed_dim, self.asked) for _ in config.horizons)
 
     def target(self, later: Tensor) -> Tensor:
-        """later [B, M] → [B, D]."""
-        projected: Tensor = later @ self.projection
-        return F.layer_norm(projected, projected.shape[-1:])
+        """later [B, M] → [B, A]: the probability that a number lies beyond each point of its ramps, and of each id."""
+        asked = later[:, -self.asked :]
+        return torch.cat([asked[:, : self.ramps] + 0.5, asked[:, self.ramps :]], dim=1)
+
+    def loss(self, context: Tensor, later: Tensor, horizon: Tensor, known: Tensor | None) -> Tensor:
+        """context [B, D], later [B, M], horizon [B] frames ahead, known [B, M] as 0 and 1 → scalar: binary cross
+        entropy, summed over the inputs of a column, mean over rows and columns."""
+        target = self.target(later)
+        weight = None if known is None else known[:, -self.asked :]
+        total = context.new_zeros(())
+        for frames, head in zip(self.horizons, self.heads, strict=True):
+            rows = (horizon == frames).nonzero()[:, 0]
+            mask = None if weight is None else weight[rows]
+            total = total + F.binary_cross_entropy_with_logits(
+                head(context[rows]).float(), target[rows], mask, reduction="sum"
+            )
+        return total / (len(context) * max(1, self.columns))
 
 
 class JEPA(nn.Module):

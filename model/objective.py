@@ -22,29 +22,29 @@ def later_frame_loss(
     embeddings [B, D]: the representation of every patch; the target encoder sees all groups `known` [B, G] of a row."""
     with torch.no_grad():
         target = jepa.target_encoder.patch_embeddings(later, known).float()  # [B, N, D]
-        fixed = jepa.anchor.target(
-            later if known is None else later * (known.float() @ jepa.context_encoder.group_inputs)
-        )
-    states = jepa.predictor.hidden_states(context, None, horizon)  # [B, N, P]
-    predicted = jepa.predictor.project_back(states).float()
+    predicted = jepa.predictor.predict_patches(context, None, horizon).float()
     loss = prediction_loss(predicted, target)
-    if anchor:
-        loss = loss + anchor * F.smooth_l1_loss(jepa.anchor.head(states.mean(1)).float(), fixed.float())
-    return loss, predicted, target
+    return loss + anchor * _anchor_loss(jepa, context, later, horizon, known), predicted, target
 
 
 def masked_groups_loss(
-    jepa: JEPA, context: Tensor, row: Tensor, visible: Tensor, known: Tensor | None
+    jepa: JEPA, context: Tensor, row: Tensor, visible: Tensor, known: Tensor | None, anchor: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(loss, predicted, target) of predicting the patches of the same encoded rows [B, M] that `visible` [B, G] hides;
     a model of one patch predicts the whole row's representation from what is left of it."""
     with torch.no_grad():
         target = jepa.target_encoder.patch_embeddings(row, known).float()
-    if target.shape[1] == 1:
-        predicted = jepa.predictor.predict_patches(context).float()
-        return prediction_loss(predicted, target), predicted, target
-    asked = ~jepa.context_encoder.visible_patches(visible)  # [B, N]
-    # A row that hides nothing asks for all, so that no row of the attention mask is empty.
-    asked = asked | ~asked.any(1, keepdim=True)
+    asked = None
+    if target.shape[1] > 1:
+        asked = ~jepa.context_encoder.visible_patches(visible)  # [B, N]
+        # A row that hides nothing asks for all, so that no row of the attention mask is empty.
+        asked = asked | ~asked.any(1, keepdim=True)
     predicted = jepa.predictor.predict_patches(context, asked).float()
-    return prediction_loss(predicted, target, asked), predicted, target
+    loss = prediction_loss(predicted, target, asked)
+    same_frame = row.new_zeros(len(row))
+    return loss + anchor * _anchor_loss(jepa, context, row, same_frame, known), predicted, target
+
+
+def _anchor_loss(jepa: JEPA, context: Tensor, later: Tensor, horizon: Tensor, known: Tensor | None) -> Tensor:
+    known_inputs = None if known is None else known.float() @ jepa.context_encoder.group_inputs  # [B, M]
+    return jepa.anchor.loss(context, later, horizon, known_inputs)

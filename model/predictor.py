@@ -50,11 +50,6 @@ class Predictor(nn.Module):
 
     def predict_patches(self, context: Tensor, targets: Tensor | None = None, horizon: Tensor | None = None) -> Tensor:
         """As `forward`, one vector a patch [B, N, D]; those of patches not chosen mean nothing."""
-        predicted: Tensor = self.project_back(self.hidden_states(context, targets, horizon))
-        return predicted
-
-    def hidden_states(self, context: Tensor, targets: Tensor | None = None, horizon: Tensor | None = None) -> Tensor:
-        """As `predict_patches` before the projection back, [B, N, P]."""
         D = context.shape[1]
         if self.config.embed_dim != D:
             raise ValueError(f"context has {D} columns; this predictor's embed_dim is {self.config.embed_dim}")
@@ -69,8 +64,8 @@ class Predictor(nn.Module):
         for block in self.blocks:
             x = block(x, mask)
         answers = x[:, 1:] if self.has_mask_tokens else x[:, None]  # [B, N, P]
-        normed: Tensor = self.norm(answers)
-        return normed
+        predicted: Tensor = self.project_back(self.norm(answers))
+        return predicted
 
     def _horizon_embedding(self, context: Tensor, horizon: Tensor | None) -> Tensor:
         if horizon is None:

@@ -18,7 +18,7 @@ class Recipe:
     predictor_depth: int = 2
     num_heads: int = 8
     tokens: str = "row"  # "row": the flat model, one token with hideable groups; "groups": a token a group
-    horizons: tuple[int, ...] = (6, 15, 30, 60)
+    horizons: tuple[int, ...] = (1, 6, 15, 30, 60)
     steps: int = 3000
     batch_size: int = 1024
     learning_rate: float = 2e-3
@@ -27,7 +27,7 @@ class Recipe:
     momentum: float = 0.998
     hide_share: tuple[float, float] = (0.0, 0.3)
     both_sides: bool = True  # learn each game from both players, where the layout says how
-    anchor: float = 15.0  # weight of the anchor's loss beside the prediction's
+    anchor: float = 10.0  # weight of the anchor's loss beside the prediction's
     seed: int = 0
 
     def __post_init__(self) -> None:

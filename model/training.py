@@ -191,7 +191,7 @@ class Training:
             visible = visible & known
         context: Tensor = self.jepa.context_encoder(now, visible)
         if not self.ordered:
-            loss, predicted, target = masked_groups_loss(self.jepa, context, now, visible, known)
+            loss, predicted, target = masked_groups_loss(self.jepa, context, now, visible, known, self.recipe.anchor)
             return loss, predicted, target, context
         drawn = torch.rand(len(rows), len(self.horizons), generator=generator).argsort(1)[:, :TARGETS_A_ROW]  # [B, 2]
         ahead = np.stack([later[rows] for later in self.ahead], axis=1)  # [B, H]

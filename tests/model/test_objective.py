@@ -29,13 +29,32 @@ def jepa():
     return JEPA(recipe.config(games.schema, ordered=True), encoding).eval(), encoding(torch.from_numpy(games.features))
 
 
-def test_the_anchor_is_a_fixed_projection_of_the_later_frame(jepa):
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def test_the_anchor_asks_for_the_encoding_of_the_later_frame_as_probabilities(jepa):
     networks, rows = jepa
-    target = networks.anchor.target(rows[:5])
-    projected = rows[:5].numpy() @ networks.anchor.projection.numpy()
-    centred = projected - projected.mean(1, keepdims=True)
-    np.testing.assert_allclose(target.numpy(), centred / np.sqrt((centred**2).mean(1, keepdims=True) + 1e-5), atol=1e-4)
-    assert "anchor.projection" not in dict(networks.named_parameters())
+    encoding = networks.encoding
+    target = networks.anchor.target(rows)
+    raw_columns, ramps = len(encoding.mean), len(encoding.ramp_column)
+    np.testing.assert_allclose(target[:, :ramps], rows[:, raw_columns : raw_columns + ramps] + 0.5)
+    np.testing.assert_allclose(target[:, ramps:], rows[:, raw_columns + ramps :])
+    assert ((target >= 0) & (target <= 1)).all()
+
+
+def test_the_anchor_is_the_cross_entropy_of_each_horizons_own_linear_map(jepa):
+    networks, rows = jepa
+    anchor, context, later = networks.anchor, networks.context_encoder(rows[:8]), rows[6:14]
+    horizon = torch.tensor([6.0, 30, 6, 15, 15, 30, 1, 6])
+    expected = 0.0
+    for row, frames in enumerate(horizon.int().tolist()):
+        head = anchor.heads[anchor.horizons.index(frames)]
+        p = sigmoid(head.weight.detach().numpy() @ context[row].detach().numpy() + head.bias.detach().numpy())
+        t = anchor.target(later)[row].numpy()
+        expected -= (t * np.log(p) + (1 - t) * np.log(1 - p)).sum()
+    expected /= 8 * len(set(networks.encoding.columns))
+    np.testing.assert_allclose(anchor.loss(context, later, horizon, None).item(), expected, rtol=1e-4)
 
 
 def test_the_anchor_adds_to_the_loss_and_not_to_the_prediction(jepa):
@@ -45,26 +64,25 @@ def test_the_anchor_adds_to_the_loss_and_not_to_the_prediction(jepa):
     plain = later_frame_loss(networks, context, rows[6:14], horizon, None, 0.0)
     anchored = later_frame_loss(networks, context, rows[6:14], horizon, None, 2.0)
     torch.testing.assert_close(anchored[1], plain[1])
-    head = networks.anchor.head(networks.predictor.hidden_states(context, None, horizon).mean(1))
-    expected = plain[0] + 2 * torch.nn.functional.smooth_l1_loss(head, networks.anchor.target(rows[6:14]))
-    torch.testing.assert_close(anchored[0], expected)
+    torch.testing.assert_close(anchored[0], plain[0] + 2 * networks.anchor.loss(context, rows[6:14], horizon, None))
 
 
 def test_what_a_side_cannot_know_reaches_no_target(jepa):
     networks, rows = jepa
     known = torch.tensor([[True, True, False]]).expand(8, 3)
     changed = rows[:8].clone()
-    changed[:, [i for i, column in enumerate(networks.encoding.columns) if column >= 6]] = 3.0
+    changed[:, [i for i, column in enumerate(networks.encoding.columns) if column >= 6]] = 0.25
     context, horizon = networks.context_encoder(rows[:8]), torch.full((8,), 6.0)
     first = later_frame_loss(networks, context, rows[:8], horizon, known, 1.0)
     second = later_frame_loss(networks, context, changed, horizon, known, 1.0)
     torch.testing.assert_close(first[2][:, :2], second[2][:, :2])
+    torch.testing.assert_close(first[0], second[0])
 
 
 def test_masked_groups_are_predicted_only_where_hidden(jepa):
     networks, rows = jepa
     visible = torch.tensor([[True, False, True]] * 4 + [[True, True, True]] * 4)
     context = networks.context_encoder(rows[:8], visible)
-    loss, predicted, target = masked_groups_loss(networks, context, rows[:8], visible, None)
+    loss, predicted, target = masked_groups_loss(networks, context, rows[:8], visible, None, 0.0)
     asked = torch.tensor([[False, True, False]] * 4 + [[True, True, True]] * 4)
     torch.testing.assert_close(loss, prediction_loss(predicted, target, asked))
