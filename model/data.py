@@ -13,11 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from model.schema import Group, Schema, equal_groups
+from model.schema import Schema, read_description, unnamed_columns
 from model.sides import Sides
 
 NEVER_FEATURES = ("episode", "frame", "split", "action", "reward", "y_*")
-UNNAMED_GROUPS = 8
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def read_frames(source: str | Path, *, features: str | None = None, labels: Sequ
     about = _description(paths[0].parent) if features is None else {}
     if features is None and b"groups" in metadata:
         about |= _layout(metadata.get(b"layout", b"").decode()) | {"groups": json.loads(metadata[b"groups"])}
-    schema = _schema(names, about)
+    schema = Schema.of(names, about)
     columns = set(table.column_names)
     return Frames(
         values,
@@ -98,9 +97,9 @@ def _read_numpy(path: Path) -> Frames:
     if values.ndim != 2:
         raise ValueError(f"{path.name} has features of shape {values.shape}; they must be [rows, columns]")
     _check_finite(values, [f"column {i}" for i in range(values.shape[1])])
-    names = [f"f{i:03d}" for i in range(values.shape[1])]
+    names = unnamed_columns(values.shape[1])
     about = _description(path.parent)
-    schema = _schema(names, about)
+    schema = Schema.of(names, about)
     return Frames(
         values,
         schema,
@@ -117,7 +116,7 @@ def _features(table: pa.Table, pattern: str | None) -> tuple[NDArray[np.float32]
         column = table["features"].combine_chunks()
         flat = column.flatten().to_numpy(zero_copy_only=False)
         values = np.ascontiguousarray(flat, np.float32).reshape(len(table), -1)
-        names = [f"f{i:03d}" for i in range(values.shape[1])]
+        names = unnamed_columns(values.shape[1])
     else:
         banned = set(_matching(table.column_names, NEVER_FEATURES))
         names = [name for name in _matching(table.column_names, [pattern or "*"]) if name not in banned]
@@ -143,8 +142,7 @@ def _check_finite(values: NDArray[np.float32], names: list[str]) -> None:
 def _description(folder: Path) -> dict[str, Any]:
     """What a schema.json beside the data says of its columns."""
     beside = folder / "schema.json"
-    described: dict[str, Any] = json.loads(beside.read_text()) if beside.is_file() else {}
-    return described
+    return read_description(beside) if beside.is_file() else {}
 
 
 def _layout(name: str) -> dict[str, Any]:
@@ -152,14 +150,6 @@ def _layout(name: str) -> dict[str, Any]:
     known = files("model.layouts") / f"{name}.json"
     described: dict[str, Any] = json.loads(known.read_text()) if known.is_file() else {}
     return described
-
-
-def _schema(names: list[str], about: dict[str, Any]) -> Schema:
-    names = about.get("names", names)
-    if "groups" not in about:
-        return Schema(tuple(names), equal_groups(len(names), min(UNNAMED_GROUPS, len(names))))
-    groups = (Group(**group) if isinstance(group, dict) else Group(*group) for group in about["groups"])
-    return Schema(tuple(names), tuple(groups))
 
 
 def _matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:

@@ -2,9 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
+
+UNNAMED_GROUPS = 8
 
 
 class Group(NamedTuple):
@@ -32,6 +35,20 @@ class Schema:
             raise ValueError(f"names has {twice} more than once; every column needs a name of its own")
         check_groups(self.groups, self.input_dim)
 
+    @classmethod
+    def of(cls, names: Sequence[str], about: Mapping[str, Any]) -> "Schema":
+        """The schema of the columns `names`, which `about` (a schema.json, say) may name otherwise and cut into groups;
+        where it cuts none, equal groups."""
+        given, groups = about.get("names", [*names]), about.get("groups")
+        if not isinstance(given, list) or len(given) != len(names) or not all(isinstance(name, str) for name in given):
+            came = f"a list of {len(given)}" if isinstance(given, list) else repr(given)
+            raise ValueError(f"names is {came}; it must list {len(names)} strings, one a column")
+        if groups is None:
+            return cls(tuple(given), equal_groups(len(names), min(UNNAMED_GROUPS, len(names))))
+        if not isinstance(groups, list):
+            raise ValueError(f"groups is {groups!r}; it must be a list of [name, start, stop]")
+        return cls(tuple(given), tuple(map(_group, groups)))
+
     @property
     def input_dim(self) -> int:
         return len(self.names)
@@ -44,6 +61,21 @@ class Schema:
 
     def as_dict(self) -> dict[str, object]:
         return {"names": list(self.names), "groups": [group._asdict() for group in self.groups]}
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """What a schema.json says; `Schema.of` knows what it may say."""
+    try:
+        described = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from None
+    if not isinstance(described, dict):
+        raise ValueError(f"{path} holds a {type(described).__name__}; it must be an object with names and groups")
+    return described
+
+
+def unnamed_columns(count: int) -> list[str]:
+    return [f"f{i:03d}" for i in range(count)]
 
 
 def check_groups(groups: Sequence[Group], input_dim: int) -> None:
@@ -66,3 +98,10 @@ def equal_groups(input_dim: int, count: int) -> tuple[Group, ...]:
     """`count` consecutive groups whose widths differ by one column at most."""
     edges = [input_dim * i // count for i in range(count + 1)]
     return tuple(Group(f"patch{i}", edges[i], edges[i + 1]) for i in range(count))
+
+
+def _group(given: Any) -> Group:
+    match given:
+        case [str(name), int(start), int(stop)] | {"name": str(name), "start": int(start), "stop": int(stop)}:
+            return Group(name, start, stop)
+    raise ValueError(f"groups has {given!r}; a group is [name, start, stop]")
