@@ -49,6 +49,8 @@ def _parity(graph: str, found: Array, stored: Array, precision: str) -> Parity:
     """Both [n, D]."""
     lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(stored, axis=1)
     cosine = float(((found * stored).sum(axis=1) / np.maximum(lengths, 1e-12)).min())
-    close = bool(np.allclose(found, stored, atol=ABSOLUTE, rtol=RELATIVE))
+    # Rounding is relative to the numbers that were added up, which an embedding's size tells, not each element's.
+    size = max(1.0, float(np.sqrt(np.square(stored).mean())))
+    close = bool(np.allclose(found, stored, atol=ABSOLUTE * size, rtol=RELATIVE))
     holds = close if precision == "float32" else cosine > INT8_COSINE
     return Parity(graph, float(np.abs(found - stored).max()), cosine, holds)
