@@ -89,7 +89,8 @@ def _draw(frames: Frames, split: str, rows: int, test_rows: int, seed: int) -> t
 
 def _views(bundle: Bundle, train: Frames, test: Frames, seed: int) -> Views:
     width = bundle.manifest.embed_dim
-    recipe = Recipe.from_dict(bundle.manifest.training["recipe"] | {"seed": seed})
+    # An imported model has no recipe; the default one's untrained encoder is beside it then.
+    recipe = Recipe.from_dict(bundle.manifest.training.get("recipe", {}) | {"seed": seed})
     untrained = evaluation.untrained_encoder(train, recipe)
     return {
         "raw": (train.features, test.features),

@@ -1,4 +1,4 @@
-"""`jepa`: each subcommand is the function of the same name in `cli/<name>.py`, imported only when it runs."""
+"""`jepa`: each subcommand is the function of the same name (a - read as _) in `cli/`, imported only when it runs."""
 
 from importlib import import_module
 from typing import Any
@@ -10,6 +10,7 @@ COMMANDS = {
     "serve": "Answer bots over HTTP.",
     "train": "Learn from recorded games and leave a bundle to serve.",
     "export": "Make a bundle from a training checkpoint.",
+    "import-edifice": "Make a bundle from the parameters of Edifice's JEPA (Elixir).",
     "embed": "Turn a data set into embeddings, by the engine of the service.",
     "eval": "Compare embeddings with raw features and PCA by probes.",
     "bench": "Load a running service and say what it bears.",
@@ -34,8 +35,9 @@ class _LazyGroup(TyperGroup):
 
 
 def _load(name: str) -> Any:
+    module = name.replace("-", "_")
     try:
-        function = getattr(import_module(f"cli.{name}"), name)
+        function = getattr(import_module(f"cli.{module}"), module)
     except ModuleNotFoundError as error:
         if str(error.name).startswith(("cli", "app", "model")):
             raise

@@ -2,8 +2,10 @@
 
 import logging
 import warnings
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -16,7 +18,7 @@ from model.bundle import next_version, writing_bundle
 from model.checkpoint import Checkpoint
 from model.config import Config
 from model.encoder import ContextEncoder
-from model.encoding import FeatureEncoding, Statistics
+from model.encoding import Statistics
 from model.predictor import Predictor
 from model.schema import Schema
 
@@ -28,10 +30,19 @@ GOLDEN_ROWS = 16
 Arrays = dict[str, NDArray[np.float32]]
 
 
+class Networks(NamedTuple):
+    """What the graphs are made of; `encoding` maps raw rows [B, C] to the inputs [B, M] of both encoders."""
+
+    encoding: nn.Module
+    context_encoder: ContextEncoder
+    target_encoder: ContextEncoder
+    predictor: Predictor
+
+
 class ServedEncoder(nn.Module):
     """Raw features, NaN where hidden → embedding: what `context_encoder.onnx` and `target_encoder.onnx` hold."""
 
-    def __init__(self, encoding: FeatureEncoding, encoder: ContextEncoder, schema: Schema) -> None:
+    def __init__(self, encoding: nn.Module, encoder: ContextEncoder, schema: Schema) -> None:
         super().__init__()
         self.encoding = encoding
         self.encoder = encoder
@@ -64,18 +75,46 @@ class ServedPredictor(nn.Module):
 def export_bundle(
     checkpoint: Checkpoint, models: Path, name: str, *, half: bool = False, card: str | None = None
 ) -> Path:
+    """`export_networks` of a training run."""
+    jepa, summary = checkpoint.jepa, checkpoint.summary
+    own_keys = ("loss_quantiles", "licence", "data")
+    about = {
+        "training": {
+            "steps": checkpoint.step,
+            "recipe": checkpoint.recipe,
+            **{key: value for key, value in summary.items() if key not in own_keys},
+        },
+        **{key: summary[key] for key in own_keys if key in summary},
+    }
+    networks = Networks(jepa.encoding, jepa.context_encoder, jepa.target_encoder, jepa.predictor)
+    return export_networks(
+        networks, checkpoint.schema, about, models, name, statistics=checkpoint.statistics, half=half, card=card
+    )
+
+
+def export_networks(
+    networks: Networks,
+    schema: Schema,
+    known: Mapping[str, Any],
+    models: Path,
+    name: str,
+    *,
+    statistics: Statistics | None = None,
+    half: bool = False,
+    card: str | None = None,
+) -> Path:
     """Writes `<models>/<name>/<next version>/` and returns it; ValueError if a graph differs from PyTorch.
 
-    `half` stores the weights as float16, half the size; what the graphs compute stays float32, and the PyTorch
-    networks take the rounded weights too, so parity holds. `card` becomes README.md.
+    `known` is what bundle.json says beside what the networks tell themselves. `half` stores the weights as float16,
+    half the size; what the graphs compute stays float32, and the PyTorch networks take the rounded weights too, so
+    parity holds. `card` becomes README.md.
     """
-    jepa, schema, summary = checkpoint.jepa.eval(), checkpoint.schema, checkpoint.summary
     if half:
-        for parameter in jepa.parameters():
-            parameter.data = parameter.data.half().float()
-    config = jepa.config
-    golden_inputs = _golden_inputs(config, schema, checkpoint.statistics)
-    own_keys = ("loss_quantiles", "licence", "data")
+        for network in networks:
+            for parameter in network.parameters():
+                parameter.data = parameter.data.half().float()
+    config = networks.context_encoder.config
+    golden_inputs = _golden_inputs(config, schema, statistics)
     about = {
         "created": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         "input_dim": schema.input_dim,
@@ -87,18 +126,14 @@ def export_bundle(
         "options": {
             key: value for key, value in config.as_dict().items() if key not in ("input_dim", "patches", "horizons")
         },
-        "statistics": {key: [float(f"{v:.7g}") for v in checkpoint.statistics[key]] for key in ("mean", "std")},
-        "training": {
-            "steps": checkpoint.step,
-            "recipe": checkpoint.recipe,
-            **{key: value for key, value in summary.items() if key not in own_keys},
-        },
-        **{key: summary[key] for key in own_keys if key in summary},
+        **known,
     }
+    if statistics is not None:
+        about["statistics"] = {key: [float(f"{v:.7g}") for v in statistics[key]] for key in ("mean", "std")}
     with writing_bundle(models, name, about) as folder:
         encoders = {
-            "context": ServedEncoder(jepa.encoding, jepa.context_encoder, schema).eval(),
-            "target": ServedEncoder(jepa.encoding, jepa.target_encoder, schema).eval(),
+            "context": ServedEncoder(networks.encoding, networks.context_encoder, schema).eval(),
+            "target": ServedEncoder(networks.encoding, networks.target_encoder, schema).eval(),
         }
         golden = dict(golden_inputs)
         for role, encoder in encoders.items():
@@ -106,7 +141,7 @@ def export_bundle(
             golden[f"{role}_embedding"] = _export(encoder, inputs, "embedding", folder / f"{role}_encoder.onnx", half)
         asked = {"context": golden["context_embedding"]} | {k: golden_inputs[k] for k in ("targets", "horizon")}
         golden["prediction"] = _export(
-            ServedPredictor(jepa.predictor).eval(), asked, "prediction", folder / "predictor.onnx", half
+            ServedPredictor(networks.predictor).eval(), asked, "prediction", folder / "predictor.onnx", half
         )
         np.savez(folder / "golden.npz", **golden)  # type: ignore[arg-type]
         if card is not None:
@@ -114,12 +149,14 @@ def export_bundle(
     return models / name / str(next_version(models, name) - 1)
 
 
-def _golden_inputs(config: Config, schema: Schema, statistics: Statistics) -> Arrays:
-    """Rows drawn around the training statistics, every third with a hidden group, and questions to the predictor."""
+def _golden_inputs(config: Config, schema: Schema, statistics: Statistics | None) -> Arrays:
+    """Rows drawn around the training statistics (a standard normal where there are none), every third with a hidden
+    group, and questions to the predictor."""
     rng = np.random.default_rng(0)
-    shape = (GOLDEN_ROWS, schema.input_dim)
-    drawn = rng.normal(statistics["mean"], statistics["std"], shape)
-    features = np.clip(drawn, statistics["min"], statistics["max"]).astype(np.float32)
+    features = rng.normal(size=(GOLDEN_ROWS, schema.input_dim)).astype(np.float32)
+    if statistics is not None:
+        drawn = statistics["mean"] + statistics["std"] * features
+        features = np.clip(drawn, statistics["min"], statistics["max"])
     if len(schema.groups) > 1:
         for row in range(0, GOLDEN_ROWS, 3):
             group = schema.groups[row % len(schema.groups)]

@@ -1,5 +1,6 @@
 """What the documents show is run, and what they list is complete."""
 
+import json
 import os
 import re
 import shlex
@@ -15,6 +16,8 @@ from app.bundle import locate, read_manifest
 from app.errors import ServiceError
 from app.settings import DEFAULT_MODEL, PREFIX, Settings
 from cli.main import COMMANDS, _load
+from model import edifice
+from model.schema import Schema
 from tests.support.serving import Server
 
 ROOT = Path(__file__).parents[2]
@@ -126,3 +129,12 @@ def test_the_melee_page_names_every_class_of_actions():
     for name in read_manifest(locate("default", DEFAULT_MODEL)).feature_schema.names:
         if name.startswith("own_act_"):
             assert f"`{name.removeprefix('own_act_')}`" in page
+
+
+def test_the_elixir_page_saves_and_describes_as_the_import_asks_for():
+    page = (DOCS / "elixir.md").read_text()
+    for name in ("encoder", "predictor"):
+        assert edifice.SAVE.format(path=f"{name}.safetensors") in page
+    assert edifice.LOAD.format(path="encoder.nx") in page
+    (description,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    assert [group.name for group in Schema.of(["f000", "f001", "f002"], json.loads(description)).groups]

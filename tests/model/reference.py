@@ -38,5 +38,39 @@ def predictor(context, weights, depth):
     return dense(blocks(x, weights, depth), weights, "project_back")
 
 
+def edifice_encoder(features, parameters):
+    """The Elixir reference's context encoder on the parameters it saves, by their names there; float64."""
+    x = gelu(_axon_dense(features, parameters, "ctx_enc_proj"))
+    return _edifice_blocks(x, parameters, "ctx_enc")
+
+
+def edifice_predictor(context, parameters):
+    """As `edifice_encoder`, of the predictor."""
+    x = _edifice_blocks(gelu(_axon_dense(context, parameters, "pred_proj_down")), parameters, "pred")
+    return _axon_dense(x, parameters, "pred_proj_up")
+
+
+def _edifice_blocks(x, parameters, network):
+    i = 1
+    while f"{network}_block_{i}_attn_qkv.kernel" in parameters:
+        block = f"{network}_block_{i}"
+        normed = _axon_norm(x, parameters, f"{block}_attn_norm")
+        _query, _key, value = np.split(_axon_dense(normed, parameters, f"{block}_attn_qkv"), 3, axis=-1)
+        x = x + _axon_dense(value, parameters, f"{block}_attn_out")
+        up = gelu(_axon_dense(_axon_norm(x, parameters, f"{block}_ffn_norm"), parameters, f"{block}_ffn_up"))
+        x = x + _axon_dense(up, parameters, f"{block}_ffn_down")
+        i += 1
+    return _axon_norm(x, parameters, f"{network}_final_norm")
+
+
+def _axon_dense(x, parameters, layer):
+    return x @ parameters[f"{layer}.kernel"].astype(np.float64) + parameters[f"{layer}.bias"]
+
+
+def _axon_norm(x, parameters, layer):
+    scaled = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+    return parameters[f"{layer}.gamma"] * scaled + parameters[f"{layer}.beta"]
+
+
 def weights_of(network):
     return {name: value.double().numpy() for name, value in network.state_dict().items()}

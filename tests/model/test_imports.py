@@ -10,7 +10,7 @@ MODULES = {path.stem: path for path in (ROOT / "model").glob("*.py") if path.nam
 
 # A module may import those to its right, or of its own rank, never to its left.
 RANKS = [
-    {"evaluation", "export", "training"},
+    {"edifice", "evaluation", "export", "training"},
     {"checkpoint", "objective", "splits"},
     {"data", "recipe", "jepa"},
     {"encoder", "predictor", "encoding", "sides"},
