@@ -137,6 +137,8 @@ def read_parameters(path: Path) -> Saved:
     # The random state of dropout is no parameter; in a moving average of all leaves it isn't even an integer any more.
     kept = {k: v.float() for k, v in tensors.items() if v.is_floating_point() and not k.endswith(".key")}
     for name, values in kept.items():
+        if not values.numel():
+            raise ValueError(f"{path}: {name} is empty, {[*values.shape]}; {ALL_LAYERS}")
         if not values.isfinite().all():
             raise ValueError(f"{path}: {name} holds NaN or Inf; take parameters from before the training diverged")
     return Saved(str(path), kept)

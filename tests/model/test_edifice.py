@@ -138,6 +138,7 @@ FLOATS = np.zeros((4, 4), np.float32)
             predictor_parameters(inputs=32),
             "predictor.safetensors takes embeddings of 32, but .*encoder.safetensors gives 16; save both files",
         ),
+        (ENCODER | {"ctx_enc_proj.kernel": FLOATS[:0]}, PREDICTOR, r"ctx_enc_proj.kernel is empty, \[0, 4\]; save all"),
         (
             ENCODER | {"ctx_enc_final_norm.gamma": np.array([np.nan], np.float32)},
             PREDICTOR,
