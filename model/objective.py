@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.jepa import JEPA
+from model.recipe import Recipe
 
 
 def prediction_loss(predicted: Tensor, target: Tensor, asked: Tensor | None = None) -> Tensor:
@@ -16,7 +17,7 @@ def prediction_loss(predicted: Tensor, target: Tensor, asked: Tensor | None = No
 
 
 def later_frame_loss(
-    jepa: JEPA, context: Tensor, later: Tensor, horizon: Tensor, known: Tensor | None, anchor: float
+    jepa: JEPA, context: Tensor, later: Tensor, horizon: Tensor, known: Tensor | None, recipe: Recipe
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(loss, predicted, target) of predicting encoded later frames [B, M], `horizon` [B] frames on, from the context
     embeddings [B, D]: the representation of every patch; the target encoder sees all groups `known` [B, G] of a row."""
@@ -24,11 +25,12 @@ def later_frame_loss(
         target = jepa.target_encoder.patch_embeddings(later, known).float()  # [B, N, D]
     predicted = jepa.predictor.predict_patches(context, None, horizon).float()
     loss = prediction_loss(predicted, target)
-    return loss + anchor * _anchor_loss(jepa, context, later, horizon, known), predicted, target
+    loss = recipe.prediction * loss + recipe.anchor * _anchor_loss(jepa, context, later, horizon, known)
+    return loss, predicted, target
 
 
 def masked_groups_loss(
-    jepa: JEPA, context: Tensor, row: Tensor, visible: Tensor, known: Tensor | None, anchor: float
+    jepa: JEPA, context: Tensor, row: Tensor, visible: Tensor, known: Tensor | None, recipe: Recipe
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(loss, predicted, target) of predicting the patches of the same encoded rows [B, M] that `visible` [B, G] hides;
     a model of one patch predicts the whole row's representation from what is left of it."""
@@ -42,7 +44,8 @@ def masked_groups_loss(
     predicted = jepa.predictor.predict_patches(context, asked).float()
     loss = prediction_loss(predicted, target, asked)
     same_frame = row.new_zeros(len(row))
-    return loss + anchor * _anchor_loss(jepa, context, row, same_frame, known), predicted, target
+    loss = recipe.prediction * loss + recipe.anchor * _anchor_loss(jepa, context, row, same_frame, known)
+    return loss, predicted, target
 
 
 def _anchor_loss(jepa: JEPA, context: Tensor, later: Tensor, horizon: Tensor, known: Tensor | None) -> Tensor:

@@ -27,7 +27,8 @@ class Recipe:
     momentum: float = 0.998
     hide_share: tuple[float, float] = (0.0, 0.3)
     both_sides: bool = True  # learn each game from both players, where the layout says how
-    anchor: float = 10.0  # weight of the anchor's loss beside the prediction's
+    prediction: float = 1.0  # weight of predicting the target encoder's representation
+    anchor: float = 10.0  # weight of predicting the distribution of the columns, see `Anchor`
     seed: int = 0
 
     def __post_init__(self) -> None:

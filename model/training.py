@@ -191,7 +191,7 @@ class Training:
             visible = visible & known
         context: Tensor = self.jepa.context_encoder(now, visible)
         if not self.ordered:
-            loss, predicted, target = masked_groups_loss(self.jepa, context, now, visible, known, self.recipe.anchor)
+            loss, predicted, target = masked_groups_loss(self.jepa, context, now, visible, known, self.recipe)
             return loss, predicted, target, context
         drawn = torch.rand(len(rows), len(self.horizons), generator=generator).argsort(1)[:, :TARGETS_A_ROW]  # [B, 2]
         ahead = np.stack([later[rows] for later in self.ahead], axis=1)  # [B, H]
@@ -199,7 +199,7 @@ class Training:
         for choice in drawn.T:
             later = self._encode(ahead[np.arange(len(rows)), choice.numpy()], swapped)
             horizon = torch.tensor(self.horizons, dtype=torch.float32)[choice]
-            loss, predicted, target = later_frame_loss(self.jepa, context, later, horizon, known, self.recipe.anchor)
+            loss, predicted, target = later_frame_loss(self.jepa, context, later, horizon, known, self.recipe)
             losses.append(loss)
         return torch.stack(losses).mean(), predicted, target, context
 

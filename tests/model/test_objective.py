@@ -61,8 +61,8 @@ def test_the_anchor_adds_to_the_loss_and_not_to_the_prediction(jepa):
     networks, rows = jepa
     context = networks.context_encoder(rows[:8])
     horizon = torch.full((8,), 6.0)
-    plain = later_frame_loss(networks, context, rows[6:14], horizon, None, 0.0)
-    anchored = later_frame_loss(networks, context, rows[6:14], horizon, None, 2.0)
+    plain = later_frame_loss(networks, context, rows[6:14], horizon, None, Recipe(anchor=0.0))
+    anchored = later_frame_loss(networks, context, rows[6:14], horizon, None, Recipe(anchor=2.0))
     torch.testing.assert_close(anchored[1], plain[1])
     torch.testing.assert_close(anchored[0], plain[0] + 2 * networks.anchor.loss(context, rows[6:14], horizon, None))
 
@@ -73,8 +73,8 @@ def test_what_a_side_cannot_know_reaches_no_target(jepa):
     changed = rows[:8].clone()
     changed[:, [i for i, column in enumerate(networks.encoding.columns) if column >= 6]] = 0.25
     context, horizon = networks.context_encoder(rows[:8]), torch.full((8,), 6.0)
-    first = later_frame_loss(networks, context, rows[:8], horizon, known, 1.0)
-    second = later_frame_loss(networks, context, changed, horizon, known, 1.0)
+    first = later_frame_loss(networks, context, rows[:8], horizon, known, Recipe(anchor=1.0))
+    second = later_frame_loss(networks, context, changed, horizon, known, Recipe(anchor=1.0))
     torch.testing.assert_close(first[2][:, :2], second[2][:, :2])
     torch.testing.assert_close(first[0], second[0])
 
@@ -83,6 +83,6 @@ def test_masked_groups_are_predicted_only_where_hidden(jepa):
     networks, rows = jepa
     visible = torch.tensor([[True, False, True]] * 4 + [[True, True, True]] * 4)
     context = networks.context_encoder(rows[:8], visible)
-    loss, predicted, target = masked_groups_loss(networks, context, rows[:8], visible, None, 0.0)
+    loss, predicted, target = masked_groups_loss(networks, context, rows[:8], visible, None, Recipe(anchor=0.0))
     asked = torch.tensor([[False, True, False]] * 4 + [[True, True, True]] * 4)
     torch.testing.assert_close(loss, prediction_loss(predicted, target, asked))
