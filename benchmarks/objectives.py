@@ -12,8 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from model.data import Frames, read_frames
 from model.evaluation import linear_probe, score
@@ -23,31 +21,8 @@ from model.splits import split_rows
 from model.training import Training
 
 
-class RawValues(nn.Module):
-    """The rival of a JEPA: the later frame's standardised values, regressed from the context's embedding. Stands where
-    the anchor stands, with a linear map a horizon as that has."""
-
-    def __init__(self, jepa: JEPA) -> None:
-        super().__init__()
-        self.columns = len(jepa.encoding.mean)
-        self.horizons = jepa.config.horizons
-        self.heads = nn.ModuleList(nn.Linear(jepa.config.embed_dim, self.columns) for _ in self.horizons)
-
-    def loss(self, context: Tensor, later: Tensor, horizon: Tensor, known: Tensor | None) -> Tensor:
-        """As `Anchor.loss`."""
-        total = context.new_zeros(())
-        for frames, head in zip(self.horizons, self.heads, strict=True):
-            rows = (horizon == frames).nonzero()[:, 0]
-            each = F.smooth_l1_loss(head(context[rows]).float(), later[rows, : self.columns], reduction="none")
-            total = total + (each if known is None else each * known[rows, : self.columns]).sum()
-        return total / (len(context) * self.columns)
-
-
-def train(frames: Frames, recipe: Recipe, *, raw_values: bool) -> JEPA:
+def train(frames: Frames, recipe: Recipe) -> JEPA:
     training = Training(frames, recipe)
-    if raw_values:
-        training.checkpoint.jepa.anchor = RawValues(training.jepa)  # type: ignore[assignment]
-        training = Training(frames, recipe, resume=training.checkpoint)
     with tempfile.TemporaryDirectory() as folder:
         training.run(Path(folder) / "checkpoint.safetensors", lambda _: None, lambda _: True)
     return training.jepa.eval()
@@ -93,13 +68,12 @@ def main() -> None:
     untrained = Training(frames, recipe).jepa.eval()
     report("untrained", embed(untrained, fit.features), embed(untrained, test.features))
     rivals = {
-        "raw values": (replace(recipe, prediction=0.0, anchor=10 * recipe.anchor), True),
-        "JEPA alone": (replace(recipe, anchor=0.0), False),
-        "anchor alone": (replace(recipe, prediction=0.0), False),
-        "JEPA + anchor": (recipe, False),
+        "JEPA alone": replace(recipe, anchor=0.0),
+        "raw values alone": replace(recipe, prediction=0.0),
+        "both": recipe,
     }
-    for name, (changed, raw_values) in rivals.items():
-        jepa = train(frames, changed, raw_values=raw_values)
+    for name, changed in rivals.items():
+        jepa = train(frames, changed)
         report(name, embed(jepa, fit.features), embed(jepa, test.features))
 
 

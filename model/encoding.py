@@ -18,6 +18,7 @@ from model.schema import Schema
 CLIP = 5.0
 DEAD_STD = 1e-4
 RAMPS = 8
+FEW_VALUES = 8  # a column with no more distinct values than this needs no ramps
 CATEGORICAL = ("*_id",)  # columns whose numbers are names, by convention of their own name
 MOST_CATEGORIES = 512
 
@@ -65,7 +66,7 @@ class FeatureEncoding(nn.Module):
             if is_id and len(values) <= MOST_CATEGORIES:
                 tolerance = float(np.diff(values).min()) / 2 if len(values) > 1 else 0.5
                 ids += [(column, float(value), tolerance) for value in values]
-            else:
+            elif len(values) > FEW_VALUES:
                 edges = _quantile_edges(rows[:, column], values, counts, gap=0.02 * float(std[column]))
                 ramps += [(column, low, 1 / (high - low)) for low, high in itertools.pairwise(edges)]
         scale = np.where(alive, 1 / np.where(alive, std, 1), 0)

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any, Self, Unpack
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -95,41 +94,29 @@ def recommended_defaults() -> dict[str, Any]:
 
 
 class Anchor(nn.Module):
-    """A second thing to predict of a later frame: in which range each of its numbers lies and which value each of its
-    ids has, by one linear map a horizon from the context's embedding.
+    """A second thing to predict of a later frame: its standardised columns, by one linear map a horizon from the
+    context's embedding.
 
-    The target encoder learns, and its targets drift towards what is slow and easy to predict; the encoding of the
-    columns never moves and keeps everything in the frame worth predicting. As probabilities, since a game forks: the
-    mean of two futures is neither. Linear, so that what is foreseen can be read off the embedding by a linear policy.
+    The target encoder learns, and its targets drift towards what is slow and easy to predict; the columns never move,
+    and each counts alike, however rarely it changes. Linear, so that a linear policy can read off the embedding what
+    is foreseen.
     """
 
-    def __init__(self, encoding: FeatureEncoding, config: Config) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
-        columns = encoding.columns[len(encoding.mean) :]
-        self.asked = len(columns)  # A: the inputs of a row that are probabilities, its ramps and one-hots
-        self.ramps = len(encoding.ramp_column)
-        self.columns = len(set(columns))
         self.horizons = config.horizons
-        self.heads = nn.ModuleList(nn.Linear(config.embed_dim, self.asked) for _ in config.horizons)
-
-    def target(self, later: Tensor) -> Tensor:
-        """later [B, M] → [B, A]: the probability that a number lies beyond each point of its ramps, and of each id."""
-        asked = later[:, -self.asked :]
-        return torch.cat([asked[:, : self.ramps] + 0.5, asked[:, self.ramps :]], dim=1)
+        self.heads = nn.ModuleList(nn.Linear(config.embed_dim, config.input_dim) for _ in config.horizons)
 
     def loss(self, context: Tensor, later: Tensor, horizon: Tensor, known: Tensor | None) -> Tensor:
-        """context [B, D], later [B, M], horizon [B] frames ahead, known [B, M] as 0 and 1 → scalar: binary cross
-        entropy, summed over the inputs of a column, mean over rows and columns."""
-        target = self.target(later)
-        weight = None if known is None else known[:, -self.asked :]
+        """context [B, D], later [B, M], horizon [B] frames ahead, known [B, M] as 0 and 1 → scalar: smooth L1, mean
+        over rows and columns."""
+        columns = self.heads[0].out_features
         total = context.new_zeros(())
         for frames, head in zip(self.horizons, self.heads, strict=True):
             rows = (horizon == frames).nonzero()[:, 0]
-            mask = None if weight is None else weight[rows]
-            total = total + F.binary_cross_entropy_with_logits(
-                head(context[rows]).float(), target[rows], mask, reduction="sum"
-            )
-        return total / (len(context) * max(1, self.columns))
+            each = F.smooth_l1_loss(head(context[rows]).float(), later[rows, :columns].float(), reduction="none")
+            total = total + (each if known is None else each * known[rows, :columns]).sum()
+        return total / (len(context) * columns)
 
 
 class JEPA(nn.Module):
@@ -144,7 +131,7 @@ class JEPA(nn.Module):
         # Fixed at 1 and 0, the last norm makes each patch's embedding a target of mean 0 and variance 1 as it is:
         # a scale could otherwise shrink, which lowers the loss and teaches nothing.
         self.context_encoder.norm.requires_grad_(False)
-        self.anchor = Anchor(encoding, config)
+        self.anchor = Anchor(config)
         self.target_encoder = deepcopy(self.context_encoder).requires_grad_(False)
 
     def train(self, mode: bool = True) -> Self:

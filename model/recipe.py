@@ -19,7 +19,7 @@ class Recipe:
     num_heads: int = 8
     tokens: str = "row"  # "row": the flat model, one token with hideable groups; "groups": a token a group
     horizons: tuple[int, ...] = (1, 6, 15, 30, 60)
-    steps: int = 3000
+    steps: int = 1500
     batch_size: int = 1024
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
@@ -28,7 +28,7 @@ class Recipe:
     hide_share: tuple[float, float] = (0.0, 0.3)
     both_sides: bool = True  # learn each game from both players, where the layout says how
     prediction: float = 1.0  # weight of predicting the target encoder's representation
-    anchor: float = 10.0  # weight of predicting the distribution of the columns, see `Anchor`
+    anchor: float = 20.0  # weight of predicting the columns, see `Anchor`
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -67,6 +67,6 @@ class Recipe:
 
 
 PRESETS = {
-    "quick": Recipe(steps=600, encoder_depth=2),
+    "quick": Recipe(steps=400, encoder_depth=2),
     "default": Recipe(),
 }
