@@ -1,6 +1,6 @@
 """What each part of the training objective is worth: one network, one budget, several objectives, one linear probe.
 
-    python benchmarks/objectives.py FRAMES.parquet [--steps 1500] [--split val]
+    python -m benchmarks.objectives FRAMES.parquet [--steps 1500] [--split val]
 
 Prints the ROC AUC of every `y_*` label beside the raw features and the untrained network.
 """
