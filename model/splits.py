@@ -11,6 +11,7 @@ def split_rows(frames: Frames, *, held_out: float = 0.1, seed: int = 0) -> tuple
 
     A `split` column is obeyed (`train` and `val`). Where it names no `val`, or there is none, `held_out` of the
     episodes for training, at least one, are drawn for validation; ValueError if there is no second one to hold out.
+    Rows of data without games are episodes of their own, and so held out at random.
     """
     rows = np.arange(len(frames))
     if frames.split is not None:

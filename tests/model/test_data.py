@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from model.data import read_frames
+from model.data import class_names, read_frames
 from model.schema import Group
 from model.splits import rows_ahead, split_rows
 
@@ -96,6 +96,70 @@ def test_what_cannot_be_read_is_named(tmp_path, parquet):
         read_frames(tmp_path / "two")
 
 
+def test_labels_are_any_columns_of_whole_numbers_named_by_pattern(tmp_path):
+    path = write(
+        tmp_path / "frames.parquet", px_0=[0.5, 0.5], ram_030=pa.array([200, 7], pa.uint8()), ram_031=[1.0, None],
+        flag=[True, False], action=[3, 4],
+    )  # fmt: skip
+    frames = read_frames(path, features="px_*", labels=["ram_03*", "flag", "action"])
+    assert {name: values.tolist() for name, values in frames.labels.items()} == {
+        "ram_030": [200, 7],
+        "ram_031": [1, -1],
+        "flag": [1, 0],
+        "action": [3, 4],
+    }
+    np.savez(tmp_path / "rows.npz", features=np.zeros((2, 3)), ram_030=[1.0, np.nan], y_win=[0, 1])
+    assert list(read_frames(tmp_path / "rows.npz", labels=["ram_*"]).labels) == ["ram_030"]
+    assert read_frames(tmp_path / "rows.npz", labels=()).labels == {}
+
+
+@pytest.mark.parametrize("values", [[0.5, 1.0], ["a", "b"], [np.inf, 1.0]])
+def test_a_label_that_is_no_whole_numbers_is_refused(tmp_path, values):
+    path = write(tmp_path / "frames.parquet", a=[1.0, 2.0], y_x=values)
+    with pytest.raises(ValueError, match=rf"label 'y_x' holds {values[0]}, {values[1]} …; labels are whole numbers"):
+        read_frames(path)
+
+
+def test_a_label_that_is_a_feature_is_refused(parquet, tmp_path):
+    with pytest.raises(ValueError, match="a, b: a label that is also a feature tells nothing"):
+        read_frames(parquet, labels=["[ab]"])
+    assert list(read_frames(parquet, features="[ac]", labels=["b"]).labels) == ["b"]
+    np.savez(tmp_path / "rows.npz", features=np.zeros((2, 3)), f001=[0, 1])
+    with pytest.raises(ValueError, match="f001: a label that is also a feature"):
+        read_frames(tmp_path / "rows.npz", labels=["f*"])
+
+
+def test_a_pattern_picks_columns_of_an_array_by_their_names(tmp_path):
+    rows = np.arange(12, dtype=np.float32).reshape(4, 3)
+    np.save(tmp_path / "rows.npy", rows)
+    frames = read_frames(tmp_path / "rows.npy", features="f00[02]")
+    assert frames.schema.names == ("f000", "f002")
+    np.testing.assert_array_equal(frames.features, rows[:, [0, 2]])
+    with pytest.raises(ValueError, match=r"no column matches 'ram_\*'; the columns are \['f000'"):
+        read_frames(tmp_path / "rows.npy", features="ram_*")
+    (tmp_path / "schema.json").write_text(json.dumps({"names": ["x", "y"]}))
+    with pytest.raises(ValueError, match=r"schema.json names 2 columns, but the data has 3"):
+        read_frames(tmp_path / "rows.npy")
+
+
+@pytest.mark.parametrize("name", ["episode", "frame", "split", "y_win"])
+def test_an_array_of_another_length_than_the_features_is_refused(tmp_path, name):
+    np.savez(tmp_path / "rows.npz", features=np.zeros((4, 2)), **{name: np.zeros(3, int)}, names=["a", "b"])
+    with pytest.raises(ValueError, match=rf"rows.npz has {name} of shape \(3,\); it must be one number a row, \[4\]"):
+        read_frames(tmp_path / "rows.npz")
+
+
+def test_classes_are_called_what_schema_json_or_the_layouts_metadata_says(tmp_path):
+    path = write(tmp_path / "frames.parquet", a=[1.0])
+    assert class_names(path) == {}
+    (tmp_path / "schema.json").write_text(json.dumps({"classes": {"y_win": ["lost", "won"]}}))
+    np.save(tmp_path / "rows.npy", np.zeros((2, 1), np.float32))
+    assert class_names(path) == class_names(tmp_path / "rows.npy") == {"y_win": ["lost", "won"]}
+    write(path, {"layout": "melee287-v1", "coarse_classes": json.dumps(["idle", "hit"])}, a=[1.0])
+    assert class_names(path)["y_act30"] == class_names(tmp_path)["y_opp_act30"] == ["idle", "hit"]
+    assert "y_own_char" not in class_names(path)
+
+
 def test_the_split_column_is_obeyed(parquet):
     train, val = split_rows(read_frames(parquet))
     assert (train.tolist(), val.tolist()) == ([0, 1, 2], [3, 4])
@@ -123,9 +187,26 @@ def test_without_val_in_the_split_column_episodes_of_train_are_held_out(tmp_path
 
 
 def test_one_episode_cannot_be_split(tmp_path):
-    np.save(tmp_path / "rows.npy", np.zeros((5, 2), np.float32))
+    np.savez(tmp_path / "rows.npz", features=np.zeros((5, 2), np.float32), frame=np.arange(5))
+    assert not read_frames(tmp_path / "rows.npz").independent
     with pytest.raises(ValueError, match="1 episode: nothing can be held out"):
-        split_rows(read_frames(tmp_path / "rows.npy"))
+        split_rows(read_frames(tmp_path / "rows.npz"))
+
+
+@pytest.mark.parametrize("kind", ["npy", "parquet"])
+def test_rows_with_neither_episode_nor_frame_are_independent_and_split_at_random(tmp_path, kind):
+    if kind == "npy":
+        path = tmp_path / "rows.npy"
+        np.save(path, np.zeros((50, 2), np.float32))
+    else:
+        path = write(tmp_path / "rows.parquet", a=[0.0] * 50)
+    frames = read_frames(path)
+    assert frames.independent
+    assert frames.take(np.arange(0, 50, 7)).independent
+    train, val = split_rows(frames, seed=1)
+    assert len(val) == 5
+    assert sorted([*train, *val]) == list(range(50))
+    assert val.tolist() != split_rows(frames, seed=2)[1].tolist()
 
 
 def test_rows_ahead_stay_within_the_episode_and_count_frames(parquet):
