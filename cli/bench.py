@@ -201,14 +201,12 @@ def _judge(summary: Summary, conditions: list[Condition]) -> None:
 
 def _draw(path: Path, latencies_ms: NDArray[np.float64], deadline_ms: float, title: str) -> None:
     """How large a share of the requests was answered within so many ms, on a logarithmic axis."""
-    from matplotlib.figure import Figure
+    from cli import plots  # a service has no matplotlib
 
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = plots.blank()
     ordered = np.sort(latencies_ms)
-    axes.step(ordered, 100 * np.arange(1, len(ordered) + 1) / len(ordered), color="black", where="post")
-    axes.axvline(deadline_ms, color="black", linestyle="--", linewidth=1)
+    axes.step(ordered, 100 * np.arange(1, len(ordered) + 1) / len(ordered), color=plots.COLOURS[0], where="post")
+    axes.axvline(deadline_ms, color=plots.COLOURS[0], linestyle="--", linewidth=1)
     axes.annotate(f" {deadline_ms:.2f} ms", (deadline_ms, 2), ha="left")
     axes.set(xscale="log", ylim=(0, 101), xlabel="latency, ms", ylabel="answered within, %", title=title)
-    axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=150)
+    plots.save(figure, path)

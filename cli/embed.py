@@ -1,5 +1,6 @@
 """`jepa embed`: a data set's embeddings, by the sessions that the service runs."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -49,6 +50,7 @@ def embed_rows(bundle: Bundle, rows: NDArray[np.float32], encoder: str) -> NDArr
     graphs = Graphs(bundle, threads=available_cores())
     graph = graphs.target_encoder if encoder == "target" else graphs.context_encoder
     embeddings = np.empty((len(rows), bundle.manifest.embed_dim), np.float32)
-    for start in track(range(0, len(rows), ROWS_A_RUN), description="embedding", transient=True):
+    starts = range(0, len(rows), ROWS_A_RUN)
+    for start in track(starts, description="embedding", transient=True, disable=not sys.stdout.isatty()):
         embeddings[start : start + ROWS_A_RUN] = graph.run(rows[start : start + ROWS_A_RUN])
     return embeddings

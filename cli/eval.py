@@ -1,69 +1,76 @@
 """`jepa eval`: the probe table of a bundle, beside raw features, PCA, an untrained encoder and boosted trees."""
 
+import fnmatch
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
+from threadpoolctl import threadpool_limits
 
 from app.bundle import Bundle, BundleError, locate, read_bundle
+from app.sessions import available_cores
 from app.settings import DEFAULT_MODEL
+from cli import plots, probes
 from cli.embed import embed_rows
+from cli.probes import Job, Scores, View
 from model import evaluation
 from model.data import Frames, read_frames
-from model.evaluation import Score
+from model.evaluation import Label
 from model.recipe import Recipe
 from model.splits import split_rows
 
-console = Console(highlight=False)
-Views = dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]  # name → (train, test) rows
+LEAST_ROWS = 20
+LONG_S = 60
+
+console = Console(highlight=False, soft_wrap=True, markup=False)
 
 
 def eval(
     bundle: Annotated[str, typer.Argument(help="A version's folder, a model's folder, or 'default'")],
     data: Annotated[str, typer.Argument(help="Parquet file, folder or glob of them, or .npy/.npz")],
-    labels: Annotated[list[str] | None, typer.Option(help="Patterns of integer label columns")] = None,
+    labels: Annotated[list[str] | None, typer.Option(help="Patterns of label columns; y_* without any")] = None,
+    min_entropy: Annotated[float, typer.Option(help="Leave out labels of less entropy, in nats")] = 0.0,
     split: Annotated[str, typer.Option(help="The split to test on: val while you work, test at the end")] = "val",
-    rows: Annotated[int, typer.Option(help="Training rows of the probe")] = 60_000,
-    test_rows: Annotated[int, typer.Option(help="Test rows of the probe")] = 40_000,
+    rows: Annotated[int, typer.Option(min=LEAST_ROWS, help="Most training rows of the probe")] = 60_000,
+    test_rows: Annotated[int, typer.Option(min=LEAST_ROWS, help="Most test rows of the probe")] = 40_000,
     features: Annotated[str | None, typer.Option(help="Pattern of the feature columns, such as 'ram_*'")] = None,
     trees: Annotated[bool, typer.Option(help="Also fit gradient-boosted trees on the raw features")] = True,
     neighbours: Annotated[bool, typer.Option(help="Also ask the nearest neighbours")] = True,
     seed: Annotated[int, typer.Option(help="Draws the rows and the untrained encoder")] = 0,
     out: Annotated[Path | None, typer.Option(help="Write the table as JSON")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the AUC of each label as .png")] = None,
 ) -> None:
     """Compare the embedding with raw features, PCA and an untrained encoder by the same linear probe."""
     try:
+        _check_targets(out, plot)
         loaded = read_bundle(locate(bundle, DEFAULT_MODEL))
-        frames = read_frames(data, features=features, labels=labels or ["y_*"])
-        if not frames.labels:
-            raise ValueError(f"no column matches {labels or ['y_*']}; name integer columns with --labels")
+        patterns = labels or ["y_*"]
+        frames = read_frames(data, features=features, labels=patterns)
+        if missing := [pattern for pattern in patterns if not fnmatch.filter(frames.labels, pattern)]:
+            raise ValueError(f"no column matches {missing}; name columns of whole numbers with --labels")
         train, test = _draw(frames, split, rows, test_rows, seed)
-        views = _views(loaded, train, test, seed)
-    except (BundleError, ValueError, FileNotFoundError) as error:
+        _say_what_comes(loaded, frames, train, test, split, seed)
+        usable, skipped = _usable_labels(train, test, min_entropy)
+        with threadpool_limits(_idle_cores()):
+            views = _views(loaded, train, test, seed)
+            scores = _scores(probes.planned(views, trees=trees, neighbours=neighbours), usable, test)
+    except (BundleError, ValueError, OSError) as error:
         console.print(f"error: {error}", style="red")
         raise typer.Exit(1) from None
-    console.print(
-        f"model {loaded.manifest.name} version {loaded.manifest.version}; linear probe on {len(train):,} rows, "
-        f"tested on {len(test):,} rows of split {split} ({len(np.unique(test.episode))} games), seed {seed}"
-    )
-    scores = _scores(views, train, test, trees=trees, neighbours=neighbours)
     health = {name: evaluation.health(view[1]) for name, view in views.items() if name != "raw"}
-    for metric in ("auc", "accuracy", "balanced_accuracy"):
-        console.print(_table(metric, scores))
+    for line in probes.table(scores, usable):
+        console.print(line)
+    console.print()
     for name, found in health.items():
-        console.print(
-            f"{name}: RankMe {found.rankme:.1f}, 95 % of the variance in {found.effective_rank} dims, "
-            f"mean std {found.std:.3f}"
-        )
+        console.print(probes.health_line(name, found))
     if out is not None:
-        document: dict[str, Any] = {
+        document = {
             "model": loaded.manifest.name,
             "version": loaded.manifest.version,
             "split": split,
@@ -72,60 +79,117 @@ def eval(
             "seed": seed,
             "scores": {name: {label: asdict(found) for label, found in row.items()} for name, row in scores.items()},
             "health": {name: asdict(found) for name, found in health.items()},
+            "capped": {name: label.left_out for name, label in usable.items() if label.left_out},
+            "left_out": skipped,
         }
         # A label that one game never shows has no AUC there; JSON has no NaN.
-        out.write_text(json.dumps(_without_nan(document), indent=1, allow_nan=False) + "\n")
+        partial = out.with_suffix(".partial")
+        partial.write_text(json.dumps(_without_nan(document), indent=1, allow_nan=False) + "\n")
+        partial.replace(out)
+    if plot is not None:
+        aucs = {name: {key: (one.auc, one.auc_spread) for key, one in row.items()} for name, row in scores.items()}
+        plots.save(plots.probe_figure(aucs), plot)
+
+
+def _check_targets(out: Path | None, plot: Path | None) -> None:
+    """Before minutes are spent, not after."""
+    if plot is not None and plot.suffix != ".png":
+        raise ValueError(f"--plot is {plot}; the picture is written as .png")
+    for path in (out, plot):
+        if path is not None and not path.parent.is_dir():
+            raise ValueError(f"{path} cannot be written: there is no folder {path.parent}")
 
 
 def _draw(frames: Frames, split: str, rows: int, test_rows: int, seed: int) -> tuple[Frames, Frames]:
-    fit, held_out = split_rows(frames, seed=seed)
-    if frames.split is not None and split != "val":
-        held_out = np.flatnonzero(frames.split == split)
-        if not len(held_out):
-            raise ValueError(f"split is '{split}'; the data has {sorted(set(frames.split.tolist()))}")
+    if split == "val":
+        fit, held_out = split_rows(frames, seed=seed)
+    else:
+        known = [] if frames.split is None else sorted(set(frames.split.tolist()))
+        if split == "train" or split not in known or "train" not in known:
+            raise ValueError(f"split is '{split}'; the probe learns on 'train' and is tested on another of {known}")
+        fit, held_out = np.flatnonzero(frames.split == "train"), np.flatnonzero(frames.split == split)
+    if min(len(fit), len(held_out)) < LEAST_ROWS:
+        raise ValueError(f"{len(fit)} training and {len(held_out)} test rows; a probe needs {LEAST_ROWS} of each")
     rng = np.random.default_rng(seed)
     return frames.take(rng.permutation(fit)[:rows]), frames.take(rng.permutation(held_out)[:test_rows])
 
 
-def _views(bundle: Bundle, train: Frames, test: Frames, seed: int) -> Views:
+def _say_what_comes(bundle: Bundle, frames: Frames, train: Frames, test: Frames, split: str, seed: int) -> None:
+    games = len(np.unique(test.episode))
+    source = "rows" if frames.independent else f"{games} game{'s' * (games > 1)}"
+    if frames.split is not None and split in frames.split:
+        source += f" of split {split}"
+    elif frames.independent:
+        source += " held out at random: no 'episode' and no 'frame' column says which of them belong together"
+    else:
+        source += " held out"
+    console.print(
+        f"model {bundle.manifest.name} version {bundle.manifest.version}; probes learn on {len(train):,} rows and are "
+        f"tested on {len(test):,}{'' if frames.independent else ' of'} {source}; seed {seed}"
+    )
+
+
+def _usable_labels(train: Frames, test: Frames, min_entropy: float) -> tuple[dict[str, Label], dict[str, list[str]]]:
+    """(labels to probe, reason → those that are not); ValueError if none is left."""
+    usable: dict[str, Label] = {}
+    skipped: dict[str, list[str]] = {}
+    for name, classes in train.labels.items():
+        try:
+            usable[name] = evaluation.usable_label(classes, test.labels[name], min_entropy)
+        except ValueError as error:
+            skipped.setdefault(str(error), []).append(name)
+    for reason, names in skipped.items():
+        console.print(f"left out, {reason}: {', '.join(names)}")
+    if not usable:
+        raise ValueError("no label is left to probe")
+    return usable, skipped
+
+
+def _views(bundle: Bundle, train: Frames, test: Frames, seed: int) -> dict[str, View]:
     width = bundle.manifest.embed_dim
-    # An imported model has no recipe; the default one's untrained encoder is beside it then.
-    recipe = Recipe.from_dict(bundle.manifest.training.get("recipe", {}) | {"seed": seed})
-    untrained = evaluation.untrained_encoder(train, recipe)
-    return {
+    embeddings = {
+        encoder: (embed_rows(bundle, train.features, encoder), embed_rows(bundle, test.features, encoder))
+        for encoder in ("context", "target")
+    }
+    views = {
         "raw": (train.features, test.features),
         f"PCA-{width}": evaluation.principal_components(train.features, test.features, width),
-        "untrained": (untrained(train.features), untrained(test.features)),
-        "context": (embed_rows(bundle, train.features, "context"), embed_rows(bundle, test.features, "context")),
-        "target": (embed_rows(bundle, train.features, "target"), embed_rows(bundle, test.features, "target")),
     }
+    try:
+        recipe = Recipe.from_dict(bundle.manifest.training["recipe"] | {"seed": seed})
+    except (KeyError, TypeError):
+        console.print("left out, its bundle has no recipe that this program knows: the untrained encoder")
+    else:
+        untrained = evaluation.untrained_encoder(train, recipe)
+        views["untrained"] = (untrained(train.features), untrained(test.features))
+    return views | embeddings
 
 
-def _scores(views: Views, train: Frames, test: Frames, *, trees: bool, neighbours: bool) -> dict[str, dict[str, Score]]:
-    jobs = [(name, evaluation.linear_probe, view) for name, view in views.items()]
-    if neighbours:
-        jobs += [(f"{name}, kNN", evaluation.nearest_neighbours, views[name]) for name in ("raw", "target")]
-    if trees:
-        jobs.append(("raw, boosted trees", evaluation.boosted_trees, views["raw"]))
-    scores: dict[str, dict[str, Score]] = {name: {} for name, _, _ in jobs}
-    todo = [(job, label) for job in jobs for label in train.labels]
-    for (name, classifier, (fit, asked)), label in track(todo, description="probing", console=console, transient=True):
-        scores[name][label] = evaluation.score(
-            classifier, fit, train.labels[label], asked, test.labels[label], test.episode
-        )
+def _scores(jobs: list[Job], labels: dict[str, Label], test: Frames) -> Scores:
+    total, trees = probes.expected_seconds(jobs, labels)
+    console.print(
+        f"{len(jobs) * len(labels)} fits, about {_duration(total)}"
+        + (f", {_duration(trees)} of it for the trees; --no-trees leaves them out" if trees > LONG_S else "")
+    )
+    scores: Scores = {job.name: {} for job in jobs}
+    todo = [(job, name) for job in jobs for name in labels]
+    bar = track(todo, description="probing", console=console, transient=True, disable=not console.is_terminal)
+    for at, (job, name) in enumerate(bar):
+        if at % len(labels) == 0 and not console.is_terminal:
+            console.print(f"probing {job.name}")
+        scores[job.name][name] = evaluation.score(job.classifier, *job.view, labels[name], test.episode)
     return scores
 
 
-def _table(metric: str, scores: dict[str, dict[str, Score]]) -> Table:
-    title = "ROC AUC (± over games)" if metric == "auc" else metric.replace("_", " ")
-    table = Table(title=title, box=None)
-    table.add_column("representation")
-    for label in next(iter(scores.values())):
-        table.add_column(label, justify="right")
-    for name, row in scores.items():
-        spread = (f" ±{found.auc_spread:.3f}" if metric == "auc" else "" for found in row.values())
-        table.add_row(name, *(f"{getattr(f, metric):.3f}{s}" for f, s in zip(row.values(), spread, strict=True)))
-    return table
+def _idle_cores() -> int:
+    """Threads for a fit. Those that wait for a core which another process holds spin: on a busy machine a fit on two
+    threads took 14 times the CPU of one."""
+    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return max(1, available_cores() - round(busy))
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
 
 
 def _without_nan(value: Any) -> Any:

@@ -1,0 +1,169 @@
+"""Pictures from arrays, legible in print without colour and to colour-blind readers.
+
+matplotlib's own Figure, without pyplot: no window, no state that one picture leaves to the next.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.floating] | Sequence[float]
+
+# Okabe and Ito (2008), the darker first; colour never tells alone, each line has a style of its own.
+COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+LINES = ("-", "--", "-.", ":")
+DPI = 150
+MEDIAN_FRAMES = 61
+MOST_PANELS_A_ROW = 3
+
+
+def blank(width: float = 7, height: float = 4) -> tuple[Figure, Axes]:
+    """A figure of so many inches with one pair of axes."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, plain(figure.add_subplot())
+
+
+def plain(axes: Axes) -> Axes:
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes
+
+
+def literal(name: str) -> str:
+    """A name of someone else's, in which a dollar starts no formula."""
+    return name.replace("$", r"\$")
+
+
+def save(figure: Figure, path: Path) -> None:
+    """As PNG; a reader finds the old picture or the new one."""
+    partial = path.with_suffix(".partial")
+    figure.savefig(partial, dpi=DPI, format="png")
+    os.replace(partial, path)
+
+
+def probe_figure(scores: Mapping[str, Mapping[str, tuple[float, float]]]) -> Figure:
+    """ROC AUC and its spread over games, by representation and label: a panel a label, a line a representation."""
+    names, labels = list(scores), list(next(iter(scores.values())))
+    columns = min(MOST_PANELS_A_ROW, len(labels))
+    rows = -(-len(labels) // columns)
+    figure = Figure(figsize=(2.2 + 2.6 * columns, 0.8 + rows * (0.9 + 0.24 * len(names))), layout="constrained")
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+    for axes, label in zip(panels, labels, strict=False):
+        plain(axes)
+        for at, name in enumerate(names):
+            auc, spread = scores[name][label]
+            if np.isnan(auc):
+                axes.text(0.5, at, "too few rows", transform=axes.get_yaxis_transform(), ha="center", va="center")
+                continue
+            ours = name in ("context", "target")
+            axes.errorbar(
+                auc,
+                at,
+                xerr=None if np.isnan(spread) else spread,
+                marker="D" if ours else "o",
+                markerfacecolor=COLOURS[1] if ours else "white",
+                color=COLOURS[1] if ours else COLOURS[0],
+                capsize=3,
+            )
+        axes.set(title=literal(label), yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+    for axes in panels[len(labels) :]:
+        axes.set_visible(False)
+    spread_known = any(not np.isnan(spread) for row in scores.values() for _, spread in row.values())
+    figure.supxlabel("ROC AUC" + (" ± standard deviation over test games" if spread_known else ""))
+    return figure
+
+
+def curves_figure(history: Mapping[str, Sequence[float]], embed_dim: int) -> Figure:
+    """The log of a training run, a panel a number, with the value that says something is ill."""
+    told = {
+        "loss": ("loss (smooth L1)", None, ""),
+        "loss_ratio": ("loss / loss of the mean", 1.0, "nothing learned"),
+        "std": ("std of the embedding", 0.1, "collapse"),
+        "rankme": ("RankMe, dims", 0.05 * embed_dim, "near-collapse"),
+    }
+    figure = Figure(figsize=(7.5, 5), layout="constrained")
+    for axes, (name, (title, limit, meaning)) in zip(
+        figure.subplots(2, 2, sharex=True).ravel(), told.items(), strict=True
+    ):
+        plain(axes)
+        values = history[name]
+        axes.plot(history["step"], values, color=COLOURS[1], marker="o", markersize=3)
+        top = max(values)
+        if limit is not None:
+            axes.axhline(limit, color=COLOURS[0], linestyle="--", linewidth=1)
+            axes.annotate(meaning, (1, limit), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
+            top = max(top, limit)
+        axes.set(title=title, ylim=(0, 1.15 * top))
+    figure.supxlabel("training step")
+    return figure
+
+
+def spectrum_figure(spectra: Mapping[str, Numbers]) -> Figure:
+    """Singular values of centred embeddings over the largest, falling, by what to say of each."""
+    figure, axes = blank()
+    for i, (name, values) in enumerate(spectra.items()):
+        share = np.asarray(values, float) / max(float(np.max(values)), 1e-12)
+        axes.plot(np.arange(1, len(share) + 1), share, color=COLOURS[i], linestyle=LINES[i], label=name)
+    axes.set(yscale="log", ylim=(1e-4, 1.5), xlabel="dim, the largest first", ylabel="singular value / largest")
+    axes.legend(frameon=False, loc="lower left")
+    return figure
+
+
+def quantiles_figure(quantiles: Mapping[int, Sequence[float]]) -> Figure:
+    """The loss that so many percent of the held-out rows stay below, a line a horizon."""
+    figure, axes = blank()
+    for i, (horizon, values) in enumerate(sorted(quantiles.items(), reverse=True)):
+        name = f"{horizon} frames ahead" if horizon else "the same frame"
+        axes.plot(range(101), values, color=COLOURS[i % len(COLOURS)], linestyle=LINES[i % len(LINES)], label=name)
+    axes.set(xlabel="held-out rows with a smaller loss, %", ylabel="loss (smooth L1)", xlim=(0, 100))
+    axes.legend(frameon=False, loc="upper left")
+    return figure
+
+
+def map_figure(
+    points: Numbers, shares: Sequence[float], classes: NDArray[np.int64], names: Mapping[int, str]
+) -> Figure:
+    """points [rows, 2], the first two principal components, which hold `shares` of the variance: a panel a class
+    [rows], its rows dark on all the others."""
+    points = np.asarray(points)
+    columns = min(4, len(names))
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(1 + 2 * columns, 0.8 + 2 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes, (value, name) in zip(panels, names.items(), strict=False):
+        mine = points[classes == value]
+        axes.scatter(*points.T, s=3, color="0.85", linewidths=0, rasterized=True)
+        axes.scatter(*mine.T, s=5, color=COLOURS[1], linewidths=0)
+        axes.set(xticks=[], yticks=[])
+        axes.set_title(f"{literal(name)} ({len(mine):,})", fontsize=9)
+    for axes in panels[len(names) :]:
+        axes.set_visible(False)
+    first, second = (f"{100 * share:.0f} % of the variance" for share in shares)
+    figure.supxlabel(f"1st principal component ({first})", fontsize=9)
+    figure.supylabel(f"2nd ({second})", fontsize=9)
+    return figure
+
+
+def surprise_figure(frames: NDArray[np.int64], values: Numbers, moments: Sequence[int], unit: str) -> Figure:
+    """One game: values [frames], their running median, and the numbered moments (indices) that stand out."""
+    figure, axes = blank(9, 3.5)
+    values = np.asarray(values)
+    window = min(MEDIAN_FRAMES, len(values))
+    middle = np.median(np.lib.stride_tricks.sliding_window_view(values, window), axis=1)
+    axes.plot(frames, values, color="0.7", linewidth=0.6)
+    axes.plot(frames[window // 2 :][: len(middle)], middle, color=COLOURS[1], linewidth=1.5)
+    for number, at in enumerate(moments, 1):
+        axes.plot(frames[at], values[at], marker="v", color=COLOURS[2])
+        axes.annotate(
+            str(number), (frames[at], values[at]), xytext=(0, 6), textcoords="offset points", ha="center", weight="bold"
+        )
+    axes.set(xlabel="frame", ylabel=unit)
+    axes.margins(x=0.01)
+    return figure
