@@ -104,19 +104,18 @@ class Anchor(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.horizons = config.horizons
+        self.horizons, self.columns = config.horizons, config.input_dim
         self.heads = nn.ModuleList(nn.Linear(config.embed_dim, config.input_dim) for _ in config.horizons)
 
     def loss(self, context: Tensor, later: Tensor, horizon: Tensor, known: Tensor | None) -> Tensor:
         """context [B, D], later [B, M], horizon [B] frames ahead, known [B, M] as 0 and 1 → scalar: smooth L1, mean
         over rows and columns."""
-        columns = self.heads[0].out_features
         total = context.new_zeros(())
         for frames, head in zip(self.horizons, self.heads, strict=True):
             rows = (horizon == frames).nonzero()[:, 0]
-            each = F.smooth_l1_loss(head(context[rows]).float(), later[rows, :columns].float(), reduction="none")
-            total = total + (each if known is None else each * known[rows, :columns]).sum()
-        return total / (len(context) * columns)
+            each = F.smooth_l1_loss(head(context[rows]).float(), later[rows, : self.columns].float(), reduction="none")
+            total = total + (each if known is None else each * known[rows, : self.columns]).sum()
+        return total / (len(context) * self.columns)
 
 
 class JEPA(nn.Module):
