@@ -18,7 +18,7 @@ def import_edifice(
     name: Annotated[str, typer.Option(help="Name of the model")] = "edifice",
     schema: Annotated[Path | None, typer.Option(help="A schema.json with names and groups of the columns")] = None,
 ) -> None:
-    """Make a bundle from the parameters of Edifice's JEPA (Elixir)."""
+    """Make a bundle from weights of Edifice's JEPA (Elixir)."""
     try:
         check_name(name)
         about = {} if schema is None else read_description(schema)
