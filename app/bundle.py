@@ -65,7 +65,9 @@ class Manifest(BaseModel):
     patches: Annotated[list[Patch], Field(min_length=1)]
     horizons: Annotated[list[int], Field(min_length=1)]
     options: dict[str, Any] = {}
+    statistics: dict[str, list[float]] = {}
     training: dict[str, Any] = {}
+    history: dict[str, list[float]] = {}
     loss_quantiles: dict[int, Annotated[list[float], Field(min_length=101, max_length=101)]] = {}
     licence: str = ""
     data: dict[str, Any] = {}

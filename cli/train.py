@@ -110,6 +110,8 @@ def _say_what_comes(training: Training, frames: Frames) -> None:
         f"{summary['rows']:,} rows of {summary['episodes']} episodes, {frames.schema.input_dim} columns in "
         f"{len(frames.schema.groups)} groups; predicting {ahead}"
     )
+    if frames.independent:
+        console.print("no 'episode' and no 'frame' column says which rows belong together; they are held out at random")
     dead = int((training.checkpoint.statistics["std"] <= 1e-4).sum())
     if dead:
         console.print(f"{dead} columns never change in the training rows; they are silenced, now and when served")

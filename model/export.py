@@ -77,7 +77,7 @@ def export_bundle(
 ) -> Path:
     """`export_networks` of a training run."""
     jepa, summary = checkpoint.jepa, checkpoint.summary
-    own_keys = ("loss_quantiles", "licence", "data")
+    own_keys = ("loss_quantiles", "history", "licence", "data")
     about = {
         "training": {
             "steps": checkpoint.step,

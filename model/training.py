@@ -26,6 +26,7 @@ from model.splits import rows_ahead, split_rows
 FIT_ROWS = 200_000  # rows that quantiles are taken from
 EVALUATION_ROWS = 4096
 QUANTILE_ROWS = 20_000
+HISTORY = ("step", "loss", "loss_ratio", "std", "rankme")
 TARGETS_A_ROW = 2  # horizons drawn for each row of a batch
 GRADIENT_CLIP = 1.0
 
@@ -100,7 +101,9 @@ class Training:
             summary["seconds"] = before + spent
             wanted = go_on(step + 1)
             if (step + 1) % every == 0 or step + 1 == self.recipe.steps:
-                report(self.evaluate(step + 1, (step + 1 - first) / spent))
+                made = self.evaluate(step + 1, (step + 1 - first) / spent)
+                report(made)
+                self._remember(made)
                 self._save(path, step + 1)
             elif not wanted:
                 self._save(path, step + 1)
@@ -145,6 +148,12 @@ class Training:
             k: v for k, v in asdict(made).items() if k in ("loss", "loss_ratio", "std", "rankme")
         }
         return made
+
+    def _remember(self, made: Report) -> None:
+        """Keeps what the curves of a report are drawn from, four digits each."""
+        history = self.checkpoint.summary.setdefault("history", {name: [] for name in HISTORY})
+        for name in HISTORY:
+            history[name].append(float(f"{getattr(made, name):.4g}"))
 
     def loss_quantiles(self) -> dict[str, list[float]]:
         """Per horizon the 0 … 100 % quantiles of the loss of a held-out row, as the service computes it: between the

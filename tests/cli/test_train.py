@@ -48,6 +48,8 @@ def test_train_leaves_a_bundle_that_the_service_can_read(models):
     assert list(bundle.manifest.loss_quantiles) == [4]
     assert bundle.manifest.training["rows"] > 0
     assert bundle.manifest.data == {"source": "games.parquet"}
+    assert bundle.manifest.history["step"] == [3]
+    assert bundle.manifest.history.keys() >= {"loss", "loss_ratio", "std", "rankme"}
     (report,) = (models / "toy" / ".training" / "training.jsonl").read_text().splitlines()
     assert {"step", "loss", "loss_ratio", "std", "rankme"} <= json.loads(report).keys()
 
@@ -99,6 +101,16 @@ def test_embed_of_another_width_says_which_columns_to_pick(models, tmp_path):
     done = jepa("embed", models / "toy", tmp_path / "wide.npy", "--out", tmp_path / "e.npy")
     assert done.exit_code == 1
     assert "the data has 9 feature columns, model 'toy' takes 8" in done.output
+
+
+def test_rows_of_no_game_are_learnt_from_too_and_that_is_said(tmp_path):
+    np.save(tmp_path / "rows.npy", make_games(episodes=2, length=60).features)
+    done = jepa("train", tmp_path / "rows.npy", "--out", tmp_path, "--preset", "quick", "--steps", 2)
+    assert done.exit_code == 0, done.output
+    assert (
+        "no 'episode' and no 'frame' column says which rows belong together; they are held out at random" in done.output
+    )
+    assert read_bundle(tmp_path / "model" / "1").manifest.horizons == [0]
 
 
 def test_ctrl_c_keeps_the_run_and_resume_goes_on(data, tmp_path):

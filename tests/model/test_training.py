@@ -59,6 +59,9 @@ def test_a_stopped_run_resumes_to_the_weights_of_an_unbroken_one(games, tmp_path
     Training(games, SMALL).run(broken, lambda _: None, lambda step: step < 4, every=3)
     assert load_checkpoint(broken).step == 4
     run(resume_training(games, broken), broken)
+    curves, unbroken = (load_checkpoint(path).summary["history"] for path in (broken, whole))
+    assert curves["step"] == [3, 6]
+    assert curves == unbroken
     expected, resumed = weights(load_checkpoint(whole)), weights(load_checkpoint(broken))
     for name, value in expected.items():
         torch.testing.assert_close(resumed[name], value, atol=0, rtol=0, msg=name)
