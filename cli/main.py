@@ -13,6 +13,7 @@ COMMANDS = {
     "import-edifice": "Make a bundle from weights of Edifice's JEPA (Elixir).",
     "embed": "Turn a data set into embeddings, by the service's engine.",
     "eval": "Compare embeddings with raw features and PCA by probes.",
+    "report": "Draw how a bundle learned and what it makes of a game.",
     "bench": "Load a running service and say what it bears.",
     "inspect": "Say what is in a bundle, and check it.",
 }

@@ -110,7 +110,8 @@ def spectrum_figure(spectra: Mapping[str, Numbers]) -> Figure:
     figure, axes = blank()
     for i, (name, values) in enumerate(spectra.items()):
         share = np.asarray(values, float) / max(float(np.max(values)), 1e-12)
-        axes.plot(np.arange(1, len(share) + 1), share, color=COLOURS[i], linestyle=LINES[i], label=name)
+        at_least = np.maximum(share, 1e-9)  # of nothing but zeros there is no logarithmic axis
+        axes.plot(np.arange(1, len(share) + 1), at_least, color=COLOURS[i], linestyle=LINES[i], label=name)
     axes.set(yscale="log", ylim=(1e-4, 1.5), xlabel="dim, the largest first", ylabel="singular value / largest")
     axes.legend(frameon=False, loc="lower left")
     return figure
@@ -165,5 +166,5 @@ def surprise_figure(frames: NDArray[np.int64], values: Numbers, moments: Sequenc
             str(number), (frames[at], values[at]), xytext=(0, 6), textcoords="offset points", ha="center", weight="bold"
         )
     axes.set(xlabel="frame", ylabel=unit)
-    axes.margins(x=0.01)
+    axes.margins(x=0.01, y=0.12)
     return figure
