@@ -15,7 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from model.bundle import check_name
 from model.checkpoint import load_checkpoint
-from model.data import Frames, read_frames
+from model.data import read_frames
+from model.devices import ACCELERATORS, launch
 from model.diagnostics import warnings
 from model.export import export_bundle
 from model.recipe import PRESETS, Recipe
@@ -36,31 +37,45 @@ def train(
     tokens: Annotated[str | None, typer.Option(help="'row' (one token a row) or 'groups' (one a group)")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of training instead of the preset's")] = None,
     seed: Annotated[int, typer.Option(help="Equal seeds and data give equal weights")] = 0,
+    devices: Annotated[int, typer.Option(help="Processes that share each batch, one a GPU or some CPU cores each")] = 1,
+    accelerator: Annotated[str, typer.Option(help=f"One of {', '.join(ACCELERATORS)}")] = "auto",
     half: Annotated[bool, typer.Option("--half", help="Store the weights as float16")] = False,
     source: Annotated[str, typer.Option(help="Where the data comes from, for bundle.json")] = "",
     licence: Annotated[str, typer.Option(help="Licence of the weights, for bundle.json")] = "",
 ) -> None:
     """Learn from recorded games and leave a bundle to serve."""
+    first = True
     try:
         check_name(name)
         recipe = _recipe(preset, horizon, tokens, steps, seed)
         path = out / name / ".training" / "checkpoint.safetensors"
         _refuse_to_lose(path, resume)
+        fabric = launch(devices, accelerator)
+        first = fabric.is_global_zero
+        console.quiet = not first
         console.print(f"reading {data}")
         frames = read_frames(data, features=features, labels=())
+        if frames.independent:
+            console.print(
+                "no 'episode' and no 'frame' column says which rows belong together; they are held out at random"
+            )
         frames = replace(frames, frame=None) if unordered else frames
-        training = resume_training(frames, path) if resume else Training(frames, recipe)
+        training = resume_training(frames, path, fabric) if resume else Training(frames, recipe, fabric=fabric)
+        del frames  # the run has its own copy, of half the size where that loses nothing
         training.checkpoint.summary |= {"licence": licence, "data": {"source": source or Path(data).name}}
         with _interruptions() as interrupted:
-            _say_what_comes(training, frames)
-            _run(training, path, interrupted)
-        if interrupted.is_set():
+            _say_what_comes(training)
+            finished = _run(training, path, interrupted)
+        if not first:
+            return
+        if not finished:
             console.print(f"stopped at step {training.checkpoint.step}; go on with the same command and --resume")
             raise typer.Exit(130)
-        folder = export_bundle(training.checkpoint, out, name, half=half)
+        folder = export_bundle(load_checkpoint(path), out, name, half=half)
     except (ValueError, FileNotFoundError, FloatingPointError) as error:
         console.print(f"error: {error}", style="red")
-        raise typer.Exit(1) from None
+        # All processes meet the same error and the first tells of it; one that failed would have it killed.
+        raise typer.Exit(1 if first else 0) from None
     console.print(f"{folder} is ready: jepa serve --models {out}")
 
 
@@ -101,27 +116,30 @@ def _refuse_to_lose(path: Path, resume: bool) -> None:
             )
 
 
-def _say_what_comes(training: Training, frames: Frames) -> None:
-    summary, recipe = training.checkpoint.summary, training.recipe
+def _say_what_comes(training: Training) -> None:
+    summary, recipe, schema = training.checkpoint.summary, training.recipe, training.checkpoint.schema
     ahead = ", ".join(map(str, training.horizons)) + " frames ahead" if training.ordered else "hidden groups of the row"
     left = recipe.steps - training.checkpoint.step
-    minutes = left * training.seconds_a_step() / 60
+    seconds = left * training.seconds_a_step()
     console.print(
-        f"{summary['rows']:,} rows of {summary['episodes']} episodes, {frames.schema.input_dim} columns in "
-        f"{len(frames.schema.groups)} groups; predicting {ahead}"
+        f"{summary['rows']:,} rows of {summary['episodes']} episodes, {schema.input_dim} columns in "
+        f"{len(schema.groups)} groups; predicting {ahead}"
     )
-    if frames.independent:
-        console.print("no 'episode' and no 'frame' column says which rows belong together; they are held out at random")
     dead = int((training.checkpoint.statistics["std"] <= 1e-4).sum())
     if dead:
         console.print(f"{dead} columns never change in the training rows; they are silenced, now and when served")
     console.print(
-        f"{left} steps of {recipe.batch_size} rows, about {minutes:.0f} min; "
+        f"{left} steps of {recipe.batch_size} rows, about {_duration(seconds)}; "
         f"{summary['random_start_share']:.2g} of the target encoder's random start will be left"
     )
 
 
-def _run(training: Training, path: Path, interrupted: threading.Event) -> None:
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def _run(training: Training, path: Path, interrupted: threading.Event) -> bool:
+    """Whether the run came to its end."""
     log = path.with_name("training.jsonl")
     bar = Progress(
         TextColumn("training"),
@@ -137,7 +155,7 @@ def _run(training: Training, path: Path, interrupted: threading.Event) -> None:
         console.print(
             f"step {made.step}/{made.steps}  loss {made.loss:.4f}  over mean predictor {made.loss_ratio:.3f}  "
             f"std {made.std:.3f}  RankMe {made.rankme:.1f}  {made.rows_per_second:,.0f} rows/s  "
-            f"{made.seconds_left / 60:.1f} min left"
+            f"{_duration(made.seconds_left)} left"
         )
         for warning in warnings(made.std, made.rankme, made.loss_ratio, training.jepa.config.embed_dim):
             console.print(f"warning: {warning}", style="yellow")
@@ -149,4 +167,4 @@ def _run(training: Training, path: Path, interrupted: threading.Event) -> None:
         return not interrupted.is_set()
 
     with bar if console.is_terminal else nullcontext():
-        training.run(path, report, go_on)
+        return training.run(path, report, go_on)

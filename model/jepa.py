@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any, Self, Unpack
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -140,5 +141,9 @@ class JEPA(nn.Module):
         return self
 
     def update_target(self, momentum: float) -> None:
-        context, target = self.context_encoder.state_dict(), self.target_encoder.state_dict()
-        self.target_encoder.load_state_dict(ema_update(context, target, momentum=momentum))
+        """`ema_update` of all weights at once and in place."""
+        context: list[Tensor] = [*self.context_encoder.parameters()]
+        target: list[Tensor] = [*self.target_encoder.parameters()]
+        with torch.no_grad():
+            torch._foreach_mul_(target, momentum)
+            torch._foreach_add_(target, context, alpha=1 - momentum)

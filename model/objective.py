@@ -9,11 +9,12 @@ from model.recipe import Recipe
 
 
 def prediction_loss(predicted: Tensor, target: Tensor, asked: Tensor | None = None) -> Tensor:
-    """Smooth L1 (beta 1) between patch embeddings [B, N, D], over the patches asked for, `asked` [B, N] (None: all)."""
+    """Smooth L1 (beta 1) between patch embeddings [B, N, D], mean over rows of those asked for,
+    `asked` [B, N] (None: all)."""
     if asked is None:
         return F.smooth_l1_loss(predicted, target)
     each = F.smooth_l1_loss(predicted, target, reduction="none").mean(2)  # [B, N]
-    return (each * asked).sum() / asked.sum().clamp_min(1)
+    return ((each * asked).sum(1) / asked.sum(1).clamp_min(1)).mean()
 
 
 def later_frame_loss(

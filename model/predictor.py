@@ -61,9 +61,11 @@ class Predictor(nn.Module):
             if targets is not None:
                 check_targets(targets)
                 mask = torch.cat([torch.ones_like(targets[:, :1]), targets], dim=1)  # [B, 1 + N]
-        for block in self.blocks:
+        *before, last = self.blocks
+        for block in before:
             x = block(x, mask)
-        answers = x[:, 1:] if self.has_mask_tokens else x[:, None]  # [B, N, P]
+        # What the context token would read in the last block, no answer needs.
+        answers = last(x, mask, first=1) if self.has_mask_tokens else last(x)[:, None]  # [B, N, P]
         predicted: Tensor = self.project_back(self.norm(answers))
         return predicted
 

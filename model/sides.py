@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import Tensor
 
 from model.schema import Schema
 
@@ -15,10 +16,10 @@ from model.schema import Schema
 class Sides:
     """How a row looks from the other side. Groups that only one player's side can know are hidden in it."""
 
-    source: NDArray[np.int64]  # [C] the column that each column's number comes from
-    sign: NDArray[np.float32]  # [C]
+    source: Tensor  # [C] the column that each column's number comes from
+    sign: Tensor  # [C] 1 or −1
     exchange: tuple[tuple[int, float, float], ...]  # (column, a, b): a becomes b, and b becomes a
-    hidden: NDArray[np.bool_]  # [G]
+    hidden: Tensor  # [G] bool
 
     @classmethod
     def of(cls, schema: Schema, description: Mapping[str, Any]) -> "Sides":
@@ -40,20 +41,21 @@ class Sides:
         if unknown := set(description.get("hide", [])) - set(groups):
             raise ValueError(f"sides: there is no group {sorted(unknown)} to hide; the groups are {groups}")
         return cls(
-            source,
-            sign,
+            torch.from_numpy(source),
+            torch.from_numpy(sign),
             tuple(
                 (i, float(a), float(b))
                 for pattern, a, b in description.get("exchange", [])
                 for name, i in position.items()
                 if fnmatch.fnmatchcase(name, pattern)
             ),
-            np.isin(groups, description.get("hide", [])),
+            torch.tensor([group in description.get("hide", []) for group in groups]),
         )
 
-    def swap(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    def swap(self, rows: Tensor) -> Tensor:
         """rows [n, C] as the other player's rows [n, C]; what must be hidden still holds the first player's."""
-        swapped = rows[:, self.source] * self.sign
+        swapped = rows.index_select(1, self.source.to(rows.device)) * self.sign.to(rows.device)
         for column, a, b in self.exchange:
-            swapped[:, column] = np.select([rows[:, column] == a, rows[:, column] == b], [b, a], rows[:, column])
+            was = rows[:, column]
+            swapped[:, column] = torch.where(was == a, b, torch.where(was == b, a, was))
         return swapped

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
-TRAINING_ONLY = {"torch", "pyarrow", "onnx", "onnxscript", "scikit-learn", "matplotlib"}
+TRAINING_ONLY = {"torch", "lightning-fabric", "pyarrow", "onnx", "onnxscript", "scikit-learn", "matplotlib"}
 
 
 def pins():

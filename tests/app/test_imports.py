@@ -21,7 +21,18 @@ RANKS = [
     {"batcher", "sessions"},
     {"bundle", "errors", "pace", "settings"},
 ]
-NOT_FOR_SERVING = ("torch", "model", "onnx", "onnxscript", "pyarrow", "sklearn", "matplotlib", "rich", "cli")
+NOT_FOR_SERVING = (
+    "torch",
+    "lightning_fabric",
+    "model",
+    "onnx",
+    "onnxscript",
+    "pyarrow",
+    "sklearn",
+    "matplotlib",
+    "rich",
+    "cli",
+)
 
 
 def modules() -> dict[str, Path]:

@@ -36,7 +36,7 @@ def models(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("models")
     done = jepa("train", data, "--out", out, "--name", "toy", "--preset", "quick", "--steps", 3, "--horizon", 4)
     assert done.exit_code == 0, done.output
-    assert "3 steps of 1024 rows, about 0 min" in done.output
+    assert "3 steps of 1024 rows, about " in done.output
     assert "step 3/3" in done.output
     return out
 

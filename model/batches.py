@@ -1,0 +1,92 @@
+"""What a training step reads, drawn and gathered on the device that computes. Dims: B rows, K later frames of each,
+C columns, G groups, H horizons."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.data import Frames
+from model.masking import MaskSampler
+from model.sides import Sides
+from model.splits import rows_ahead
+
+LATER_FRAMES = 2  # horizons drawn for each row of a batch, or all where there are fewer
+CHUNK = 65_536  # rows compared at a time
+
+
+class Batch(NamedTuple):
+    """Raw rows and what may be seen of them; K is 0 where rows have no order."""
+
+    rows: Tensor  # [B + K·B, C]: the rows now, then the first later frame of each, then the second
+    horizon: Tensor  # [K·B] frames ahead
+    visible: Tensor  # [B, G] bool: what the context sees
+    known: Tensor | None  # [B, G] bool: what a row's side can know at all (None: everything)
+
+
+class Batches:
+    """Draws batches from frames; the rows stay in memory as float16 where that loses nothing."""
+
+    def __init__(
+        self,
+        frames: Frames,
+        horizons: Sequence[int],
+        hide_share: tuple[float, float],
+        sides: Sides | None,
+        device: torch.device,
+    ) -> None:
+        self.ordered = frames.frame is not None
+        self.values = compact(frames.features).to(device)  # [rows, C]
+        self.horizons = torch.tensor(horizons, dtype=torch.float32, device=device)
+        ahead = [torch.from_numpy(rows_ahead(frames, horizon)) for horizon in horizons]
+        self.ahead = torch.stack(ahead).to(device)  # [H, rows], −1 where there is none
+        self.mask = MaskSampler(len(frames.schema.groups), hide_share)
+        self.sides = sides
+
+    def anchors(self, rows: NDArray[np.int64]) -> Tensor:
+        """Those of the rows that have a later row at every horizon."""
+        chosen = torch.from_numpy(rows).to(self.ahead.device)
+        return chosen[(self.ahead[:, chosen] >= 0).all(0)]
+
+    def draw(self, rows: Tensor, count: int, generator: torch.Generator, *, rank: int = 0, ranks: int = 1) -> Batch:
+        """`count` of the rows, with replacement; several ranks draw the same batch and take a share each."""
+        device = self.values.device
+        share = slice(count * rank // ranks, count * (rank + 1) // ranks)
+        now = rows[torch.randint(len(rows), (count,), generator=generator)[share].to(device)]  # [B]
+        swapped, known = None, None
+        if self.sides is not None:
+            swapped = torch.rand(count, generator=generator) < 0.5
+        visible = self.mask(count, generator)
+        if self.sides is not None and swapped is not None:
+            known = ~(swapped[:, None] & self.sides.hidden)
+            visible, known, swapped = visible & known, known[share].to(device), swapped[share].to(device)
+        visible = visible[share].to(device)
+        if not self.ordered:
+            return Batch(self.seen(now, swapped), self.horizons[:0], visible, known)
+        choice = torch.rand(count, len(self.horizons), generator=generator).argsort(1)[share, :LATER_FRAMES]
+        choice = choice.T.to(device)  # [K, B]
+        taken = torch.cat([now[None], self.ahead[choice, now]])  # [1 + K, B]
+        if swapped is not None:
+            swapped = swapped.repeat(len(taken))
+        return Batch(self.seen(taken.flatten(), swapped), self.horizons[choice].flatten(), visible, known)
+
+    def seen(self, rows: Tensor, swapped: Tensor | None = None) -> Tensor:
+        """Raw features [n, C] of the rows [n], from the other player's side where `swapped` [n]."""
+        features = self.values.index_select(0, rows).float()
+        if self.sides is None or swapped is None:
+            return features
+        return torch.where(swapped[:, None], self.sides.swap(features), features)
+
+
+def compact(features: NDArray[np.float32]) -> Tensor:
+    """The features as float16 if every one of them is a float16 number, else as they are."""
+    whole = torch.from_numpy(features)
+    half = torch.empty(whole.shape, dtype=torch.float16)
+    for kept, part in zip(torch.split(half, CHUNK), torch.split(whole, CHUNK), strict=True):
+        kept.copy_(part)
+        if not torch.equal(kept.float(), part):
+            return whole
+    return half

@@ -1,0 +1,88 @@
+"""Where a run computes: one process a device, started and joined by Lightning Fabric, and the threads of each."""
+
+import ctypes
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+ACCELERATORS = ("auto", "cpu", "cuda", "mps")
+
+
+def launch(devices: int = 1, accelerator: str = "auto") -> Fabric:
+    """One process a device: starts the others, which run this program again from its start, and joins them.
+
+    "auto" is a GPU where there is one. Under `torchrun` the processes are there already and only join.
+    """
+    if devices < 1:
+        raise ValueError(f"devices is {devices}; it must be at least 1")
+    if accelerator not in ACCELERATORS:
+        raise ValueError(f"accelerator is '{accelerator}'; it must be one of {', '.join(ACCELERATORS)}")
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells of every process that joins
+    try:
+        fabric = Fabric(accelerator=accelerator, devices=devices, strategy="ddp" if devices > 1 else "auto")
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"there are no {devices} devices of accelerator '{accelerator}' here (CUDA devices: "
+            f"{torch.cuda.device_count()}); choose fewer with --devices, or --accelerator cpu"
+        ) from error
+    fabric.launch()
+    return fabric
+
+
+def mean_of_processes(fabric: Fabric, tensors: list[Tensor]) -> list[Tensor]:
+    """Each tensor's mean over the processes, in one exchange."""
+    if fabric.world_size == 1:
+        return tensors
+    mean: Any = fabric.all_reduce(nn.utils.parameters_to_vector(tensors))
+    parts = torch.split(mean, [tensor.numel() for tensor in tensors])
+    return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
+
+
+@contextmanager
+def threads_an_operation(count: int) -> Iterator[None]:
+    """As many threads within one operation of PyTorch, for as long as the context lasts."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def keep_freed_memory() -> None:
+    """Has glibc keep what a step frees for the next one: given back to the system, it returns as a page fault for every
+    4 KiB, which costs a tenth of a step. Elsewhere this does nothing."""
+    M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+    with suppress(AttributeError, OSError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(M_MMAP_THRESHOLD, 2**30)
+
+
+def precision(device: torch.device, *, half: bool) -> Any:
+    """A context in which matrices are multiplied as bfloat16, or as float32."""
+    # Each weight is used once a step, so there is nothing to gain by a cache, which all threads would share.
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False) if half else nullcontext()
+
+
+def half_precision_pays(device: torch.device, size: int = 512, tries: Sequence[int] = range(5)) -> bool:
+    """Whether the device multiplies bfloat16 matrices at least 1.3 times as fast as float32 ones."""
+    if device.type != "cpu":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+    def seconds(kind: torch.dtype) -> float:
+        matrix = torch.ones(size, size, dtype=kind)
+        spent = []
+        for _ in tries:
+            started = time.perf_counter()
+            matrix @ matrix
+            spent.append(time.perf_counter() - started)
+        return min(spent)
+
+    return seconds(torch.float32) > 1.3 * seconds(torch.bfloat16)
