@@ -12,6 +12,7 @@ from rich.progress import track
 from app.bundle import Bundle, BundleError, locate, read_bundle
 from app.sessions import Graphs, available_cores
 from app.settings import DEFAULT_MODEL
+from model.checks import unlike_training
 from model.data import read_frames
 
 ROWS_A_RUN = 256
@@ -30,6 +31,8 @@ def embed(
             raise ValueError(f"--out is {out}; embeddings are written as .npy")
         loaded = read_bundle(locate(bundle, DEFAULT_MODEL))
         rows = read_frames(data, features=features, labels=()).features
+        for warning in check_columns(loaded, rows):
+            typer.echo(f"warning: {warning}", err=True)
         embeddings = embed_rows(loaded, rows, encoder)
         partial = out.with_suffix(".partial.npy")
         np.save(partial, embeddings)
@@ -40,13 +43,19 @@ def embed(
     typer.echo(f"{out}: {len(embeddings)} rows of {embeddings.shape[1]}")
 
 
-def embed_rows(bundle: Bundle, rows: NDArray[np.float32], encoder: str) -> NDArray[np.float32]:
-    """rows [n, input_dim] → [n, embed_dim]; ValueError for another width."""
-    if rows.shape[1] != bundle.manifest.input_dim:
+def check_columns(bundle: Bundle, rows: NDArray[np.float32]) -> list[str]:
+    """How rows differ from those the model was trained on, in words; ValueError for another width."""
+    manifest = bundle.manifest
+    if rows.shape[1] != manifest.input_dim:
         raise ValueError(
-            f"the data has {rows.shape[1]} feature columns, model '{bundle.manifest.name}' takes "
-            f"{bundle.manifest.input_dim}; pick the columns with --features"
+            f"the data has {rows.shape[1]} feature columns, model '{manifest.name}' takes {manifest.input_dim}; "
+            "pick the columns with --features"
         )
+    return unlike_training(rows, manifest.feature_schema.names, manifest.statistics)
+
+
+def embed_rows(bundle: Bundle, rows: NDArray[np.float32], encoder: str) -> NDArray[np.float32]:
+    """rows [n, input_dim] → [n, embed_dim]."""
     graphs = Graphs(bundle, threads=available_cores())
     graph = graphs.target_encoder if encoder == "target" else graphs.context_encoder
     embeddings = np.empty((len(rows), bundle.manifest.embed_dim), np.float32)

@@ -17,9 +17,10 @@ from app.bundle import Bundle, BundleError, locate, read_bundle
 from app.sessions import available_cores
 from app.settings import DEFAULT_MODEL
 from cli import plots, probes
-from cli.embed import embed_rows
+from cli.embed import check_columns, embed_rows
 from cli.probes import Job, Scores, View
 from model import evaluation
+from model.checks import leaked_labels
 from model.data import Frames, read_frames
 from model.evaluation import Label
 from model.recipe import Recipe
@@ -54,6 +55,8 @@ def eval(
         frames = read_frames(data, features=features, labels=patterns)
         if missing := [pattern for pattern in patterns if not fnmatch.filter(frames.labels, pattern)]:
             raise ValueError(f"no column matches {missing}; name columns of whole numbers with --labels")
+        for warning in (*check_columns(loaded, frames.features), *leaked_labels(frames)):
+            console.print(f"warning: {warning}", style="yellow")
         train, test = _draw(frames, split, rows, test_rows, seed)
         _say_what_comes(loaded, frames, train, test, split, seed)
         usable, skipped = _usable_labels(train, test, min_entropy)

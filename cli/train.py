@@ -54,7 +54,7 @@ def train(
         first = fabric.is_global_zero
         console.quiet = not first
         console.print(f"reading {data}")
-        frames = read_frames(data, features=features, labels=())
+        frames = read_frames(data, features=features)
         if frames.independent:
             console.print(
                 "no 'episode' and no 'frame' column says which rows belong together; they are held out at random"
@@ -125,9 +125,8 @@ def _say_what_comes(training: Training) -> None:
         f"{summary['rows']:,} rows of {summary['episodes']} episodes, {schema.input_dim} columns in "
         f"{len(schema.groups)} groups; predicting {ahead}"
     )
-    dead = int((training.checkpoint.statistics["std"] <= 1e-4).sum())
-    if dead:
-        console.print(f"{dead} columns never change in the training rows; they are silenced, now and when served")
+    for warning in training.warnings:
+        console.print(f"warning: {warning}", style="yellow")
     console.print(
         f"{left} steps of {recipe.batch_size} rows, about {_duration(seconds)}; "
         f"{summary['random_start_share']:.2g} of the target encoder's random start will be left"

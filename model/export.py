@@ -129,7 +129,9 @@ def export_networks(
         **known,
     }
     if statistics is not None:
-        about["statistics"] = {key: [float(f"{v:.7g}") for v in statistics[key]] for key in ("mean", "std")}
+        about["statistics"] = {
+            key: [float(f"{v:.7g}") for v in statistics[key]] for key in ("mean", "std", "min", "max")
+        }
     with writing_bundle(models, name, about) as folder:
         encoders = {
             "context": ServedEncoder(networks.encoding, networks.context_encoder, schema).eval(),

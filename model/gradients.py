@@ -29,9 +29,6 @@ class Objective(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         rows = len(batch.visible)
         encoded = self.jepa.encoding(batch.rows)  # [B + K·B, M]
-        if torch.is_autocast_enabled(encoded.device.type):
-            # The first layer would round its inputs anyway; before the masks, which are 0 and 1, it is half the bytes.
-            encoded = encoded.to(torch.get_autocast_dtype(encoded.device.type))
         now, later = encoded[:rows], encoded[rows:]
         context = self.jepa.context_encoder(now, batch.visible)
         if not len(later):

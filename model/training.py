@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model import diagnostics, schedules
+from model import checks, diagnostics, schedules
 from model.batches import Batch, Batches
 from model.checkpoint import Checkpoint, load_checkpoint, optimiser_tensors, restore_optimiser
 from model.data import Frames
@@ -66,6 +66,8 @@ class Training:
         statistics = column_statistics(frames.features[train]) if resume is None else resume.statistics
         self.ordered = frames.frame is not None
         self.horizons = recipe.horizons if self.ordered else (0,)
+        checks.check_trainable(frames, train, statistics, self.horizons)
+        self.warnings = checks.training_warnings(frames, train, statistics, self.horizons, recipe.batch_size)
         sides = frames.sides if recipe.both_sides else None
         self.batches = Batches(frames, self.horizons, recipe.hide_share, sides, self.fabric.device)
         self.train_rows = self._anchors(train, "training")
@@ -79,7 +81,7 @@ class Training:
                 "rows": len(self.train_rows),
                 "episodes": len(np.unique(frames.episode[train])),
                 "seconds": 0.0,
-                "half_precision": self.fabric.broadcast(half_precision_pays(self.fabric.device)),
+                "half_precision": half_precision_pays(self.fabric.device),
                 "random_start_share": schedules.random_start_share(recipe.steps, recipe.momentum),
             }
             resume = Checkpoint(jepa, frames.schema, statistics, recipe.as_dict(), 0, summary, {})

@@ -12,7 +12,7 @@ MODULES = {path.stem: path for path in (ROOT / "model").glob("*.py") if path.nam
 RANKS = [
     {"edifice", "evaluation", "export", "training"},
     {"gradients"},
-    {"batches", "checkpoint", "objective", "splits"},
+    {"batches", "checks", "checkpoint", "objective", "splits"},
     {"data", "recipe", "jepa"},
     {"encoder", "predictor", "encoding", "sides"},
     {"bundle", "config", "devices", "diagnostics", "layers", "masking", "schedules"},

@@ -1,0 +1,30 @@
+"""A small training run in a process of its own: `python -m tests.support.small_run CHECKPOINT STEPS DEVICES [EVERY]`
+goes on with what it finds, and prints each step done and each report."""
+
+import json
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from model.devices import launch
+from model.training import Training, resume_training
+from tests.model.test_training import SMALL
+from tests.support.games import make_games
+
+
+def main(path: Path, steps: int, devices: int, every: int = 1) -> None:
+    fabric = launch(devices, "cpu")
+    recipe = replace(SMALL, steps=steps)
+    games = make_games()
+    training = resume_training(games, path, fabric) if path.exists() else Training(games, recipe, fabric=fabric)
+
+    def go_on(step: int) -> bool:
+        if fabric.is_global_zero:
+            print(step, flush=True)
+        return True
+
+    training.run(path, lambda report: print(json.dumps(asdict(report)), flush=True), go_on, every=every)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))
