@@ -11,7 +11,7 @@ from cli import plots
 from cli.page import Picture, Section, Table
 from cli.surprise import Surprise, surprise
 from model.data import Frames
-from model.encoding import DEAD_STD
+from model.encoding import DEAD_STD, column_statistics
 from model.evaluation import Health, health
 from model.splits import rows_ahead
 
@@ -190,7 +190,8 @@ def drift(manifest: Manifest, frames: Frames) -> Section:
     mean, std = (np.array(manifest.statistics.get(name, [])) for name in ("mean", "std"))
     if not len(mean) == len(std) == manifest.input_dim:
         return Section(title, "The bundle holds no mean and std of its training columns.")
-    here, spread = frames.features.mean(0, dtype=np.float64), frames.features.std(0, dtype=np.float64)
+    found = column_statistics(frames.features)
+    here, spread = found["mean"].astype(np.float64), found["std"]
     alive = std > DEAD_STD
     shift = np.where(alive, (here - mean) / np.where(alive, std, 1), 0)
     woken = ~alive & ((spread > DEAD_STD) | (np.abs(here - mean) > DEAD_STD))

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from cli.probes import expected_seconds, means, planned, table
+from cli.probes import PILOT_ROWS, expected_seconds, means, planned, table
 from model.evaluation import Label, Score
 from model.recipe import Recipe
 from tests.support.bundles import TinyModel
@@ -215,6 +215,13 @@ def test_the_expected_time_grows_with_the_work():
     total, trees = expected_seconds(planned(views, trees=True, neighbours=True), labels)
     assert 0 < trees < total
     assert expected_seconds(planned(views, trees=False, neighbours=False), labels)[1] == 0
+
+
+def test_a_class_that_comes_late_in_the_rows_does_not_upset_the_estimate():
+    rows = np.random.default_rng(0).normal(size=(PILOT_ROWS + 9, 2)).astype(np.float32)
+    late = (np.arange(len(rows)) >= PILOT_ROWS).astype(np.int64)
+    total, _ = expected_seconds(planned({"raw": (rows, rows)}, trees=True, neighbours=False), {"y": Label(late, late)})
+    assert total > 0
 
 
 def test_the_mean_over_labels_is_of_those_that_have_one():
