@@ -11,7 +11,7 @@ import typer
 from app.bundle import Bundle, BundleError, locate, read_bundle
 from app.settings import DEFAULT_MODEL
 from cli import sections
-from cli.embed import embed_rows
+from cli.embed import check_columns, embed_rows
 from cli.page import Section, render
 from model.data import Frames, class_names, read_frames
 
@@ -43,6 +43,8 @@ def report(
             frames = read_frames(data, features=features, labels=labels or ["y_*"])
             if labels and not frames.labels:
                 raise ValueError(f"no column matches {labels}; name columns of whole numbers with --labels")
+            for warning in check_columns(loaded, frames.features):
+                typer.echo(f"warning: {warning}", err=True)
             told += _of_data(loaded, frames, class_names(data), episode, seed, folder)
         page = folder / "index.html"
         partial = page.with_suffix(".partial")
