@@ -2,7 +2,7 @@
 
 import ctypes
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
@@ -77,5 +77,7 @@ def half_precision_pays(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    has = torch.cpu.get_capabilities() if device.type == "cpu" else {}
-    return any(bool(has.get(instructions)) for instructions in ("avx512_bf16", "amx_bf16"))
+    if device.type != "cpu":
+        return False
+    has: Mapping[str, Any] = torch.cpu.get_capabilities()
+    return any(has.get(instructions, False) for instructions in ("avx512_bf16", "amx_bf16"))

@@ -110,22 +110,23 @@ class Training:
             self._save(path, 0)
         self.jepa.train()
         keep_freed_memory()
-        for step in range(first, self.recipe.steps):
-            loss, stopped = self._agreed(self._step(step), not go_on(step + 1))
-            spent = time.monotonic() - started
-            summary["seconds"] = before + spent
-            self._check_finite(loss, step)
-            reports = (step + 1) % every == 0 or step + 1 == self.recipe.steps
-            if reports:
-                # Each process does so for itself: what stops one of them stops all.
-                made = self.evaluate(step + 1, (step + 1 - first) / spent)
-                self._remember(made)
-                if self.fabric.is_global_zero:
-                    report(made)
-            if reports or stopped:
-                self._save(path, step + 1)
-            if stopped and step + 1 < self.recipe.steps:
-                return False
+        with threads_an_operation(self.gradients.threads):
+            for step in range(first, self.recipe.steps):
+                loss, stopped = self._agreed(self._step(step), not go_on(step + 1))
+                spent = time.monotonic() - started
+                summary["seconds"] = before + spent
+                self._check_finite(loss, step)
+                reports = (step + 1) % every == 0 or step + 1 == self.recipe.steps
+                if reports:
+                    # Each process does so for itself: what stops one of them stops all.
+                    made = self.evaluate(step + 1, (step + 1 - first) / spent)
+                    self._remember(made)
+                    if self.fabric.is_global_zero:
+                        report(made)
+                if reports or stopped:
+                    self._save(path, step + 1)
+                if stopped and step + 1 < self.recipe.steps:
+                    return False
         if self.fabric.is_global_zero:
             summary["loss_quantiles"] = self.loss_quantiles()
             self._save(path, self.recipe.steps)
@@ -195,16 +196,15 @@ class Training:
 
     def _step(self, step: int) -> Tensor:
         """The loss of this process's part of the batch."""
-        with threads_an_operation(self.gradients.threads):
-            # Every draw comes from the step's own number: a resumed run needs no saved random state.
-            loss = self._gradients(self.recipe.seed * 1_000_003 + step)
-            for group in self.optimiser.param_groups:
-                group["lr"] = schedules.learning_rate(
-                    step, self.recipe.steps, self.recipe.learning_rate, self.recipe.warmup_steps
-                )
-            nn.utils.clip_grad_norm_(self.gradients.learned, GRADIENT_CLIP)
-            self.optimiser.step()
-            self.jepa.update_target(schedules.momentum(step, self.recipe.momentum))
+        # Every draw comes from the step's own number: a resumed run needs no saved random state.
+        loss = self._gradients(self.recipe.seed * 1_000_003 + step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = schedules.learning_rate(
+                step, self.recipe.steps, self.recipe.learning_rate, self.recipe.warmup_steps
+            )
+        nn.utils.clip_grad_norm_(self.gradients.learned, GRADIENT_CLIP)
+        self.optimiser.step()
+        self.jepa.update_target(schedules.momentum(step, self.recipe.momentum))
         return loss
 
     def _gradients(self, seed: int) -> Tensor:

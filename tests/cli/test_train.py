@@ -1,6 +1,7 @@
 """The commands that learn, run as a user runs them: on files, in processes of their own where a signal matters."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -36,7 +37,9 @@ def models(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("models")
     done = jepa("train", data, "--out", out, "--name", "toy", "--preset", "quick", "--steps", 3, "--horizon", 4)
     assert done.exit_code == 0, done.output
-    assert "3 steps of 1024 rows, about " in done.output
+    assert re.search(r"3 steps of 1024 rows, about \d+ s; ", done.output)
+    assert "warning: 480 training rows are fewer than a batch of 1,024" in done.output
+    assert "warning: the label 'y_action' is among the features too, as 1 of 8 columns (own_action_id)" in done.output
     assert "step 3/3" in done.output
     return out
 
@@ -84,6 +87,12 @@ def test_embed_writes_a_row_a_frame_in_the_order_of_the_data(models, data, tmp_p
         (["train", "DATA", "--out", "OUT", "--resume"], "there is nothing to resume"),
         (["train", "DATA", "--out", "OUT", "--features", "ram_*"], "no column matches 'ram_*'"),
         (["train", "missing.parquet", "--out", "OUT"], "missing.parquet: no such file"),
+        (["train", "DATA", "--out", "OUT", "--devices", "0"], "devices is 0; it must be at least 1"),
+        (
+            ["train", "DATA", "--out", "OUT", "--accelerator", "tpu"],
+            "accelerator is 'tpu'; it must be one of auto, cpu",
+        ),
+        (["train", "DATA", "--out", "OUT", "--horizon", "500"], "has a frame 500 later in its episode; choose shorter"),
         (["embed", "OUT", "DATA", "--out", "OUT/e.npy"], "holds neither bundle.json nor folders"),
         (["embed", "default", "DATA", "--out", "OUT/e.txt"], "embeddings are written as .npy"),
     ],
@@ -94,6 +103,53 @@ def test_what_is_wrong_is_said_in_one_line(models, data, tmp_path, arguments, me
     assert done.exit_code == 1
     assert message in " ".join(done.output.split())
     assert "Traceback" not in done.output
+
+
+def test_embed_and_eval_say_how_the_data_differs_from_that_of_training(models, data, tmp_path):
+    table = pq.read_table(data)
+    columns = {name: table[name].to_numpy() for name in table.column_names}
+    columns["own_x"], columns["opp_y"] = columns["own_x"] * 1000, np.zeros(len(table))
+    pq.write_table(pa.table(columns).replace_schema_metadata(table.schema.metadata), tmp_path / "other.parquet")
+    embedded = jepa("embed", models / "toy", tmp_path / "other.parquet", "--out", tmp_path / "e.npy")
+    quick = ("--rows", 100, "--test-rows", 50, "--no-trees", "--no-neighbours")
+    evaluated = jepa("eval", models / "toy", tmp_path / "other.parquet", "--labels", "y_up", *quick)
+    for done in (embedded, evaluated):
+        assert done.exit_code == 0, done.output
+        said = " ".join(done.output.split())
+        assert "warning: 1 of 8 columns (opp_y) never changed in these 600 rows but did in training" in said
+        assert "warning: 1 of 8 columns (own_x) lie outside the range of training in over 1% of the rows" in said
+
+
+def test_eval_says_which_label_is_among_the_features(models, data):
+    quick = ("--rows", 100, "--test-rows", 50, "--no-trees", "--no-neighbours")
+    done = jepa("eval", models / "toy", data, "--labels", "y_action", *quick)
+    assert done.exit_code == 0, done.output
+    assert "warning: the label 'y_action' is among the features too" in " ".join(done.output.split())
+
+
+@pytest.mark.timeout(600)  # two processes that import PyTorch, and an export
+def test_two_devices_leave_one_bundle_and_say_everything_once(data, tmp_path):
+    command = [sys.executable, "-m", "cli", "train", str(data), "--out", str(tmp_path), "--preset", "quick"]
+    options = ["--steps", "2", "--horizon", "4", "--devices", "2", "--accelerator", "cpu"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert done.stdout.count("reading") == done.stdout.count("step 2/2") == done.stdout.count("is ready") == 1
+    assert read_bundle(tmp_path / "model" / "1").manifest.training["steps"] == 2
+
+
+@pytest.mark.timeout(600)
+def test_ctrl_c_stops_all_devices_between_two_steps(data, tmp_path):
+    command = [sys.executable, "-m", "cli", "train", str(data), "--out", str(tmp_path), "--preset", "quick"]
+    options = ["--steps", "9000", "--devices", "2", "--accelerator", "cpu"]
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as run:
+        for line in run.stdout:
+            if line.startswith("9000 steps of"):
+                run.send_signal(signal.SIGINT)
+                break
+        said = run.stdout.read()  # to its end: the other process has closed it too
+    assert run.returncode == 130, said
+    assert said.count("stopped at step") == 1
 
 
 def test_embed_of_another_width_says_which_columns_to_pick(models, tmp_path):

@@ -48,6 +48,7 @@ def test_a_run_killed_at_any_time_resumes_to_the_weights_of_an_unbroken_one(tmp_
         torch.testing.assert_close(resumed[name], value, atol=0, rtol=0, msg=name)
 
 
+@pytest.mark.timeout(600)  # so do these three
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="this PyTorch has no gloo")
 def test_two_processes_learn_what_one_does(tmp_path):
     alone, shared = tmp_path / "alone.safetensors", tmp_path / "shared.safetensors"

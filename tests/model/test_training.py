@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from model.checkpoint import load_checkpoint
+from model.diagnostics import warnings
 from model.recipe import Recipe
 from model.training import Training, resume_training
 from tests.support.games import make_games
@@ -117,6 +118,68 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_so(games, tmp_path):
         training.jepa.predictor.project.weight.fill_(float("nan"))
     with pytest.raises(FloatingPointError, match="the loss is nan at step 0; lower the learning rate"):
         run(training, tmp_path / "c.safetensors")
+
+
+def test_weights_that_are_not_finite_are_never_saved(games, tmp_path):
+    path = tmp_path / "c.safetensors"
+    training = Training(games, SMALL)
+
+    def spoil(step):
+        if step == 6:  # after the loss of the step was found to be finite, before its report
+            with torch.no_grad():
+                training.jepa.target_encoder.position.fill_(float("inf"))
+        return True
+
+    with pytest.raises(
+        FloatingPointError, match=r"the loss is nan at step 6; lower .* The weights saved last are good"
+    ):
+        training.run(path, lambda _: None, spoil, every=3)
+    checkpoint = load_checkpoint(path)
+    assert checkpoint.step == 3
+    assert all(value.isfinite().all() for value in weights(checkpoint).values())
+
+
+def test_collapse_is_seen_in_the_report_and_said_in_words(games):
+    training = Training(games, SMALL)
+    with torch.no_grad():
+        training.jepa.context_encoder.patches[0].project.weight.zero_()
+    report = training.evaluate(0)
+    assert report.std < 1e-4
+    assert warnings(report.std, report.rankme, report.loss_ratio, 16)[0].startswith(
+        "collapse: embeddings hardly differ"
+    )
+
+
+def test_frames_that_cannot_teach_are_refused_and_doubtful_ones_spoken_of(games):
+    with pytest.raises(ValueError, match="all 1,000 training rows are the same row"):
+        Training(replace(games, features=np.ones_like(games.features)), SMALL)
+    (said,) = Training(replace(games, labels={}), replace(SMALL, batch_size=2048)).warnings
+    assert said.startswith("1,000 training rows are fewer than a batch of 2,048")
+
+
+def test_a_batch_that_the_devices_do_not_divide_is_refused(games):
+    class Three:
+        world_size, device = 3, torch.device("cpu")
+
+    with pytest.raises(
+        ValueError, match="batch_size is 32, which 3 devices do not divide; choose a number of --devices"
+    ):
+        Training(games, SMALL, fabric=Three())
+
+
+def test_a_run_can_be_resumed_before_its_first_step_is_over(games, tmp_path):
+    class PulledPlug(Exception):
+        pass
+
+    def pull_plug(_):
+        raise PulledPlug
+
+    path = tmp_path / "c.safetensors"
+    with pytest.raises(PulledPlug):
+        Training(games, SMALL).run(path, lambda _: None, pull_plug)
+    assert load_checkpoint(path).step == 0
+    _, steps = run(resume_training(games, path), path)
+    assert steps == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_checkpoint_for_other_columns_is_refused(games, tmp_path):
