@@ -1,9 +1,8 @@
 """Where a run computes: one process a device, started and joined by Lightning Fabric, and the threads of each."""
 
-import ctypes
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -52,16 +51,6 @@ def threads_an_operation(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def keep_freed_memory() -> None:
-    """Has glibc keep what a step frees for the next one: given back to the system, it returns as a page fault for every
-    4 KiB, which costs a tenth of a step. Elsewhere this does nothing."""
-    M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
-    with suppress(AttributeError, OSError):
-        libc = ctypes.CDLL(None)
-        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-        libc.mallopt(M_MMAP_THRESHOLD, 2**30)
 
 
 def precision(device: torch.device, *, half: bool) -> Any:

@@ -17,7 +17,7 @@ from model import checks, diagnostics, schedules
 from model.batches import Batch, Batches
 from model.checkpoint import Checkpoint, load_checkpoint, optimiser_tensors, restore_optimiser
 from model.data import Frames
-from model.devices import half_precision_pays, keep_freed_memory, launch, precision, threads_an_operation
+from model.devices import half_precision_pays, launch, precision, threads_an_operation
 from model.encoding import FeatureEncoding, column_statistics
 from model.gradients import Gradients, Objective
 from model.jepa import JEPA
@@ -109,7 +109,6 @@ class Training:
         if first == 0:
             self._save(path, 0)
         self.jepa.train()
-        keep_freed_memory()
         with threads_an_operation(self.gradients.threads):
             for step in range(first, self.recipe.steps):
                 loss, stopped = self._agreed(self._step(step), not go_on(step + 1))

@@ -1,6 +1,3 @@
-import platform
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -50,25 +47,3 @@ def test_threads_are_as_before_once_the_context_is_left():
 def test_half_precision_is_used_where_the_cpu_has_instructions_for_it(monkeypatch, capabilities, pays):
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: capabilities)
     assert half_precision_pays(torch.device("cpu")) is pays
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what it mends is of glibc")
-def test_freed_memory_is_used_again_without_a_page_fault():
-    program = """
-import resource, sys, torch
-from model.devices import keep_freed_memory
-
-def faults(tries=5):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(tries):
-        torch.ones(16_000_000)  # 64 MB, more than glibc ever keeps of itself
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / tries
-
-fresh = faults()
-keep_freed_memory()
-faults(1)
-print(fresh, faults())
-"""
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    fresh, kept = map(float, done.stdout.split())
-    assert kept < fresh / 10
