@@ -90,3 +90,8 @@ def compact(features: NDArray[np.float32]) -> Tensor:
         if not torch.equal(kept.float(), part):
             return whole
     return half
+
+
+def evenly(rows: Tensor, count: int) -> Tensor:
+    """`count` of the rows at even distances, or all."""
+    return rows[torch.linspace(0, len(rows) - 1, min(count, len(rows)), dtype=torch.float64).long().to(rows.device)]

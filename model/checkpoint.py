@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -19,11 +21,13 @@ from model.schema import Group, Schema
 OPTIMISER = "optimiser."
 STATISTICS = "statistics."
 NETWORKS = "jepa."
+SAMPLE = "sample"
 
 
 @dataclass
 class Checkpoint:
-    """What a run needs to go on and a bundle to be made. `summary` is what is known of the training so far."""
+    """What a run needs to go on and a bundle to be made. `summary` is what is known of the training so far; `sample`
+    [2n, C] are n training rows that int8 graphs are fitted to and n held-out rows that they are judged by."""
 
     jepa: JEPA
     schema: Schema
@@ -32,12 +36,15 @@ class Checkpoint:
     step: int
     summary: dict[str, Any]
     optimiser: dict[str, Tensor]
+    sample: NDArray[np.float32] | None = None
 
     def save(self, path: Path) -> None:
         """Writes the file so that a reader, or a run killed meanwhile, finds either the old one or the new one."""
         tensors = {NETWORKS + name: value for name, value in self.jepa.state_dict().items()}
         tensors |= {STATISTICS + name: torch.from_numpy(value) for name, value in self.statistics.items()}
         tensors |= {OPTIMISER + name: value for name, value in self.optimiser.items()}
+        if self.sample is not None:
+            tensors[SAMPLE] = torch.from_numpy(self.sample)
         about = {
             "config": self.jepa.config.as_dict(),
             "schema": self.schema.as_dict(),
@@ -73,6 +80,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         step=about["step"],
         summary=about["summary"],
         optimiser=under(OPTIMISER),
+        sample=tensors[SAMPLE].numpy() if SAMPLE in tensors else None,
     )
 
 

@@ -2,8 +2,9 @@
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,14 +21,14 @@ from model.config import Config
 from model.encoder import ContextEncoder
 from model.encoding import Statistics
 from model.predictor import Predictor
+from model.quantise import Arrays, write_int8
 from model.schema import Schema
+from model.served import ServedEncoder, ServedPredictor, embed
 
-OPSET = 20
+OPSET = 23  # the first with attention as one operator
 PARITY_BATCHES = (1, 2, 7, 64)
 ATOL, RTOL = 1e-5, 1e-4
 GOLDEN_ROWS = 16
-
-Arrays = dict[str, NDArray[np.float32]]
 
 
 class Networks(NamedTuple):
@@ -37,39 +38,6 @@ class Networks(NamedTuple):
     context_encoder: ContextEncoder
     target_encoder: ContextEncoder
     predictor: Predictor
-
-
-class ServedEncoder(nn.Module):
-    """Raw features, NaN where hidden → embedding: what `context_encoder.onnx` and `target_encoder.onnx` hold."""
-
-    def __init__(self, encoding: nn.Module, encoder: ContextEncoder, schema: Schema) -> None:
-        super().__init__()
-        self.encoding = encoding
-        self.encoder = encoder
-        self.column_groups: Tensor
-        column_group = [i for i, group in enumerate(schema.groups) for _ in range(group.width)]
-        membership = nn.functional.one_hot(torch.tensor(column_group), len(schema.groups)).float()
-        self.register_buffer("column_groups", membership)  # [C, G]
-
-    def forward(self, features: Tensor) -> Tensor:
-        """features [B, C] → [B, D]."""
-        missing = torch.isnan(features)
-        visible = missing.to(features.dtype) @ self.column_groups == 0  # [B, G]
-        seen = torch.where(missing, 0.0, features)
-        embedding: Tensor = self.encoder(self.encoding(seen), visible)
-        return embedding
-
-
-class ServedPredictor(nn.Module):
-    """context, targets [B, N] as 0 and 1, horizon [B] frames ahead → prediction: what `predictor.onnx` holds."""
-
-    def __init__(self, predictor: Predictor) -> None:
-        super().__init__()
-        self.predictor = predictor
-
-    def forward(self, context: Tensor, targets: Tensor, horizon: Tensor) -> Tensor:
-        prediction: Tensor = self.predictor(context, targets > 0, horizon)
-        return prediction
 
 
 def export_bundle(
@@ -88,7 +56,15 @@ def export_bundle(
     }
     networks = Networks(jepa.encoding, jepa.context_encoder, jepa.target_encoder, jepa.predictor)
     return export_networks(
-        networks, checkpoint.schema, about, models, name, statistics=checkpoint.statistics, half=half, card=card
+        networks,
+        checkpoint.schema,
+        about,
+        models,
+        name,
+        statistics=checkpoint.statistics,
+        sample=checkpoint.sample,
+        half=half,
+        card=card,
     )
 
 
@@ -100,19 +76,19 @@ def export_networks(
     name: str,
     *,
     statistics: Statistics | None = None,
+    sample: NDArray[np.float32] | None = None,
     half: bool = False,
     card: str | None = None,
 ) -> Path:
     """Writes `<models>/<name>/<next version>/` and returns it; ValueError if a graph differs from PyTorch.
 
-    `known` is what bundle.json says beside what the networks tell themselves. `half` stores the weights as float16,
-    half the size; what the graphs compute stays float32, and the PyTorch networks take the rounded weights too, so
-    parity holds. `card` becomes README.md.
+    `known` is what bundle.json says beside what the networks tell themselves. `half` rounds the weights to float16 and
+    stores those of the float32 graphs so, half the size; what the graphs compute stays float32. `sample` [2n, C] are n
+    rows that int8 graphs are fitted to and n that they are judged by; without it there are none. `card` becomes
+    README.md.
     """
-    if half:
-        for network in networks:
-            for parameter in network.parameters():
-                parameter.data = parameter.data.half().float()
+    for network in networks:
+        network.eval()
     config = networks.context_encoder.config
     golden_inputs = _golden_inputs(config, schema, statistics)
     about = {
@@ -133,39 +109,60 @@ def export_networks(
             key: [float(f"{v:.7g}") for v in statistics[key]] for key in ("mean", "std", "min", "max")
         }
     with writing_bundle(models, name, about) as folder:
-        encoders = {
-            "context": ServedEncoder(networks.encoding, networks.context_encoder, schema).eval(),
-            "target": ServedEncoder(networks.encoding, networks.target_encoder, schema).eval(),
-        }
         golden = dict(golden_inputs)
-        for role, encoder in encoders.items():
-            inputs = {"features": golden_inputs["features"]}
-            golden[f"{role}_embedding"] = _export(encoder, inputs, "embedding", folder / f"{role}_encoder.onnx", half)
-        asked = {"context": golden["context_embedding"]} | {k: golden_inputs[k] for k in ("targets", "horizon")}
+        for role, encoder in (("context", networks.context_encoder), ("target", networks.target_encoder)):
+            golden[f"{role}_embedding"] = _export(
+                ServedEncoder(networks.encoding, encoder, schema),
+                partial(embed, networks.encoding, encoder, schema),
+                {"features": golden["features"]},
+                "embedding",
+                folder / f"{role}_encoder.onnx",
+                half,
+            )
         golden["prediction"] = _export(
-            ServedPredictor(networks.predictor).eval(), asked, "prediction", folder / "predictor.onnx", half
+            ServedPredictor(networks.predictor),
+            lambda context, targets, horizon: networks.predictor(context, targets > 0, horizon),
+            {"context": golden["context_embedding"], "targets": golden["targets"], "horizon": golden["horizon"]},
+            "prediction",
+            folder / "predictor.onnx",
+            half,
         )
         np.savez(folder / "golden.npz", **golden)  # type: ignore[arg-type]
+        if sample is not None:
+            fitted, judged = np.split(sample, 2)
+            asked = {
+                "features": judged,
+                "targets": np.ones((len(judged), len(config.patches)), np.float32),
+                "horizon": np.full(len(judged), config.horizons[0], np.float32),
+            }
+            about["precision"] = {"int8": write_int8(folder, _questions(config, schema, fitted), asked, golden)}
+        if half:
+            for path in folder.glob("*[!8].onnx"):
+                _store_half(path)
         if card is not None:
             (folder / "README.md").write_text(card)
     return models / name / str(next_version(models, name) - 1)
 
 
 def _golden_inputs(config: Config, schema: Schema, statistics: Statistics | None) -> Arrays:
-    """Rows drawn around the training statistics (a standard normal where there are none), every third with a hidden
-    group, and questions to the predictor."""
-    rng = np.random.default_rng(0)
-    features = rng.normal(size=(GOLDEN_ROWS, schema.input_dim)).astype(np.float32)
+    """Questions about rows drawn around the training statistics (a standard normal where there are none)."""
+    drawn = np.random.default_rng(0).normal(size=(GOLDEN_ROWS, schema.input_dim))
     if statistics is not None:
-        drawn = statistics["mean"] + statistics["std"] * features
-        features = np.clip(drawn, statistics["min"], statistics["max"])
+        drawn = np.clip(statistics["mean"] + statistics["std"] * drawn, statistics["min"], statistics["max"])
+    return _questions(config, schema, drawn)
+
+
+def _questions(config: Config, schema: Schema, rows: NDArray[np.floating]) -> Arrays:
+    """The rows [n, C], every third with a hidden group, and what the predictor is asked about each."""
+    rng = np.random.default_rng(0)
+    features, count = rows.astype(np.float32), len(rows)
     if len(schema.groups) > 1:
-        for row in range(0, GOLDEN_ROWS, 3):
+        for row in range(0, count, 3):
             group = schema.groups[row % len(schema.groups)]
             features[row, group.start : group.stop] = np.nan
-    targets = rng.random((GOLDEN_ROWS, len(config.patches))) < 0.5
-    targets[np.arange(GOLDEN_ROWS), rng.integers(len(config.patches), size=GOLDEN_ROWS)] = True
-    horizon = rng.choice(config.horizons, GOLDEN_ROWS)
+    targets = rng.random((count, len(config.patches))) < 0.5
+    targets[np.arange(count), rng.integers(len(config.patches), size=count)] = True
+    horizon = rng.choice(config.horizons, count)
     return {
         "features": features,
         "targets": targets.astype(np.float32),
@@ -173,9 +170,18 @@ def _golden_inputs(config: Config, schema: Schema, statistics: Statistics | None
     }
 
 
-def _export(network: nn.Module, inputs: Arrays, output: str, path: Path, half: bool) -> NDArray[np.float32]:
-    """Writes one graph, checks it at several batch sizes, and returns PyTorch's answer to `inputs`."""
+def _export(
+    served: nn.Module, trained: Callable[..., Tensor], inputs: Arrays, output: str, path: Path, half: bool
+) -> NDArray[np.float32]:
+    """Writes one graph, checks it against PyTorch at several batch sizes, and returns PyTorch's answer to `inputs`."""
+    served.eval()
     example = tuple(torch.from_numpy(values) for values in inputs.values())
+    with torch.no_grad():
+        # Folded weights add up in another order.
+        _check_close(served(*example), trained(*example), 10 * ATOL, f"{path.name} differs from the trained network")
+    if half:
+        for parameter in served.parameters():
+            parameter.data = parameter.data.half().float()
     # It names operators that we don't use, one line each.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -183,7 +189,7 @@ def _export(network: nn.Module, inputs: Arrays, output: str, path: Path, half: b
         warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
         warnings.filterwarnings("ignore", message="# The axis name: batch", category=UserWarning)
         program = torch.onnx.export(
-            network,
+            served,
             example,
             input_names=list(inputs),
             output_names=[output],
@@ -196,13 +202,11 @@ def _export(network: nn.Module, inputs: Arrays, output: str, path: Path, half: b
         raise RuntimeError("torch.onnx.export returned no program")
     graph = program.model_proto
     _strip_traces(graph)
-    if half:
-        _store_half(graph)
     onnx.checker.check_model(graph, full_check=True)
     onnx.save(graph, path)
-    _check_parity(network, inputs, path)
-    with torch.inference_mode():
-        answer: NDArray[np.float32] = network(*example).numpy()
+    _check_parity(served, inputs, path)
+    with torch.no_grad():
+        answer: NDArray[np.float32] = served(*example).numpy()
     return answer
 
 
@@ -219,11 +223,12 @@ def _strip_traces(graph: onnx.ModelProto) -> None:
         part.doc_string = ""
 
 
-def _store_half(graph: onnx.ModelProto) -> None:
+def _store_half(path: Path) -> None:
     """Keeps the rounded weights as float16 with a Cast before use, which ONNX Runtime folds away while it loads.
 
     Only what loses nothing is kept so: means and edges of the feature encoding are not weights, and were not rounded.
     """
+    graph = onnx.load(path)
     casts = []
     for weight in graph.graph.initializer:
         values = onnx.numpy_helper.to_array(weight)
@@ -235,6 +240,7 @@ def _store_half(graph: onnx.ModelProto) -> None:
     nodes = [*casts, *graph.graph.node]
     del graph.graph.node[:]
     graph.graph.node.extend(nodes)
+    onnx.save(graph, path)
 
 
 def _check_parity(network: nn.Module, inputs: Arrays, path: Path) -> None:
@@ -249,11 +255,14 @@ def _check_parity(network: nn.Module, inputs: Arrays, path: Path) -> None:
             )
     for batch in PARITY_BATCHES:
         fed = {name: np.resize(values, (batch, *values.shape[1:])) for name, values in inputs.items()}
-        with torch.inference_mode():
-            expected = network(*(torch.from_numpy(values) for values in fed.values())).numpy()
-        answered = session.run(None, fed)[0]
-        # Rounding is relative to the numbers that were added up, which an embedding's size tells, not each element's.
-        size = max(1.0, float(np.sqrt(np.square(expected).mean())))
-        if not np.allclose(answered, expected, atol=ATOL * size, rtol=RTOL):
-            worst = float(np.abs(answered - expected).max())
-            raise ValueError(f"{path.name} differs from PyTorch by {worst:.2e} at batch {batch}; it is not written")
+        with torch.no_grad():
+            expected = network(*(torch.from_numpy(values) for values in fed.values()))
+        answered = torch.from_numpy(session.run(None, fed)[0])
+        _check_close(answered, expected, ATOL, f"{path.name} differs from PyTorch at batch {batch}")
+
+
+def _check_close(found: Tensor, expected: Tensor, atol: float, otherwise: str) -> None:
+    # Rounding is relative to the numbers that were added up, which an embedding's size tells, not each element's.
+    size = max(1.0, float(expected.square().mean().sqrt()))
+    if not torch.allclose(found, expected, atol=atol * size, rtol=RTOL):
+        raise ValueError(f"{otherwise} by {float((found - expected).abs().max()):.2e}; it is not written")

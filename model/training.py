@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model import checks, diagnostics, schedules
-from model.batches import Batch, Batches
+from model.batches import Batch, Batches, evenly
 from model.checkpoint import Checkpoint, load_checkpoint, optimiser_tensors, restore_optimiser
 from model.data import Frames
 from model.devices import half_precision_pays, launch, precision, threads_an_operation
@@ -28,6 +28,7 @@ FIT_ROWS = 200_000  # rows that quantiles are taken from
 EVALUATION_ROWS = 4096
 QUANTILE_ROWS = 20_000
 HISTORY = ("step", "loss", "loss_ratio", "std", "rankme")
+SAMPLE_ROWS = 2048
 GRADIENT_CLIP = 1.0
 
 
@@ -84,7 +85,7 @@ class Training:
                 "half_precision": half_precision_pays(self.fabric.device),
                 "random_start_share": schedules.random_start_share(recipe.steps, recipe.momentum),
             }
-            resume = Checkpoint(jepa, frames.schema, statistics, recipe.as_dict(), 0, summary, {})
+            resume = Checkpoint(jepa, frames.schema, statistics, recipe.as_dict(), 0, summary, {}, self._sample())
         elif resume.schema != frames.schema:
             raise ValueError(
                 "the checkpoint was trained on other columns than this data has; train anew without --resume"
@@ -177,9 +178,8 @@ class Training:
         """Per horizon the 0 … 100 % quantiles of the loss of a held-out row, as the service computes it: between the
         predictor's answer to the whole row's context embedding and the target encoder's embedding."""
         self.jepa.eval()
-        spread = np.linspace(0, len(self.val_rows) - 1, min(QUANTILE_ROWS, len(self.val_rows))).astype(int)
         losses: dict[int, list[Tensor]] = {horizon: [] for horizon in self.horizons}
-        for part in torch.split(self.val_rows[spread], 2048):
+        for part in torch.split(evenly(self.val_rows, QUANTILE_ROWS), 2048):
             with torch.inference_mode():
                 context = self.jepa.context_encoder(self.jepa.encoding(self.batches.seen(part)))
                 for horizon, ahead in zip(self.horizons, self.batches.ahead, strict=True):
@@ -225,6 +225,12 @@ class Training:
                 f"the loss is {loss} at step {step}; lower the learning rate (now {self.recipe.learning_rate}). "
                 "The weights saved last are good"
             )
+
+    def _sample(self) -> NDArray[np.float32]:
+        count = min(SAMPLE_ROWS, len(self.train_rows), len(self.val_rows))
+        chosen = torch.cat([evenly(self.train_rows, count), evenly(self.val_rows, count)])
+        rows: NDArray[np.float32] = self.batches.seen(chosen).numpy(force=True)
+        return rows
 
     def _anchors(self, rows: NDArray[np.int64], purpose: str) -> Tensor:
         kept = self.batches.anchors(rows)

@@ -6,32 +6,8 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from model.checkpoint import Checkpoint
-from model.config import Config
-from model.encoding import FeatureEncoding, column_statistics
-from model.export import _check_parity, export_bundle
-from model.jepa import JEPA
-from model.schema import Group, Schema
-
-GROUPS = (Group("own", 0, 8), Group("opponent", 8, 16), Group("stage", 16, 20))
-NAMES = (*(f"c{i}" for i in range(19)), "action_id")
-ROWS = np.random.default_rng(0).normal(3, 5, (64, 20)).astype(np.float32)
-ROWS[:, 19] = np.arange(64) % 7
-STATISTICS = column_statistics(ROWS)
-
-
-@pytest.fixture(scope="module", params=["flat", "tokens"])
-def exported(request, tmp_path_factory):
-    torch.manual_seed(0)
-    schema = Schema(NAMES, GROUPS)
-    encoding = FeatureEncoding.fit(ROWS, schema, STATISTICS)
-    patches = {"row": GROUPS} if request.param == "flat" else GROUPS
-    config = Config(20, 32, 16, 2, 1, num_heads=4, patches=patches, horizons=(6, 30))
-    jepa = JEPA(config, encoding).eval()
-    checkpoint = Checkpoint(jepa, schema, STATISTICS, {}, 0, {"licence": "CC0", "rows": 64}, {})
-    models = tmp_path_factory.mktemp("models")
-    folder = export_bundle(checkpoint, models, "toy", half=True, card="# Toy")
-    return jepa, folder
+from model.export import _check_parity, _export
+from tests.model.conftest import ROWS, SCHEMA
 
 
 def run(path, **inputs):
@@ -40,7 +16,7 @@ def run(path, **inputs):
 
 def test_the_graphs_normalise_raw_rows_themselves(exported):
     jepa, folder = exported
-    with torch.inference_mode():
+    with torch.no_grad():
         expected = jepa.context_encoder(jepa.encoding(torch.from_numpy(ROWS))).numpy()
     np.testing.assert_allclose(run(folder / "context_encoder.onnx", features=ROWS), expected, atol=1e-5, rtol=1e-4)
 
@@ -51,7 +27,7 @@ def test_a_nan_hides_its_group_and_rows_of_a_batch_do_not_mix(exported):
     rows[1, 9] = np.nan
     visible = torch.ones(3, 3, dtype=torch.bool)
     visible[1, 1] = False
-    with torch.inference_mode():
+    with torch.no_grad():
         expected = jepa.target_encoder(jepa.encoding(torch.from_numpy(ROWS[:3])), visible).numpy()
     np.testing.assert_allclose(run(folder / "target_encoder.onnx", features=rows), expected, atol=1e-5, rtol=1e-4)
 
@@ -70,28 +46,37 @@ def test_the_golden_rows_are_repeated_by_onnx_runtime(exported):
 def test_bundle_json_says_what_is_served(exported):
     _jepa, folder = exported
     about = json.loads((folder / "bundle.json").read_text())
-    assert about["schema_hash"] == Schema(NAMES, GROUPS).hash
+    assert about["schema_hash"] == SCHEMA.hash
     assert about["horizons"] == [6, 30]
     assert about["licence"] == "CC0"
     assert about["input_dim"] == 20
     assert about["options"]["embed_dim"] == 32
     assert about["training"]["rows"] == 64
+    graphs = ("context_encoder", "target_encoder", "predictor")
     assert set(about["files"]) == {
-        "context_encoder.onnx",
-        "target_encoder.onnx",
-        "predictor.onnx",
+        *(f"{graph}{variant}.onnx" for graph in graphs for variant in ("", ".int8")),
         "golden.npz",
         "README.md",
     }
 
 
-def test_half_weights_are_half_the_bytes_and_name_no_folder(exported):
-    _, folder = exported
+def test_half_weights_are_half_the_bytes_compute_nearly_the_same_and_name_no_folder(halved):
+    jepa, folder = halved
     stored = onnx.load(folder / "predictor.onnx").graph.initializer
     large = [weight for weight in stored if np.prod(weight.dims) >= 256]
     assert large
     assert all(weight.data_type == onnx.TensorProto.FLOAT16 for weight in large)
     assert b"site-packages" not in (folder / "context_encoder.onnx").read_bytes()
+    with torch.no_grad():
+        expected = jepa.context_encoder(jepa.encoding(torch.from_numpy(ROWS))).numpy()
+    answered = run(folder / "context_encoder.onnx", features=ROWS)
+    np.testing.assert_allclose(answered, expected, atol=5e-3)
+
+
+def test_without_rows_to_fit_them_to_there_are_no_int8_graphs(halved):
+    about = json.loads((halved.folder / "bundle.json").read_text())
+    assert "precision" not in about
+    assert not [*halved.folder.glob("*.int8.onnx")]
 
 
 def test_a_graph_that_differs_is_refused(exported):
@@ -102,5 +87,12 @@ def test_a_graph_that_differs_is_refused(exported):
         def forward(self, features):
             return jepa.context_encoder(jepa.encoding(features)) + 0.01
 
-    with pytest.raises(ValueError, match=r"context_encoder.onnx differs from PyTorch by 1.*e-02 at batch 1"):
+    with pytest.raises(ValueError, match=r"context_encoder.onnx differs from PyTorch at batch 1 by 1.*e-02"):
         _check_parity(Shifted(), {"features": np.nan_to_num(golden["features"])}, folder / "context_encoder.onnx")
+
+
+def test_a_served_network_that_differs_from_the_trained_one_is_refused(tmp_path):
+    served, inputs = torch.nn.Linear(2, 2), {"features": np.ones((3, 2), np.float32)}
+    with pytest.raises(ValueError, match=r"x\.onnx differs from the trained network by 1\.00e\+00; it is not written"):
+        _export(served, lambda features: served(features) + 1, inputs, "embedding", tmp_path / "x.onnx", half=False)
+    assert not [*tmp_path.iterdir()]

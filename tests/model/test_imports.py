@@ -11,11 +11,11 @@ MODULES = {path.stem: path for path in (ROOT / "model").glob("*.py") if path.nam
 # A module may import those to its right, or of its own rank, never to its left.
 RANKS = [
     {"edifice", "evaluation", "export", "training"},
-    {"gradients"},
+    {"gradients", "served"},
     {"batches", "checks", "checkpoint", "objective", "splits"},
-    {"data", "recipe", "jepa"},
+    {"data", "recipe", "jepa", "served_inputs"},
     {"encoder", "predictor", "encoding", "sides"},
-    {"bundle", "config", "devices", "diagnostics", "layers", "masking", "schedules"},
+    {"bundle", "config", "devices", "diagnostics", "layers", "masking", "quantise", "schedules"},
     {"schema"},
 ]
 RANK_OF = {name: rank for rank, names in enumerate(RANKS) for name in names}

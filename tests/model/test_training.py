@@ -97,6 +97,20 @@ def test_no_row_of_a_held_out_game_is_trained_on(games):
     assert not set(games.episode[training.train_rows]) & set(games.episode[training.val_rows])
 
 
+def test_the_sample_is_of_training_games_and_then_of_held_out_ones(games, tmp_path):
+    training = Training(games, SMALL)
+    training.run(tmp_path / "c.safetensors", lambda _: None, lambda _: False)
+    sample = load_checkpoint(tmp_path / "c.safetensors").sample
+    np.testing.assert_array_equal(sample, training.checkpoint.sample)
+    fitted, judged = np.split(sample, 2)
+    trained, held_out = (
+        {row.tobytes() for row in games.features[rows]} for rows in (training.train_rows, training.val_rows)
+    )
+    assert {row.tobytes() for row in fitted} <= trained
+    assert {row.tobytes() for row in judged} <= held_out
+    assert len(judged) == len(training.val_rows)
+
+
 def test_the_target_encoder_follows_the_context_encoder_only_by_its_average(games, tmp_path):
     training = Training(games, replace(SMALL, momentum=1.0, steps=1))
     before = {k: v.clone() for k, v in training.jepa.target_encoder.state_dict().items()}

@@ -1,0 +1,50 @@
+"""A toy bundle, exported once a kind of network."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from model.checkpoint import Checkpoint
+from model.config import Config
+from model.encoding import FeatureEncoding, column_statistics
+from model.export import export_bundle
+from model.jepa import JEPA
+from model.schema import Group, Schema
+
+GROUPS = (Group("own", 0, 8), Group("opponent", 8, 16), Group("stage", 16, 20))
+NAMES = (*(f"c{i}" for i in range(19)), "action_id")
+SCHEMA = Schema(NAMES, GROUPS)
+ROWS = np.random.default_rng(0).normal(3, 5, (256, 20)).astype(np.float32)
+ROWS[:, 19] = np.arange(len(ROWS)) % 7
+
+
+class Exported(NamedTuple):
+    jepa: JEPA
+    folder: Path
+
+
+def toy(patches):
+    """A checkpoint of small networks with rows to fit int8 graphs to."""
+    torch.manual_seed(0)
+    statistics = column_statistics(ROWS)
+    config = Config(20, 32, 16, 2, 1, num_heads=4, patches=patches, horizons=(6, 30))
+    jepa = JEPA(config, FeatureEncoding.fit(ROWS, SCHEMA, statistics)).eval()
+    return Checkpoint(jepa, SCHEMA, statistics, {}, 0, {"licence": "CC0", "rows": 64}, {}, ROWS)
+
+
+@pytest.fixture(scope="session", params=["flat", "tokens"])
+def exported(request, tmp_path_factory):
+    checkpoint = toy({"row": GROUPS} if request.param == "flat" else GROUPS)
+    folder = export_bundle(checkpoint, tmp_path_factory.mktemp("models"), "toy", card="# Toy")
+    return Exported(checkpoint.jepa, folder)
+
+
+@pytest.fixture(scope="session")
+def halved(tmp_path_factory):
+    """The flat networks' bundle without int8 graphs, weights stored as float16."""
+    checkpoint = toy({"row": GROUPS})
+    checkpoint.sample = None
+    return Exported(checkpoint.jepa, export_bundle(checkpoint, tmp_path_factory.mktemp("models"), "toy", half=True))
