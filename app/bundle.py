@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 FORMAT = 1
 MANIFEST = "bundle.json"
-REQUIRED_FILES = ("context_encoder.onnx", "target_encoder.onnx", "predictor.onnx", "golden.npz")
+GRAPHS = ("context_encoder", "target_encoder", "predictor")
+REQUIRED_FILES = (*(f"{graph}.onnx" for graph in GRAPHS), "golden.npz")
 
 Width = Annotated[int, Field(ge=1)]
 
@@ -49,6 +50,18 @@ class FileEntry(BaseModel):
     bytes: int
 
 
+class Cost(BaseModel):
+    """How far a format's answers are from float32's, measured at export on `rows` held-out rows: of the worst graph
+    the variance of the difference over that of the embedding, the least cosine, the largest difference; and the least
+    cosine on the golden rows, which another machine must come near."""
+
+    rows: int
+    noise: float
+    least_cosine: float
+    largest_difference: float
+    golden_cosine: float
+
+
 class Manifest(BaseModel):
     """`bundle.json`. Keys that are not listed here are ignored, so that older services read newer bundles."""
 
@@ -71,6 +84,7 @@ class Manifest(BaseModel):
     loss_quantiles: dict[int, Annotated[list[float], Field(min_length=101, max_length=101)]] = {}
     licence: str = ""
     data: dict[str, Any] = {}
+    precision: dict[str, Cost] = {}
     files: dict[str, FileEntry]
 
     @model_validator(mode="after")
@@ -118,14 +132,20 @@ class Bundle:
                 raise BundleError(f"{self.folder / 'golden.npz'} lacks {', '.join(missing)}")
             return Golden(*(arrays[name].astype(np.float32) for name in Golden._fields))
 
+    def has(self, precision: str) -> bool:
+        """Whether every graph is there in that precision."""
+        return all(_file_name(role, precision) in self.manifest.files for role in GRAPHS)
+
     def graph(self, role: str, precision: str) -> Path:
         """The file of "context_encoder", "target_encoder" or "predictor" in that precision."""
-        if precision == "float32":
-            return self.folder / f"{role}.onnx"
-        name = f"{role}.{precision}.onnx"
+        name = _file_name(role, precision)
         if name not in self.manifest.files:
-            raise BundleError(f"{self.folder} has no {name}; serve it with precision float32")
+            raise BundleError(f"{self.folder} has no {name}; serve it with precision float32, or export it again")
         return self.folder / name
+
+
+def _file_name(role: str, precision: str) -> str:
+    return f"{role}.onnx" if precision == "float32" else f"{role}.{precision}.onnx"
 
 
 def read_bundle(folder: Path) -> Bundle:

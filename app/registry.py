@@ -6,12 +6,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import Protocol
 
-from app import golden
 from app.batcher import Batcher, Observer, Workers
 from app.bundle import Bundle, BundleError, read_bundle, versions
 from app.engine import Engine, Queues
 from app.errors import InvalidInput, NotReady, UnknownModel, listed
 from app.pace import Array, measure_pace
+from app.precision import choose
 from app.sessions import Graph, Graphs
 from app.settings import Settings
 
@@ -25,6 +25,7 @@ class ServedModel:
     bundle: Bundle
     versions: list[int]
     precision: str
+    precision_reason: str
     engine: Engine
     load_s: float
 
@@ -83,13 +84,14 @@ class Registry:
             raise BundleError(
                 f"{folder} holds version {manifest.version} of '{manifest.name}'; folders must be named so"
             )
-        precision = self._settings.precision
-        graphs = Graphs(bundle, precision, self._settings.intra_op_threads)
-        golden.check(bundle, graphs, precision)
+        graphs, precision, reason = choose(bundle, self._settings.precision, self._settings.intra_op_threads)
         engine = Engine(manifest, self._queues(bundle, graphs))
         load_s = perf_counter() - started
-        logger.info("serving %s version %d, %s, loaded in %.2f s", manifest.name, manifest.version, precision, load_s)
-        return ServedModel(bundle, all_versions, precision, engine, load_s)
+        logger.info(
+            "serving %s version %d in %s (%s), loaded in %.2f s",
+            *(manifest.name, manifest.version, precision, reason, load_s),
+        )
+        return ServedModel(bundle, all_versions, precision, reason, engine, load_s)
 
     def _queues(self, bundle: Bundle, graphs: Graphs) -> Queues:
         golden_rows = bundle.golden

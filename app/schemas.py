@@ -126,7 +126,8 @@ class ModelCard(BaseModel):
     created: str
     input_dim: int
     embed_dim: int
-    precision: Literal["float32", "int8"]
+    precision: Literal["float32", "int8"] = Field(description="Number format of the graphs that run")
+    precision_reason: str = Field(description="Why that format, in words")
     schema_hash: str
     names: list[str] = Field(description="The columns of a row")
     groups: list[dict[str, Any]]

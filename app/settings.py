@@ -12,6 +12,7 @@ PREFIX = "JEPA_"
 BUNDLED_MODELS = Path(__file__).parent / "bundled"
 DEFAULT_MODEL = BUNDLED_MODELS / "melee"
 
+Precision = Literal["auto", "float32", "int8"]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[int, Field(ge=1)]
 
@@ -27,8 +28,9 @@ class Settings(BaseSettings):
     default_model: str | None = Field(
         default=None, description="Model for requests that name none; needed when several are loaded"
     )
-    precision: Literal["float32", "int8"] = Field(
-        default="float32", description="Number format of the graphs to run, where the bundle has it"
+    precision: Precision = Field(
+        default="auto",
+        description="Number format of the graphs; auto: int8 where the bundle says it costs little and it is faster",
     )
 
     host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface")

@@ -29,6 +29,7 @@ LATENCY_S = (
     *(8.3e-3, 16.7e-3, 25e-3, 33.3e-3, 50e-3, 0.1, 0.25, 0.5, 1, 2.5),
 )
 BATCH_ROWS = tuple(2**i for i in range(11))
+INFO_LABELS = ("model", "version", "precision", "precision_reason", "schema_hash")
 LAG_EVERY_S = 0.25
 PROBES = frozenset(("/livez", "/readyz", "/metrics"))
 REQUEST_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
@@ -128,13 +129,14 @@ class _Models(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         queue_rows = GaugeMetricFamily("jepa_queue_rows", "Rows that wait", labels=["model", "graph"])
-        info = GaugeMetricFamily("jepa_model_info", "Always 1", labels=["model", "version", "precision", "schema_hash"])
+        info = GaugeMetricFamily("jepa_model_info", "Always 1", labels=INFO_LABELS)
         load = GaugeMetricFamily("jepa_model_load_duration_seconds", "Time the load took", labels=["model"])
         for name, model in self._models.models.items():
             for graph, queue in model.engine.queues.items():
                 queue_rows.add_metric([name, graph], queue.queue_rows)
             manifest = model.bundle.manifest
-            info.add_metric([name, str(manifest.version), model.precision, manifest.schema_hash], 1)
+            about = [model.precision, model.precision_reason, manifest.schema_hash]
+            info.add_metric([name, str(manifest.version), *about], 1)
             load.add_metric([name], model.load_s)
         yield from (queue_rows, info, load)
 

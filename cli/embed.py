@@ -23,6 +23,7 @@ def embed(
     data: Annotated[str, typer.Argument(help="Parquet file, folder or glob of them, or .npy/.npz")],
     out: Annotated[Path, typer.Option(help="The .npy to write: float32 [rows, embed_dim]")],
     encoder: Annotated[Literal["target", "context"], typer.Option(help="Which encoder")] = "target",
+    precision: Annotated[Literal["float32", "int8"], typer.Option(help="As what the service runs")] = "float32",
     features: Annotated[str | None, typer.Option(help="Pattern of the feature columns, such as 'ram_*'")] = None,
 ) -> None:
     """Turn a data set into embeddings, row by row in the order of the data."""
@@ -33,7 +34,7 @@ def embed(
         rows = read_frames(data, features=features, labels=()).features
         for warning in check_columns(loaded, rows):
             typer.echo(f"warning: {warning}", err=True)
-        embeddings = embed_rows(loaded, rows, encoder)
+        embeddings = embed_rows(loaded, rows, encoder, precision)
         partial = out.with_suffix(".partial.npy")
         np.save(partial, embeddings)
         partial.replace(out)
@@ -54,9 +55,11 @@ def check_columns(bundle: Bundle, rows: NDArray[np.float32]) -> list[str]:
     return unlike_training(rows, manifest.feature_schema.names, manifest.statistics)
 
 
-def embed_rows(bundle: Bundle, rows: NDArray[np.float32], encoder: str) -> NDArray[np.float32]:
+def embed_rows(
+    bundle: Bundle, rows: NDArray[np.float32], encoder: str, precision: str = "float32"
+) -> NDArray[np.float32]:
     """rows [n, input_dim] → [n, embed_dim]."""
-    graphs = Graphs(bundle, threads=available_cores())
+    graphs = Graphs(bundle, precision, available_cores())
     graph = graphs.target_encoder if encoder == "target" else graphs.context_encoder
     embeddings = np.empty((len(rows), bundle.manifest.embed_dim), np.float32)
     starts = range(0, len(rows), ROWS_A_RUN)

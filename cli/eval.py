@@ -154,6 +154,10 @@ def _views(bundle: Bundle, train: Frames, test: Frames, seed: int) -> dict[str, 
         encoder: (embed_rows(bundle, train.features, encoder), embed_rows(bundle, test.features, encoder))
         for encoder in ("context", "target")
     }
+    if bundle.has("int8"):
+        # The harder way round: learnt from one format's embeddings, and asked in the other.
+        asked = embed_rows(bundle, test.features, "target", "int8")
+        embeddings["target, asked in int8"] = (embeddings["target"][0], asked)
     views = {
         "raw": (train.features, test.features),
         f"PCA-{width}": evaluation.principal_components(train.features, test.features, width),

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from app import golden
-from app.bundle import REQUIRED_FILES, Bundle, BundleError, Manifest, file_problems, locate, read_manifest
+from app.bundle import Bundle, BundleError, Manifest, file_problems, locate, read_manifest
 from app.sessions import Graphs
 from app.settings import DEFAULT_MODEL
 
@@ -45,6 +45,11 @@ def _summary(manifest: Manifest) -> Iterator[str]:
         "horizons": ", ".join(map(str, manifest.horizons)) + " frames ahead",
         "loss quantiles": ", ".join(map(str, manifest.loss_quantiles)) or "none",
         **{f"metric {name}": str(value) for name, value in manifest.training.get("metrics", {}).items()},
+        **{
+            f"cost of {name}": f"noise {cost.noise:.2g} of the variance, least cosine {cost.least_cosine:.4f}, largest "
+            f"difference {cost.largest_difference:.2g}, on {cost.rows} rows"
+            for name, cost in manifest.precision.items()
+        },
         "licence": manifest.licence or "not given",
         "data": ", ".join(f"{key} {value}" for key, value in manifest.data.items()) or "not given",
         "files": ", ".join(f"{name} ({entry.bytes / 1e6:.1f} MB)" for name, entry in manifest.files.items()),
@@ -56,8 +61,7 @@ def _summary(manifest: Manifest) -> Iterator[str]:
 
 def _golden_problems(bundle: Bundle) -> Iterator[str]:
     """Runs the golden rows in each precision the bundle has, and prints how near they come."""
-    optional = set(bundle.manifest.files) - set(REQUIRED_FILES)
-    for precision in ("float32", *sorted({name.split(".")[1] for name in optional if name.endswith("8.onnx")})):
+    for precision in filter(bundle.has, ("float32", "int8")):
         for parity in golden.compare(bundle, Graphs(bundle, precision), precision):
             verdict = "as at export" if parity.holds else "NOT as at export"
             typer.echo(

@@ -103,6 +103,7 @@ def card(model: ServedModel) -> dict[str, Any]:
         **manifest.feature_schema.model_dump(),
         "versions": model.versions,
         "precision": model.precision,
+        "precision_reason": model.precision_reason,
         "metrics": manifest.training.get("metrics", {}),
         "serving": {name: _pace(queue) for name, queue in queues.items()},
     }

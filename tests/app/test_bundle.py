@@ -105,6 +105,16 @@ def test_a_precision_the_bundle_lacks_is_refused(folder: Path) -> None:
         read_bundle(folder).graph("predictor", "int8")
 
 
+def test_a_bundle_has_a_precision_when_it_has_every_graph_in_it(folder: Path, tmp_path: Path) -> None:
+    assert read_bundle(folder).has("float32")
+    assert not read_bundle(folder).has("int8")
+    rounded = TinyModel(int8_steps=127).write(tmp_path / "rounded")
+    assert read_bundle(rounded).has("int8")
+    (rounded / "context_encoder.int8.onnx").unlink()
+    write_manifest(rounded, TinyModel().manifest())
+    assert not read_bundle(rounded).has("int8")
+
+
 def test_only_positive_integers_are_versions(tmp_path: Path) -> None:
     for name in ("1", "2", "10", "0", "-1", "01", "x", ".tmp-3", "1.5", "²"):
         (tmp_path / name).mkdir()

@@ -1,13 +1,44 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from app.golden import Parity, _parity
+from app import golden
+from app.bundle import Bundle, BundleError, read_bundle
+from app.sessions import Graphs
+from tests.support.bundles import COST, TinyModel, write_manifest
 
 
-def parity(size: float, difference: float) -> Parity:
+def rounded(folder: Path, golden_cosine: float, steps: int = 127) -> Bundle:
+    """A bundle with int8 graphs that says what their least cosine was at export."""
+    path = TinyModel(int8_steps=steps).write(folder)
+    write_manifest(path, TinyModel().manifest() | {"precision": {"int8": COST | {"golden_cosine": golden_cosine}}})
+    return read_bundle(path)
+
+
+def test_float32_must_give_the_numbers_and_int8_the_direction(tmp_path: Path) -> None:
+    bundle = rounded(tmp_path, 0.99)
+    golden.check(bundle, Graphs(bundle), "float32")
+    golden.check(bundle, Graphs(bundle, "int8"), "int8")
+    with pytest.raises(BundleError, match="does not reproduce its golden rows"):
+        golden.check(bundle, Graphs(bundle, "int8"), "float32")
+
+
+def test_int8_must_come_as_near_as_it_came_at_export(tmp_path: Path) -> None:
+    bundle = rounded(tmp_path, 1.0, steps=12)
+    graphs = Graphs(bundle, "int8")
+    found = min(parity.min_cosine for parity in golden.compare(bundle, graphs, "int8"))
+    assert golden.INT8_COSINE < found < 1 - golden.INT8_SLACK
+    with pytest.raises(BundleError, match=r"\.int8\.onnx does not reproduce its golden rows"):
+        golden.check(bundle, graphs, "int8")
+    write_manifest(bundle.folder, TinyModel().manifest() | {"precision": {"int8": COST | {"golden_cosine": found}}})
+    golden.check(read_bundle(bundle.folder), graphs, "int8")
+
+
+def parity(size: float, difference: float) -> golden.Parity:
     """Of embeddings of that size that differ by that much, in each element."""
     stored = np.random.default_rng(0).normal(0, size, (16, 32)).astype(np.float32)
-    return _parity("target_encoder", stored + np.float32(difference), stored, "float32")
+    return golden._parity("target_encoder", stored + np.float32(difference), stored, None)
 
 
 @pytest.mark.parametrize(("size", "difference"), [(0.1, 5e-5), (1, 5e-5), (1000, 5e-2)])

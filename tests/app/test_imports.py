@@ -17,6 +17,7 @@ RANKS = [
     {"documentation", "service", "wire"},
     {"schemas", "telemetry"},
     {"registry"},
+    {"precision"},
     {"engine", "golden"},
     {"batcher", "sessions"},
     {"bundle", "errors", "pace", "settings"},

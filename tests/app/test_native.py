@@ -489,6 +489,7 @@ async def test_models_lists_what_a_bot_needs_to_know(client: httpx.AsyncClient, 
         assert card[key] == manifest[key]
     assert card["versions"] == [1]
     assert card["precision"] == "float32"
+    assert card["precision_reason"] == "the bundle has no int8 graphs"
     assert card["names"] == manifest["schema"]["names"]
     assert card["groups"] == manifest["schema"]["groups"]
     assert card["metrics"] == {"probe_r2": 0.5}

@@ -34,6 +34,21 @@ def test_a_good_bundle_is_described_and_passes(folder: Path) -> None:
         assert fact in text
 
 
+def test_int8_graphs_are_checked_too_and_their_cost_is_said(tmp_path: Path) -> None:
+    bundle = TinyModel(int8_steps=127).write(tmp_path)
+    code, text = inspect(bundle)
+    assert code == 0
+    assert "noise 0.0001 of the variance, least cosine 0.9990, largest difference 0.05, on 100 rows" in text
+    assert "predictor int8: as at export" in text
+    (bundle / "predictor.int8.onnx").write_bytes(
+        (TinyModel(seed=1).write(tmp_path / "o") / "predictor.onnx").read_bytes()
+    )
+    write_manifest(bundle, TinyModel(int8_steps=127).manifest())
+    code, text = inspect(bundle)
+    assert code == 1
+    assert "wrong: predictor int8 does not reproduce its golden rows" in text
+
+
 def test_a_model_folder_means_its_highest_version_and_default_the_bundled_model(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from app.bundle import read_bundle
 from cli.main import app
+from tests.support.bundles import TinyModel
 from tests.support.games import make_games
 
 
@@ -50,6 +51,8 @@ def test_train_leaves_a_bundle_that_the_service_can_read(models):
     assert bundle.manifest.horizons == [4]
     assert list(bundle.manifest.loss_quantiles) == [4]
     assert bundle.manifest.training["rows"] > 0
+    assert bundle.has("int8")
+    assert bundle.manifest.precision["int8"].rows > 50
     assert bundle.manifest.data == {"source": "games.parquet"}
     assert bundle.manifest.history["step"] == [3]
     assert bundle.manifest.history.keys() >= {"loss", "loss_ratio", "std", "rankme"}
@@ -79,6 +82,17 @@ def test_embed_writes_a_row_a_frame_in_the_order_of_the_data(models, data, tmp_p
     np.testing.assert_allclose(np.load(tmp_path / "l.npy"), embeddings[-7:], atol=1e-5)
 
 
+def test_embed_in_int8_runs_the_int8_graphs(models, data, tmp_path):
+    rows = {}
+    for precision in ("float32", "int8"):
+        out = tmp_path / f"{precision}.npy"
+        done = jepa("embed", models / "toy", data, "--out", out, "--precision", precision)
+        assert done.exit_code == 0, done.output
+        rows[precision] = np.load(out)
+    assert not np.array_equal(rows["float32"], rows["int8"])
+    np.testing.assert_allclose(rows["int8"], rows["float32"], atol=0.5)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -94,11 +108,17 @@ def test_embed_writes_a_row_a_frame_in_the_order_of_the_data(models, data, tmp_p
         ),
         (["train", "DATA", "--out", "OUT", "--horizon", "500"], "has a frame 500 later in its episode; choose shorter"),
         (["embed", "OUT", "DATA", "--out", "OUT/e.npy"], "holds neither bundle.json nor folders"),
+        (
+            ["embed", "TINY", "DATA", "--out", "OUT/e.npy", "--precision", "int8"],
+            "has no context_encoder.int8.onnx; serve",
+        ),
         (["embed", "default", "DATA", "--out", "OUT/e.txt"], "embeddings are written as .npy"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(models, data, tmp_path, arguments, message):
+    tiny = TinyModel(groups=(("own", 6), ("stage", 2)), patches=(("own", "stage"),)).write(tmp_path / "tiny")
     places = {"DATA": str(data), "OUT": str(tmp_path), "TOY": str(models / "toy"), "OUT/e.npy": f"{tmp_path}/e.npy"}
+    places["TINY"] = str(tiny)
     done = jepa(*(places.get(argument, argument) for argument in arguments))
     assert done.exit_code == 1
     assert message in " ".join(done.output.split())

@@ -15,6 +15,7 @@ from app.bundle import schema_hash
 
 Array = NDArray[np.float32]
 OPSET = 20
+COST = {"rows": 100, "noise": 1e-4, "least_cosine": 0.999, "largest_difference": 0.05, "golden_cosine": 0.999}
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,14 @@ class TinyModel:
     embed_dim: int = 4
     seed: int = 0
     quantiles: bool = True
+    int8_steps: int = 0  # beside the others, graphs with weights rounded to so many steps on either side of 0
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
     def input_dim(self) -> int:
         return sum(width for _, width in self.groups)
 
-    def weights(self) -> dict[str, Array]:
+    def weights(self, precision: str = "float32") -> dict[str, Array]:
         rng = np.random.default_rng(self.seed)
         shapes = {
             "mean": (self.input_dim,),
@@ -47,7 +49,12 @@ class TinyModel:
             "predictor_patch": (len(self.patches), self.embed_dim),
             "predictor_horizon": (1, self.embed_dim),
         }
-        return {name: rng.normal(size=shape).astype(np.float32) / 3 for name, shape in shapes.items()}
+        drawn = {name: rng.normal(size=shape).astype(np.float32) / 3 for name, shape in shapes.items()}
+        return (
+            drawn
+            if precision == "float32"
+            else {name: _rounded(values, self.int8_steps) for name, values in drawn.items()}
+        )
 
     def rows(self, count: int, seed: int = 0) -> Array:
         """[count, input_dim] finite features."""
@@ -79,9 +86,10 @@ class TinyModel:
         """The bundle's folder `<models>/<name>/<version>`."""
         folder = models / self.name / str(self.version)
         folder.mkdir(parents=True)
-        for encoder in ("context", "target"):
-            onnx.save(self._encoder_graph(encoder), folder / f"{encoder}_encoder.onnx")
-        onnx.save(self._predictor_graph(), folder / "predictor.onnx")
+        for precision, suffix in (("float32", ""), ("int8", ".int8"))[: 1 + bool(self.int8_steps)]:
+            for encoder in ("context", "target"):
+                onnx.save(self._encoder_graph(encoder, precision), folder / f"{encoder}_encoder{suffix}.onnx")
+            onnx.save(self._predictor_graph(precision), folder / f"predictor{suffix}.onnx")
         np.savez(folder / "golden.npz", **self._golden())
         write_manifest(folder, self.manifest())
         return folder
@@ -112,6 +120,7 @@ class TinyModel:
             "statistics": {"mean": [0.0] * self.input_dim, "std": [1.0] * self.input_dim},
             "licence": "Apache-2.0",
             "data": {"source": "made up", "licence": "CC0-1.0"},
+            "precision": {"int8": COST} if self.int8_steps else {},
             **self.extra,
         }
 
@@ -132,8 +141,8 @@ class TinyModel:
             "prediction": self.predict(context, targets, horizon),
         }
 
-    def _encoder_graph(self, encoder: str) -> onnx.ModelProto:
-        w = self.weights()
+    def _encoder_graph(self, encoder: str, precision: str) -> onnx.ModelProto:
+        w = self.weights(precision)
         weights = {"mean": w["mean"], "w": w[f"{encoder}_w"], "w_hidden": w[f"{encoder}_hidden"]}
         nodes = [
             helper.make_node("IsNaN", ["features"], ["hidden"]),
@@ -149,8 +158,8 @@ class TinyModel:
             nodes, {"features": [self.input_dim]}, "embedding", self.embed_dim, weights | {"zero": np.float32(0)}
         )
 
-    def _predictor_graph(self) -> onnx.ModelProto:
-        w = self.weights()
+    def _predictor_graph(self, precision: str) -> onnx.ModelProto:
+        w = self.weights(precision)
         weights = {"w": w["predictor_w"], "w_patch": w["predictor_patch"], "w_horizon": w["predictor_horizon"] / 60}
         nodes = [
             helper.make_node("MatMul", ["context", "w"], ["from_context"]),
@@ -162,6 +171,11 @@ class TinyModel:
         ]
         inputs = {"context": [self.embed_dim], "targets": [len(self.patches)], "horizon": []}
         return _graph(nodes, inputs, "prediction", self.embed_dim, weights | {"axis": np.array([1])})
+
+
+def _rounded(weights: Array, steps: int) -> Array:
+    step = np.abs(weights).max() / steps
+    return (np.round(weights / step) * step).astype(np.float32)
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
