@@ -6,36 +6,15 @@ Prints the ROC AUC of every `y_*` label beside the raw features and the untraine
 """
 
 import argparse
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-import torch
 
-from model.data import Frames, read_frames
-from model.evaluation import linear_probe, score
-from model.jepa import JEPA
-from model.recipe import PRESETS, Recipe
+from benchmarks.probing import Probe, View, trained
+from model.data import read_frames
+from model.recipe import PRESETS
 from model.splits import split_rows
 from model.training import Training
-
-
-def train(frames: Frames, recipe: Recipe) -> JEPA:
-    training = Training(frames, recipe)
-    with tempfile.TemporaryDirectory() as folder:
-        training.run(Path(folder) / "checkpoint.safetensors", lambda _: None, lambda _: True)
-    return training.jepa.eval()
-
-
-def embed(jepa: JEPA, rows: np.ndarray) -> np.ndarray:
-    """rows [n, C] → the target encoder's embeddings [n, D]."""
-    with torch.inference_mode():
-        parts = [
-            jepa.target_encoder(jepa.encoding(torch.from_numpy(part)))
-            for part in np.array_split(rows, len(rows) // 2048 + 1)
-        ]
-    return torch.cat(parts).numpy()
 
 
 def main() -> None:
@@ -50,31 +29,23 @@ def main() -> None:
     train_rows, held_out = split_rows(frames)
     if frames.split is not None:
         held_out = np.flatnonzero(frames.split == options.split)
-    draw = np.random.default_rng(0)
-    fit = frames.take(draw.permutation(train_rows)[: options.rows])
-    test = frames.take(draw.permutation(held_out)[: options.rows // 2])
+    probe = Probe(frames, train_rows, held_out, options.rows)
 
-    def report(name: str, train_view: np.ndarray, test_view: np.ndarray) -> None:
-        scores = (
-            score(linear_probe, train_view, fit.labels[label], test_view, test.labels[label], test.episode).auc
-            for label in fit.labels
-        )
-        print(f"{name:<24}" + "".join(f"{auc:>16.3f}" for auc in scores), flush=True)
+    def report(name: str, view: View) -> None:
+        print(f"{name:<24}" + "".join(f"{one.auc:>16.3f}" for one in probe.scores(view).values()), flush=True)
 
-    print(f"{options.steps} steps, probe on {len(fit)} rows, tested on {len(test)} of split {options.split}; ROC AUC")
-    print(" " * 24 + "".join(f"{label:>16}" for label in fit.labels))
-    report("raw features", fit.features, test.features)
+    print(f"{options.steps} steps, probe on {len(probe.fit)} rows, tested on {len(probe.test)}; ROC AUC")
+    print(" " * 24 + "".join(f"{label:>16}" for label in frames.labels))
+    report("raw features", probe.raw)
     recipe = replace(PRESETS["default"], steps=options.steps)
-    untrained = Training(frames, recipe).jepa.eval()
-    report("untrained", embed(untrained, fit.features), embed(untrained, test.features))
+    report("untrained", probe.embeddings(Training(frames, recipe)))
     rivals = {
         "JEPA alone": replace(recipe, anchor=0.0),
         "raw values alone": replace(recipe, prediction=0.0),
         "both": recipe,
     }
     for name, changed in rivals.items():
-        jepa = train(frames, changed)
-        report(name, embed(jepa, fit.features), embed(jepa, test.features))
+        report(name, probe.embeddings(trained(frames, changed)))
 
 
 if __name__ == "__main__":

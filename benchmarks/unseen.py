@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from sklearn.datasets import load_digits
 
-from benchmarks.objectives import embed, train
+from benchmarks.probing import Probe, trained
 from model.data import Frames, read_frames
-from model.evaluation import linear_probe, principal_components, score
+from model.evaluation import principal_components
 from model.recipe import PRESETS
 from model.schema import Schema, unnamed_columns
 from model.splits import split_rows
@@ -49,21 +49,14 @@ def atari(path: Path) -> Frames:
 
 def compare(name: str, frames: Frames, steps: int | None) -> None:
     recipe = PRESETS["default"] if steps is None else replace(PRESETS["default"], steps=steps)
-    train_rows, held_out = split_rows(frames, seed=recipe.seed)
-    draw = np.random.default_rng(0)
-    fit = frames.take(draw.permutation(train_rows)[:PROBE_ROWS])
-    test = frames.take(draw.permutation(held_out)[:PROBE_ROWS])
-    jepa = train(frames, recipe)
+    probe = Probe(frames, *split_rows(frames, seed=recipe.seed), PROBE_ROWS)
     views = {
-        "raw": (fit.features, test.features),
-        f"PCA-{recipe.embed_dim}": principal_components(fit.features, test.features, recipe.embed_dim),
-        "embedding": (embed(jepa, fit.features), embed(jepa, test.features)),
+        "raw": probe.raw,
+        f"PCA-{recipe.embed_dim}": principal_components(*probe.raw, recipe.embed_dim),
+        "embedding": probe.embeddings(trained(frames, recipe)),
     }
-    for view, (fitted, asked) in views.items():
-        scores = [
-            score(linear_probe, fitted, fit.labels[label], asked, test.labels[label], test.episode)
-            for label in fit.labels
-        ]
+    for view, given in views.items():
+        scores = probe.scores(given).values()
         auc, accuracy = np.nanmean([(each.auc, each.accuracy) for each in scores], axis=0)
         print(f"{name:<16} {view:<12} AUC {auc:.3f}  accuracy {accuracy:.3f}  ({len(scores)} labels)", flush=True)
 

@@ -1,0 +1,51 @@
+"""What the benchmarks of training share: networks trained by a recipe, and one linear probe for all of them."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.data import Frames
+from model.evaluation import Score, linear_probe, score, usable_label
+from model.recipe import Recipe
+from model.training import Training
+
+View = tuple[NDArray[np.float32], NDArray[np.float32]]  # rows that the probe learns on, rows it is tested on
+
+
+class Probe:
+    """The rows and labels that every representation is asked about."""
+
+    def __init__(self, frames: Frames, train_rows: NDArray[np.int64], test_rows: NDArray[np.int64], rows: int) -> None:
+        """`rows` is how many the probe learns on; half as many test it."""
+        draw = np.random.default_rng(0)
+        self.fit = frames.take(draw.permutation(train_rows)[:rows])
+        self.test = frames.take(draw.permutation(test_rows)[: rows // 2])
+        self.raw = self.fit.features, self.test.features
+
+    def scores(self, view: View) -> dict[str, Score]:
+        """Of each label."""
+        return {
+            name: score(linear_probe, *view, usable_label(classes, self.test.labels[name]), self.test.episode)
+            for name, classes in self.fit.labels.items()
+        }
+
+    def embeddings(self, training: Training) -> View:
+        """By the target encoder."""
+        jepa = training.jepa.eval()
+
+        def embed(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+            with torch.inference_mode():
+                parts = (jepa.target_encoder(jepa.encoding(part)) for part in torch.from_numpy(rows).split(2048))
+                return torch.cat([*parts]).numpy()
+
+        return embed(self.raw[0]), embed(self.raw[1])
+
+
+def trained(frames: Frames, recipe: Recipe) -> Training:
+    training = Training(frames, recipe)
+    with tempfile.TemporaryDirectory() as folder:
+        training.run(Path(folder) / "checkpoint.safetensors", lambda _: None, lambda _: True)
+    return training
