@@ -8,10 +8,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from app.batcher import ANY_TIME, NOT_RUN, Batcher, Ticket, Timing
+from app.arrays import Array
+from app.batch import ANY_TIME, NOT_RUN, Ticket, Timing
+from app.batcher import Batcher
 from app.bundle import Manifest
-from app.errors import InvalidInput, ModelFailed, listed
-from app.pace import Array
+from app.errors import InvalidInput, listed
 
 Encoder = Literal["target", "context"]
 
@@ -60,7 +61,7 @@ class Engine:
     ) -> Rows:
         """[B, input_dim] → [B, embed_dim]; `hidden` names the groups the bot cannot see."""
         queue = self.queues.target_encoder if encoder == "target" else self.queues.context_encoder
-        return self._finite(*await queue.submit(self._hide(features, hidden), ticket=ticket))
+        return Rows(*await queue.submit(self._hide(features, hidden) if hidden else features, ticket=ticket))
 
     async def predict(
         self,
@@ -107,7 +108,7 @@ class Engine:
         targets = np.broadcast_to(chosen, (count, len(chosen)))  # [B, patches]
         frames = np.full(count, horizon, np.float32)  # [B]
         rows, timing = await self.queues.predictor.submit(context.rows, targets, frames, ticket=ticket)
-        return self._finite(rows, context.timing.then(timing))
+        return Rows(rows, context.timing.then(timing))
 
     def _losses(self, predicted: Array, target: Array, horizon: int, timing: Timing) -> Losses:
         losses = smooth_l1(predicted, target)
@@ -117,8 +118,6 @@ class Engine:
 
     def _hide(self, features: Array, hidden: Sequence[str]) -> Array:
         """A copy with NaN, which is how the graphs are told, in the columns of the groups `hidden`."""
-        if not hidden:
-            return features
         _check_names("hidden", hidden, self._columns, "group")
         if self._columns.keys() <= set(hidden):
             raise InvalidInput((("hidden",), "hidden names every group; at least one group must stay visible"))
@@ -158,16 +157,6 @@ class Engine:
                 )
             )
         return int(horizon)
-
-    def _finite(self, rows: Array, timing: Timing) -> Rows:
-        finite = np.isfinite(rows).all(axis=1)
-        if not finite.all():
-            row = int(np.argmin(finite))
-            raise ModelFailed(
-                f"model '{self.manifest.name}' answered row {row} with numbers that are not finite; "
-                "compare the scale of its features with `statistics` in the model's bundle.json"
-            )
-        return Rows(rows, timing)
 
 
 def smooth_l1(predicted: Array, target: Array) -> Array:

@@ -79,13 +79,16 @@ class InvalidInput(ServiceError):
 
     status, slug, title = 422, "invalid-input", "The request has a field that is wrong"
 
-    def __init__(self, *errors: tuple[Loc, str]) -> None:
+    def __init__(self, *errors: tuple[Loc, str], located: bool = False) -> None:
         super().__init__("; ".join(msg for _, msg in errors))
         self.errors = errors
+        self._located = located
 
     def within(self, source: str) -> "InvalidInput":
-        """The same errors, their paths starting at `source`: "body", "query" or "header"."""
-        return InvalidInput(*(((source, *loc), msg) for loc, msg in self.errors))
+        """The same errors, their paths starting at `source` ("body", "query" or "header") unless one does already."""
+        if self._located:
+            return self
+        return InvalidInput(*(((source, *loc), msg) for loc, msg in self.errors), located=True)
 
     def members(self) -> dict[str, Any]:
         return {"errors": [{"loc": loc, "msg": msg} for loc, msg in self.errors]}

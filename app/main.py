@@ -17,13 +17,15 @@ from app import __version__
 from app.documentation import complete
 from app.errors import ServiceError, render, render_http
 from app.routes import health, native
+from app.routes.endpoint import Handler
 from app.service import Service
 from app.settings import Settings
 from app.telemetry import TelemetryMiddleware
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """Settings come from the environment unless given; models are loaded when the server starts the app."""
+    """Settings come from the environment unless given; models are loaded when the server starts the app, or before
+    by `app.state.service.load`."""
     service = Service(settings or Settings())
 
     @asynccontextmanager
@@ -45,6 +47,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.service = service
     app.openapi = lambda: _openapi(app, service)  # type: ignore[method-assign]
+    handlers = [Handler(endpoint, service) for endpoint in native.ENDPOINTS]
+    app.state.handlers = {handler.path.encode(): handler for handler in handlers}
+    app.router.routes += [handler.route() for handler in handlers]
     app.include_router(native.router)
     app.include_router(health.router)
     app.add_middleware(TelemetryMiddleware, telemetry=service.telemetry)

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from app import golden
+from app.arrays import Array
 from app.bundle import Bundle, BundleError
-from app.pace import Array
 from app.sessions import Graphs
 from app.settings import Precision
 

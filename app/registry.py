@@ -3,17 +3,19 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Protocol
 
+from app.arrays import Array
 from app.batcher import Batcher, Observer, Workers
 from app.bundle import Bundle, BundleError, read_bundle, versions
 from app.engine import Engine, Queues
 from app.errors import InvalidInput, NotReady, UnknownModel, listed
-from app.pace import Array, measure_pace
+from app.pace import measure_pace
 from app.precision import choose
 from app.sessions import Graph, Graphs
 from app.settings import Settings
+from app.wire import Forms
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +29,7 @@ class ServedModel:
     precision: str
     precision_reason: str
     engine: Engine
+    forms: Forms
     load_s: float
 
 
@@ -91,7 +94,7 @@ class Registry:
             "serving %s version %d in %s (%s), loaded in %.2f s",
             *(manifest.name, manifest.version, precision, reason, load_s),
         )
-        return ServedModel(bundle, all_versions, precision, reason, engine, load_s)
+        return ServedModel(bundle, all_versions, precision, reason, engine, Forms(manifest), load_s)
 
     def _queues(self, bundle: Bundle, graphs: Graphs) -> Queues:
         golden_rows = bundle.golden
@@ -105,7 +108,9 @@ class Registry:
         )
 
     def _queue(self, model: str, role: str, graph: Graph, samples: tuple[Array, ...]) -> Batcher:
-        pace = measure_pace(graph.run, samples, max_rows=self._settings.max_batch_rows)
+        clock = thread_time if self._settings.intra_op_threads == 1 else perf_counter
+        pace = measure_pace(graph.run, samples, max_rows=self._settings.max_batch_rows, clock=clock)
+        pace = pace.beside(self._workers.threads)
         logger.info("%s %s runs %s", model, role, pace)
         return Batcher(
             graph.run,
@@ -113,6 +118,7 @@ class Registry:
             self._workers,
             max_queue_rows=self._settings.max_queue_rows,
             observer=self._observers.graph(model, role),
+            name=f"{model} {role}",
         )
 
     def get(self, name: str | None) -> ServedModel:

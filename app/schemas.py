@@ -1,12 +1,14 @@
 """What requests and answers look like: pydantic checks the options by these models, and /docs shows them.
 
-Rows are `Any` to pydantic; `app.wire` checks them, once it is known how wide the model's rows are.
+Rows are `Any` to pydantic, which only sees whether the fields of `ROWS` are there; `app.wire` checks them, once it is
+known how wide the model's rows are.
 """
 
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
+ROWS = ("features", "target_features", "context", "predicted", "target")
 _NUMBERS = {"type": "array", "items": {"type": "number", "format": "float"}, "minItems": 1}
 Rows = Annotated[Any, WithJsonSchema({"anyOf": [_NUMBERS, {"type": "array", "items": _NUMBERS, "minItems": 1}]})]
 
@@ -139,6 +141,7 @@ class ModelCard(BaseModel):
     licence: str
     data: dict[str, Any]
     serving: dict[str, Any] = Field(description="How each graph is batched, measured at load")
+    layout: dict[str, int] = Field(description="Processes of the service, and threads of each")
 
 
 class ModelList(BaseModel):

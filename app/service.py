@@ -1,10 +1,12 @@
 """What all routes share: settings, models, metrics, and whether requests are taken at the moment."""
 
 import logging
+import os
 from enum import Enum
 from time import monotonic
 
-from app.batcher import Ticket, Workers
+from app.batch import Ticket
+from app.batcher import Workers
 from app.errors import NotReady, QueueFull, ServiceError
 from app.registry import Registry
 from app.sessions import available_cores
@@ -13,6 +15,9 @@ from app.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
+# Where a row takes longer all cores had better share one queue, so that no frame waits for one core while another is
+# idle. Below that the interpreter is what they compete for, and each has a process of its own.
+HEAVY_S = 1e-3
 CANARY_EVERY_S = 1.0
 CANARY_TIMEOUT_S = 5.0
 
@@ -30,13 +35,42 @@ class Service:
         self.settings = settings
         self.telemetry = Telemetry()
         self.phase = Phase.STARTING
+        self.processes = 1
         self.workers = Workers(settings.batch_threads or available_cores())
         self.registry = Registry(settings, self.workers, self.telemetry)
         self._canary_until = 0.0
+        self._loaded = False
+
+    def load(self) -> None:
+        """Reads the models, once, in this process or in the one that it was forked from."""
+        if not self._loaded:
+            self.registry.load_all()
+            self._loaded = True
+
+    def share_out(self) -> None:
+        """Once the models are loaded and before the fork: sets how many processes there are, and what each has."""
+        settings, cores = self.settings, available_cores()
+        queues = [queue for model in self.registry.models.values() for _, queue in model.engine.queues.items()]
+        slowest_s = max((queue.pace.measured_s[1] for queue in queues), default=0.0)
+        forks = slowest_s < HEAVY_S and settings.intra_op_threads == 1 and hasattr(os, "fork")
+        self.processes = settings.workers or (cores if forks else 1)
+        self.workers.set_threads(settings.batch_threads or max(1, cores // (self.processes * settings.intra_op_threads)))
+        for queue in queues:
+            queue.pace = queue.pace.beside(self.workers.threads)
+            queue.max_queue_rows = max(settings.max_rows, settings.max_queue_rows // self.processes)
+        logger.info("laid out as %s", ", ".join(f"{name} {count}" for name, count in self.layout.items()))
+
+    @property
+    def layout(self) -> dict[str, int]:
+        return {
+            "processes": self.processes,
+            "batch_threads": self.workers.threads,
+            "intra_op_threads": self.settings.intra_op_threads,
+        }
 
     def open(self) -> None:
-        self.registry.load_all()
-        self.telemetry.watch(self.registry)
+        self.load()
+        self.telemetry.begin(self.registry, self.layout)
         self.phase = Phase.READY
 
     def drain(self) -> None:
@@ -45,9 +79,13 @@ class Service:
     def close(self) -> None:
         self.workers.close()
 
+    @property
+    def is_ready(self) -> bool:
+        return self.phase is Phase.READY
+
     def admit(self) -> None:
         """Raises NotReady unless requests are taken; what was admitted before `drain` is still answered."""
-        if self.phase is not Phase.READY:
+        if not self.is_ready:
             raise NotReady(f"the service is {self.phase.value}; send this again, to another replica if there is one")
 
     async def check_ready(self) -> None:

@@ -39,8 +39,9 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("JEPA_PORT", "PORT"),
         description="TCP port to listen on; 0 picks a free one, and PORT counts too",
     )
-    workers: Positive = Field(
-        default=1, description="Server processes that share the port, each with its own copy of the models"
+    workers: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="Processes that share port and models; 0: one for each core, or just one if a row takes over 1 ms",
     )
     keep_alive_s: Positive = Field(
         default=75, description="Seconds an idle connection stays open; longer than any client's pool keeps it"
@@ -54,11 +55,11 @@ class Settings(BaseSettings):
     )
     max_rows: Positive = Field(default=1024, description="Most rows in one request; more is refused with 413")
     max_queue_rows: Positive = Field(
-        default=4096, description="Most rows waiting for one graph; beyond it requests get 429 at once"
+        default=4096, description="Most rows waiting for one graph, shared out among the workers; beyond it 429 at once"
     )
 
     batch_threads: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="Threads that run batches; 0: as many as this container has cores"
+        default=0, description="Threads of a process that run batches; 0: so that there is one for each core"
     )
     intra_op_threads: Positive = Field(default=1, description="ONNX Runtime threads within one run")
     max_batch_rows: Annotated[int, Field(ge=0)] = Field(
@@ -87,5 +88,15 @@ class Settings(BaseSettings):
         if self.max_queue_rows < self.max_rows:
             raise ValueError(
                 f"max_queue_rows {self.max_queue_rows} is below max_rows {self.max_rows}; raise it, or lower max_rows"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _workers_have_one_thread_a_run(self) -> Self:
+        # Workers are forked when the models are loaded, and the threads of ONNX Runtime would not come along.
+        if self.workers > 1 and self.intra_op_threads > 1:
+            raise ValueError(
+                f"workers {self.workers} cannot share graphs that run on intra_op_threads {self.intra_op_threads}; "
+                "set one of the two to 1"
             )
         return self

@@ -1,24 +1,24 @@
-"""Prometheus metrics, request ids and access logs, around the whole application."""
+"""Metrics of requests and runs, request ids and the access log."""
 
 import asyncio
 import logging
 import platform
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import count
 from time import perf_counter
 
 import onnxruntime
 import orjson
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import __version__
 from app.errors import ServiceError
+from app.ledger import Cell, Ledger
 from app.registry import Registry
 
 access_log = logging.getLogger("app.access")
@@ -28,67 +28,76 @@ LATENCY_S = (
     *(1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3),
     *(8.3e-3, 16.7e-3, 25e-3, 33.3e-3, 50e-3, 0.1, 0.25, 0.5, 1, 2.5),
 )
-BATCH_ROWS = tuple(2**i for i in range(11))
+BATCH_ROWS = tuple(2.0**i for i in range(11))
 INFO_LABELS = ("model", "version", "precision", "precision_reason", "schema_hash")
 LAG_EVERY_S = 0.25
+METHODS = frozenset(("GET", "HEAD", "POST"))
 PROBES = frozenset(("/livez", "/readyz", "/metrics"))
-REQUEST_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
+REQUEST_ID = re.compile(rb"[\w.:/+=-]{1,128}")
 
 
 class Telemetry:
-    """The metrics of one application, in a registry of its own."""
+    """The metrics of one service, however many its processes."""
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        self.requests = Counter(
-            "jepa_http_requests", "Requests answered", ["method", "route", "status"], registry=registry
-        )
-        self.request_seconds = Histogram(
+        self.ledger = ledger = Ledger()
+        self.requests = ledger.counter("jepa_http_requests", "Requests answered", "method", "route", "status")
+        self.request_seconds = ledger.histogram(
             "jepa_http_request_duration_seconds",
             "From the request's head to the answer's end",
-            ["method", "route"],
-            buckets=LATENCY_S,
-            registry=registry,
+            "method",
+            "route",
+            edges=LATENCY_S,
         )
-        self.in_flight = Gauge("jepa_http_requests_in_flight", "Requests being answered", registry=registry)
-        self.rejected = Counter("jepa_requests_rejected", "Requests refused, by reason", ["reason"], registry=registry)
-        self.loop_lag = Histogram(
-            "jepa_event_loop_lag_seconds", "How late the event loop wakes", buckets=LATENCY_S, registry=registry
+        self.in_flight = ledger.gauge("jepa_http_requests_in_flight", "Requests being answered").cell()
+        self.connections = ledger.gauge("jepa_http_connections", "Connections open").cell()
+        self.connections_closed = ledger.counter("jepa_http_connections_closed", "Connections that ended").cell()
+        self.rejected = ledger.counter("jepa_requests_rejected", "Requests refused, by reason", "reason")
+        self.loop_lag = ledger.histogram(
+            "jepa_event_loop_lag_seconds", "How late the event loop wakes", edges=LATENCY_S
+        ).distribution()
+        labels = ("model", "graph")
+        self.rows = ledger.counter("jepa_infer_rows", "Rows computed", *labels)
+        self.runs = ledger.counter("jepa_infer_executions", "Runs; rows over runs is the mean batch", *labels)
+        self.batch_rows = ledger.histogram("jepa_batch_rows", "Rows in a run", *labels, edges=BATCH_ROWS)
+        self.infer_seconds = ledger.histogram(
+            "jepa_infer_duration_seconds", "Length of a run", *labels, edges=LATENCY_S
         )
-        labels = ["model", "graph"]
-        self.rows = Counter("jepa_infer_rows", "Rows computed", labels, registry=registry)
-        self.runs = Counter(
-            "jepa_infer_executions", "Runs; rows over runs is the mean batch", labels, registry=registry
+        self.queue_seconds = ledger.histogram(
+            "jepa_queue_duration_seconds", "Wait of a request for its run", *labels, edges=LATENCY_S
         )
-        self.batch_rows = Histogram("jepa_batch_rows", "Rows in a run", labels, buckets=BATCH_ROWS, registry=registry)
-        self.infer_seconds = Histogram(
-            "jepa_infer_duration_seconds", "Length of a run", labels, buckets=LATENCY_S, registry=registry
-        )
-        self.queue_seconds = Histogram(
-            "jepa_queue_duration_seconds", "Wait of a request for its run", labels, buckets=LATENCY_S, registry=registry
-        )
-        self.releases = Counter(
+        self.queue_rows = ledger.gauge("jepa_queue_rows", "Rows that wait", *labels)
+        self.releases = ledger.counter(
             "jepa_batch_release",
             "Runs by what ended their gathering: all that waited (idle) or the largest run allowed (full)",
-            [*labels, "reason"],
-            registry=registry,
+            *labels,
+            "reason",
         )
-        Gauge("jepa_build_info", "Always 1", ["version", "python", "onnxruntime"], registry=registry).labels(
-            __version__, platform.python_version(), onnxruntime.__version__
-        ).set(1)
-        ProcessCollector(registry=registry)
+        self._routes: dict[tuple[str, str], RouteMetrics] = {}
+        self._registry = CollectorRegistry()
+        self._registry.register(ledger)
+        self._registry.register(_Processes(ledger))
+
+    def begin(self, models: Registry, layout: Mapping[str, int]) -> None:
+        """In the process that answers, once its models are loaded."""
+        self.ledger.turn()
+        self._registry.register(_Models(models, layout))
+        # A random UUID for each request costs more than all the rest of this class.
+        self._request_ids = map(f"{uuid.uuid4().hex[:12]}-{{}}".format, count(1))
 
     def graph(self, model: str, graph: str) -> "GraphMetrics":
         return GraphMetrics(self, model, graph)
 
-    def watch(self, models: Registry) -> None:
-        self.registry.register(_Models(models))
+    def route(self, method: str, route: str) -> "RouteMetrics":
+        if (method, route) not in self._routes:
+            self._routes[method, route] = RouteMetrics(self, method, route)
+        return self._routes[method, route]
 
     def count_rejection(self, error: ServiceError) -> None:
-        self.rejected.labels(error.slug.replace("-", "_")).inc()
+        self.rejected.cell(error.slug.replace("-", "_")).add()
 
     def text(self) -> bytes:
-        return generate_latest(self.registry)
+        return generate_latest(self._registry)
 
     async def measure_loop_lag(self) -> None:
         """Until cancelled."""
@@ -97,96 +106,145 @@ class Telemetry:
             due = loop.time() + LAG_EVERY_S
             await asyncio.sleep(LAG_EVERY_S)
             self.loop_lag.observe(max(0.0, loop.time() - due))
+            self.ledger.turn()
+
+    def request_id(self, headers: Mapping[bytes, bytes]) -> bytes:
+        """The client's `X-Request-Id`, or a new one."""
+        given = headers.get(b"x-request-id")
+        return given if given and REQUEST_ID.fullmatch(given) else next(self._request_ids).encode()
+
+    @property
+    def logs_access(self) -> bool:
+        return access_log.isEnabledFor(logging.INFO)
+
+    def log_access(self, method: str, path: str, request_id: bytes, status: int, seconds: float) -> None:
+        line = {
+            "request_id": request_id.decode(),
+            "method": method,
+            "path": path,
+            "status": status,
+            "ms": round(seconds * 1e3, 3),
+        }
+        access_log.info(orjson.dumps(line).decode())
+
+
+class RouteMetrics:
+    """Counts and times what one route answers."""
+
+    def __init__(self, telemetry: Telemetry, method: str, route: str) -> None:
+        self._requests, self._method, self._route = telemetry.requests, method, route
+        self._seconds = telemetry.request_seconds.distribution(method, route)
+        self._by_status: dict[int, Cell] = {}
+
+    def answered(self, status: int, seconds: float) -> None:
+        if status not in self._by_status:
+            self._by_status[status] = self._requests.cell(self._method, self._route, str(status))
+        self._by_status[status].add()
+        self._seconds.observe(seconds)
 
 
 class GraphMetrics:
-    """Watches one queue; labels are looked up once, as a run may take no longer than they do."""
+    """Watches one queue."""
 
     def __init__(self, telemetry: Telemetry, model: str, graph: str) -> None:
-        self._rows = telemetry.rows.labels(model, graph)
-        self._runs = telemetry.runs.labels(model, graph)
-        self._batch_rows = telemetry.batch_rows.labels(model, graph)
-        self._infer_seconds = telemetry.infer_seconds.labels(model, graph)
-        self._queue_seconds = telemetry.queue_seconds.labels(model, graph)
-        self._full = telemetry.releases.labels(model, graph, "full")
-        self._idle = telemetry.releases.labels(model, graph, "idle")
+        self._rows = telemetry.rows.cell(model, graph)
+        self._runs = telemetry.runs.cell(model, graph)
+        self._batch_rows = telemetry.batch_rows.distribution(model, graph)
+        self._infer_seconds = telemetry.infer_seconds.distribution(model, graph)
+        self._queue_seconds = telemetry.queue_seconds.distribution(model, graph)
+        self._full = telemetry.releases.cell(model, graph, "full")
+        self._idle = telemetry.releases.cell(model, graph, "idle")
+        self.waiting = telemetry.queue_rows.cell(model, graph).set
 
     def ran(self, rows: int, full: bool, infer_s: float, waits_s: list[float]) -> None:
-        self._rows.inc(rows)
-        self._runs.inc()
+        self._rows.add(rows)
+        self._runs.add()
         self._batch_rows.observe(rows)
         self._infer_seconds.observe(infer_s)
         for wait_s in waits_s:
             self._queue_seconds.observe(wait_s)
-        (self._full if full else self._idle).inc()
+        (self._full if full else self._idle).add()
 
 
 class _Models(Collector):
-    """Read from the models at each scrape, so that no gauge can drift from what it counts."""
+    """What is served; every worker serves the same."""
 
-    def __init__(self, models: Registry) -> None:
-        self._models = models
+    def __init__(self, models: Registry, layout: Mapping[str, int]) -> None:
+        self._models, self._layout = models, layout
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        queue_rows = GaugeMetricFamily("jepa_queue_rows", "Rows that wait", labels=["model", "graph"])
+    def collect(self) -> Iterator[Metric]:
+        build = GaugeMetricFamily("jepa_build_info", "Always 1", labels=["version", "python", "onnxruntime"])
+        build.add_metric([__version__, platform.python_version(), onnxruntime.__version__], 1)
         info = GaugeMetricFamily("jepa_model_info", "Always 1", labels=INFO_LABELS)
         load = GaugeMetricFamily("jepa_model_load_duration_seconds", "Time the load took", labels=["model"])
+        layout = GaugeMetricFamily("jepa_layout", "Processes, and threads of each", labels=["of"])
+        for of, number in self._layout.items():
+            layout.add_metric([of], number)
+        limit = GaugeMetricFamily("jepa_batch_rows_limit", "Most rows in a run", labels=["model", "graph"])
+        inline = GaugeMetricFamily(
+            "jepa_inline_rows_limit", "Most rows in a run on the event loop", labels=["model", "graph"]
+        )
         for name, model in self._models.models.items():
             for graph, queue in model.engine.queues.items():
-                queue_rows.add_metric([name, graph], queue.queue_rows)
+                limit.add_metric([name, graph], queue.pace.max_rows)
+                inline.add_metric([name, graph], queue.pace.inline_rows)
             manifest = model.bundle.manifest
             about = [model.precision, model.precision_reason, manifest.schema_hash]
             info.add_metric([name, str(manifest.version), *about], 1)
             load.add_metric([name], model.load_s)
-        yield from (queue_rows, info, load)
+        yield from (build, info, load, layout, limit, inline)
+
+
+class _Processes(Collector):
+    """`process_*` of all processes that answer, added up; the start is that of the first."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def collect(self) -> Iterator[Metric]:
+        found: dict[str, list[Metric]] = {}
+        for pid in {sheet.pid for sheet in self._ledger.sheets} - {0}:
+            for metric in ProcessCollector(pid=lambda pid=pid: pid, registry=None).collect():  # type: ignore[misc]
+                found.setdefault(metric.name, []).append(metric)
+        for name, metrics in found.items():
+            (sample,) = metrics[0].samples
+            values = [metric.samples[0].value for metric in metrics]
+            total = min(values) if name == "process_start_time_seconds" else sum(values)
+            metrics[0].samples = [sample._replace(value=total)]
+            yield metrics[0]
 
 
 class TelemetryMiddleware:
-    """Counts and times requests, and gives each an id: the client's `X-Request-Id`, or a new one."""
+    """Counts and times requests, and gives each an id."""
 
     def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
         self.app = app
         self.telemetry = telemetry
-        # A random UUID for each request costs more than all the rest of this class.
-        self._process_id = uuid.uuid4().hex[:12]
-        self._count = count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in PROBES:
             await self.app(scope, receive, send)
             return
-        request_id = Headers(scope=scope).get("x-request-id", "")
-        if not REQUEST_ID.fullmatch(request_id):
-            request_id = f"{self._process_id}-{next(self._count)}"
+        request_id = self.telemetry.request_id(dict(scope["headers"]))
         status = 500
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"].append((b"x-request-id", request_id.encode()))
+                message["headers"].append((b"x-request-id", request_id))
             await send(message)
 
         started = perf_counter()
-        self.telemetry.in_flight.inc()
+        self.telemetry.in_flight.add()
         try:
             await self.app(scope, receive, send_with_id)
         finally:
-            self.telemetry.in_flight.dec()
-            self._record(scope, request_id, status, perf_counter() - started)
-
-    def _record(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
-        # The template of the route, never the path: labels must not grow with what clients send.
-        route = getattr(scope.get("route"), "path", "unmatched")
-        method = scope["method"] if route != "unmatched" else "other"
-        self.telemetry.requests.labels(method, route, status).inc()
-        self.telemetry.request_seconds.labels(method, route).observe(seconds)
-        if access_log.isEnabledFor(logging.INFO):
-            line = {
-                "request_id": request_id,
-                "method": scope["method"],
-                "path": scope["path"],
-                "status": status,
-                "ms": round(seconds * 1e3, 3),
-            }
-            access_log.info(orjson.dumps(line).decode())
+            self.telemetry.in_flight.add(-1)
+            seconds = perf_counter() - started
+            # Labels must not grow with what clients send: the template of the route, never the path.
+            route = getattr(scope.get("route"), "path", "unmatched")
+            method = scope["method"] if route != "unmatched" and scope["method"] in METHODS else "other"
+            self.telemetry.route(method, route).answered(status, seconds)
+            if self.telemetry.logs_access:
+                self.telemetry.log_access(scope["method"], scope["path"], request_id, status, seconds)

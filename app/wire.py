@@ -6,6 +6,7 @@ the array included), with one message for the first wrong number in place of one
 
 import json
 import math
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -14,8 +15,9 @@ from typing import Any
 import numpy as np
 import orjson
 
+from app.arrays import Array, all_finite
+from app.bundle import Manifest
 from app.errors import InvalidInput, Loc, MalformedBody, TooManyRows
-from app.pace import Array
 
 FLOAT32_LE = np.dtype("<f4")
 _NUMBERS = frozenset((float, int))
@@ -48,6 +50,29 @@ class Layout:
         return _invalid(loc, f"has {_count(width, 'number')}, model '{self.model}' takes {self.width}; {hint}")
 
 
+class Fields:
+    """The layouts of what one request holds, alike in rows; in a binary body they stand side by side."""
+
+    def __init__(self, *layouts: Layout) -> None:
+        self.layouts = layouts
+        self.width = sum(layout.width for layout in layouts)
+        edges = accumulate((layout.width for layout in layouts), initial=0)
+        self.columns = [slice(start, stop) for start, stop in pairwise(edges)]
+
+
+class Forms:
+    """What requests to one model may hold."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        model, columns = manifest.name, manifest.feature_schema.names
+        self.features = Fields(Layout("features", manifest.input_dim, model, columns, can_hide=True))
+        self.context = Fields(Layout("context", manifest.embed_dim, model))
+        self.frames = Fields(
+            *(Layout(field, manifest.input_dim, model, columns) for field in ("features", "target_features"))
+        )
+        self.embeddings = Fields(*(Layout(field, manifest.embed_dim, model) for field in ("predicted", "target")))
+
+
 def parse_json(body: bytes) -> Any:
     """The document. NaN, Infinity and 1e999 get through, so that `json_rows` can say where they are."""
     try:
@@ -68,48 +93,56 @@ def float32_bytes(rows: Array) -> bytes:
     return rows.astype(FLOAT32_LE, copy=False).tobytes()
 
 
-def json_rows(value: Any, layout: Layout, max_rows: int) -> Array:
-    """A list of numbers, or a list of such rows → [D] or [B, D], every number finite."""
+def may_hold_booleans(body: bytes) -> bool:
+    """False where no list of the JSON does: `true` and `false` have a letter that no number has."""
+    start = body.find(b"[")
+    return body.find(b"u", start) >= 0 or body.find(b"s", start) >= 0
+
+
+def json_rows(value: Any, layout: Layout, max_rows: int, *, booleans: bool = True) -> tuple[Array, bool]:
+    """A list of numbers, or a list of such rows → [B, D], every number finite, and whether it was a single row."""
     field = layout.field
     if not isinstance(value, list):
         raise _invalid((field,), "must be a list of numbers, or a list of such rows")
     if not value:
         raise _invalid((field,), "is empty; send at least one row")
-    if not isinstance(value[0], list):
-        _check_row(value, layout, (field,))
+    numbers = array("f")
+    if single := not isinstance(value[0], list):
+        _add_row(numbers, value, layout, (field,), booleans)
     else:
         _check_count(len(value), max_rows)
         for i, row in enumerate(value):
-            _check_row(row, layout, (field, i))
-    with np.errstate(over="ignore"):  # what overflows becomes infinite and is found below
-        rows = np.array(value, np.float32)
-    _check_finite(rows, layout)
-    return rows
+            _add_row(numbers, row, layout, (field, i), booleans)
+    rows = np.frombuffer(numbers, np.float32).reshape(-1, layout.width)
+    _check_finite(rows, layout, single)
+    return rows, single
 
 
-def binary_rows(body: bytes, layouts: Sequence[Layout], max_rows: int) -> list[Array]:
-    """Little-endian float32, row-major, the fields of a row side by side → [B, D] a field, every number finite."""
-    width = sum(layout.width for layout in layouts)
-    if not body:
-        raise InvalidInput(((), f"the body is empty; send rows of {width} little-endian float32 numbers"))
-    count, rest = divmod(len(body), 4 * width)
-    if rest:
-        padded = len(body) % (4 * (width + len(layouts))) == 0
-        raise InvalidInput(
-            (
-                (),
-                f"the body has {len(body)} bytes, which is no whole number of rows: model '{layouts[0].model}' takes "
-                f"{width} float32 numbers, {4 * width} bytes, a row"
-                + (f"; if number {layouts[0].width + 1} of each row is padding, leave it out" if padded else ""),
-            )
-        )
+def binary_rows(body: bytes, fields: Fields, max_rows: int) -> list[Array]:
+    """Little-endian float32, row-major → [B, D] a field, every number finite."""
+    count, rest = divmod(len(body), 4 * fields.width)
+    if rest or not count:
+        raise _no_whole_rows(len(body), fields)
     _check_count(count, max_rows)
-    rows = np.frombuffer(body, FLOAT32_LE).astype(np.float32, copy=False).reshape(count, width)
-    edges = accumulate((layout.width for layout in layouts), initial=0)
-    fields = [rows[:, start:end] for start, end in pairwise(edges)]
-    for field, layout in zip(fields, layouts, strict=True):
-        _check_finite(field, layout)
-    return fields
+    rows = np.frombuffer(body, FLOAT32_LE).astype(np.float32, copy=False).reshape(count, fields.width)
+    if not all_finite(rows):
+        for columns, layout in zip(fields.columns, fields.layouts, strict=True):
+            _check_finite(rows[:, columns], layout)
+    return [rows] if len(fields.columns) == 1 else [rows[:, columns] for columns in fields.columns]
+
+
+def _no_whole_rows(size: int, fields: Fields) -> InvalidInput:
+    if not size:
+        return InvalidInput(((), f"the body is empty; send rows of {fields.width} little-endian float32 numbers"))
+    first, padded_width = fields.layouts[0], fields.width + len(fields.layouts)
+    hint = "" if size % (4 * padded_width) else f"; if number {first.width + 1} of each row is padding, leave it out"
+    return InvalidInput(
+        (
+            (),
+            f"the body has {size} bytes, which is no whole number of rows: model '{first.model}' takes "
+            f"{fields.width} float32 numbers, {4 * fields.width} bytes, a row{hint}",
+        )
+    )
 
 
 def _check_count(rows: int, max_rows: int) -> None:
@@ -117,25 +150,29 @@ def _check_count(rows: int, max_rows: int) -> None:
         raise TooManyRows(f"the request has {rows} rows, the limit is {max_rows}; send them in several requests")
 
 
-def _check_row(row: Any, layout: Layout, loc: Loc) -> None:
-    """Types and width; whether the numbers are finite is quicker to see in the array."""
+def _add_row(numbers: "array[float]", row: Any, layout: Layout, loc: Loc, booleans: bool) -> None:
+    """Whether all are finite is quicker to see in the end; a number that overflows becomes infinite here."""
     if not isinstance(row, list):
         raise _invalid(loc, "is not a list; send either one row or a list of rows")
-    if not _NUMBERS.issuperset(map(type, row)):
+    try:
+        if booleans and not _NUMBERS.issuperset(map(type, row)):
+            raise TypeError
+        numbers.fromlist(row)
+    except TypeError:  # text, null, a list …
         column = next(i for i, number in enumerate(row) if type(number) not in _NUMBERS)
-        raise _invalid((*loc, column), _NOT_A_NUMBER[type(row[column])], layout.columns)
+        raise _invalid((*loc, column), _NOT_A_NUMBER[type(row[column])], layout.columns) from None
     if len(row) != layout.width:
         raise layout.too_wide_or_narrow(loc, len(row))
 
 
-def _check_finite(rows: Array, layout: Layout) -> None:
-    """[…, D]"""
-    finite = np.isfinite(rows)
-    if not finite.all():
-        index = np.unravel_index(int(np.argmin(finite)), rows.shape)
-        what = "is NaN" if math.isnan(rows[index]) else "is infinite or beyond float32, whose largest is 3.4e38"
+def _check_finite(rows: Array, layout: Layout, single: bool = False) -> None:
+    """[B, D]"""
+    if not all_finite(rows):
+        row, column = np.unravel_index(int(np.argmin(np.isfinite(rows))), rows.shape)
+        what = "is NaN" if math.isnan(rows[row, column]) else "is infinite or beyond float32, whose largest is 3.4e38"
         mend = 'replace it, or hide its group with "hidden"' if layout.can_hide else "replace it"
-        raise _invalid((layout.field, *map(int, index)), f"{what}; {mend}", layout.columns)
+        place = (int(column),) if single else (int(row), int(column))
+        raise _invalid((layout.field, *place), f"{what}; {mend}", layout.columns)
 
 
 def _invalid(loc: Loc, what: str, columns: Sequence[str] = ()) -> InvalidInput:

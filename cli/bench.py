@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,7 @@ from cli.load import Condition, Summary, due_times, parse_condition, summarise
 
 WARM_UP_REQUESTS = 20
 OVERHEAD_REQUESTS = 100
+BAR_WIDTH = 40
 BINARY = "application/octet-stream"
 
 
@@ -85,6 +87,8 @@ def bench(
     """Load a running service and say what it bears."""
     try:
         conditions = [parse_condition(text) for text in fail_if or []]
+        if plot is not None and find_spec("matplotlib") is None:
+            raise ValueError("--plot needs matplotlib; install it with: pip install 'jepa-serve[train]'")
         served = _model(url, model)
     except ValueError as error:
         typer.echo(f"error: {error}", err=True)
@@ -97,7 +101,10 @@ def bench(
     else:
         kind, deadline_s = f"closed loop, {connections} connections", 1 / hz
         due = None
-    typer.echo(f"{endpoint} of {served['name']} version {served['version']}, {rows} rows a request, {body}; {kind}")
+    typer.echo(
+        f"{endpoint} of {served['name']} version {served['version']}, {rows} rows a request, {body}; {kind}, "
+        f"for {seconds:g} s"
+    )
     overhead_ms, tally, spent = asyncio.run(_run(target, due, connections, seconds))
     latencies = np.array(tally.latencies_s)
     summary = summarise(latencies, dict(tally.errors), spent, rows, deadline_s)
@@ -140,6 +147,8 @@ async def _run(
         progress = asyncio.create_task(_show_progress(start, seconds))
         await asyncio.gather(*loops)
         progress.cancel()
+        if sys.stderr.isatty():
+            print("\r\x1b[K", end="", file=sys.stderr)
         return overhead_ms, tally, time.perf_counter() - start
     finally:
         await asyncio.gather(*(client.aclose() for client in clients))
@@ -169,8 +178,12 @@ async def _bot(client: httpx.AsyncClient, target: Target, tally: Tally, due: NDA
 
 
 async def _show_progress(start: float, seconds: float) -> None:
+    """A bar on a terminal; a log has the line that said how long it takes."""
     while sys.stderr.isatty():
-        print(f"\r{max(0.0, time.perf_counter() - start):5.1f} of {seconds:g} s", end="\r", file=sys.stderr, flush=True)
+        spent = max(0.0, time.perf_counter() - start)
+        done = min(BAR_WIDTH, int(BAR_WIDTH * spent / seconds))
+        bar = "█" * done + "░" * (BAR_WIDTH - done)
+        print(f"\r{bar} {spent:.1f} of {seconds:g} s ", end="\r", file=sys.stderr, flush=True)
         await asyncio.sleep(0.5)
 
 

@@ -1,6 +1,7 @@
 """`jepa serve`: a flag for each field of `app.settings.Settings`, and uvicorn around the app."""
 
 import errno
+import gc
 import inspect
 import logging
 import os
@@ -14,10 +15,8 @@ import typer
 import uvicorn
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
-from uvicorn.supervisors import Multiprocess
 
 from app import __version__
-from app.bundle import MANIFEST, versions
 from app.settings import PREFIX, Settings
 
 logger = logging.getLogger("app.serve")
@@ -25,23 +24,31 @@ logger = logging.getLogger("app.serve")
 
 def serve(**flags: Any) -> None:
     """Answer bots over HTTP with the models of a folder, or with the bundled one."""
-    given = {name: value for name, value in flags.items() if value is not None}
     try:
-        settings = Settings(**given)
+        settings = Settings(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
         _stop("\n".join(_readable(each) for each in error.errors()))
+    # Read when NumPy and ONNX Runtime are loaded: neither the threads that the one keeps for products of matrices nor
+    # the one by which the other reports to Microsoft is of use, and they would not survive the fork of the workers.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    from app.main import create_app
+    from app.protocol import Protocol
+    from app.service import Service
+    from cli.workers import Crew
+
     _check_models(settings)
     listener = _listen(settings)
-    # Processes that uvicorn starts build their app from the environment.
-    os.environ.update({PREFIX + name.upper(): str(value) for name, value in given.items()})
+    app = create_app(settings)
+    service: Service = app.state.service
     config = uvicorn.Config(
-        "app.main:create_app",
-        factory=True,
-        workers=settings.workers,
+        app,
+        http=Protocol,
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.graceful_timeout_s,
         log_config=_logging(settings),
         access_log=False,
+        proxy_headers=False,
         server_header=False,
     )
     host, port = listener.getsockname()[:2]
@@ -49,10 +56,14 @@ def serve(**flags: Any) -> None:
     # uvicorn raises the signal once more when all is answered; the default would make that exit code 143 or 130.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    if settings.workers > 1:
-        Multiprocess(config, [listener]).run()
-    else:
-        uvicorn.Server(config).run([listener])
+    service.load()
+    service.share_out()
+    # What is loaded stays: no collection need look at it again, or copy its pages into a worker by doing so.
+    gc.collect()
+    gc.freeze()
+    if service.processes > 1:
+        sys.exit(Crew(config, listener, service.telemetry, service.processes).run())
+    uvicorn.Server(config).run([listener])
 
 
 def _flags() -> Iterator[inspect.Parameter]:
@@ -71,6 +82,8 @@ serve.__annotations__ = {parameter.name: parameter.annotation for parameter in _
 
 
 def _check_models(settings: Settings) -> None:
+    from app.bundle import MANIFEST, versions
+
     models = settings.models
     if not models.is_dir():
         _stop(f"{models} is not a folder; --models takes a folder of bundles, <models>/<name>/<version>/")

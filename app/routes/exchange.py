@@ -3,24 +3,24 @@
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from functools import lru_cache
+from typing import Any, Generic, NamedTuple, TypeVar
+from urllib.parse import parse_qsl
 
-import numpy as np
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
-from starlette.requests import Request
-from starlette.responses import Response
 
 from app import wire
-from app.batcher import Ticket, Timing
+from app.arrays import Array
+from app.batch import ANY_TIME, Ticket, Timing
 from app.errors import InvalidInput, Loc, SchemaMismatch, UnsupportedMediaType, listed
-from app.pace import Array
 from app.registry import ServedModel
-from app.routes.reading import located_in, read_body, read_ticket, service_of
-from app.schemas import Options
+from app.routes.reading import RawHeaders, read_timeout
+from app.schemas import ROWS, Options
+from app.service import Service
 
-BINARY = "application/octet-stream"
-JSON = "application/json"
+BINARY = b"application/octet-stream"
+JSON = b"application/json"
 LISTS = frozenset(("hidden", "targets"))
 
 Q = TypeVar("Q", bound=Options)
@@ -28,131 +28,179 @@ B = TypeVar("B", bound=Options)
 Opts = TypeVar("Opts", bound=Options, covariant=True)
 
 
-@dataclass(frozen=True)
+class Answer(NamedTuple):
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+@dataclass(slots=True)
 class Exchange(Generic[Opts]):
-    """`options` hold the rows too where the body was JSON; a binary body is `body`."""
+    """What was asked: options, and rows that `rows` hands out once, out of `document` where the body was JSON."""
 
     options: Opts
-    body: bytes | None
+    body: bytes
+    document: dict[str, Any] | None
     model: ServedModel
     ticket: Ticket
     max_rows: int
     answers_binary: bool
+    single_row: bool = False
 
-    @property
-    def options_source(self) -> str:
-        return "body" if self.body is None else "query"
-
-    def features(self, field: str = "features", *, can_hide: bool = False) -> wire.Layout:
-        manifest = self.model.bundle.manifest
-        return wire.Layout(field, manifest.input_dim, manifest.name, manifest.feature_schema.names, can_hide)
-
-    def embeddings(self, field: str) -> wire.Layout:
-        manifest = self.model.bundle.manifest
-        return wire.Layout(field, manifest.embed_dim, manifest.name)
-
-    def rows(self, *layouts: wire.Layout) -> list[Array]:
-        """The rows of each field, alike in number: [B, D], or [D] where the JSON had a single row."""
-        with located_in("body"):
-            if self.body is not None:
-                return wire.binary_rows(self.body, layouts, self.max_rows)
-            fields = [wire.json_rows(getattr(self.options, each.field), each, self.max_rows) for each in layouts]
-            counts = [len(np.atleast_2d(rows)) for rows in fields]
-            if len(set(counts)) > 1:
+    def rows(self, fields: wire.Fields) -> list[Array]:
+        """The rows of each field, [B, D], alike in number."""
+        try:
+            if self.document is None:
+                return wire.binary_rows(self.body, fields, self.max_rows)
+            booleans = wire.may_hold_booleans(self.body)
+            found = []
+            for layout in fields.layouts:
+                # Popped, as a list of floats takes ten times the memory of the row while that waits.
+                value = self.document.pop(layout.field)
+                rows, self.single_row = wire.json_rows(value, layout, self.max_rows, booleans=booleans)
+                found.append(rows)
+            if len({len(rows) for rows in found}) > 1:
                 both = " and ".join(
-                    f"{each.field} has {count} rows" for each, count in zip(layouts, counts, strict=True)
+                    f"{layout.field} has {len(rows)} rows" for layout, rows in zip(fields.layouts, found, strict=True)
                 )
-                raise InvalidInput(((layouts[-1].field,), f"{both}; send as many of one as of the other"))
-            return fields
+                raise InvalidInput(((fields.layouts[-1].field,), f"{both}; send as many of one as of the other"))
+            return found
+        except InvalidInput as error:
+            raise error.within("body") from None
 
-    def answer(self, rows: Array, timing: Timing, **document: Any) -> Response:
+    def ranked(self, rows: Array) -> Array:
+        """[B, D], or [D] where the request had a single row."""
+        return rows[0] if self.single_row else rows
+
+    def answer(self, rows: Array, timing: Timing, **document: Any) -> Answer:
         """The `document` with the model's name, or `rows` as bare float32."""
-        manifest = self.model.bundle.manifest
-        headers = {}
-        if timing.batch_rows:
-            queue_ms, infer_ms = timing.queue_s * 1e3, timing.infer_s * 1e3
-            headers["Server-Timing"] = f"queue;dur={queue_ms:.3f}, infer;dur={infer_ms:.3f}"
-            headers["X-Batch-Rows"] = str(timing.batch_rows)
         if self.answers_binary:
-            return Response(wire.float32_bytes(rows), headers=headers, media_type=BINARY)
-        document |= {"model": manifest.name, "version": manifest.version}
-        return Response(wire.json_bytes(document), headers=headers, media_type=JSON)
+            content_type, body = BINARY, wire.float32_bytes(rows)
+        else:
+            manifest = self.model.bundle.manifest
+            document |= {"model": manifest.name, "version": manifest.version}
+            content_type, body = JSON, wire.json_bytes(document)
+        headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
+        if timing.batch_rows:
+            times = b"queue;dur=%.3f, infer;dur=%.3f" % (timing.queue_s * 1e3, timing.infer_s * 1e3)
+            headers += [(b"server-timing", times), (b"x-batch-rows", b"%d" % timing.batch_rows)]
+        return Answer(200, headers, body)
 
 
-async def receive(request: Request, query: type[Q], body: type[B]) -> Exchange[Q | B]:
-    """Options are those of `query` beside a binary body; a JSON body holds them itself, as `body` has them."""
-    service = service_of(request)
-    service.admit()
-    ticket = read_ticket(request)
-    media_type = _media_type(request)
-    content = await read_body(request, service.settings.max_body_bytes)
-    binary = media_type == BINARY or (not media_type and not content.lstrip().startswith((b"{", b"[")))
-    if binary and not media_type:
+@dataclass(slots=True)
+class Head(Generic[Q]):
+    """What a request says beside its body."""
+
+    media_type: bytes  # JSON, BINARY, or nothing where the client did not say
+    options: Q | None  # from the query string, beside BINARY
+    answers_binary: bool
+    schema_hash: str | None
+    stream: str | None
+    timeout_s: float | None
+
+    def ticket(self, arrived: float) -> Ticket:
+        if self.timeout_s is None and self.stream is None:
+            return ANY_TIME
+        return Ticket(None if self.timeout_s is None else arrived + self.timeout_s, self.stream)
+
+
+def read_head(headers: RawHeaders, query_string: bytes, query: type[Q]) -> Head[Q]:
+    media_type = _media_type(headers)
+    options = _query_options(query, query_string) if media_type == BINARY else None
+    if query_string and media_type == JSON:
+        _refuse_query(query_string)
+    if query_string and not media_type:
         raise _unsupported()
-    options: Q | B
-    if binary:
-        options = _checked(query, _query_values(request), "query", strict=False)
-    else:
-        _refuse_query(request)
-        document = wire.parse_json(content)
-        if not isinstance(document, dict):
-            raise InvalidInput((("body",), 'the body must be a JSON object such as {"features": [[…]]}'))
-        options = _checked(body, document, "body", strict=True)
-    with located_in("query" if binary else "body"):
-        model = service.registry.get(options.model)
-    _check_schema(model, options.schema_hash, request.headers.get("x-schema-hash"))
-    return Exchange(
+    schema_hash, stream = (headers.get(name) for name in (b"x-schema-hash", b"x-stream-id"))
+    return Head(
+        media_type,
         options,
-        content if binary else None,
-        model,
-        ticket,
-        service.settings.max_rows,
-        _prefers_binary(request.headers.get("accept", "")),
+        _preferred(headers.get(b"accept", b"")) == BINARY,
+        None if schema_hash is None else schema_hash.decode("latin-1"),
+        None if stream is None else stream.decode("latin-1"),
+        read_timeout(headers),
     )
 
 
-def _media_type(request: Request) -> str:
-    """JSON, BINARY, or nothing where the client did not say."""
-    if request.headers.get("content-encoding", "identity") != "identity":
+def read_exchange(service: Service, head: Head[Q], content: bytes, body: type[B], arrived: float) -> Exchange[Q | B]:
+    """Options are those of the head beside a binary body; a JSON body holds them itself, as `body` has them."""
+    options: Q | B
+    if head.options is not None:
+        options, document = head.options, None
+    else:
+        if not head.media_type and not content.lstrip().startswith((b"{", b"[")):
+            raise _unsupported()
+        options, document = _read_document(content, body)
+    try:
+        model = service.registry.get(options.model)
+    except InvalidInput as error:
+        raise error.within("query" if document is None else "body") from None
+    if options.schema_hash is not None or head.schema_hash is not None:
+        _check_schema(model, {options.schema_hash, head.schema_hash})
+    ticket, max_rows = head.ticket(arrived), service.settings.max_rows
+    return Exchange(options, content, document, model, ticket, max_rows, head.answers_binary)
+
+
+def _read_document(content: bytes, body: type[B]) -> tuple[B, dict[str, Any]]:
+    """The options, and what else is in the JSON."""
+    document = wire.parse_json(content)
+    if not isinstance(document, dict):
+        raise InvalidInput(((), 'the body must be a JSON object such as {"features": [[…]]}')).within("body")
+    rows_given = tuple(name for name in ROWS if document.get(name) is not None)
+    if len(rows_given) == len(document):
+        return _no_options(body, rows_given), document
+    return _checked(body, document | dict.fromkeys(rows_given, True), "body", strict=True), document
+
+
+def _media_type(headers: RawHeaders) -> bytes:
+    if headers.get(b"content-encoding", b"identity") != b"identity":
         raise UnsupportedMediaType("the body is compressed; send it as it is")
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type in ("", JSON, BINARY):
+    media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if media_type in (BINARY, JSON, b""):
         return media_type
-    if media_type.endswith("+json"):
+    if media_type.endswith(b"+json"):
         return JSON
     raise _unsupported()
 
 
 def _unsupported() -> UnsupportedMediaType:
-    return UnsupportedMediaType(f"send 'Content-Type: {JSON}', or '{BINARY}' for little-endian float32 rows")
+    return UnsupportedMediaType(
+        f"send 'Content-Type: {JSON.decode()}', or '{BINARY.decode()}' for little-endian float32 rows"
+    )
 
 
-def _prefers_binary(accept: str) -> bool:
-    """Whichever of the two the client names first; JSON when it names neither."""
-    for media_range in accept.split(","):
-        media_type = media_range.partition(";")[0].strip().lower()
+def _preferred(accept: bytes) -> bytes:
+    """BINARY or JSON, whichever the client names first; JSON when it names neither."""
+    for media_range in accept.split(b","):
+        media_type = media_range.partition(b";")[0].strip().lower()
         if media_type in (BINARY, JSON):
-            return media_type == BINARY
-    return False
+            return media_type
+    return JSON
 
 
-def _query_values(request: Request) -> dict[str, Any]:
+def _query_options(options: type[Q], query: bytes) -> Q:
     values: dict[str, Any] = {}
-    for name, text in request.query_params.multi_items():
+    for name, text in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
         if name in LISTS:
             values.setdefault(name, []).extend(part.strip() for part in text.split(",") if part.strip())
         elif name in values:
-            raise InvalidInput((("query", name), f"{name} is given twice; give it once"))
+            raise InvalidInput(((name,), f"{name} is given twice; give it once")).within("query")
         else:
             values[name] = text
-    return values
+    return _checked(options, values, "query", strict=False)
 
 
-def _refuse_query(request: Request) -> None:
-    if name := next(iter(request.query_params), None):
+@lru_cache(maxsize=64)
+def _no_options(options: type[Q], rows_given: tuple[str, ...]) -> Q:
+    """Of a body that holds rows alone, as most do."""
+    return _checked(options, dict.fromkeys(rows_given, True), "body", strict=True)
+
+
+def _refuse_query(query: bytes) -> None:
+    for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
         raise InvalidInput(
-            (("query", name), f"{name} does not belong in the query string; with JSON, options go in the body")
-        )
+            ((name,), f"{name} does not belong in the query string; with JSON, options go in the body")
+        ).within("query")
 
 
 def _checked(options: type[Q], values: Mapping[str, Any], source: str, *, strict: bool) -> Q:
@@ -182,9 +230,9 @@ def _explained(error: ErrorDetails, known: list[str]) -> tuple[Loc, str]:
             return loc, f"{field}: {error['msg'].lower().replace('input should', 'this must')}"
 
 
-def _check_schema(model: ServedModel, *claims: str | None) -> None:
+def _check_schema(model: ServedModel, claims: set[str | None]) -> None:
     manifest = model.bundle.manifest
-    if any(claim is not None and claim != manifest.schema_hash for claim in claims):
+    if claims - {None, manifest.schema_hash}:
         raise SchemaMismatch(
             f"model '{manifest.name}' version {manifest.version} has schema_hash {manifest.schema_hash}, the request "
             f"expects another: its columns may be in another order; compare them with /models/{manifest.name}"

@@ -1,15 +1,15 @@
 """What every dialect reads alike from a request: the body up to its limit, the deadline, the stream."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from time import monotonic
+from collections.abc import Mapping
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive
 
-from app.batcher import Ticket
 from app.errors import BodyTooLarge, InvalidInput
 from app.service import Service
+
+RawHeaders = Mapping[bytes, bytes]  # names in lower case
 
 
 def service_of(request: Request) -> Service:
@@ -17,47 +17,41 @@ def service_of(request: Request) -> Service:
     return service
 
 
-async def read_body(request: Request, max_bytes: int) -> bytes:
+async def read_body(headers: RawHeaders, receive: Receive, max_bytes: int) -> bytes:
     """Raises as soon as the announced or the received size is over the limit, and leaves the rest unread."""
-    refusal = BodyTooLarge(
-        f"the body is larger than {max_bytes} bytes; send fewer rows at once, or send them in binary"
-    )
-    announced = request.headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > max_bytes:
-        raise refusal
-    chunks = []
+    announced = headers.get(b"content-length", b"0")
+    if announced.isdigit() and int(announced) > max_bytes:
+        raise _too_large(max_bytes)
+    chunks: list[bytes] = []
     received = 0
-    async for chunk in request.stream():
-        received += len(chunk)
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunks.append(message.get("body", b""))
+        received += len(chunks[-1])
         if received > max_bytes:
-            raise refusal
-        chunks.append(chunk)
-    return b"".join(chunks)
+            raise _too_large(max_bytes)
+        if not message.get("more_body", False):
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def read_ticket(request: Request) -> Ticket:
-    """Counts `X-Request-Timeout-Ms` from now."""
-    deadline = None
-    if (text := request.headers.get("x-request-timeout-ms")) is not None:
-        deadline = monotonic() + _milliseconds(text) / 1e3
-    return Ticket(deadline, request.headers.get("x-stream-id"))
+def _too_large(max_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the body is larger than {max_bytes} bytes; send fewer rows at once, or send them in binary")
 
 
-def _milliseconds(text: str) -> float:
+def read_timeout(headers: RawHeaders) -> float | None:
+    """Seconds, from `X-Request-Timeout-Ms`."""
+    text = headers.get(b"x-request-timeout-ms")
+    return None if text is None else _milliseconds(text) / 1e3
+
+
+def _milliseconds(text: bytes) -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not 0 <= value < math.inf:
         name = "X-Request-Timeout-Ms"
-        raise InvalidInput((("header", name), f"{name} must be a number of milliseconds, 0 or more"))
+        raise InvalidInput(((name,), f"{name} must be a number of milliseconds, 0 or more")).within("header")
     return value
-
-
-@contextmanager
-def located_in(source: str) -> Iterator[None]:
-    """Errors from here say that their field is in the "body" or the "query"."""
-    try:
-        yield
-    except InvalidInput as error:
-        raise error.within(source) from None

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.batcher import Batcher, Ticket, Workers
+from app.batch import Ticket
+from app.batcher import Batcher, Workers
 from app.errors import DeadlineExpired, ModelFailed, QueueFull, Superseded
 from app.pace import Pace
 from tests.support.fakes import POISON, FakeGraph, RecordingObserver, rows_from
@@ -67,6 +68,7 @@ class Plan:
     leaves: int | None
     poisoned: bool
     stream: str | None
+    deadline_in_s: float | None
 
 
 plans = st.lists(
@@ -77,6 +79,7 @@ plans = st.lists(
         leaves=st.none() | st.integers(0, 4),
         poisoned=st.sampled_from([False, False, False, True]),
         stream=st.sampled_from([None, None, "a", "b"]),
+        deadline_in_s=st.sampled_from([None, 60.0, -1.0]),
     ),
     max_size=12,
 )
@@ -95,7 +98,8 @@ def test_every_caller_gets_exactly_its_own_rows(
         rows = rows_from(1000 * number, plan.rows)
         if plan.poisoned:
             rows[-1] = POISON
-        task = asyncio.create_task(batcher.submit(rows, ticket=Ticket(stream=plan.stream)))
+        deadline = None if plan.deadline_in_s is None else monotonic() + plan.deadline_in_s
+        task = asyncio.create_task(batcher.submit(rows, ticket=Ticket(deadline, plan.stream)))
         if plan.leaves is not None:
             for _ in range(plan.leaves):
                 await asyncio.sleep(0)
@@ -106,10 +110,14 @@ def test_every_caller_gets_exactly_its_own_rows(
             assert plan.leaves is not None
         except Superseded:
             assert plan.stream is not None
+        except DeadlineExpired:
+            assert plan.deadline_in_s == -1
+            assert not set(rows[:-1, 0].tolist()) & set(graph.rows_seen)
         except ModelFailed:
             assert plan.poisoned
         else:
             assert not plan.poisoned
+            assert plan.deadline_in_s != -1
             np.testing.assert_array_equal(answer, FakeGraph.answer_to(rows))
             assert timing.queue_s >= 0
             assert 1 <= timing.batch_rows <= max_rows
@@ -270,6 +278,43 @@ async def test_a_frame_that_runs_already_is_not_superseded(graph: FakeGraph, wor
     await until_queued()
     graph.release()
     await asyncio.gather(running, newer)
+
+
+async def test_a_newer_frame_in_another_process_takes_the_place_of_one_that_waits(
+    graph: FakeGraph, workers: Workers
+) -> None:
+    other_process = Batcher(FakeGraph().run, Pace(8, inline_rows=8), workers, max_queue_rows=10, name="melee target")
+    batcher = Batcher(graph.run, Pace(8), workers, max_queue_rows=10, name="melee target")
+    first = await busy(graph, batcher)
+    older = asyncio.create_task(batcher.submit(rows_from(0, 1), ticket=Ticket(stream="bot")))
+    stays = asyncio.create_task(batcher.submit(rows_from(1, 1), ticket=Ticket(stream="another bot")))
+    await until_queued()
+    await other_process.submit(rows_from(2, 1), ticket=Ticket(stream="bot"))
+    graph.release()
+    with pytest.raises(Superseded):
+        await older
+    await asyncio.gather(first, stays)
+    assert graph.rows_seen == [9000, 1]
+
+
+async def test_who_would_be_late_makes_room_for_who_would_not(graph: FakeGraph, workers: Workers) -> None:
+    batcher = threaded(graph, workers)
+    first = await busy(graph, batcher)
+    batcher._run_s = 3600.0  # what it knows of the runs before
+    late = asyncio.create_task(batcher.submit(rows_from(1, 1), ticket=Ticket(deadline=monotonic() + 60)))
+    in_time = asyncio.create_task(batcher.submit(rows_from(2, 1)))
+    await until_queued()
+    graph.release()
+    with pytest.raises(DeadlineExpired):
+        await late
+    await asyncio.gather(first, in_time)
+    assert graph.rows_seen == [9000, 2]
+
+
+async def test_who_is_alone_is_tried_however_short_the_time(workers: Workers) -> None:
+    batcher = Batcher(lambda rows: rows, Pace(8, inline_rows=8), workers, max_queue_rows=10)
+    batcher._run_s = 3600.0  # one very slow run
+    await batcher.submit(rows_from(0, 1), ticket=Ticket(deadline=monotonic() + 60))
 
 
 async def test_queues_that_share_a_thread_take_turns(workers: Workers) -> None:

@@ -43,7 +43,7 @@ async def test_a_model_that_stops_answering_makes_it_not_ready(models: Path, mon
     monkeypatch.setattr("app.service.CANARY_EVERY_S", 0)
     async with serving(models=models) as client:
         assert (await client.get("/readyz")).status_code == 200
-        monkeypatch.setattr("app.batcher.accumulate", lambda *_, **__: 1 / 0)
+        monkeypatch.setattr("app.batch.accumulate", lambda *_, **__: 1 / 0)
         response = await client.get("/readyz")
         assert response.status_code == 503
         assert "model 'tiny' does not answer" in response.json()["detail"]
@@ -60,5 +60,5 @@ async def test_readiness_computes_a_row_at_most_once_a_second(models: Path) -> N
 async def test_a_full_queue_is_no_reason_to_take_a_replica_out(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = create_app(Settings(models=models))
     async with client_of(app) as client:
-        monkeypatch.setattr(app.state.service.registry.get(None).engine.queues.target_encoder, "_max_queue_rows", 0)
+        monkeypatch.setattr(app.state.service.registry.get(None).engine.queues.target_encoder, "max_queue_rows", 0)
         assert (await client.get("/readyz")).status_code == 200

@@ -10,17 +10,20 @@ APP = ROOT / "app"
 
 # From the bytes inwards: a module may import those to its right, or of its own rank, never to its left.
 RANKS = [
-    {"main"},
+    {"main", "protocol"},
     {"routes.native", "routes.health"},
+    {"routes.endpoint"},
     {"routes.exchange"},
     {"routes.reading"},
-    {"documentation", "service", "wire"},
+    {"documentation", "service"},
     {"schemas", "telemetry"},
     {"registry"},
     {"precision"},
-    {"engine", "golden"},
+    {"engine", "golden", "wire"},
     {"batcher", "sessions"},
-    {"bundle", "errors", "pace", "settings"},
+    {"batch"},
+    {"bundle", "errors", "ledger", "pace", "settings", "streams"},
+    {"arrays"},
 ]
 NOT_FOR_SERVING = (
     "torch",

@@ -8,8 +8,8 @@ import httpx
 import numpy as np
 import pytest
 
-from app.batcher import Workers
 from app.main import create_app
+from app.service import Service
 from app.settings import Settings
 from tests.support.bundles import TinyModel
 from tests.support.serving import client_of, serving
@@ -21,9 +21,15 @@ MAX_BODY_BYTES = 4000
 MAX_ROWS = 8
 
 
+@pytest.fixture(params=["asgi", "socket"])
+def way(request: pytest.FixtureRequest) -> str:
+    """Both ways to an endpoint: through FastAPI, and the short one of `app.protocol`."""
+    return str(request.param)
+
+
 @pytest.fixture
-async def client(models: Path) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(models=models, max_rows=MAX_ROWS, max_body_bytes=MAX_BODY_BYTES) as client:
+async def client(models: Path, way: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(way, models=models, max_rows=MAX_ROWS, max_body_bytes=MAX_BODY_BYTES) as client:
         yield client
 
 
@@ -326,6 +332,7 @@ async def test_more_rows_than_allowed_are_413(client: httpx.AsyncClient) -> None
     assert (await client.post("/embed", json={"features": rows[:MAX_ROWS]})).status_code == 200
 
 
+@pytest.mark.parametrize("way", ["asgi"], indirect=True)  # tests/app/test_server.py has it over a socket
 @pytest.mark.parametrize("announced", [True, False])
 async def test_a_body_over_the_limit_is_413_without_reading_the_rest(
     client: httpx.AsyncClient, announced: bool
@@ -380,18 +387,18 @@ async def test_unknown_paths_and_methods_are_problems_too(client: httpx.AsyncCli
 
 
 async def test_a_model_that_fails_is_500_and_keeps_its_reasons_to_the_log(
-    models: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    models: Path, way: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with serving(models=models) as client:
-        monkeypatch.setattr("app.batcher.accumulate", lambda *_, **__: 1 / 0)
+    async with serving(way, models=models) as client:
+        monkeypatch.setattr("app.batch.accumulate", lambda *_, **__: 1 / 0)
         document = problem(await client.post("/embed", json={"features": ROW}), 500)
     assert "ZeroDivisionError" in document["detail"]
     assert "division by zero" in caplog.text
 
 
-async def test_a_bug_is_a_500_without_its_traceback(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bug_is_a_500_without_its_traceback(models: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.wire.parse_json", lambda _: 1 / 0)
-    async with serving(models=models) as client:
+    async with serving(way, models=models) as client:
         response = await client.post("/embed", json={"features": ROW})
     assert response.status_code == 500
     assert response.json()["detail"] == "the service failed on this request; its log has the reason"
@@ -399,18 +406,18 @@ async def test_a_bug_is_a_500_without_its_traceback(models: Path, monkeypatch: p
 
 # What happens when more comes than can be computed
 
-Held = tuple[httpx.AsyncClient, Workers]
+Held = tuple[httpx.AsyncClient, Service]
 
 
 @pytest.fixture
-async def held(models: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Held]:
+async def held(models: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Held]:
     """A service whose only thread is taken, until it is released."""
-    monkeypatch.setattr("app.pace.INLINE_S", 0)
+    monkeypatch.setattr("app.pace.DEAF_S", 0)
     app = create_app(Settings(models=models, batch_threads=1, max_rows=4, max_queue_rows=5))
-    workers: Workers = app.state.service.workers
-    async with client_of(app) as client:
-        assert workers.acquire(lambda: None)
-        yield client, workers
+    service: Service = app.state.service
+    async with client_of(app, way) as client:
+        assert service.workers.acquire(lambda: None)
+        yield client, service
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -418,53 +425,52 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.001)
 
 
-def queue_rows(client: httpx.AsyncClient) -> int:
-    app = client._transport.app  # type: ignore[attr-defined]
-    return int(app.state.service.registry.get("tiny").engine.queues.target_encoder.queue_rows)
+def queue_rows(service: Service) -> int:
+    return service.registry.get("tiny").engine.queues.target_encoder.queue_rows
 
 
 async def test_a_full_queue_is_429_at_once_with_its_depth(held: Held) -> None:
-    client, workers = held
+    client, service = held
     waiting = asyncio.create_task(client.post("/embed", json={"features": [ROW] * 4}))
-    await until(lambda: queue_rows(client) == 4)
+    await until(lambda: queue_rows(service) == 4)
     response = await client.post("/embed", json={"features": [ROW] * 2})
     document = problem(response, 429)
     assert document["queue_rows"] == 4
     assert int(response.headers["retry-after"]) >= 1
-    workers.release()
+    service.workers.release()
     assert (await waiting).status_code == 200
 
 
 async def test_a_request_past_its_deadline_is_504_while_the_model_is_still_busy(held: Held) -> None:
-    client, workers = held
+    client, service = held
     response = await client.post("/embed", json={"features": ROW}, headers={"x-request-timeout-ms": "20"})
     problem(response, 504)
-    assert queue_rows(client) == 0
+    assert queue_rows(service) == 0
     problem(await client.post("/embed", json={"features": ROW}, headers={"x-request-timeout-ms": "0"}), 504)
-    workers.release()
+    service.workers.release()
 
 
 async def test_a_newer_frame_of_a_stream_supersedes_one_that_waits(held: Held) -> None:
-    client, workers = held
+    client, service = held
     stream = {"x-stream-id": "bot 1"}
     older = asyncio.create_task(client.post("/embed", json={"features": ROW}, headers=stream))
-    await until(lambda: queue_rows(client) == 1)
+    await until(lambda: queue_rows(service) == 1)
     newer = asyncio.create_task(client.post("/embed", json={"features": ROW}, headers=stream))
     document = problem(await older, 409)
     assert document["type"] == "urn:jepa:error:superseded"
-    workers.release()
+    service.workers.release()
     assert (await newer).status_code == 200
 
 
 async def test_a_draining_service_finishes_what_it_has_and_takes_nothing_new(held: Held) -> None:
-    client, workers = held
+    client, service = held
     waiting = asyncio.create_task(client.post("/embed", json={"features": ROW}))
-    await until(lambda: queue_rows(client) == 1)
-    client._transport.app.state.service.drain()  # type: ignore[attr-defined]
+    await until(lambda: queue_rows(service) == 1)
+    service.drain()
     response = await client.post("/embed", json={"features": ROW})
     assert "draining" in problem(response, 503)["detail"]
     assert int(response.headers["retry-after"]) >= 1
-    workers.release()
+    service.workers.release()
     assert (await waiting).status_code == 200
 
 
@@ -495,6 +501,7 @@ async def test_models_lists_what_a_bot_needs_to_know(client: httpx.AsyncClient, 
     assert card["metrics"] == {"probe_r2": 0.5}
     assert card["serving"].keys() == {"context_encoder", "target_encoder", "predictor"}
     assert card["serving"]["predictor"]["max_batch_rows"] >= 1
+    assert card["layout"].keys() == {"processes", "batch_threads", "intra_op_threads"}
 
 
 async def test_several_models_are_told_apart_by_name(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from app import precision
+from app.arrays import Array
 from app.bundle import Bundle, BundleError, read_bundle
-from app.pace import Array
 from app.precision import Choice, choose, speed_up
 from app.sessions import Graphs
 from tests.support.bundles import COST, TinyModel, write_manifest

@@ -33,7 +33,7 @@ def test_a_misspelt_variable_stops_the_start_and_names_the_nearest(monkeypatch: 
 
 
 def test_values_out_of_range_are_refused() -> None:
-    for wrong in ({"port": 70_000}, {"max_rows": 0}, {"workers": 0}, {"precision": "float16"}, {"log_level": "loud"}):
+    for wrong in ({"port": 70_000}, {"max_rows": 0}, {"workers": -1}, {"precision": "float16"}, {"log_level": "loud"}):
         with pytest.raises(ValidationError):
             Settings(**wrong)
 
@@ -52,3 +52,8 @@ def test_every_setting_says_what_it_is_and_numbers_say_their_unit() -> None:
 
 def test_the_bundled_models_are_the_default() -> None:
     assert Settings().models == Path(__file__).parents[2] / "app" / "bundled"
+
+
+def test_workers_are_forked_so_their_runs_have_one_thread() -> None:
+    with pytest.raises(ValidationError, match="workers 2 cannot share graphs that run on intra_op_threads 2; set one"):
+        Settings(workers=2, intra_op_threads=2)

@@ -41,6 +41,8 @@ async def test_rows_runs_and_requests_are_counted(models: Path, tiny: TinyModel)
     assert found["jepa_model_load_duration_seconds"][(("model", "tiny"),)] > 0
     assert [dict(labels)["version"] for labels in found["jepa_model_info"]] == ["1"]
     assert "process_resident_memory_bytes" in found
+    assert found["jepa_layout"][(("of", "processes"),)] == 1
+    assert found["jepa_batch_rows_limit"][graph] >= found["jepa_inline_rows_limit"][graph] >= 0
 
 
 async def test_frame_deadlines_are_edges_of_the_latency_buckets(models: Path, tiny: TinyModel) -> None:
@@ -57,6 +59,7 @@ async def test_labels_do_not_grow_with_what_clients_send(models: Path) -> None:
             await client.get(f"/nowhere/{i}")
             await client.get(f"/models/{i}")
             await client.request(f"METHOD{i}", "/nowhere")
+            await client.request(f"METHOD{i}", "/models/tiny")
         found = await samples(client)
     routes = {dict(labels)["route"] for labels in found["jepa_http_requests_total"]}
     assert routes == {"unmatched", "/models/{name}"}

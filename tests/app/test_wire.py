@@ -9,14 +9,16 @@ from hypothesis import strategies as st
 
 from app import wire
 from app.errors import InvalidInput, MalformedBody, TooManyRows
-from app.wire import Layout
+from app.wire import Fields, Layout
 
 LAYOUT = Layout("features", 3, "melee", columns=("x", "y", "z"), can_hide=True)
 float32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 
 def rows_of(text: str, layout: Layout = LAYOUT, max_rows: int = 4) -> np.ndarray:
-    return wire.json_rows(wire.parse_json(text.encode()), layout, max_rows)
+    body = text.encode()
+    rows, single = wire.json_rows(wire.parse_json(body), layout, max_rows, booleans=wire.may_hold_booleans(body))
+    return rows[0] if single else rows
 
 
 def error_of(text: str) -> tuple[tuple[str | int, ...], str]:
@@ -85,7 +87,7 @@ def test_too_many_rows_are_refused_before_they_are_looked_at() -> None:
     with pytest.raises(TooManyRows, match="5 rows, the limit is 4"):
         rows_of("[[1], [2], [3], [4], [5]]")
     with pytest.raises(TooManyRows):
-        wire.binary_rows(bytes(12 * 5), [LAYOUT], 4)
+        wire.binary_rows(bytes(12 * 5), Fields(LAYOUT), 4)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b'{"a": 1,}', b"\xff\xfe\x00", b"[" * 100_000, b"hello"])
@@ -97,7 +99,7 @@ def test_what_is_no_json_is_malformed_and_says_where(body: bytes) -> None:
 @given(st.lists(st.tuples(float32, float32, float32), min_size=1, max_size=4))
 def test_json_and_binary_read_the_same_rows(rows: list[tuple[float, float, float]]) -> None:
     flat = [number for row in rows for number in row]
-    (from_binary,) = wire.binary_rows(struct.pack(f"<{len(flat)}f", *flat), [LAYOUT], 4)
+    (from_binary,) = wire.binary_rows(struct.pack(f"<{len(flat)}f", *flat), Fields(LAYOUT), 4)
     from_json = rows_of(json.dumps(rows))
     np.testing.assert_array_equal(from_binary, from_json)
     assert from_binary.dtype == np.float32
@@ -117,23 +119,23 @@ def test_float32_is_written_with_the_fewest_digits() -> None:
 
 def test_fields_of_a_binary_row_stand_side_by_side() -> None:
     body = struct.pack("<6f", *range(6))
-    features, later = wire.binary_rows(body, [LAYOUT, Layout("target_features", 3, "melee")], 4)
+    features, later = wire.binary_rows(body, Fields(LAYOUT, Layout("target_features", 3, "melee")), 4)
     assert features.tolist() == [[0, 1, 2]]
     assert later.tolist() == [[3, 4, 5]]
 
 
 def test_a_binary_nan_is_named_by_field_row_and_column() -> None:
     body = struct.pack("<12f", *range(10), math.nan, 11)
-    layouts = [LAYOUT, Layout("target_features", 3, "melee", ("x", "y", "z"))]
+    fields = Fields(LAYOUT, Layout("target_features", 3, "melee", ("x", "y", "z")))
     with pytest.raises(InvalidInput) as refusal:
-        wire.binary_rows(body, layouts, 4)
+        wire.binary_rows(body, fields, 4)
     assert refusal.value.errors == ((("target_features", 1, 1), "target_features[1][1] (y) is NaN; replace it"),)
 
 
 def test_binary_of_the_wrong_length_says_what_a_row_takes() -> None:
     with pytest.raises(InvalidInput, match=r"takes 3 float32 numbers, 12 bytes, a row$"):
-        wire.binary_rows(bytes(13), [LAYOUT], 4)
+        wire.binary_rows(bytes(13), Fields(LAYOUT), 4)
     with pytest.raises(InvalidInput, match="if number 4 of each row is padding, leave it out"):
-        wire.binary_rows(bytes(16), [LAYOUT], 4)
+        wire.binary_rows(bytes(16), Fields(LAYOUT), 4)
     with pytest.raises(InvalidInput, match="the body is empty"):
-        wire.binary_rows(b"", [LAYOUT], 4)
+        wire.binary_rows(b"", Fields(LAYOUT), 4)

@@ -25,6 +25,8 @@ def test_every_endpoint_is_loaded_in_both_forms(server, endpoint, body):
     done = bench(server.url, "--endpoint", endpoint, "--body", body, "--rows", 3, "--connections", 2, "--seconds", 0.3)
     assert done.exit_code == 0, done.output
     assert "3 rows a request" in done.output
+    assert "for 0.3 s" in done.output
+    assert "an empty request to this service takes this client" in done.output
     assert "requests/s" in done.output
     assert "errors" not in done.output
 
@@ -58,6 +60,14 @@ def test_refused_requests_are_counted_by_status(server):
     done = bench(server.url, "--rows", 2000, "--seconds", 0.2, "--fail-if", "errors>0%")
     assert done.exit_code == 1
     assert " × 413" in done.output
+
+
+def test_a_picture_without_matplotlib_is_refused_before_the_load(server, tmp_path, monkeypatch):
+    monkeypatch.setattr("cli.bench.find_spec", lambda _: None)
+    done = bench(server.url, "--plot", tmp_path / "bench.png")
+    assert done.exit_code == 2
+    assert "--plot needs matplotlib; install it with" in done.output
+    assert "requests/s" not in done.output
 
 
 @pytest.mark.parametrize(

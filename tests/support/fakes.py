@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 
-from app.pace import Array
+from app.arrays import Array
 
 POISON = -1.0
 
@@ -48,11 +48,16 @@ class RecordingObserver:
 
     def __init__(self) -> None:
         self.runs: list[tuple[int, bool]] = []
+        self.waits = 0
 
     def ran(self, rows: int, full: bool, infer_s: float, waits_s: list[float]) -> None:
         assert infer_s >= 0
         assert all(wait_s >= 0 for wait_s in waits_s)
         self.runs.append((rows, full))
+
+    def waiting(self, rows: int) -> None:
+        assert rows >= 0
+        self.waits = rows
 
 
 def rows_from(first: float, count: int, width: int = 3) -> Array:

@@ -1,5 +1,6 @@
 """Runs an app in this process, its lifespan included, with an HTTP client in front; or the whole of `jepa serve`."""
 
+import asyncio
 import os
 import re
 import signal
@@ -13,29 +14,51 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
+import uvicorn
 from fastapi import FastAPI
+from uvicorn.server import ServerState
 
 from app.main import create_app
+from app.protocol import Protocol
 from app.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 
 
 @asynccontextmanager
-async def client_of(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    """A 500 comes back as a response, as it would over a socket."""
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
-    ):
-        yield client
+async def client_of(app: FastAPI, way: str = "asgi") -> AsyncIterator[httpx.AsyncClient]:
+    """Calls the app ("asgi"), or sends to a socket that `app.protocol` reads ("socket")."""
+    async with app.router.lifespan_context(app):
+        if way == "socket":
+            async with listening(app) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+                yield client
+        else:
+            # A 500 comes back as a response, as it would over a socket.
+            transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+                yield client
 
 
 @asynccontextmanager
-async def serving(**settings: object) -> AsyncIterator[httpx.AsyncClient]:
+async def listening(app: FastAPI) -> AsyncIterator[int]:
+    """The port on which this process answers with the app, which has been started."""
+    config = uvicorn.Config(app, http=Protocol, proxy_headers=False, lifespan="off", log_config=None)
+    config.load()
+    state = ServerState()
+    server = await asyncio.get_running_loop().create_server(lambda: Protocol(config, state, {}), "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for connection in list(state.connections):
+            connection.transport.close()
+        await server.wait_closed()
+
+
+@asynccontextmanager
+async def serving(way: str = "asgi", **settings: object) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a new app with these settings."""
-    async with client_of(create_app(Settings(**settings))) as client:
+    async with client_of(create_app(Settings(**settings)), way) as client:
         yield client
 
 

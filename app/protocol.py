@@ -1,0 +1,214 @@
+"""uvicorn's HTTP protocol with a short way through it for what bots send sixty times a second.
+
+    data ─► parser ─┬─► POST /embed, /predict, /loss of an announced size ─► Handler.answer ─► one write
+                    └─► everything else ─► uvicorn ─► ASGI ─► FastAPI ─► … Handler.__call__ ─► Handler.answer
+
+The short way makes no task, no scope and no messages, and goes through the headers once. A bot's heads are alike, byte
+for byte: one that is the same as the last on its connection is not parsed again. A request that is alone is read,
+computed and answered in one turn of the event loop. What is unusual goes the long way: `Expect`, chunks, pipelining, a
+body over the limit, a client that does not read its answers, a service that is not ready.
+"""
+
+import asyncio
+from time import monotonic
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from app.routes.endpoint import Asked, Handler
+from app.routes.exchange import Answer
+from app.service import Service
+
+
+class Call:
+    """One request on the short way; uvicorn takes it for the `RequestResponseCycle` it would have made."""
+
+    __slots__ = ("_coroutine", "arrived", "asked", "handler", "keep_alive", "protocol", "response_complete")
+
+    def __init__(self, protocol: "Protocol", handler: Handler, asked: Asked, keep_alive: bool) -> None:
+        self.protocol, self.handler, self.asked, self.keep_alive = protocol, handler, asked, keep_alive
+        self.arrived = monotonic()
+        self.response_complete = False
+
+    def start(self, content: bytes) -> None:
+        self.handler.service.telemetry.in_flight.add()
+        self._coroutine = self.handler.answer(self.asked, content, self.arrived)
+        self._go_on()
+
+    def _go_on(self, _: object = None) -> None:
+        """What a task does, but at once."""
+        if self.response_complete:
+            return
+        try:
+            waits_for: asyncio.Future[Any] = self._coroutine.send(None)
+        except StopIteration as end:
+            self._finish(end.value)
+        else:
+            waits_for.add_done_callback(self._go_on)
+
+    def _finish(self, answer: Answer) -> None:
+        telemetry = self.handler.service.telemetry
+        request_id = telemetry.request_id(self.asked.headers)
+        self.response_complete = True
+        self.protocol.write_answer(answer, request_id, self.keep_alive)
+        seconds = monotonic() - self.arrived
+        telemetry.in_flight.add(-1)
+        self.handler.metrics.answered(answer.status, seconds)
+        if telemetry.logs_access:
+            telemetry.log_access("POST", self.handler.path, request_id, answer.status, seconds)
+
+    def abandon(self) -> None:
+        """Nobody waits for the answer any more, so its rows need not be computed."""
+        if not self.response_complete:
+            self.response_complete = True
+            self._coroutine.close()
+            self.handler.service.telemetry.in_flight.add(-1)
+
+
+class Protocol(HttpToolsProtocol):
+    """For `uvicorn.Config(http=…)`, with an app of `app.main.create_app`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._service: Service = self.app.state.service
+        self._handlers: dict[bytes, Handler] = self.app.state.handlers
+        self._reading: Call | None = None
+        self._content: list[bytes] = []
+        self._answering: Call | None = None
+        self._in_message = False
+        self._complete: Call | None = None  # in the chunk that is being parsed
+        self._last: Call  # whose head was so long, in a chunk so large that held nothing else
+        self._last_head, self._last_size = b"", -1
+        self._default_headers: list[tuple[bytes, bytes]] = []
+        self._default_lines = b""
+        self._idle_since = monotonic()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._service.telemetry.connections.add()
+        self._close_when_idle()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._service.telemetry.connections.add(-1)
+        self._service.telemetry.connections_closed.add()
+        if self._answering is not None:
+            self._answering.abandon()
+        if isinstance(self.cycle, Call):
+            self.cycle = None  # type: ignore[assignment]
+        self._idle_timer.cancel()
+        super().connection_lost(exc)
+
+    def _close_when_idle(self) -> None:
+        """One timer a connection: uvicorn's, one a request, costs as much as reading a row."""
+        if self.transport.is_closing():
+            return
+        idle_s = monotonic() - self._idle_since if self._has_answered else 0.0
+        if idle_s >= self.timeout_keep_alive:
+            self.transport.close()
+        else:
+            self._idle_timer = self.loop.call_later(self.timeout_keep_alive - idle_s, self._close_when_idle)
+
+    def data_received(self, data: bytes) -> None:
+        if (
+            len(data) == self._last_size
+            and data.startswith(self._last_head)
+            and not self._in_message
+            and self._takes_more
+        ):
+            self._unset_keepalive_if_required()
+            self._answer(
+                Call(self, self._last.handler, self._last.asked, keep_alive=True), data[len(self._last_head) :]
+            )
+            return
+        self._complete = None
+        between_requests = not self._in_message and self._has_answered
+        super().data_received(data)
+        if self._complete is not None and between_requests and self._complete.keep_alive:
+            size = int(self._complete.asked.headers[b"content-length"])
+            if data.find(b"\r\n\r\n") + 4 + size == len(data):  # nothing before the head, nothing behind the body
+                self._last, self._last_head, self._last_size = self._complete, data[:-size], len(data)
+
+    @property
+    def _has_answered(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    @property
+    def _takes_more(self) -> bool:
+        return self._has_answered and not self.flow.write_paused and self._service.is_ready
+
+    def on_message_begin(self) -> None:
+        self._in_message = True
+        self.url = b""
+        self.headers = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        path, _, query = self.url.partition(b"?")
+        handler, headers = self._handlers.get(path), dict(self.headers)
+        if handler is not None and self._is_usual(headers):
+            keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
+            self._reading = Call(self, handler, Asked(headers, query), keep_alive)
+            self.cycle = self._reading  # type: ignore[assignment]
+        else:
+            self._reading = None
+            self._go_the_long_way()
+
+    def _is_usual(self, headers: dict[bytes, bytes]) -> bool:
+        size = headers.get(b"content-length", b"")
+        return (
+            self.parser.get_method() == b"POST"
+            and size.isdigit()
+            and 0 < int(size) <= self._service.settings.max_body_bytes
+            and b"expect" not in headers
+            and b"upgrade" not in headers
+            and self._takes_more
+        )
+
+    def _go_the_long_way(self) -> None:
+        """As if uvicorn had seen the request from its beginning."""
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        super().on_url(url)
+        for name, value in headers:
+            super().on_header(name, value)
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if self._reading is None:
+            super().on_body(body)
+        else:
+            self._content.append(body)
+
+    def on_message_complete(self) -> None:
+        self._in_message = False
+        if self._reading is None:
+            super().on_message_complete()
+        else:
+            call, self._reading, content, self._content = self._reading, None, b"".join(self._content), []
+            self._complete = call
+            self._answer(call, content)
+
+    def _answer(self, call: Call, content: bytes) -> None:
+        self._answering = call
+        self.cycle = call  # type: ignore[assignment]
+        call.start(content)
+
+    def write_answer(self, answer: Answer, request_id: bytes, keep_alive: bool) -> None:
+        if self._default_headers is not self.server_state.default_headers:  # uvicorn makes a new list every second
+            self._default_headers = self.server_state.default_headers
+            self._default_lines = b"".join(b"%s: %s\r\n" % header for header in self._default_headers)
+        parts = [STATUS_LINE[answer.status], self._default_lines]
+        for header in answer.headers:
+            parts.append(b"%s: %s\r\n" % header)
+        end = b"\r\n\r\n" if keep_alive else b"\r\nconnection: close\r\n\r\n"
+        parts += (b"x-request-id: ", request_id, end, answer.body)
+        self.transport.write(b"".join(parts))
+        if not keep_alive:
+            self.transport.close()
+        elif self.pipeline or self.flow.read_paused:
+            self.on_response_complete()
+        else:
+            self.server_state.total_requests += 1
+            self._idle_since = monotonic()

@@ -1,0 +1,189 @@
+"""Worker processes: forked when the models are loaded, so that they share the weights, and handed connections in turn.
+
+The kernel spreads connections unevenly, whether the workers listen on one socket (a burst goes to whoever wakes first)
+or on one each (SO_REUSEPORT hashes). A bot keeps its connection for a whole game, so this process accepts them all and
+passes each to the worker that has the fewest.
+"""
+
+import asyncio
+import logging
+import os
+import selectors
+import signal
+import socket
+from time import monotonic
+from typing import NoReturn
+
+import uvicorn
+
+from app.protocol import Protocol
+from app.telemetry import Telemetry
+
+logger = logging.getLogger("app.serve")
+
+LOOK_EVERY_S = 0.2
+HANGS_AFTER_LOOKS = 50  # at an event loop that does not turn
+LIVES_S, MOST_EARLY_DEATHS = 1.0, 5  # in a row: what kills a worker so soon will kill the next
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server for the connections that come over a channel; it ends when the other end is gone."""
+
+    def __init__(self, config: uvicorn.Config, channel: socket.socket) -> None:
+        super().__init__(config)
+        self._channel = channel
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets or [])
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._channel, self._take)
+
+    def _take(self) -> None:
+        _, descriptors, _, _ = socket.recv_fds(self._channel, 1, 1)
+        if not descriptors:
+            self.should_exit = True
+            self._loop.remove_reader(self._channel)
+        for descriptor in descriptors:
+            connection = socket.socket(fileno=descriptor)
+            connection.setblocking(False)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connecting = self._loop.create_task(self._loop.connect_accepted_socket(self._protocol, connection))
+            self.server_state.tasks.add(connecting)  # type: ignore[arg-type]
+            connecting.add_done_callback(self.server_state.tasks.discard)
+
+    def _protocol(self) -> Protocol:
+        return Protocol(self.config, self.server_state, self.lifespan.state, self._loop)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop.remove_reader(self._channel)
+        await super().shutdown(sockets)
+
+
+class Worker:
+    """A process as its parent sees it."""
+
+    def __init__(self, pid: int, channel: socket.socket, given: int) -> None:
+        self.pid, self.channel, self.given = pid, channel, given
+        self.born = monotonic()
+        self.turned_at, self.still_looks = 0.0, 0
+
+
+class Crew:
+    """All workers of a service; `run` returns the exit code once all have ended."""
+
+    def __init__(self, config: uvicorn.Config, listener: socket.socket, telemetry: Telemetry, count: int) -> None:
+        self._config, self._listener, self._telemetry, self._count = config, listener, telemetry, count
+        self._workers: dict[int, Worker] = {}
+        self._told_to_stop = False
+        self._killed_at: float | None = None  # whoever has not stopped by then
+        self._looked_at = 0.0
+        self._early_deaths = 0
+
+    def run(self) -> int:
+        self._telemetry.ledger.share(self._count)
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, lambda *_: setattr(self, "_told_to_stop", True))
+        for number in range(self._count):
+            self._fork(number)
+        self._listener.listen(self._config.backlog)
+        self._listener.setblocking(False)
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._listener, selectors.EVENT_READ)
+            while self._workers:
+                if selector.select(LOOK_EVERY_S) and not self._told_to_stop:
+                    self._accept()
+                if self._told_to_stop and self._killed_at is None:
+                    selector.unregister(self._listener)
+                    self._stop()
+                if monotonic() - self._looked_at >= LOOK_EVERY_S:
+                    self._look_after_workers()
+        return int(self._early_deaths > MOST_EARLY_DEATHS)
+
+    def _fork(self, number: int) -> None:
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            for channel in (ours, *(worker.channel for worker in self._workers.values())):
+                channel.close()  # or a worker would not see this process end
+            self._work(number, theirs)
+        theirs.close()
+        ours.setblocking(False)
+        self._workers[number] = Worker(pid, ours, self._closed(number))
+
+    def _work(self, number: int, channel: socket.socket) -> NoReturn:
+        """The life of a worker. `os._exit`, as ONNX Runtime would wait for threads that did not come along."""
+        try:
+            for each in (signal.SIGTERM, signal.SIGINT):  # before and after uvicorn handles them
+                signal.signal(each, lambda *_: os._exit(0))
+            self._listener.close()
+            self._telemetry.ledger.take(number)
+            Server(self._config, channel).run()
+            os._exit(0)
+        except BaseException:
+            logger.exception("worker %d failed", number)
+        os._exit(1)
+
+    def _accept(self) -> None:
+        """All that wait, each for the worker with the fewest."""
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:  # gone already, or too many open files
+                logger.warning("a connection could not be accepted: %s", error)
+                return
+            with connection:
+                self._hand_over(connection)
+
+    def _hand_over(self, connection: socket.socket) -> None:
+        for number, worker in sorted(self._workers.items(), key=lambda item: item[1].given - self._closed(item[0])):
+            try:
+                socket.send_fds(worker.channel, [b"1"], [connection.fileno()])
+            except OSError:  # it hangs, or is about to be buried
+                logger.warning("worker %d takes no connections", number)
+            else:
+                worker.given += 1
+                return
+
+    def _closed(self, number: int) -> int:
+        return int(self._telemetry.connections_closed.on(number))
+
+    def _stop(self) -> None:
+        self._listener.close()
+        self._killed_at = monotonic() + (self._config.timeout_graceful_shutdown or 0) + 5
+        for worker in self._workers.values():
+            os.kill(worker.pid, signal.SIGTERM)
+
+    def _look_after_workers(self) -> None:
+        self._looked_at = monotonic()
+        for number, worker in [*self._workers.items()]:
+            pid, status = os.waitpid(worker.pid, os.WNOHANG)
+            if pid:
+                self._bury(number, os.waitstatus_to_exitcode(status))
+            elif self._killed_at is not None and self._killed_at < self._looked_at:
+                os.kill(worker.pid, signal.SIGKILL)
+            elif self._hangs(number, worker):
+                logger.error("worker %d hangs, and is killed", number)
+                os.kill(worker.pid, signal.SIGKILL)
+
+    def _hangs(self, number: int, worker: Worker) -> bool:
+        """Counted in looks, so that a pause of the whole machine kills nobody."""
+        turned_at = self._telemetry.ledger.sheets[number].turned_at
+        worker.still_looks = worker.still_looks + 1 if turned_at == worker.turned_at else 0
+        worker.turned_at = turned_at
+        return worker.still_looks >= HANGS_AFTER_LOOKS
+
+    def _bury(self, number: int, code: int) -> None:
+        worker = self._workers.pop(number)
+        worker.channel.close()
+        self._telemetry.ledger.leave(number)
+        if self._told_to_stop:
+            return
+        self._early_deaths = self._early_deaths + 1 if monotonic() - worker.born < LIVES_S else 0
+        if self._early_deaths > MOST_EARLY_DEATHS:
+            logger.error("worker %d ended with code %d again and again; giving up", number, code)
+            self._told_to_stop = True
+        else:
+            logger.error("worker %d ended with code %d; another takes its place", number, code)
+            self._fork(number)

@@ -1,0 +1,318 @@
+"""The short way past ASGI. That it answers and refuses as the long one does, tests/app/test_native.py proves."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from uvicorn.server import ServerState
+
+from app.main import create_app
+from app.protocol import Protocol
+from app.routes.endpoint import Handler
+from app.service import Service
+from app.settings import Settings
+from tests.support.bundles import TinyModel
+from tests.support.serving import listening
+
+pytestmark = pytest.mark.anyio
+
+TINY = TinyModel()
+BINARY = "application/octet-stream"
+Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+
+
+def request(seed: int, rows: int = 1, *lines: str, version: str = "1.1") -> bytes:
+    body = TINY.rows(rows, seed).tobytes()
+    head = [f"POST /embed HTTP/{version}", "Host: x", f"Content-Type: {BINARY}", f"Accept: {BINARY}"]
+    return "\r\n".join([*head, f"Content-Length: {len(body)}", *lines, "", ""]).encode() + body
+
+
+def answer_to(seed: int, rows: int = 1) -> np.ndarray:
+    return TINY.encode(TINY.rows(rows, seed))
+
+
+def floats(body: bytes) -> np.ndarray:
+    return np.frombuffer(body, "<f4").reshape(-1, TINY.embed_dim)
+
+
+def parse_head(head: bytes) -> tuple[int, dict[str, str]]:
+    status, *lines = head.decode().strip().split("\r\n")
+    return int(status.split()[1]), {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+
+
+async def read_answer(reader: Reader) -> tuple[int, dict[str, str], bytes]:
+    status, headers = parse_head(await reader.readuntil(b"\r\n\r\n"))
+    return status, headers, await reader.readexactly(int(headers["content-length"]))
+
+
+@pytest.fixture
+async def app(models: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FastAPI]:
+    monkeypatch.setattr("app.pace.DEAF_S", 0)  # so that whoever takes the thread can hold requests up
+    app = create_app(Settings(models=models, batch_threads=1))
+    async with app.router.lifespan_context(app):
+        yield app
+
+
+@pytest.fixture
+def service(app: FastAPI) -> Service:
+    service: Service = app.state.service
+    return service
+
+
+@pytest.fixture
+async def connection(app: FastAPI) -> AsyncIterator[tuple[Reader, Writer]]:
+    async with listening(app) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        yield reader, writer
+        writer.close()
+
+
+@pytest.fixture
+def long_way(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Paths of the requests that went it."""
+    taken: list[str] = []
+    call = Handler.__call__
+
+    async def counted(self: Handler, *arguments: object) -> None:
+        taken.append(self.path)
+        await call(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Handler, "__call__", counted)
+    return taken
+
+
+# Chunks and messages
+
+
+class Recorder(asyncio.Transport):
+    """Keeps what a protocol writes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def is_closing(self) -> bool:
+        return False
+
+    def close(self) -> None: ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def answers(self) -> Iterator[tuple[int, dict[str, str], bytes]]:
+        rest = self.written
+        while rest:
+            head, _, rest = rest.partition(b"\r\n\r\n")
+            status, headers = parse_head(head)
+            size = int(headers.get("content-length", 0))  # none with 100
+            yield status, headers, rest[:size]
+            rest = rest[size:]
+
+
+@pytest.fixture(scope="module")
+def opened(models: Path) -> Iterator[FastAPI]:
+    app = create_app(Settings(models=models))
+    app.state.service.open()
+    yield app
+    app.state.service.close()
+
+
+seeds = st.integers(0, 3)
+messages = st.lists(
+    st.one_of(
+        st.builds(lambda seed: (request(seed), answer_to(seed)), seeds),
+        st.builds(lambda seed: (request(seed, 3), answer_to(seed, 3)), seeds),
+        st.builds(lambda seed: (request(seed, 1, "X-Request-Id: mine"), answer_to(seed)), seeds),
+        st.builds(lambda seed: (request(seed, 1, "Expect: 100-continue"), answer_to(seed)), seeds),
+        st.just((b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", None)),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(messages, st.data())
+@settings(max_examples=100, deadline=None)
+def test_however_requests_are_cut_into_chunks_each_gets_its_answer_in_turn(
+    opened: FastAPI, sent: list[tuple[bytes, np.ndarray | None]], data: st.DataObject
+) -> None:
+    stream = b"".join(message for message, _ in sent)
+    ends = np.cumsum([len(message) for message, _ in sent]).tolist()
+    # Whole messages are the rule, and what the second sight of a head is for.
+    cuts = data.draw(st.sets(st.one_of(st.sampled_from(ends), st.integers(1, len(stream) - 1))))
+    edges = sorted({0, len(stream), *cuts})
+    turns = data.draw(st.lists(st.integers(0, 3), min_size=len(edges) - 1, max_size=len(edges) - 1))
+    transport = Recorder()
+
+    async def feed() -> None:
+        config = uvicorn.Config(opened, http=Protocol, proxy_headers=False, lifespan="off", log_config=None)
+        config.load()
+        protocol = Protocol(config, ServerState(), {}, asyncio.get_running_loop())
+        protocol.connection_made(transport)
+        for (start, stop), pause in zip(pairwise(edges), turns, strict=True):
+            protocol.data_received(stream[start:stop])
+            for _ in range(pause):
+                await asyncio.sleep(0)
+        while transport.written.count(b"x-batch-rows") + transport.written.count(b"ok\n") < len(sent):
+            await asyncio.sleep(0)
+        protocol.connection_lost(None)
+
+    asyncio.run(feed())
+    answers = [answer for answer in transport.answers() if answer[0] != 100]
+    for (_, expected), (status, _, body) in zip(sent, answers, strict=True):
+        assert status == 200
+        if expected is None:
+            assert body == b"ok\n"
+        else:
+            np.testing.assert_allclose(floats(body), expected, atol=1e-5)
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """As long as the number of messages that went through the parser, of connections made from now on."""
+    messages: list[None] = []
+    begin = Protocol.on_message_begin
+
+    def counted(self: Protocol) -> None:
+        messages.append(None)
+        begin(self)
+
+    monkeypatch.setattr(Protocol, "on_message_begin", counted)
+    return messages
+
+
+async def test_a_head_seen_before_is_not_parsed_again_and_each_body_is_its_own(
+    parsed: list[None], connection: tuple[Reader, Writer]
+) -> None:
+    reader, writer = connection
+    for rows, heads in ((1, 1), (2, 2)):
+        for seed in range(5):
+            writer.write(request(seed, rows))
+            _, _, body = await read_answer(reader)
+            np.testing.assert_allclose(floats(body), answer_to(seed, rows), atol=1e-5)
+        assert len(parsed) == heads
+
+
+async def test_a_head_that_was_refused_is_refused_again(connection: tuple[Reader, Writer]) -> None:
+    reader, writer = connection
+    for _ in range(3):
+        writer.write(request(0, 1, "X-Schema-Hash: another"))
+        status, headers, body = await read_answer(reader)
+        assert status == 409
+        assert headers["content-type"] == "application/problem+json"
+        assert json.loads(body)["type"] == "urn:jepa:error:schema-mismatch"
+    writer.write(request(0))
+    assert (await read_answer(reader))[0] == 200
+
+
+# Which way
+
+
+async def test_what_bots_send_goes_the_short_way(connection: tuple[Reader, Writer], long_way: list[str]) -> None:
+    reader, writer = connection
+    for lines in ((), ("X-Stream-Id: bot",), ("X-Request-Timeout-Ms: 10000",)):
+        writer.write(request(0, 1, *lines))
+        status, headers, _ = await read_answer(reader)
+        assert status == 200
+        assert headers["x-request-id"]
+    assert long_way == []
+
+
+async def test_what_is_unusual_goes_the_long_way(connection: tuple[Reader, Writer], long_way: list[str]) -> None:
+    reader, writer = connection
+    body = TINY.rows(1).tobytes()
+    head = f"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: {BINARY}\r\nAccept: {BINARY}\r\n".encode()
+    chunked = head + b"Transfer-Encoding: chunked\r\n\r\n28\r\n" + body + b"\r\n0\r\n\r\n"
+    writer.write(chunked)
+    np.testing.assert_allclose(floats((await read_answer(reader))[2]), answer_to(0), atol=1e-5)
+    writer.write(head + b"Expect: 100-continue\r\nContent-Length: 40\r\n\r\n")
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(body)
+    assert (await read_answer(reader))[0] == 200
+    assert long_way == ["/embed", "/embed"]
+
+
+async def test_a_pipelined_request_waits_for_the_answer_to_the_one_before(
+    connection: tuple[Reader, Writer], service: Service, long_way: list[str]
+) -> None:
+    reader, writer = connection
+    assert service.workers.acquire(lambda: None)
+    writer.write(request(1) + request(2))
+    await until_queued(service, 1)
+    service.workers.release()
+    for seed in (1, 2):
+        np.testing.assert_allclose(floats((await read_answer(reader))[2]), answer_to(seed), atol=1e-5)
+    assert long_way == ["/embed"]
+
+
+# The connection
+
+
+async def until_queued(service: Service, rows: int) -> None:
+    while service.registry.get(None).engine.queues.target_encoder.queue_rows != rows:
+        await asyncio.sleep(0.001)
+
+
+async def test_rows_of_a_client_that_left_are_not_computed(connection: tuple[Reader, Writer], service: Service) -> None:
+    _, writer = connection
+    assert service.workers.acquire(lambda: None)
+    writer.write(request(0))
+    await until_queued(service, 1)
+    writer.close()
+    await until_queued(service, 0)
+    service.workers.release()
+    assert b"jepa_http_requests_in_flight 0.0" in service.telemetry.text()
+    assert b'jepa_infer_rows_total{graph="target_encoder",model="tiny"} 0.0' in service.telemetry.text()
+
+
+@pytest.mark.parametrize(("lines", "version"), [(("Connection: close",), "1.1"), ((), "1.0")])
+async def test_a_connection_ends_when_the_client_says_so(
+    connection: tuple[Reader, Writer], lines: tuple[str, ...], version: str
+) -> None:
+    reader, writer = connection
+    writer.write(request(0, 1, *lines, version=version))
+    status, headers, _ = await read_answer(reader)
+    assert status == 200
+    assert headers["connection"] == "close"
+    assert await reader.read() == b""
+
+
+@pytest.mark.parametrize("requests", [0, 1])
+async def test_an_idle_connection_is_closed(app: FastAPI, requests: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = Protocol.connection_made
+
+    def impatient(self: Protocol, transport: asyncio.Transport) -> None:
+        self.timeout_keep_alive = 0.05  # type: ignore[assignment]
+        begin(self, transport)
+
+    monkeypatch.setattr(Protocol, "connection_made", impatient)
+    async with listening(app) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for seed in range(requests):
+            writer.write(request(seed))
+            assert (await read_answer(reader))[0] == 200
+        assert await reader.read() == b""
+        writer.close()
+
+
+async def test_connections_are_counted(connection: tuple[Reader, Writer], service: Service) -> None:
+    reader, writer = connection
+    writer.write(request(0))
+    await read_answer(reader)
+    assert b"jepa_http_connections 1.0" in service.telemetry.text()
+    writer.close()
+    while b"jepa_http_connections 0.0" not in service.telemetry.text():
+        await asyncio.sleep(0.001)
+    assert b"jepa_http_connections_closed_total 1.0" in service.telemetry.text()

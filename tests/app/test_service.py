@@ -1,0 +1,61 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from app.service import Service
+from app.settings import Settings
+
+
+@pytest.fixture
+def laid_out(models: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Service]:
+    """A service on a machine of four cores; `heavy_s` is what a row may take at most for a process a core."""
+
+    def lay_out(heavy_s: float = 1e9, **settings: object) -> Service:
+        monkeypatch.setattr("app.service.available_cores", lambda: 4)
+        monkeypatch.setattr("app.service.HEAVY_S", heavy_s)
+        service = Service(Settings(models=models, **settings))
+        service.load()
+        service.share_out()
+        return service
+
+    return lay_out
+
+
+@pytest.mark.parametrize(
+    ("settings", "processes", "threads"),
+    [
+        ({}, 4, 1),  # a process a core
+        ({"heavy_s": 0}, 1, 4),  # one process, a thread a core
+        ({"workers": 2}, 2, 2),
+        ({"workers": 8}, 8, 1),
+        ({"workers": 1, "batch_threads": 3}, 1, 3),
+        ({"intra_op_threads": 2}, 1, 2),
+    ],
+)
+def test_cores_are_shared_out_by_how_long_a_row_takes(
+    laid_out: Callable[..., Service], settings: dict[str, float], processes: int, threads: int
+) -> None:
+    service = laid_out(**settings)
+    assert service.layout == {
+        "processes": processes,
+        "batch_threads": threads,
+        "intra_op_threads": settings.get("intra_op_threads", 1),
+    }
+    assert service.workers.threads == threads
+
+
+def test_processes_share_the_queue_and_each_can_hold_a_request(laid_out: Callable[..., Service]) -> None:
+    for max_queue_rows, each in ((400, 100), (80, 64)):
+        service = laid_out(max_rows=64, max_queue_rows=max_queue_rows)
+        for _, queue in service.registry.get("tiny").engine.queues.items():
+            assert queue.max_queue_rows == each
+
+
+def test_without_a_model_there_is_a_layout_too(
+    tmp_path: Path,
+) -> None:
+    service = Service(Settings(models=tmp_path))
+    service.load()
+    service.share_out()
+    assert service.processes >= 1

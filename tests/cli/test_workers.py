@@ -1,0 +1,143 @@
+"""Worker processes of a real service."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.telemetry import Telemetry
+from cli.workers import HANGS_AFTER_LOOKS, Crew, Worker
+from tests.support.bundles import TinyModel
+from tests.support.serving import ROOT, Server
+
+BODY = {"features": [0.5] * 10}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    TinyModel().write(folder)
+    return folder
+
+
+@pytest.fixture
+def server(models: Path) -> Iterator[Server]:
+    with Server("--models", str(models), "--workers", "2") as server:
+        yield server
+
+
+def children(server: Server) -> list[int]:
+    pid = server.process.pid
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def metric(text: str, name: str) -> float:
+    """The sum over its labels."""
+    return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def worker_of(answer: httpx.Response) -> str:
+    """Each makes request ids of its own."""
+    return answer.headers["x-request-id"].partition("-")[0]
+
+
+def test_connections_are_spread_evenly_and_any_worker_shows_what_all_have_counted(server: Server) -> None:
+    clients = [httpx.Client(base_url=server.url) for _ in range(8)]
+    try:
+        workers = Counter(worker_of(client.post("/embed", json=BODY)) for client in clients)
+        assert sorted(workers.values()) == [4, 4]
+        for client in clients:
+            text = client.get("/metrics").text
+            assert metric(text, "jepa_infer_rows_total") == 8 + 1  # one for /readyz
+            assert metric(text, "jepa_http_connections") >= 8
+            assert metric(text, "process_resident_memory_bytes") > 2 * 20e6
+    finally:
+        for client in clients:
+            client.close()
+
+
+def test_a_connection_goes_to_the_worker_with_the_fewest(server: Server) -> None:
+    def ask() -> tuple[httpx.Client, str]:
+        client = httpx.Client(base_url=server.url)
+        return client, worker_of(client.post("/embed", json=BODY))
+
+    (first, busier), (second, other) = ask(), ask()
+    assert busier != other
+    second.close()
+    third, again = ask()
+    fourth, _ = ask()
+    assert again == other
+    for client in (first, third, fourth):
+        client.close()
+
+
+def test_a_worker_that_dies_is_replaced_and_leaves_its_counts_but_nothing_it_held(server: Server) -> None:
+    with httpx.Client(base_url=server.url) as one, httpx.Client(base_url=server.url) as two:
+        for client in (one, two):
+            assert client.post("/embed", json=BODY).status_code == 200
+        dead, alive = children(server)
+        os.kill(dead, signal.SIGKILL)
+        until(lambda: len(children(server)) == 2 and dead not in children(server))
+        assert alive in children(server)
+    for _ in range(4):
+        assert httpx.post(f"{server.url}/embed", json=BODY).status_code == 200
+    text = httpx.get(f"{server.url}/metrics").text
+    assert metric(text, 'jepa_http_requests_total{method="POST",route="/embed",status="200"}') == 6
+    assert metric(text, "jepa_http_requests_in_flight") == 0
+    until(lambda: metric(httpx.get(f"{server.url}/metrics").text, "jepa_http_connections") == 1)
+    assert "ended with code -9; another takes its place" in server.log
+    assert server.stop() == 0
+
+
+def test_workers_end_with_their_parent(server: Server) -> None:
+    workers = children(server)
+    server.process.kill()
+    server.process.wait()
+    until(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in workers))
+
+
+def test_workers_that_cannot_start_end_the_service_with_exit_code_1() -> None:
+    program = """
+import socket, sys, uvicorn
+from app.telemetry import Telemetry
+from cli.workers import Crew
+
+async def app(scope, receive, send):
+    raise RuntimeError("no")
+
+listener = socket.create_server(("127.0.0.1", 0))
+sys.exit(Crew(uvicorn.Config(app, lifespan="on"), listener, Telemetry(), 2).run())
+"""
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=60, check=False)
+    assert result.returncode == 1
+    assert b"again and again; giving up" in result.stderr
+
+
+def test_a_worker_hangs_when_its_event_loop_has_not_turned_for_many_looks() -> None:
+    telemetry = Telemetry()
+    telemetry.ledger.share(1)
+    telemetry.ledger.take(0)
+    listener, ours = socket.socket(), socket.socket()
+    crew, worker = Crew(None, listener, telemetry, 1), Worker(1, ours, 0)  # type: ignore[arg-type]
+    assert not any(crew._hangs(0, worker) for _ in range(HANGS_AFTER_LOOKS))
+    telemetry.ledger.turn()
+    assert not any(crew._hangs(0, worker) for _ in range(HANGS_AFTER_LOOKS))
+    assert crew._hangs(0, worker)
+    listener.close()
+    ours.close()
