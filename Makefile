@@ -4,11 +4,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: serve test lint types clean help
+.PHONY: serve test bench lint types clean help
 
 help:
 	@echo "make serve   start the service on http://$(HOST):$(PORT) with the bundled model (HOST=, PORT= change that)"
 	@echo "make test    lint, types and the whole test suite"
+	@echo "make bench   what serving costs beside the model's arithmetic, one table; better with wrk installed"
 	@echo "make clean   remove .venv and what the tools left behind"
 
 serve: .venv/serve
@@ -16,6 +17,9 @@ serve: .venv/serve
 
 test: lint types
 	$(BIN)/python -m pytest
+
+bench: .venv/test
+	$(BIN)/python -m benchmarks.serving
 
 lint: .venv/test
 	$(BIN)/ruff check .

@@ -44,7 +44,7 @@ def main() -> None:
         if options.bundle == "reference":
             for tokens in (1, 8):
                 model = f"reference, {tokens} token{'s' * (tokens > 1)}"
-                compare(model, reference(tokens, Path(folder)), options.threads, options.seconds)
+                compare(model, reference_variants(tokens, Path(folder)), options.threads, options.seconds)
         else:
             bundle = read_bundle(locate(options.bundle, DEFAULT_MODEL))
             compare(bundle.manifest.name, variants(bundle), options.threads, options.seconds)
@@ -67,29 +67,18 @@ def questions(bundle: Bundle) -> dict[str, Feeds]:
     return {"context_encoder": features, "target_encoder": features, "predictor": asked}
 
 
-def reference(tokens: int, folder: Path) -> dict[str, tuple[Feeds, dict[str, Path]]]:
-    """As `variants`, of new networks of the reference's sizes over made-up frames of 287 columns."""
+def reference_variants(tokens: int, folder: Path) -> dict[str, tuple[Feeds, dict[str, Path]]]:
+    """As `variants`, of a new network, with two more ways to export it."""
     import torch
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    from model.checkpoint import Checkpoint
-    from model.config import Config, Patch
-    from model.encoding import FeatureEncoding, column_statistics
+    from benchmarks.reference import reference
     from model.export import export_bundle
-    from model.jepa import JEPA
-    from model.schema import Schema, equal_groups
     from model.served import embed
 
     logging.disable(logging.WARNING)
-    torch.manual_seed(0)
-    rng = np.random.default_rng(0)
-    rows = (rng.normal(size=(2048, 40)) @ rng.normal(size=(40, 287)) / 6).astype(np.float32)
-    groups = equal_groups(287, 8)
-    schema, statistics = Schema(tuple(f"f{i}" for i in range(287)), groups), column_statistics(rows)
-    patches = (Patch("row", groups),) if tokens == 1 else tuple(Patch(group.name, (group,)) for group in groups)
-    config = Config(287, 256, 128, 6, 4, patches=patches, horizons=(6, 30))
-    jepa = JEPA(config, FeatureEncoding.fit(rows, schema, statistics)).eval()
-    checkpoint = Checkpoint(jepa, schema, statistics, {}, 0, {}, {}, rows)
+    checkpoint = reference(tokens)
+    jepa, schema = checkpoint.jepa, checkpoint.schema
     bundle = read_bundle(export_bundle(checkpoint, folder, f"tokens{tokens}"))
 
     class Trained(torch.nn.Module):

@@ -1,0 +1,191 @@
+"""What a benchmark starts and watches: the service, bare ASGI apps, and load generators."""
+
+import http.client
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import orjson
+
+from app.sessions import available_cores
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+CORES = available_cores()
+WRK = shutil.which("wrk")
+TYPES = {"json": "application/json", "binary": "application/octet-stream"}
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Body(NamedTuple):
+    """Of a request: so many rows as `kind`, in a file that load generators read."""
+
+    kind: str
+    rows: int
+    file: Path
+
+
+def write_body(folder: Path, kind: str, width: int, rows: int) -> Body:
+    drawn = np.random.default_rng(0).uniform(0, 1, (rows, width)).astype("<f4")
+    features = drawn if rows > 1 else drawn[0]
+    document = orjson.dumps({"features": features}, option=orjson.OPT_SERIALIZE_NUMPY)
+    file = folder / f"{kind}-{rows}-{width}"
+    file.write_bytes(drawn.tobytes() if kind == "binary" else document)
+    return Body(kind, rows, file)
+
+
+def ask(url: str, body: Body) -> bytes:
+    """One answer; raises OSError while nobody listens."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+    kind = {"Content-Type": TYPES[body.kind], "Accept": TYPES[body.kind]}
+    connection.request("POST", "/embed", body.file.read_bytes(), kind)
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    if answer.status != 200:
+        raise OSError(f"{url} answered {answer.status}: {content!r}")
+    return content
+
+
+def closed_loop(urls: list[str], path: str, body: Body, connections: int, seconds: float) -> dict[str, float]:
+    """As fast as answers come, over `connections` in all: `rate` in requests/s, `p50_ms`, `p99_ms`, `failed`."""
+    started = [_closed_loop(url + path, body, connections // len(urls), seconds) for url in urls]
+    outcomes = [json.loads(process.communicate()[0].splitlines()[-1]) for process in started]
+    return {
+        "rate": sum(outcome["requests"] / outcome["seconds"] for outcome in outcomes),
+        "failed": sum(outcome["failed"] for outcome in outcomes),
+        "p50_ms": max(outcome["p50_ms"] for outcome in outcomes),
+        "p99_ms": max(outcome["p99_ms"] for outcome in outcomes),
+    }
+
+
+def _closed_loop(url: str, body: Body, connections: int, seconds: float) -> "subprocess.Popen[str]":
+    if WRK is None:
+        command = [*_bots(url, body, connections, seconds), "--closed"]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    threads = min(CORES, connections)
+    command = [WRK, f"-t{threads}", f"-c{connections}", f"-d{seconds:g}s", "-s", str(HERE / "post.lua"), url]
+    environment = os.environ | {"BODY": str(body.file), "TYPE": TYPES[body.kind]}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def bots(url: str, body: Body, count: int, seconds: float, *options: str) -> dict[str, Any]:
+    """What `benchmarks/bots.py` prints."""
+    command = [*_bots(f"{url}/embed", body, count, seconds), *options]
+    outcome: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    return outcome
+
+
+def _bots(url: str, body: Body, count: int, seconds: float) -> list[str]:
+    command = [sys.executable, str(HERE / "bots.py"), url, str(body.file), "--type", TYPES[body.kind]]
+    return [*command, "--bots", str(count), "--seconds", str(seconds)]
+
+
+class Service:
+    """`jepa serve` with the settings it has by default."""
+
+    def __init__(self, models: Path) -> None:
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed in __exit__)
+        command = [sys.executable, "-c", "from cli.main import main; main()", "serve", "--port", "0"]
+        self.started = time.monotonic()
+        self.process = subprocess.Popen([*command, "--models", str(models)], stderr=self._log, cwd=ROOT)
+        while not (found := re.search(r"on (http://[\d.]+:\d+)", self.log)):
+            self._check()
+        self.url = found[1]
+
+    @property
+    def log(self) -> str:
+        self._log.seek(0)
+        return self._log.read()
+
+    def _check(self) -> None:
+        if self.process.poll() is not None or time.monotonic() > self.started + 60:
+            raise RuntimeError(f"the service did not start: {self.log}")
+        time.sleep(0.002)
+
+    def wait_until_it_answers(self, body: Body) -> float:
+        """Seconds from the start of the process to the first answer, at most a few ms more."""
+        while True:
+            try:
+                ask(self.url, body)
+            except OSError:
+                self._check()
+            else:
+                return time.monotonic() - self.started
+
+    def card(self) -> dict[str, Any]:
+        connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=10)
+        connection.request("GET", "/models")
+        card: dict[str, Any] = json.loads(connection.getresponse().read())["models"][0]
+        return card
+
+    @property
+    def pids(self) -> list[int]:
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [self.process.pid, *map(int, children.split())]
+
+    def cpu_s(self) -> float:
+        fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in self.pids]
+        return sum(int(user) + int(system) for *_, user, system in (each[:13] for each in fields)) / TICKS
+
+    def resident_mib(self) -> list[float]:
+        """Of each process."""
+        return [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096 / 2**20 for pid in self.pids]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.process.terminate()
+        self.process.wait()
+        self._log.close()
+
+
+class Empty:
+    """Bare ASGI apps under uvicorn, one a core and a port, that answer `/json`, `/binary` with the bytes of a file.
+
+    A port each, because processes that share one get connections unevenly, and the limit would come out too low.
+    """
+
+    def __init__(self, answers: dict[str, Path]) -> None:
+        environment = os.environ | {"ANSWERS": ",".join(f"/{kind}={file}" for kind, file in answers.items())}
+        self.urls, self._processes = [], []
+        for _ in range(CORES):
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                port = listener.getsockname()[1]
+            command = [sys.executable, "-m", "uvicorn", "benchmarks.empty:app", "--port", str(port)]
+            command += ["--http", "httptools", "--loop", "uvloop", "--no-access-log", "--no-proxy-headers"]
+            self._processes.append(subprocess.Popen([*command, "--log-level", "error"], env=environment, cwd=ROOT))
+            self.urls.append(f"http://127.0.0.1:{port}")
+        for url in self.urls:
+            _wait_for(url)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        for process in self._processes:
+            process.terminate()
+            process.wait()
+
+
+def _wait_for(url: str) -> None:
+    host, _, port = url.removeprefix("http://").partition(":")
+    for _ in range(1000):
+        try:
+            socket.create_connection((host, int(port))).close()
+        except OSError:
+            time.sleep(0.01)
+        else:
+            return
+    raise RuntimeError(f"nothing listens at {url}")
