@@ -54,7 +54,9 @@ class Service:
         slowest_s = max((queue.pace.measured_s[1] for queue in queues), default=0.0)
         forks = slowest_s < HEAVY_S and settings.intra_op_threads == 1 and hasattr(os, "fork")
         self.processes = settings.workers or (cores if forks else 1)
-        self.workers.set_threads(settings.batch_threads or max(1, cores // (self.processes * settings.intra_op_threads)))
+        self.workers.set_threads(
+            settings.batch_threads or max(1, cores // (self.processes * settings.intra_op_threads))
+        )
         for queue in queues:
             queue.pace = queue.pace.beside(self.workers.threads)
             queue.max_queue_rows = max(settings.max_rows, settings.max_queue_rows // self.processes)

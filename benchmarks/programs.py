@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -22,9 +23,14 @@ from app.sessions import available_cores
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 CORES = available_cores()
-WRK = shutil.which("wrk")
 TYPES = {"json": "application/json", "binary": "application/octet-stream"}
 TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def need_generators() -> None:
+    """Stops where a load generator is missing: one in Python would take the cores that it measures."""
+    if missing := [name for name in ("wrk", "h2load") if shutil.which(name) is None]:
+        sys.exit(f"{' and '.join(missing)} not found; on Debian: apt-get install wrk nghttp2-client")
 
 
 class Body(NamedTuple):
@@ -70,25 +76,55 @@ def closed_loop(urls: list[str], path: str, body: Body, connections: int, second
 
 
 def _closed_loop(url: str, body: Body, connections: int, seconds: float) -> "subprocess.Popen[str]":
-    if WRK is None:
-        command = [*_bots(url, body, connections, seconds), "--closed"]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    threads = min(CORES, connections)
-    command = [WRK, f"-t{threads}", f"-c{connections}", f"-d{seconds:g}s", "-s", str(HERE / "post.lua"), url]
+    command = ["wrk", f"-t{min(CORES, connections)}", f"-c{connections}", f"-d{seconds:g}s"]
     environment = os.environ | {"BODY": str(body.file), "TYPE": TYPES[body.kind]}
+    command += ["-s", str(HERE / "post.lua"), url]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 
-def bots(url: str, body: Body, count: int, seconds: float, *options: str) -> dict[str, Any]:
-    """What `benchmarks/bots.py` prints."""
-    command = [*_bots(f"{url}/embed", body, count, seconds), *options]
-    outcome: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
-    return outcome
+class Outcome(NamedTuple):
+    """What came of the frames of bots: how long after they were sent, and after they were due, those answered with 200
+    were answered, and how long the others took to be refused."""
+
+    seconds: float
+    statuses: Counter[int]
+    answered_ms: np.ndarray
+    since_due_ms: np.ndarray
+    refused_ms: np.ndarray
 
 
-def _bots(url: str, body: Body, count: int, seconds: float) -> list[str]:
-    command = [sys.executable, str(HERE / "bots.py"), url, str(body.file), "--type", TYPES[body.kind]]
-    return [*command, "--bots", str(count), "--seconds", str(seconds)]
+def percentile(values: np.ndarray, share: float) -> float:
+    return float(np.percentile(values, share)) if len(values) else float("nan")
+
+
+def bots(
+    url: str, body: Body, count: int, seconds: float, *, hz: float = 60.0, timeout_ms: float | None = None
+) -> Outcome:
+    """So many bots, each on its own connection and at `hz` frames a second, evenly out of step."""
+    per_ms = count * hz / 1e3
+    command = ["h2load", "--h1", f"--clients={count}", f"--requests={count * max(1, round(hz * seconds))}"]
+    command += [f"--rps={hz}", f"--rate={max(1, round(per_ms))}", f"--rate-period={max(1, round(1 / per_ms))}ms"]
+    command += [f"--data={body.file}", *(f"--header={name}: {TYPES[body.kind]}" for name in ("content-type", "accept"))]
+    command += [] if timeout_ms is None else [f"--header=x-request-timeout-ms: {timeout_ms:g}"]
+    with tempfile.NamedTemporaryFile() as log:
+        command += [f"--log-file={log.name}", f"{url}/embed"]
+        subprocess.run(command, stdout=subprocess.DEVNULL, timeout=seconds + 60, check=True)
+        started_us, status, taken_us = np.loadtxt(log.name, ndmin=2).T
+    answered = taken_us[status == 200] / 1e3
+    return Outcome(
+        float((started_us + taken_us).max() - started_us.min()) / 1e6,
+        Counter(status.astype(int).tolist()),
+        answered,
+        np.concatenate([answered, held_up(answered, 1e3 / hz)]),
+        taken_us[status != 200] / 1e3,
+    )
+
+
+def held_up(taken_ms: np.ndarray, period_ms: float) -> np.ndarray:
+    """How late the answers to the frames were that fell due while a bot still waited for one: sent after it, at once,
+    they were a period less late, then two (the coordinated omission of a client that waits, Tene 2013)."""
+    waits = [taken_ms - n * period_ms for n in range(1, int(taken_ms.max(initial=0.0) / period_ms) + 1)]
+    return np.concatenate([each[each > 0] for each in waits]) if waits else np.empty(0)
 
 
 class Service:

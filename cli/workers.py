@@ -11,7 +11,7 @@ import os
 import selectors
 import signal
 import socket
-from time import monotonic
+from time import monotonic, sleep
 from typing import NoReturn
 
 import uvicorn
@@ -22,6 +22,7 @@ from app.telemetry import Telemetry
 logger = logging.getLogger("app.serve")
 
 LOOK_EVERY_S = 0.2
+HELD_S = 1e-3
 HANGS_AFTER_LOOKS = 50  # at an event loop that does not turn
 LIVES_S, MOST_EARLY_DEATHS = 1.0, 5  # in a row: what kills a worker so soon will kill the next
 
@@ -78,6 +79,7 @@ class Crew:
         self._killed_at: float | None = None  # whoever has not stopped by then
         self._looked_at = 0.0
         self._early_deaths = 0
+        self._held: socket.socket | None = None  # a connection that no worker could take yet
 
     def run(self) -> int:
         self._telemetry.ledger.share(self._count)
@@ -90,7 +92,9 @@ class Crew:
         with selectors.DefaultSelector() as selector:
             selector.register(self._listener, selectors.EVENT_READ)
             while self._workers:
-                if selector.select(LOOK_EVERY_S) and not self._told_to_stop:
+                if self._held is not None:
+                    sleep(HELD_S)
+                if (self._held or selector.select(LOOK_EVERY_S)) and not self._told_to_stop:
                     self._accept()
                 if self._told_to_stop and self._killed_at is None:
                     selector.unregister(self._listener)
@@ -116,6 +120,8 @@ class Crew:
             for each in (signal.SIGTERM, signal.SIGINT):  # before and after uvicorn handles them
                 signal.signal(each, lambda *_: os._exit(0))
             self._listener.close()
+            if self._held is not None:
+                self._held.close()
             self._telemetry.ledger.take(number)
             Server(self._config, channel).run()
             os._exit(0)
@@ -126,25 +132,29 @@ class Crew:
     def _accept(self) -> None:
         """All that wait, each for the worker with the fewest."""
         while True:
-            try:
-                connection, _ = self._listener.accept()
-            except BlockingIOError:
+            if self._held is None:
+                try:
+                    self._held, _ = self._listener.accept()
+                except BlockingIOError:
+                    return
+                except OSError as error:  # gone already, or too many open files
+                    logger.warning("a connection could not be accepted: %s", error)
+                    return
+            if not self._hand_over(self._held):
                 return
-            except OSError as error:  # gone already, or too many open files
-                logger.warning("a connection could not be accepted: %s", error)
-                return
-            with connection:
-                self._hand_over(connection)
+            self._held.close()
+            self._held = None
 
-    def _hand_over(self, connection: socket.socket) -> None:
-        for number, worker in sorted(self._workers.items(), key=lambda item: item[1].given - self._closed(item[0])):
+    def _hand_over(self, connection: socket.socket) -> bool:
+        """False where no worker has room in its channel, as after a burst, or all hang or are about to be buried."""
+        for _, worker in sorted(self._workers.items(), key=lambda item: item[1].given - self._closed(item[0])):
             try:
                 socket.send_fds(worker.channel, [b"1"], [connection.fileno()])
-            except OSError:  # it hangs, or is about to be buried
-                logger.warning("worker %d takes no connections", number)
-            else:
-                worker.given += 1
-                return
+            except OSError:
+                continue
+            worker.given += 1
+            return True
+        return False
 
     def _closed(self, number: int) -> int:
         return int(self._telemetry.connections_closed.on(number))

@@ -141,3 +141,21 @@ def test_a_worker_hangs_when_its_event_loop_has_not_turned_for_many_looks() -> N
     assert crew._hangs(0, worker)
     listener.close()
     ours.close()
+
+
+def test_a_burst_waits_for_workers_that_take_no_connections(server: Server) -> None:
+    workers = children(server)
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)
+    # More than the channels to both of them hold.
+    request = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    connections = []
+    for _ in range(800):
+        connections.append(socket.create_connection(("127.0.0.1", server.port), timeout=20))
+        connections[-1].sendall(request)
+    for worker in workers:
+        os.kill(worker, signal.SIGCONT)
+    answers = Counter(connection.recv(12) for connection in connections)
+    for connection in connections:
+        connection.close()
+    assert answers == {b"HTTP/1.1 200": 800}
