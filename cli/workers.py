@@ -33,6 +33,7 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, channel: socket.socket) -> None:
         super().__init__(config)
         self._channel = channel
+        self._channel.setblocking(False)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets or [])
@@ -40,12 +41,17 @@ class Server(uvicorn.Server):
         self._loop.add_reader(self._channel, self._take)
 
     def _take(self) -> None:
-        _, descriptors, _, _ = socket.recv_fds(self._channel, 1, 1)
-        if not descriptors:
-            self.should_exit = True
-            self._loop.remove_reader(self._channel)
-        for descriptor in descriptors:
-            connection = socket.socket(fileno=descriptor)
+        """All that wait: one a turn, and a burst under load would be let in after those who came first were served."""
+        while True:
+            try:
+                _, descriptors, _, _ = socket.recv_fds(self._channel, 1, 1)
+            except BlockingIOError:
+                return
+            if not descriptors:
+                self.should_exit = True
+                self._loop.remove_reader(self._channel)
+                return
+            connection = socket.socket(fileno=descriptors[0])
             connection.setblocking(False)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connecting = self._loop.create_task(self._loop.connect_accepted_socket(self._protocol, connection))
