@@ -4,12 +4,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: serve test bench lint types clean help
+.PHONY: serve test bench bench-peers lint types clean help
 
 help:
 	@echo "make serve   start the service on http://$(HOST):$(PORT) with the bundled model (HOST=, PORT= change that)"
 	@echo "make test    lint, types and the whole test suite"
-	@echo "make bench   what serving costs beside the model's arithmetic, one table; better with wrk installed"
+	@echo "make bench   what serving costs beside the model's arithmetic, one table (needs wrk and h2load)"
+	@echo "make bench-peers   the service beside LitServe, BentoML, MLServer, Ray Serve and FastAPI (ARGS=--help)"
 	@echo "make clean   remove .venv and what the tools left behind"
 
 serve: .venv/serve
@@ -19,7 +20,11 @@ test: lint types
 	$(BIN)/python -m pytest
 
 bench: .venv/test
-	$(BIN)/python -m benchmarks.serving
+	$(BIN)/python -m benchmarks.serving $(ARGS)
+
+# Each peer in a virtual environment of its own, made on the first call.
+bench-peers: .venv/test
+	$(BIN)/python -m benchmarks.peers.run $(ARGS)
 
 lint: .venv/test
 	$(BIN)/ruff check .
@@ -40,4 +45,4 @@ types: .venv/test
 	@touch .venv/serve $@
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf .venv benchmarks/peers/.venvs benchmarks/peers/.models .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

@@ -13,7 +13,7 @@ from app.bundle import Bundle, BundleError
 from app.sessions import Graphs
 from app.settings import Precision
 
-# On the Melee games a linear probe's AUC falls by about as much as int8 adds noise; docs/performance.md.
+# On the Melee games a linear probe's AUC falls by about as much as int8 adds noise; docs/formats.md.
 MOST_NOISE = 0.002
 LEAST_SPEED_UP = 1.1
 # A lone frame and a batch; so few runs that a start is not held up.

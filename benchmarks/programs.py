@@ -107,7 +107,7 @@ def bots(
     command += [f"--data={body.file}", *(f"--header={name}: {TYPES[body.kind]}" for name in ("content-type", "accept"))]
     command += [] if timeout_ms is None else [f"--header=x-request-timeout-ms: {timeout_ms:g}"]
     with tempfile.NamedTemporaryFile() as log:
-        command += [f"--log-file={log.name}", f"{url}/embed"]
+        command += [f"--log-file={log.name}", url]
         subprocess.run(command, stdout=subprocess.DEVNULL, timeout=seconds + 60, check=True)
         started_us, status, taken_us = np.loadtxt(log.name, ndmin=2).T
     answered = taken_us[status == 200] / 1e3

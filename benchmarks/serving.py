@@ -160,7 +160,7 @@ class Bench:
         """The most bots of which twice in three runs all frames were answered, 99 % of them in time."""
 
         def are_in_time(count: int) -> bool:
-            outcomes = (bots(service.url, self.binary, count, 2 * self.plan.seconds) for _ in range(3))
+            outcomes = (bots(f"{service.url}/embed", self.binary, count, 2 * self.plan.seconds) for _ in range(3))
             held = missed = 0
             for outcome in outcomes:
                 in_time = outcome.statuses.keys() == {200} and percentile(outcome.since_due_ms, 99) <= FRAME_MS
@@ -181,7 +181,9 @@ class Bench:
 
         def offer(times: float) -> tuple[float, Outcome]:
             hz = times * about / count
-            outcome = bots(service.url, self.some, count, 2 * self.plan.seconds, hz=hz, timeout_ms=DEADLINE_MS)
+            outcome = bots(
+                f"{service.url}/embed", self.some, count, 2 * self.plan.seconds, hz=hz, timeout_ms=DEADLINE_MS
+            )
             return outcome.statuses[200] / outcome.seconds, outcome
 
         most = max(offer(times)[0] for times in (0.8, 0.9, 1.0))
