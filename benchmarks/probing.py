@@ -1,5 +1,6 @@
 """What the benchmarks of training share: networks trained by a recipe, and one linear probe for all of them."""
 
+import argparse
 import tempfile
 from pathlib import Path
 
@@ -7,9 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.data import Frames
+from model.data import Frames, read_frames
 from model.evaluation import Score, linear_probe, score, usable_label
 from model.recipe import Recipe
+from model.splits import split_rows
 from model.training import Training
 
 View = tuple[NDArray[np.float32], NDArray[np.float32]]  # rows that the probe learns on, rows it is tested on
@@ -42,6 +44,26 @@ class Probe:
                 return torch.cat([*parts]).numpy()
 
         return embed(self.raw[0]), embed(self.raw[1])
+
+
+def asked_for(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, Frames, Probe]:
+    """The parser's arguments beside those that say what is learned from and probed, and how long."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("data")
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--split", default="val", help="games to test on (default: %(default)s)")
+    parser.add_argument("--rows", type=int, default=40_000, help="training rows of the probe; half as many test it")
+    parser.add_argument("--labels", nargs="+", default=["y_*"])
+    options = parser.parse_args()
+    frames = read_frames(options.data, labels=options.labels)
+    train_rows, held_out = split_rows(frames)
+    if frames.split is not None:
+        held_out = np.flatnonzero(frames.split == options.split)
+    if not len(held_out):
+        parser.error(f"no row of {options.data} is in the split {options.split}")
+    probe = Probe(frames, train_rows, held_out, options.rows)
+    print(f"{options.steps} steps, probe on {len(probe.fit)} rows, tested on {len(probe.test)}; ROC AUC")
+    return options, frames, probe
 
 
 def trained(frames: Frames, recipe: Recipe) -> Training:
