@@ -91,6 +91,8 @@ class Batcher:
         self._streams: dict[str, Job] = {}  # only jobs that are in the queue
         self._dispatch_is_due = False
         self._run_s = 0.0  # about what a run takes lately
+        self._row_s = 0.0  # about how long one row keeps those behind it waiting lately, whatever else the loop does
+        self._delivered_at = 0.0
         self._arrivals = self._last_arrivals = 0  # in this turn of the event loop, and in the last that had any
 
     async def submit(self, *inputs: Array, ticket: Ticket = ANY_TIME) -> tuple[Array, Timing]:
@@ -138,7 +140,12 @@ class Batcher:
         if stream is not None and (older := self._streams.get(stream)):
             self._refuse(older, _superseded())
         if self.queue_rows + job.rows > self.max_queue_rows:
-            raise QueueFull(self.queue_rows, self.max_queue_rows)
+            raise QueueFull(self.queue_rows, f"the queue takes {self.max_queue_rows}")
+        # An answer that comes just in time is one for which the next in line is late: half of the time left is for
+        # waiting. Otherwise a queue under overload is as long as the deadline, and runs are for those who expire in it.
+        wait_s = self.queue_rows * self._row_s
+        if deadline is not None and wait_s > (deadline - job.queued_at) / 2:
+            raise QueueFull(self.queue_rows, f"they take about {wait_s * 1e3:.0f} ms, which the deadline hardly leaves")
         self._queue.append(job)
         self.queue_rows += job.rows
         if stream is not None:
@@ -241,6 +248,8 @@ class Batcher:
     def _deliver(self, batch: list[Slice], outcome: Outcome) -> None:
         self._run_s += 0.2 * (outcome.infer_s - self._run_s)
         batch_rows = sum(piece.stop - piece.start for piece in batch)
+        began, self._delivered_at = max(self._delivered_at, batch[0].job.queued_at), monotonic()
+        self._row_s += 0.1 * ((self._delivered_at - began) / batch_rows - self._row_s)
         for (job, start, stop), answer in zip(batch, outcome.answers, strict=True):
             if job.future.done():  # cancelled, expired, or another piece failed
                 continue

@@ -2,7 +2,9 @@
 
     ServiceError
     ├── MalformedBody         400  the body is not what its content type says
+    ├── Unauthorized          401  no key, or a wrong one
     ├── UnknownModel          404
+    ├── TooSlow               408  the request did not arrive in time
     ├── SchemaMismatch        409  the bot was built for another layout of the row
     ├── Superseded            409  a newer frame of the same stream took this one's place
     ├── BodyTooLarge          413
@@ -10,8 +12,10 @@
     ├── UnsupportedMediaType  415
     ├── InvalidInput          422  a field is wrong; says which one
     ├── QueueFull             429
+    ├── HeadTooLarge          431
     ├── ModelFailed           500
     ├── NotReady              503  starting, draining, or no model
+    ├── TooManyConnections    503
     └── DeadlineExpired       504
 
 Raise them anywhere; nobody but `render` and its callers knows status codes.
@@ -48,6 +52,12 @@ class MalformedBody(ServiceError):
     status, slug, title = 400, "malformed-body", "The body cannot be read"
 
 
+class Unauthorized(ServiceError):
+    status, slug, title = 401, "unauthorized", "A key is needed"
+    # The body is not read.
+    headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": "Bearer", "Connection": "close"}
+
+
 class UnknownModel(ServiceError):
     status, slug, title = 404, "unknown-model", "No such model"
 
@@ -58,6 +68,10 @@ class SchemaMismatch(ServiceError):
 
 class Superseded(ServiceError):
     status, slug, title = 409, "superseded", "A newer frame of this stream arrived"
+
+
+class TooSlow(ServiceError):
+    status, slug, title = 408, "too-slow", "The request took too long to arrive"
 
 
 class BodyTooLarge(ServiceError):
@@ -98,12 +112,16 @@ class QueueFull(ServiceError):
     status, slug, title = 429, "queue-full", "The queue is full"
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
 
-    def __init__(self, queue_rows: int, max_queue_rows: int) -> None:
-        super().__init__(f"{queue_rows} rows wait already and the queue takes {max_queue_rows}; send this again later")
+    def __init__(self, queue_rows: int, reason: str) -> None:
+        super().__init__(f"{queue_rows} rows wait already and {reason}; send this again later")
         self.queue_rows = queue_rows
 
     def members(self) -> dict[str, Any]:
         return {"queue_rows": self.queue_rows}
+
+
+class HeadTooLarge(ServiceError):
+    status, slug, title = 431, "head-too-large", "The request's head is too large"
 
 
 class ModelFailed(ServiceError):
@@ -112,6 +130,11 @@ class ModelFailed(ServiceError):
 
 class NotReady(ServiceError):
     status, slug, title = 503, "not-ready", "The service is not ready"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
+
+
+class TooManyConnections(ServiceError):
+    status, slug, title = 503, "too-many-connections", "The service has as many connections as it takes"
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
 
 

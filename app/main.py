@@ -16,6 +16,7 @@ from starlette.responses import Response
 from app import __version__
 from app.documentation import complete
 from app.errors import ServiceError, render, render_http
+from app.keys import KeyMiddleware
 from app.routes import health, native
 from app.routes.endpoint import Handler
 from app.service import Service
@@ -52,6 +53,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.router.routes += [handler.route() for handler in handlers]
     app.include_router(native.router)
     app.include_router(health.router)
+    app.add_middleware(KeyMiddleware, keys=service.keys, open_metrics=not service.settings.metrics_need_key)
     app.add_middleware(TelemetryMiddleware, telemetry=service.telemetry)
 
     @app.exception_handler(ServiceError)

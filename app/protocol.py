@@ -6,7 +6,9 @@
 The short way makes no task, no scope and no messages, and goes through the headers once. A bot's heads are alike, byte
 for byte: one that is the same as the last on its connection is not parsed again. A request that is alone is read,
 computed and answered in one turn of the event loop. What is unusual goes the long way: `Expect`, chunks, pipelining, a
-body over the limit, a client that does not read its answers, a service that is not ready.
+body over the limit, a client that does not read its answers, a service that is not ready, a key that does not open it.
+
+It also sets limits that uvicorn does not: of connections, of a head, and of the time a request takes to come.
 """
 
 import asyncio
@@ -15,9 +17,12 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from app.routes.endpoint import Asked, Handler
+from app.errors import HeadTooLarge, ServiceError, TooManyConnections, TooSlow, Unauthorized
+from app.routes.endpoint import Asked, Handler, written
 from app.routes.exchange import Answer
 from app.service import Service
+
+MOST_HEAD_BYTES = 2**16
 
 
 class Call:
@@ -75,7 +80,9 @@ class Protocol(HttpToolsProtocol):
         self._reading: Call | None = None
         self._content: list[bytes] = []
         self._answering: Call | None = None
-        self._in_message = False
+        self._in_message = self._in_head = False
+        self._began = 0.0
+        self._head_bytes = 0
         self._complete: Call | None = None  # in the chunk that is being parsed
         self._last: Call  # whose head was so long, in a chunk so large that held nothing else
         self._last_head, self._last_size = b"", -1
@@ -86,7 +93,10 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._service.telemetry.connections.add()
-        self._close_when_idle()
+        self._look_s: float = min(self.timeout_keep_alive, self._service.settings.read_timeout_s)
+        self._look()
+        if len(self.connections) > self._service.max_connections:
+            self._refuse(TooManyConnections("every connection is taken; keep one open and send all frames over it"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._service.telemetry.connections.add(-1)
@@ -95,18 +105,39 @@ class Protocol(HttpToolsProtocol):
             self._answering.abandon()
         if isinstance(self.cycle, Call):
             self.cycle = None  # type: ignore[assignment]
-        self._idle_timer.cancel()
+        self._timer.cancel()
         super().connection_lost(exc)
 
-    def _close_when_idle(self) -> None:
-        """One timer a connection: uvicorn's, one a request, costs as much as reading a row."""
-        if self.transport.is_closing():
-            return
-        idle_s = monotonic() - self._idle_since if self._has_answered else 0.0
-        if idle_s >= self.timeout_keep_alive:
-            self.transport.close()
+    def _look(self) -> None:
+        """Whether the client is too slow, or has been silent for too long. One timer a connection: uvicorn's, one a
+        request, costs as much as reading a row."""
+        left_s, now = self._look_s, monotonic()
+        if self._in_message:
+            left_s = min(left_s, self._began + self._service.settings.read_timeout_s - now)
+            if left_s <= 0:
+                limit = f"{self._service.settings.read_timeout_s} s"
+                self._refuse(TooSlow(f"the request had not come to its end after {limit}; send it in one piece"))
+        elif self._has_answered:
+            left_s = min(left_s, self._idle_since + self.timeout_keep_alive - now)
+            if left_s <= 0:
+                self._close()
+        if not self.transport.is_closing():
+            self._timer = self.loop.call_later(left_s, self._look)
+
+    def _close(self) -> None:
+        """Without the answers that the client does not read."""
+        if self.flow.write_paused:
+            self.transport.abort()
         else:
-            self._idle_timer = self.loop.call_later(self.timeout_keep_alive - idle_s, self._close_when_idle)
+            self.transport.close()
+
+    def _refuse(self, error: ServiceError) -> None:
+        """What comes on this connection is not read to its end, so that it can carry nothing more."""
+        telemetry = self._service.telemetry
+        telemetry.count_rejection(error)
+        if self._has_answered or self._reading is not None:  # or two answers would get mixed up
+            self.write_answer(written(error), telemetry.request_id({}), keep_alive=False)
+        self._close()
 
     def data_received(self, data: bytes) -> None:
         if (
@@ -120,9 +151,16 @@ class Protocol(HttpToolsProtocol):
                 Call(self, self._last.handler, self._last.asked, keep_alive=True), data[len(self._last_head) :]
             )
             return
+        if self.transport.is_closing():
+            return
         self._complete = None
         between_requests = not self._in_message and self._has_answered
         super().data_received(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MOST_HEAD_BYTES:
+                self._refuse(HeadTooLarge(f"the head is larger than {MOST_HEAD_BYTES} bytes; send fewer headers"))
+            return
         if self._complete is not None and between_requests and self._complete.keep_alive:
             size = int(self._complete.asked.headers[b"content-length"])
             if data.find(b"\r\n\r\n") + 4 + size == len(data):  # nothing before the head, nothing behind the body
@@ -137,7 +175,9 @@ class Protocol(HttpToolsProtocol):
         return self._has_answered and not self.flow.write_paused and self._service.is_ready
 
     def on_message_begin(self) -> None:
-        self._in_message = True
+        self._in_message = self._in_head = True
+        self._began = monotonic()
+        self._head_bytes = 0
         self.url = b""
         self.headers = []
 
@@ -145,6 +185,7 @@ class Protocol(HttpToolsProtocol):
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
         path, _, query = self.url.partition(b"?")
         handler, headers = self._handlers.get(path), dict(self.headers)
         if handler is not None and self._is_usual(headers):
@@ -164,7 +205,15 @@ class Protocol(HttpToolsProtocol):
             and b"expect" not in headers
             and b"upgrade" not in headers
             and self._takes_more
+            and self._has_key(headers)
         )
+
+    def _has_key(self, headers: dict[bytes, bytes]) -> bool:
+        try:
+            self._service.keys.check(headers)
+        except Unauthorized:
+            return False
+        return True
 
     def _go_the_long_way(self) -> None:
         """As if uvicorn had seen the request from its beginning."""

@@ -8,6 +8,7 @@ from time import monotonic
 from app.batch import Ticket
 from app.batcher import Workers
 from app.errors import NotReady, QueueFull, ServiceError
+from app.keys import Keys
 from app.registry import Registry
 from app.sessions import available_cores
 from app.settings import Settings
@@ -34,10 +35,12 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.telemetry = Telemetry()
+        self.keys = Keys(settings.keys)
         self.phase = Phase.STARTING
         self.processes = 1
         self.workers = Workers(settings.batch_threads or available_cores())
         self.registry = Registry(settings, self.workers, self.telemetry)
+        self.max_connections = settings.max_connections  # of this process
         self._canary_until = 0.0
         self._loaded = False
 
@@ -60,6 +63,7 @@ class Service:
         for queue in queues:
             queue.pace = queue.pace.beside(self.workers.threads)
             queue.max_queue_rows = max(settings.max_rows, settings.max_queue_rows // self.processes)
+        self.max_connections = -(-settings.max_connections // self.processes)
         logger.info("laid out as %s", ", ".join(f"{name} {count}" for name, count in self.layout.items()))
 
     @property

@@ -12,6 +12,8 @@ PREFIX = "JEPA_"
 BUNDLED_MODELS = Path(__file__).parent / "bundled"
 DEFAULT_MODEL = BUNDLED_MODELS / "melee"
 
+LEAST_KEY = 16
+
 Precision = Literal["auto", "float32", "int8"]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[int, Field(ge=1)]
@@ -43,6 +45,13 @@ class Settings(BaseSettings):
         default=0,
         description="Processes that share port and models; 0: one for each core, or just one if a row takes over 1 ms",
     )
+    tls_cert_file: Path | None = Field(default=None, description="Certificate chain in PEM; with it, HTTPS is spoken")
+    tls_key_file: Path | None = Field(default=None, description="Private key of that certificate, in PEM")
+    api_keys: str = Field(default="", repr=False, description="Keys that open the service, with commas between")
+    api_keys_file: Path | None = Field(
+        default=None, description="File of such keys, one a line; unlike a flag, no list of processes shows it"
+    )
+    metrics_need_key: bool = Field(default=False, description="Whether /metrics, too, wants a key where there are keys")
     keep_alive_s: Positive = Field(
         default=75, description="Seconds an idle connection stays open; longer than any client's pool keeps it"
     )
@@ -50,6 +59,12 @@ class Settings(BaseSettings):
         default=25, description="Seconds that requests in flight may take to finish after SIGTERM"
     )
 
+    read_timeout_s: Positive = Field(
+        default=20, description="Seconds a request may take to arrive, from its first byte to its last"
+    )
+    max_connections: Positive = Field(
+        default=4096, description="Most connections, shared out among the workers; beyond it 503 at once"
+    )
     max_body_bytes: Positive = Field(
         default=16 * 2**20, description="Largest request body in bytes; more is refused unread with 413"
     )
@@ -82,6 +97,40 @@ class Settings(BaseSettings):
                     f"{variable} is not a setting; did you mean {nearest}? `jepa serve --help` lists them all"
                 )
         return values
+
+    @property
+    def keys(self) -> list[str]:
+        """From both places."""
+        keys = self.api_keys.split(",")
+        if self.api_keys_file is not None:
+            lines = self.api_keys_file.read_text().splitlines()
+            keys += [line for line in lines if not line.startswith("#")]
+        return [stripped for key in keys if (stripped := key.strip())]
+
+    @model_validator(mode="after")
+    def _keys_are_hard_to_guess(self) -> Self:
+        try:
+            keys = self.keys
+        except (OSError, UnicodeError) as error:
+            raise ValueError(f"api_keys_file {self.api_keys_file} cannot be read: {error}") from None
+        for number, key in enumerate(keys, 1):
+            if len(key) < LEAST_KEY or not key.isascii() or not key.isprintable() or " " in key:
+                raise ValueError(
+                    f"key {number} of {len(keys)} is no key: it must be {LEAST_KEY} or more printable ASCII characters "
+                    "without spaces; make one with: openssl rand -base64 24"
+                )
+        if self.api_keys_file is not None and not keys:
+            raise ValueError(f"api_keys_file {self.api_keys_file} holds no key; put one on a line of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _tls_has_both_files(self) -> Self:
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_cert_file and tls_key_file go together; give both, or neither")
+        for file in (self.tls_cert_file, self.tls_key_file):
+            if file is not None and not file.is_file():
+                raise ValueError(f"{file} is no file; tls_cert_file and tls_key_file name files in PEM")
+        return self
 
     @model_validator(mode="after")
     def _queue_holds_a_request(self) -> Self:

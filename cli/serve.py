@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from ipaddress import ip_address
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -46,13 +47,20 @@ def serve(**flags: Any) -> None:
         http=Protocol,
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.graceful_timeout_s,
+        ssl_certfile=settings.tls_cert_file,
+        ssl_keyfile=settings.tls_key_file,
         log_config=_logging(settings),
         access_log=False,
         proxy_headers=False,
         server_header=False,
     )
     host, port = listener.getsockname()[:2]
-    logger.info("jepa-serve %s on http://%s:%d, try it at /docs", __version__, host, port)
+    scheme = "http" if settings.tls_cert_file is None else "https"
+    logger.info("jepa-serve %s on %s://%s:%d, try it at /docs", __version__, scheme, host, port)
+    if not settings.keys and not ip_address(host).is_loopback:
+        logger.warning(
+            "whoever reaches %s can use this service; JEPA_API_KEYS_FILE would let in only who has a key", host
+        )
     # uvicorn raises the signal once more when all is answered; the default would make that exit code 143 or 130.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))

@@ -54,7 +54,9 @@ class Server(uvicorn.Server):
             connection = socket.socket(fileno=descriptors[0])
             connection.setblocking(False)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connecting = self._loop.create_task(self._loop.connect_accepted_socket(self._protocol, connection))
+            connecting = self._loop.create_task(
+                self._loop.connect_accepted_socket(self._protocol, connection, ssl=self.config.ssl)
+            )
             self.server_state.tasks.add(connecting)  # type: ignore[arg-type]
             connecting.add_done_callback(self.server_state.tasks.discard)
 

@@ -93,7 +93,11 @@ class Handler:
 
     def _refusal(self, error: ServiceError) -> Answer:
         self.service.telemetry.count_rejection(error)
-        return _written(render(error))
+        return written(error)
+
+
+def written(error: ServiceError) -> Answer:
+    return _written(render(error))
 
 
 def _written(response: Response) -> Answer:

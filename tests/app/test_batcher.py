@@ -79,7 +79,7 @@ plans = st.lists(
         leaves=st.none() | st.integers(0, 4),
         poisoned=st.sampled_from([False, False, False, True]),
         stream=st.sampled_from([None, None, "a", "b"]),
-        deadline_in_s=st.sampled_from([None, 60.0, -1.0]),
+        deadline_in_s=st.sampled_from([None, 1e6, -1.0]),
     ),
     max_size=12,
 )
@@ -345,3 +345,24 @@ async def test_the_thread_goes_to_the_next_queue_when_the_one_in_line_has_nothin
     graph.release()
     await asyncio.gather(first, stays)
     assert other_graph.batches == [1]
+
+
+async def test_what_would_wait_too_long_for_its_deadline_is_refused_at_once(graph: FakeGraph, workers: Workers) -> None:
+    batcher = threaded(graph, workers, max_rows=1)
+    for _ in range(20):  # each holds whoever is behind it for about 50 ms
+        first = await busy(graph, batcher)
+        await asyncio.sleep(0.05)
+        graph.release()
+        await first
+    first = await busy(graph, batcher)
+    waiting = [asyncio.create_task(batcher.submit(rows_from(number, 1))) for number in range(10)]
+    await until_queued()
+    with pytest.raises(QueueFull, match=r"10 rows wait already and they take about \d+ ms, which the deadline hardly"):
+        await batcher.submit(rows_from(100, 1), ticket=Ticket(monotonic() + 0.3))
+    patient = asyncio.create_task(batcher.submit(rows_from(200, 1), ticket=Ticket(monotonic() + 60)))
+    await until_queued()
+    graph.release()
+    assert len(await asyncio.gather(first, *waiting, patient)) == 12
+    # Nobody waits any more, so that whoever comes is tried, however little time there is.
+    rows, _ = await batcher.submit(rows_from(300, 1), ticket=Ticket(monotonic() + 0.3))
+    assert len(rows) == 1

@@ -22,6 +22,7 @@ RANKS = [
     {"engine", "golden", "wire"},
     {"batcher", "sessions"},
     {"batch"},
+    {"keys"},
     {"bundle", "errors", "ledger", "pace", "settings", "streams"},
     {"arrays"},
 ]

@@ -47,7 +47,7 @@ def test_every_setting_says_what_it_is_and_numbers_say_their_unit() -> None:
     for name, field in Settings.model_fields.items():
         assert field.description, name
         if name.startswith(("max_", "keep_", "graceful_")):
-            assert name.endswith(("_s", "_ms", "_bytes", "_rows")), name
+            assert name.endswith(("_s", "_ms", "_bytes", "_rows", "_connections")), name
 
 
 def test_the_bundled_models_are_the_default() -> None:
@@ -57,3 +57,30 @@ def test_the_bundled_models_are_the_default() -> None:
 def test_workers_are_forked_so_their_runs_have_one_thread() -> None:
     with pytest.raises(ValidationError, match="workers 2 cannot share graphs that run on intra_op_threads 2; set one"):
         Settings(workers=2, intra_op_threads=2)
+
+
+def test_keys_come_from_the_variable_and_from_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("# of the tournament\n\n third-0123456789abc \n")
+    settings = Settings(api_keys="first-0123456789abc,second-0123456789abc,", api_keys_file=file)
+    assert settings.keys == ["first-0123456789abc", "second-0123456789abc", "third-0123456789abc"]
+    assert "0123456789abc" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"api_keys": "first-0123456789abc,short"}, "key 2 of 2 is no key: it must be 16 or more"),
+        ({"api_keys": "with a space 0123456789"}, "without spaces; make one with: openssl rand -base64 24"),
+        ({"api_keys_file": "KEYS"}, "holds no key; put one on a line of its own"),
+        ({"api_keys_file": "missing"}, "api_keys_file missing cannot be read"),
+        ({"tls_cert_file": "KEYS"}, "tls_cert_file and tls_key_file go together"),
+        ({"tls_cert_file": "KEYS", "tls_key_file": "missing"}, "missing is no file"),
+    ],
+)
+def test_wrong_keys_and_certificates_stop_the_start(tmp_path: Path, wrong: dict[str, str], message: str) -> None:
+    (tmp_path / "KEYS").write_text("# none yet\n")
+    values = {name: str(tmp_path / "KEYS") if value == "KEYS" else value for name, value in wrong.items()}
+    with pytest.raises(ValidationError, match=message) as refused:
+        Settings(**values)
+    assert all("with a space" not in error["msg"] for error in refused.value.errors())

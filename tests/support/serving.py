@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -65,7 +66,9 @@ async def serving(way: str = "asgi", **settings: object) -> AsyncIterator[httpx.
 class Server:
     """`jepa serve` in a process of its own, as a user starts it; ends with the `with` block."""
 
-    def __init__(self, *flags: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, *flags: str, env: Mapping[str, str] | None = None, verify: ssl.SSLContext | bool = True) -> None:
+        """`verify` is what httpx checks the server's certificate by."""
+        self._verify = verify
         command = [sys.executable, "-c", "from cli.main import main; main()", "serve", "--port", "0", *flags]
         self.process = subprocess.Popen(
             command, cwd=ROOT, env=os.environ | dict(env or {}), stderr=subprocess.PIPE, text=True
@@ -85,22 +88,21 @@ class Server:
             if self.process.poll() is not None:
                 self._reader.join()
                 raise RuntimeError(f"the server stopped: {self.log}")
-            if (address := re.search(r"on http://([\d.]+):(\d+)", self.log)) and self._is_ready(address[0][3:]):
-                self.host, self.port = address[1], int(address[2])
+            if (address := re.search(r"on (https?)://([\d.]+):(\d+)", self.log)) and self._is_ready(address[0][3:]):
+                self.scheme, self.host, self.port = address[1], address[2], int(address[3])
                 return self
             time.sleep(0.02)
         raise RuntimeError(f"the server did not become ready: {self.log}")
 
-    @staticmethod
-    def _is_ready(url: str) -> bool:
+    def _is_ready(self, url: str) -> bool:
         try:
-            return httpx.get(f"{url}/readyz").status_code == 200
+            return httpx.get(f"{url}/readyz", verify=self._verify).status_code == 200
         except httpx.TransportError:
             return False
 
     @property
     def url(self) -> str:
-        return f"http://{self.host}:{self.port}"
+        return f"{self.scheme}://{self.host}:{self.port}"
 
     def connect(self) -> socket.socket:
         return socket.create_connection((self.host, self.port), timeout=10)
