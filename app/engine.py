@@ -12,6 +12,7 @@ from app.arrays import Array
 from app.batch import ANY_TIME, NOT_RUN, Ticket, Timing
 from app.batcher import Batcher
 from app.bundle import Manifest
+from app.drift import Drift
 from app.errors import InvalidInput, listed
 
 Encoder = Literal["target", "context"]
@@ -48,9 +49,10 @@ class Queues:
 class Engine:
     """Checks names against the model, hides groups, and chains the graphs an answer needs."""
 
-    def __init__(self, manifest: Manifest, queues: Queues) -> None:
+    def __init__(self, manifest: Manifest, queues: Queues, drift: Drift) -> None:
         self.manifest = manifest
         self.queues = queues
+        self.drift = drift
         self._columns = {group.name: slice(group.start, group.stop) for group in manifest.feature_schema.groups}
         self._patches = [patch.name for patch in manifest.patches]
         self._patch_of = {group: i for i, patch in enumerate(manifest.patches) for group in patch.groups}
@@ -60,6 +62,7 @@ class Engine:
         self, features: Array, *, encoder: Encoder = "target", hidden: Sequence[str] = (), ticket: Ticket = ANY_TIME
     ) -> Rows:
         """[B, input_dim] → [B, embed_dim]; `hidden` names the groups the bot cannot see."""
+        self.drift.see(features)
         queue = self.queues.target_encoder if encoder == "target" else self.queues.context_encoder
         return Rows(*await queue.submit(self._hide(features, hidden) if hidden else features, ticket=ticket))
 

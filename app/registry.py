@@ -8,7 +8,8 @@ from typing import Protocol
 
 from app.arrays import Array
 from app.batcher import Batcher, Observer, Workers
-from app.bundle import Bundle, BundleError, read_bundle, versions
+from app.bundle import Bundle, BundleError, Manifest, read_bundle, versions
+from app.drift import Drift
 from app.engine import Engine, Queues
 from app.errors import InvalidInput, NotReady, UnknownModel, listed
 from app.pace import measure_pace
@@ -42,9 +43,11 @@ class Refused:
 
 
 class Observers(Protocol):
-    """Makes what watches the runs of a model's graph."""
+    """Makes what watches the runs of a model's graph, and the rows that come in."""
 
     def graph(self, model: str, graph: str) -> Observer: ...
+
+    def drift(self, manifest: Manifest) -> Drift: ...
 
 
 class Registry:
@@ -88,7 +91,7 @@ class Registry:
                 f"{folder} holds version {manifest.version} of '{manifest.name}'; folders must be named so"
             )
         graphs, precision, reason = choose(bundle, self._settings.precision, self._settings.intra_op_threads)
-        engine = Engine(manifest, self._queues(bundle, graphs))
+        engine = Engine(manifest, self._queues(bundle, graphs), self._observers.drift(manifest))
         load_s = perf_counter() - started
         logger.info(
             "serving %s version %d in %s (%s), loaded in %.2f s",

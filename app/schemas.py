@@ -144,5 +144,29 @@ class ModelCard(BaseModel):
     layout: dict[str, int] = Field(description="Processes of the service, and threads of each")
 
 
+class FeatureDrift(BaseModel):
+    """A column unlike what it was in training."""
+
+    name: str
+    column: int
+    finding: Literal["outside", "still", "woken"]
+    detail: str = Field(description="The finding in words, and what to look for")
+    share_outside: float = Field(description="Share of rows outside the range of training")
+    mean: float
+    std: float
+    training_mean: float
+    training_std: float
+    looks_like: str | None = Field(description="The column that had this mean and deviation in training, if one had")
+
+
+class DriftReport(BaseModel):
+    """Of the rows that came in since the model was loaded, a sample."""
+
+    model: str
+    version: int
+    rows: int = Field(description="How many were sampled, one request in 32")
+    features: list[FeatureDrift]
+
+
 class ModelList(BaseModel):
     models: list[ModelCard]

@@ -17,6 +17,8 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import __version__
+from app.bundle import Manifest
+from app.drift import KINDS, Drift
 from app.errors import ServiceError
 from app.ledger import Cell, Ledger
 from app.registry import Registry
@@ -87,6 +89,9 @@ class Telemetry:
 
     def graph(self, model: str, graph: str) -> "GraphMetrics":
         return GraphMetrics(self, model, graph)
+
+    def drift(self, manifest: Manifest) -> Drift:
+        return Drift(self.ledger, manifest)
 
     def route(self, method: str, route: str) -> "RouteMetrics":
         if (method, route) not in self._routes:
@@ -184,7 +189,13 @@ class _Models(Collector):
         inline = GaugeMetricFamily(
             "jepa_inline_rows_limit", "Most rows in a run on the event loop", labels=["model", "graph"]
         )
+        drifted = GaugeMetricFamily(
+            "jepa_drifted_features", "Columns unlike those of training", labels=["model", "finding"]
+        )
         for name, model in self._models.models.items():
+            findings = [found.kind for found in model.engine.drift.report().findings]
+            for kind in KINDS:
+                drifted.add_metric([name, kind], findings.count(kind))
             for graph, queue in model.engine.queues.items():
                 limit.add_metric([name, graph], queue.pace.max_rows)
                 inline.add_metric([name, graph], queue.pace.inline_rows)
@@ -192,7 +203,7 @@ class _Models(Collector):
             about = [model.precision, model.precision_reason, manifest.schema_hash]
             info.add_metric([name, str(manifest.version), *about], 1)
             load.add_metric([name], model.load_s)
-        yield from (build, info, load, layout, limit, inline)
+        yield from (build, info, load, layout, limit, inline, drifted)
 
 
 class _Processes(Collector):

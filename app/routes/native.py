@@ -10,6 +10,7 @@ from starlette.responses import Response
 from app import schemas, wire
 from app.batcher import Batcher
 from app.documentation import problems
+from app.drift import described
 from app.errors import InvalidInput
 from app.registry import ServedModel
 from app.routes.endpoint import Endpoint
@@ -88,6 +89,13 @@ async def model(request: Request, name: str) -> Response:
     """One loaded model."""
     service = service_of(request)
     return _json(card(service.registry.get(name), service.layout))
+
+
+@router.get("/models/{name}/drift", response_model=schemas.DriftReport, tags=["models"], responses=problems(404, 503))
+async def drift(request: Request, name: str) -> Response:
+    """How the rows that come in differ from those the model was trained on."""
+    engine = service_of(request).registry.get(name).engine
+    return _json(described(engine.drift, engine.manifest))
 
 
 def card(model: ServedModel, layout: Mapping[str, int]) -> dict[str, Any]:

@@ -134,4 +134,4 @@ async def test_an_answer_that_is_not_finite_is_a_failure_that_names_the_row(
 
     queue = Batcher(overflow, Pace(8, inline_rows=8), workers, max_queue_rows=8)
     with pytest.raises(ModelFailed, match="answered row 1 with numbers that are not finite"):
-        await Engine(engine.manifest, Queues(queue, queue, queue)).embed(tiny.rows(3))
+        await Engine(engine.manifest, Queues(queue, queue, queue), engine.drift).embed(tiny.rows(3))

@@ -20,7 +20,7 @@ RANKS = [
     {"registry"},
     {"precision"},
     {"engine", "golden", "wire"},
-    {"batcher", "sessions"},
+    {"batcher", "drift", "sessions"},
     {"batch"},
     {"keys"},
     {"bundle", "errors", "ledger", "pace", "settings", "streams"},
