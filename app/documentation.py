@@ -1,12 +1,13 @@
 """What /openapi.json says beyond what FastAPI finds out: both body formats, the problems, and examples that run."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
 
 from app.registry import ServedModel
-from app.schemas import Options, Problem
+from app.schemas import InferRequest, Options, Problem
 
 SCHEMAS = "#/components/schemas/"
 REFUSALS = {
@@ -52,20 +53,25 @@ def documented(query: type[Options], body: type[Options], answer: type[BaseModel
                     "application/octet-stream": FLOATS,
                 },
             },
-            "parameters": [*_query_parameters(query), *_header_parameters()],
+            "parameters": [*_query_parameters(query), *header_parameters()],
         },
     }
 
 
 def complete(document: dict[str, Any], models: list[ServedModel]) -> None:
-    """Adds to FastAPI's document what its routes cannot know: the problem's schema, and examples for a loaded model."""
-    problem = Problem.model_json_schema(ref_template=SCHEMAS + "{model}")
-    document["components"]["schemas"] |= problem.pop("$defs") | {"Problem": problem}
+    """Adds to FastAPI's document what its routes cannot know: schemas that they read themselves, and examples for a
+    loaded model."""
+    for schema in (Problem, InferRequest):
+        described = schema.model_json_schema(ref_template=SCHEMAS + "{model}")
+        document["components"]["schemas"] |= described.pop("$defs") | {schema.__name__: described}
     for model in models[:1]:
         name = {"model": model.bundle.manifest.name} if len(models) > 1 else {}
         for path, examples in _examples(model).items():
             content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
             content["examples"] = {title: {"summary": title, "value": name | body} for title, body in examples.items()}
+        infer = document["paths"]["/v2/models/{name}/infer"]["post"]
+        next(each for each in infer["parameters"] if each["name"] == "name")["example"] = model.bundle.manifest.name
+        infer["requestBody"]["content"]["application/json"]["example"] = _infer_example(model)
 
 
 def _examples(model: ServedModel) -> dict[str, dict[str, Any]]:
@@ -91,6 +97,11 @@ def _examples(model: ServedModel) -> dict[str, dict[str, Any]]:
     }
 
 
+def _infer_example(model: ServedModel) -> dict[str, Any]:
+    row = np.nan_to_num(model.bundle.golden.features[:1]).round(3)
+    return {"inputs": [{"name": "features", "datatype": "FP32", "shape": row.shape, "data": row.ravel().tolist()}]}
+
+
 def _query_parameters(query: type[Options]) -> list[dict[str, Any]]:
     return [
         {
@@ -105,8 +116,9 @@ def _query_parameters(query: type[Options]) -> list[dict[str, Any]]:
     ]
 
 
-def _header_parameters() -> list[dict[str, Any]]:
+def header_parameters(headers: Mapping[str, tuple[str, str]] = HEADERS) -> list[dict[str, Any]]:
+    """Of headers by name, each with its type and what it means."""
     return [
         {"name": name, "in": "header", "description": text, "schema": {"type": kind}}
-        for name, (kind, text) in HEADERS.items()
+        for name, (kind, text) in headers.items()
     ]

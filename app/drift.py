@@ -58,8 +58,8 @@ class Drift:
         self.knows = all(len(values) == manifest.input_dim for values in kept)
         self._ledger, self._width = ledger, manifest.input_dim
         # Rows, and for each column: how many were outside, and the sums of its standardised numbers and their squares.
-        numbers = 1 + 3 * self._width
-        self._place = ledger.place(("drift", manifest.name, str(self._width)), numbers)
+        self._key = ("drift", manifest.name, str(self._width))
+        self._place = ledger.place(self._key, 1 + 3 * self._width)
         self._wait = 1
         if not self.knows:
             return
@@ -91,9 +91,7 @@ class Drift:
         """Of all processes together."""
         if not self.knows:
             return Report(0, [])
-        start = self._place
-        sheets = [np.asarray(sheet.numbers) for sheet in self._ledger.sheets]
-        rows, *columns = np.sum([sheet[start : start + 1 + 3 * self._width] for sheet in sheets], axis=0)
+        rows, *columns = np.sum(self._ledger.on_each_sheet(self._key), axis=0)
         outside, total, squares = np.reshape(columns, (3, self._width)) / max(rows, 1.0)
         spread = np.sqrt(np.maximum(squares - total**2, 0.0))
         mean, std = self._mean + total * self._scale, spread * self._scale

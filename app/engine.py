@@ -92,6 +92,20 @@ class Engine:
         chosen, frames = self._chosen_patches(targets), self._known_horizon(horizon)
         return await self._predict(Rows(context, NOT_RUN), chosen, frames, ticket)
 
+    async def predict_patches(
+        self,
+        context: Array,
+        *,
+        targets: Array | None = None,
+        horizon: Array | None = None,
+        ticket: Ticket = ANY_TIME,
+    ) -> Rows:
+        """As `predict_from_context`, each row with patches (1 for those to predict, [B, patches]) and a horizon ([B])
+        of its own."""
+        chosen = self._chosen_patches(None) if targets is None else self._checked_patches(targets)
+        frames = self._known_horizon(None) if horizon is None else self._known_horizons(horizon)
+        return await self._predict(Rows(context, NOT_RUN), chosen, frames, ticket)
+
     async def loss(
         self, features: Array, target_features: Array, *, horizon: float | None = None, ticket: Ticket = ANY_TIME
     ) -> Losses:
@@ -106,9 +120,9 @@ class Engine:
         """[B, embed_dim] and [B, embed_dim] → [B]."""
         return self._losses(predicted, target, self._known_horizon(horizon), NOT_RUN)
 
-    async def _predict(self, context: Rows, chosen: Array, horizon: int, ticket: Ticket) -> Rows:
+    async def _predict(self, context: Rows, chosen: Array, horizon: Array | int, ticket: Ticket) -> Rows:
         count = len(context.rows)
-        targets = np.broadcast_to(chosen, (count, len(chosen)))  # [B, patches]
+        targets = np.broadcast_to(chosen, (count, len(self._patches)))  # [B, patches]
         frames = np.full(count, horizon, np.float32)  # [B]
         rows, timing = await self.queues.predictor.submit(context.rows, targets, frames, ticket=ticket)
         return Rows(rows, context.timing.then(timing))
@@ -144,6 +158,15 @@ class Engine:
         chosen[[self._patch_of[name] for name in targets]] = 1
         return chosen
 
+    def _checked_patches(self, targets: Array) -> Array:
+        """[B, patches]"""
+        if not np.isin(targets, (0, 1)).all():
+            raise InvalidInput((("targets",), "targets must hold 1 for each patch to predict, 0 for the others"))
+        if not (chosen := targets.any(axis=1)).all():
+            row = int(np.argmin(chosen))
+            raise InvalidInput((("targets", row), f"targets[{row}] is 0 throughout; put 1 for at least one patch"))
+        return targets
+
     def _covers_the_row(self, targets: Sequence[str]) -> bool:
         return self._patches[0] in targets or self._columns.keys() <= set(targets)
 
@@ -160,6 +183,12 @@ class Engine:
                 )
             )
         return int(horizon)
+
+    def _known_horizons(self, horizon: Array) -> Array:
+        """[B]"""
+        for frames in np.unique(horizon):
+            self._known_horizon(float(frames))
+        return horizon
 
 
 def smooth_l1(predicted: Array, target: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Everything the service refuses, and the one renderer that turns a refusal into `application/problem+json`.
+"""Everything the service refuses, and the one renderer that turns a refusal into what the dialect's clients read.
 
     ServiceError
     ├── MalformedBody         400  the body is not what its content type says
@@ -29,6 +29,7 @@ from typing import Any, ClassVar
 from starlette.responses import Response
 
 Loc = tuple[str | int, ...]
+PROBLEM = "application/problem+json"  # RFC 9457
 
 
 class ServiceError(Exception):
@@ -142,30 +143,34 @@ class DeadlineExpired(ServiceError):
     status, slug, title = 504, "deadline-expired", "The request's deadline passed"
 
 
-def render(error: ServiceError) -> Response:
-    """The problem document of RFC 9457. It never repeats what the client sent but for names of fields and models."""
-    return _problem(
-        error.status,
-        f"urn:jepa:error:{error.slug}",
-        error.title,
-        error.detail,
-        members=error.members(),
-        headers=error.headers,
-    )
+def render(error: ServiceError, path: str = "") -> Response:
+    """To a request for that path. It never repeats what the client sent but for names of fields and models."""
+    if _is_v2(path):
+        status = 400 if isinstance(error, InvalidInput) else error.status
+        return _json({"error": error.detail}, status, "application/json", error.headers)
+    about = f"urn:jepa:error:{error.slug}", error.title, error.status, error.detail
+    return _json(_problem(*about) | error.members(), error.status, PROBLEM, error.headers)
 
 
-def render_http(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    """The problem document of what the framework refuses by itself: no such path, wrong method."""
-    return _problem(status, "about:blank", HTTPStatus(status).phrase, detail, members={}, headers=headers)
+def render_http(status: int, detail: str, headers: Mapping[str, str] | None = None, path: str = "") -> Response:
+    """What the framework refuses by itself: no such path, wrong method."""
+    if _is_v2(path):
+        return _json({"error": detail}, status, "application/json", headers)
+    return _json(_problem("about:blank", HTTPStatus(status).phrase, status, detail), status, PROBLEM, headers)
 
 
-def _problem(
-    status: int, type_: str, title: str, detail: str, *, members: dict[str, Any], headers: Mapping[str, str] | None
-) -> Response:
-    document = {"type": type_, "title": title, "status": status, "detail": detail, **members}
+def _is_v2(path: str) -> bool:
+    """Whether clients of the Open Inference Protocol ask; they read `error` alone, and of plain JSON."""
+    return path == "/v2" or path.startswith("/v2/")
+
+
+def _problem(type_: str, title: str, status: int, detail: str) -> dict[str, Any]:
+    return {"type": type_, "title": title, "status": status, "detail": detail}
+
+
+def _json(document: dict[str, Any], status: int, media_type: str, headers: Mapping[str, str] | None) -> Response:
     # The stdlib writes ASCII, whatever half of a surrogate pair a field was called; orjson would raise.
-    body = json.dumps(document)
-    return Response(body, status, headers=headers, media_type="application/problem+json")
+    return Response(json.dumps(document), status, headers=headers, media_type=media_type)
 
 
 def listed(names: Sequence[str]) -> str:

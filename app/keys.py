@@ -47,6 +47,6 @@ class KeyMiddleware:
                 self._keys.check(dict(scope["headers"]))
             except Unauthorized as error:
                 scope["app"].state.service.telemetry.count_rejection(error)
-                await render(error)(scope, receive, send)
+                await render(error, scope["path"])(scope, receive, send)
                 return
         await self.app(scope, receive, send)

@@ -165,6 +165,11 @@ class Ledger(Collector):
             self._places[key], self._end = slice(start, start + width), start + width
         return int(self._places[key].start)
 
+    def on_each_sheet(self, key: Key) -> list[list[float]]:
+        """The numbers of a key, of every process that has any."""
+        places = [(sheet, sheet.places()) for sheet in self.sheets]
+        return [[*sheet.numbers[found[key]]] for sheet, found in places if key in found]
+
     def share(self, workers: int) -> None:
         """Before the fork: a sheet a worker, each with the names there are, so that the places known now hold there."""
         names = self.sheets[0].names

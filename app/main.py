@@ -17,7 +17,7 @@ from app import __version__
 from app.documentation import complete
 from app.errors import ServiceError, render, render_http
 from app.keys import KeyMiddleware
-from app.routes import health, native
+from app.routes import health, native, v2
 from app.routes.endpoint import Handler
 from app.service import Service
 from app.settings import Settings
@@ -51,27 +51,30 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     handlers = [Handler(endpoint, service) for endpoint in native.ENDPOINTS]
     app.state.handlers = {handler.path.encode(): handler for handler in handlers}
     app.router.routes += [handler.route() for handler in handlers]
+    app.router.routes += v2.infer_routes()
     app.include_router(native.router)
+    app.include_router(v2.router)
     app.include_router(health.router)
     app.add_middleware(KeyMiddleware, keys=service.keys, open_metrics=not service.settings.metrics_need_key)
     app.add_middleware(TelemetryMiddleware, telemetry=service.telemetry)
 
     @app.exception_handler(ServiceError)
-    async def refuse(_: Request, error: ServiceError) -> Response:
+    async def refuse(request: Request, error: ServiceError) -> Response:
         service.telemetry.count_rejection(error)
-        return render(error)
+        return render(error, request.scope["path"])
 
     @app.exception_handler(HTTPException)
-    async def refuse_http(_: Request, error: HTTPException) -> Response:
-        return render_http(error.status_code, error.detail, error.headers)
+    async def refuse_http(request: Request, error: HTTPException) -> Response:
+        return render_http(error.status_code, error.detail, error.headers, request.scope["path"])
 
     @app.exception_handler(ClientDisconnect)
     async def nobody_listens(_: Request, __: ClientDisconnect) -> Response:
         return Response(status_code=499)
 
     @app.exception_handler(Exception)
-    async def fail(_: Request, __: Exception) -> Response:
-        return render_http(500, "the service failed on this request; its log has the reason")
+    async def fail(request: Request, __: Exception) -> Response:
+        detail = "the service failed on this request; its log has the reason"
+        return render_http(500, detail, path=request.scope["path"])
 
     return app
 

@@ -34,7 +34,7 @@ BATCH_ROWS = tuple(2.0**i for i in range(11))
 INFO_LABELS = ("model", "version", "precision", "precision_reason", "schema_hash")
 LAG_EVERY_S = 0.25
 METHODS = frozenset(("GET", "HEAD", "POST"))
-PROBES = frozenset(("/livez", "/readyz", "/metrics"))
+PROBES = frozenset(("/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"))
 REQUEST_ID = re.compile(rb"[\w.:/+=-]{1,128}")
 
 

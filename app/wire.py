@@ -7,7 +7,7 @@ the array included), with one message for the first wrong number in place of one
 import json
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
@@ -129,6 +129,13 @@ def binary_rows(body: bytes, fields: Fields, max_rows: int) -> list[Array]:
         for columns, layout in zip(fields.columns, fields.layouts, strict=True):
             _check_finite(rows[:, columns], layout)
     return [rows] if len(fields.columns) == 1 else [rows[:, columns] for columns in fields.columns]
+
+
+def check_alike(rows: Mapping[str, Array]) -> None:
+    """Raises unless the fields have one number of rows."""
+    if len({len(each) for each in rows.values()}) > 1:
+        counts = " and ".join(f"{field} has {len(each)} rows" for field, each in rows.items())
+        raise InvalidInput((([*rows][-1],), f"{counts}; send as many of one as of the other"))
 
 
 def _no_whole_rows(size: int, fields: Fields) -> InvalidInput:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any, Generic, NamedTuple, TypeVar
 from urllib.parse import parse_qsl
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from app import wire
@@ -23,6 +23,7 @@ BINARY = b"application/octet-stream"
 JSON = b"application/json"
 LISTS = frozenset(("hidden", "targets"))
 
+M = TypeVar("M", bound=BaseModel)
 Q = TypeVar("Q", bound=Options)
 B = TypeVar("B", bound=Options)
 Opts = TypeVar("Opts", bound=Options, covariant=True)
@@ -53,18 +54,13 @@ class Exchange(Generic[Opts]):
             if self.document is None:
                 return wire.binary_rows(self.body, fields, self.max_rows)
             booleans = wire.may_hold_booleans(self.body)
-            found = []
+            found = {}
             for layout in fields.layouts:
                 # Popped, as a list of floats takes ten times the memory of the row while that waits.
                 value = self.document.pop(layout.field)
-                rows, self.single_row = wire.json_rows(value, layout, self.max_rows, booleans=booleans)
-                found.append(rows)
-            if len({len(rows) for rows in found}) > 1:
-                both = " and ".join(
-                    f"{layout.field} has {len(rows)} rows" for layout, rows in zip(fields.layouts, found, strict=True)
-                )
-                raise InvalidInput(((fields.layouts[-1].field,), f"{both}; send as many of one as of the other"))
-            return found
+                found[layout.field], self.single_row = wire.json_rows(value, layout, self.max_rows, booleans=booleans)
+            wire.check_alike(found)
+            return [*found.values()]
         except InvalidInput as error:
             raise error.within("body") from None
 
@@ -81,10 +77,7 @@ class Exchange(Generic[Opts]):
             document |= {"model": manifest.name, "version": manifest.version}
             content_type, body = JSON, wire.json_bytes(document)
         headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
-        if timing.batch_rows:
-            times = b"queue;dur=%.3f, infer;dur=%.3f" % (timing.queue_s * 1e3, timing.infer_s * 1e3)
-            headers += [(b"server-timing", times), (b"x-batch-rows", b"%d" % timing.batch_rows)]
-        return Answer(200, headers, body)
+        return Answer(200, headers + timing_headers(timing), body)
 
 
 @dataclass(slots=True)
@@ -102,6 +95,13 @@ class Head(Generic[Q]):
         if self.timeout_s is None and self.stream is None:
             return ANY_TIME
         return Ticket(None if self.timeout_s is None else arrived + self.timeout_s, self.stream)
+
+
+def timing_headers(timing: Timing) -> list[tuple[bytes, bytes]]:
+    if not timing.batch_rows:
+        return []
+    times = b"queue;dur=%.3f, infer;dur=%.3f" % (timing.queue_s * 1e3, timing.infer_s * 1e3)
+    return [(b"server-timing", times), (b"x-batch-rows", b"%d" % timing.batch_rows)]
 
 
 def read_head(headers: RawHeaders, query_string: bytes, query: type[Q]) -> Head[Q]:
@@ -136,7 +136,7 @@ def read_exchange(service: Service, head: Head[Q], content: bytes, body: type[B]
     except InvalidInput as error:
         raise error.within("query" if document is None else "body") from None
     if options.schema_hash is not None or head.schema_hash is not None:
-        _check_schema(model, {options.schema_hash, head.schema_hash})
+        check_schema(model, {options.schema_hash, head.schema_hash})
     ticket, max_rows = head.ticket(arrived), service.settings.max_rows
     return Exchange(options, content, document, model, ticket, max_rows, head.answers_binary)
 
@@ -149,7 +149,7 @@ def _read_document(content: bytes, body: type[B]) -> tuple[B, dict[str, Any]]:
     rows_given = tuple(name for name in ROWS if document.get(name) is not None)
     if len(rows_given) == len(document):
         return _no_options(body, rows_given), document
-    return _checked(body, document | dict.fromkeys(rows_given, True), "body", strict=True), document
+    return checked(body, document | dict.fromkeys(rows_given, True), "body", strict=True), document
 
 
 def _media_type(headers: RawHeaders) -> bytes:
@@ -187,13 +187,13 @@ def _query_options(options: type[Q], query: bytes) -> Q:
             raise InvalidInput(((name,), f"{name} is given twice; give it once")).within("query")
         else:
             values[name] = text
-    return _checked(options, values, "query", strict=False)
+    return checked(options, values, "query", strict=False)
 
 
 @lru_cache(maxsize=64)
 def _no_options(options: type[Q], rows_given: tuple[str, ...]) -> Q:
     """Of a body that holds rows alone, as most do."""
-    return _checked(options, dict.fromkeys(rows_given, True), "body", strict=True)
+    return checked(options, dict.fromkeys(rows_given, True), "body", strict=True)
 
 
 def _refuse_query(query: bytes) -> None:
@@ -203,7 +203,7 @@ def _refuse_query(query: bytes) -> None:
         ).within("query")
 
 
-def _checked(options: type[Q], values: Mapping[str, Any], source: str, *, strict: bool) -> Q:
+def checked(options: type[M], values: Mapping[str, Any], source: str, *, strict: bool) -> M:
     try:
         return options.model_validate(values, strict=strict)
     except ValidationError as error:
@@ -227,10 +227,10 @@ def _explained(error: ErrorDetails, known: list[str]) -> tuple[Loc, str]:
         case "value_error":
             return loc, error["msg"].removeprefix("Value error, ")
         case _:
-            return loc, f"{field}: {error['msg'].lower().replace('input should', 'this must')}"
+            return loc, f"{field}: {error['msg'].replace('Input should', 'this must')}"
 
 
-def _check_schema(model: ServedModel, claims: set[str | None]) -> None:
+def check_schema(model: ServedModel, claims: set[str | None]) -> None:
     manifest = model.bundle.manifest
     if claims - {None, manifest.schema_hash}:
         raise SchemaMismatch(

@@ -1,15 +1,19 @@
-"""What every dialect reads alike from a request: the body up to its limit, the deadline, the stream."""
+"""What dialects read alike from a request: the body up to its limit, compressed or not, and the deadline."""
 
 import math
+import zlib
 from collections.abc import Mapping
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
 
-from app.errors import BodyTooLarge, InvalidInput
+from app.errors import BodyTooLarge, InvalidInput, MalformedBody, UnsupportedMediaType
 from app.service import Service
 
 RawHeaders = Mapping[bytes, bytes]  # names in lower case
+
+# By their name in HTTP, the `wbits` of zlib; what HTTP calls deflate is zlib's format.
+CODINGS = {b"gzip": 31, b"deflate": 15}
 
 
 def service_of(request: Request) -> Service:
@@ -34,6 +38,22 @@ async def read_body(headers: RawHeaders, receive: Receive, max_bytes: int) -> by
             raise _too_large(max_bytes)
         if not message.get("more_body", False):
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def inflate(body: bytes, coding: bytes, max_bytes: int) -> bytes:
+    """What was sent with `Content-Encoding: coding`; no more than `max_bytes` and one are unpacked."""
+    if coding not in CODINGS:
+        raise UnsupportedMediaType("this Content-Encoding is not understood; send gzip, deflate, or the body as it is")
+    unpacked = zlib.decompressobj(CODINGS[coding])
+    try:
+        content = unpacked.decompress(body, max_bytes + 1)
+    except zlib.error as error:
+        raise MalformedBody(f"the body is not {coding.decode()}, as its Content-Encoding says: {error}") from None
+    if len(content) > max_bytes:
+        raise _too_large(max_bytes)
+    if not unpacked.eof or unpacked.unused_data:
+        raise MalformedBody(f"the {coding.decode()} body ends too early or goes on too long; send one whole stream")
+    return content
 
 
 def _too_large(max_bytes: int) -> BodyTooLarge:

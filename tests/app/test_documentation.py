@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,11 @@ async def test_every_example_runs_as_it_stands(tmp_path: Path, names: list[str])
                 assert response.status_code == 200, response.text
                 count += 1
         assert count == 6
+        infer = paths["/v2/models/{name}/infer"]["post"]
+        name = next(each["example"] for each in infer["parameters"] if each["name"] == "name")
+        body = infer["requestBody"]["content"]["application/json"]["example"]
+        response = await client.post(f"/v2/models/{name}/infer", json=body)
+        assert response.status_code == 200, response.text
 
 
 async def test_the_document_is_openapi_3_1_and_whole(models: Path) -> None:
@@ -58,3 +64,20 @@ async def test_both_forms_the_options_and_the_problems_are_documented(models: Pa
     }
     for status in ("400", "404", "409", "413", "415", "422", "429", "503", "504"):
         assert embed["responses"][status]["content"].keys() == {"application/problem+json"}
+
+
+async def test_the_open_inference_protocol_is_documented_with_its_versions_and_refusals(models: Path) -> None:
+    async with serving(models=models) as client:
+        paths = (await client.get("/openapi.json")).json()["paths"]
+    assert {"/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/stats", "/v2/repository/index"} <= paths.keys()
+    for suffix in ("", "/ready", "/config", "/stats", "/infer"):
+        method = "post" if suffix == "/infer" else "get"
+        for path in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
+            operation = paths[path + suffix][method]
+            assert operation["tags"] == ["v2"]
+            named = {each["name"] for each in operation["parameters"] if each["in"] == "path"}
+            assert named == set(re.findall(r"{(\w+)}", path))
+            assert operation["responses"]["404"]["content"].keys() == {"application/json"}
+    infer = paths["/v2/models/{name}/infer"]["post"]
+    assert infer["requestBody"]["content"].keys() == {"application/json", "application/octet-stream"}
+    assert "Inference-Header-Content-Length" in {each["name"] for each in infer["parameters"]}

@@ -61,6 +61,30 @@ async def test_prediction_is_the_predictor_after_the_context_encoder(engine: Eng
         np.testing.assert_allclose(from_context.rows, expected, atol=1e-5)
 
 
+async def test_each_row_may_have_patches_and_a_horizon_of_its_own(engine: Engine, tiny: TinyModel) -> None:
+    context = tiny.encode(tiny.rows(3), "context")
+    targets, horizon = np.float32([[1, 0], [0, 1], [1, 1]]), np.float32([15, 6, 15])
+    answer = await engine.predict_patches(context, targets=targets, horizon=horizon)
+    np.testing.assert_allclose(answer.rows, tiny.predict(context, targets, horizon), atol=1e-5)
+    plain = await engine.predict_patches(context)
+    np.testing.assert_allclose(plain.rows, (await engine.predict_from_context(context)).rows, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"targets": np.float32([[1, 0], [1, 2]])}, "1 for each patch to predict, 0 for the others"),
+        ({"targets": np.float32([[1, 0], [0, 0]])}, r"targets\[1\] is 0 throughout"),
+        ({"horizon": np.float32([6, 7])}, "horizon 7 is none that model 'tiny' was trained for: 6, 15"),
+    ],
+)
+async def test_patches_and_horizons_that_the_model_does_not_know_are_refused(
+    engine: Engine, tiny: TinyModel, wrong: dict[str, Array], message: str
+) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        await engine.predict_patches(tiny.encode(tiny.rows(2), "context"), **wrong)
+
+
 async def test_without_a_horizon_the_first_is_meant(engine: Engine, tiny: TinyModel) -> None:
     features = tiny.rows(1)
     default, first = await engine.predict(features), await engine.predict(features, horizon=6)

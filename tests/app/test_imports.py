@@ -11,11 +11,12 @@ APP = ROOT / "app"
 # From the bytes inwards: a module may import those to its right, or of its own rank, never to its left.
 RANKS = [
     {"main", "protocol"},
-    {"routes.native", "routes.health"},
-    {"routes.endpoint"},
+    {"routes.native", "routes.v2", "routes.health"},
+    {"routes.endpoint", "routes.inference"},
     {"routes.exchange"},
     {"routes.reading"},
-    {"documentation", "service"},
+    {"documentation", "service", "signatures", "statistics"},
+    {"tensors"},
     {"schemas", "telemetry"},
     {"registry"},
     {"precision"},

@@ -65,13 +65,15 @@ async def test_the_service_wants_a_key_for_all_but_probes(models: Path, way: str
             assert answer.headers["www-authenticate"] == "Bearer"
             assert answer.headers["x-request-id"]
             assert answer.json()["type"] == "urn:jepa:error:unauthorized"
+        assert (await client.get("/v2")).json()["error"].startswith("this service wants a key")
+        assert (await client.get("/v2/health/ready")).status_code == 200
         wrong = await client.post("/embed", json=FRAME, headers={"X-API-Key": "wrong"})
         assert wrong.status_code == 401
         assert "may have been replaced" in wrong.json()["detail"]
         assert (await client.get("/livez")).status_code == 200
         assert (await client.get("/readyz")).status_code == 200
         metrics = await client.get("/metrics")
-        assert 'jepa_requests_rejected_total{reason="unauthorized"} 6.0' in metrics.text
+        assert 'jepa_requests_rejected_total{reason="unauthorized"} 7.0' in metrics.text
 
 
 async def test_a_key_that_opened_does_not_open_for_the_next_request_on_its_connection(models: Path) -> None:

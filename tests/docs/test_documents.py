@@ -23,7 +23,7 @@ from tests.support.serving import Server
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
-URL = "http://127.0.0.1:8000"
+ADDRESS = "127.0.0.1:8000"
 
 
 def fenced(language, *, shown=r"(?!)"):
@@ -60,14 +60,23 @@ def run(command, folder):
 
 @pytest.mark.parametrize(("code", "output"), fenced("python", shown="json"))
 def test_a_python_snippet_runs_as_it_stands_and_prints_what_is_shown(code, output, server, tmp_path):
-    printed = run([sys.executable, "-W", "error::DeprecationWarning", "-c", code.replace(URL, server.url)], tmp_path)
+    printed = run(
+        [
+            sys.executable,
+            "-W",
+            "error::DeprecationWarning",
+            "-c",
+            code.replace(ADDRESS, f"{server.host}:{server.port}"),
+        ],
+        tmp_path,
+    )
     assert printed.strip() == (output or printed).strip()
 
 
 @pytest.mark.skipif(not shutil.which("curl") or not shutil.which("bash"), reason="needs bash and curl")
 @pytest.mark.parametrize(("code", "output"), fenced("bash", shown="json"))
 def test_a_shell_snippet_runs_as_it_stands_and_prints_something(code, output, server, tmp_path):
-    printed = run(["bash", "-euo", "pipefail", "-c", code.replace(URL, server.url)], tmp_path)
+    printed = run(["bash", "-euo", "pipefail", "-c", code.replace(ADDRESS, f"{server.host}:{server.port}")], tmp_path)
     assert printed.strip()
     assert printed.strip() == (output or printed).strip()
 

@@ -1,0 +1,61 @@
+"""What the Open Inference Protocol's statistics of a model count, in the ledger that all processes share."""
+
+from time import time
+from typing import Any
+
+from app.batch import Timing
+from app.ledger import Ledger
+
+PARTS = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")
+UNCACHED = {"cache_hit": {"count": 0, "ns": 0}, "cache_miss": {"count": 0, "ns": 0}}
+ROWS, RUNS, LAST = range(2 * len(PARTS), 2 * len(PARTS) + 3)
+
+
+class Statistics:
+    """Of one model: a count and seconds for each of PARTS, rows, runs, and when the last request came (Unix time)."""
+
+    def __init__(self, ledger: Ledger, model: str) -> None:
+        self._ledger, self._key = ledger, ("v2", model)
+        self._start = ledger.place(self._key, LAST + 1)
+
+    def succeeded(
+        self, rows: int, largest_run: int, timing: Timing, *, input_s: float, output_s: float, seconds: float
+    ) -> None:
+        spent = {
+            "success": seconds,
+            "queue": timing.queue_s,
+            "compute_input": input_s,
+            "compute_infer": timing.infer_s,
+            "compute_output": output_s,
+        }
+        for part, part_s in spent.items():
+            self._add(part, part_s)
+        self._ledger.numbers[self._start + ROWS] += rows
+        # A request's share of the run it was in, or the runs it was cut into.
+        self._ledger.numbers[self._start + RUNS] += rows / max(timing.batch_rows, min(rows, largest_run))
+        self._ledger.numbers[self._start + LAST] = time()
+
+    def failed(self, seconds: float) -> None:
+        self._add("fail", seconds)
+
+    def _add(self, part: str, seconds: float) -> None:
+        place = self._start + 2 * PARTS.index(part)
+        self._ledger.numbers[place] += 1
+        self._ledger.numbers[place + 1] += seconds
+
+    def document(self) -> dict[str, Any]:
+        """As the protocol has it: milliseconds and nanoseconds."""
+        sheets = self._ledger.on_each_sheet(self._key)
+        total = [sum(numbers) for numbers in zip(*sheets, strict=True)]
+        parts = {
+            part: {"count": int(total[2 * i]), "ns": round(total[2 * i + 1] * 1e9)} for i, part in enumerate(PARTS)
+        }
+        return {
+            "last_inference": int(max(numbers[LAST] for numbers in sheets) * 1e3),
+            "inference_count": int(total[ROWS]),
+            "execution_count": round(total[RUNS]),
+            "inference_stats": parts | UNCACHED,
+            "response_stats": {},
+            "batch_stats": [],
+            "memory_usage": [],
+        }
