@@ -39,10 +39,10 @@ types: .venv/test
 	$(PIP) -e .
 	@touch $@
 
-.venv/test: pyproject.toml constraints.txt
+.venv/test: pyproject.toml client/pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) -e '.[test]'
+	$(PIP) -e '.[test]' -e ./client
 	@touch .venv/serve $@
 
 clean:
-	rm -rf .venv benchmarks/peers/.venvs benchmarks/peers/.models .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf .venv benchmarks/peers/.venvs benchmarks/peers/.models .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info client/build client/*.egg-info

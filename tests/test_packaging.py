@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from fnmatch import fnmatch
 from importlib.metadata import requires
 from itertools import chain
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.support.serving import Server
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CLIENT = tomllib.loads((ROOT / "client" / "pyproject.toml").read_text())["project"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
 TRAINING_ONLY = {"torch", "lightning-fabric", "pyarrow", "onnx", "onnxscript", "scikit-learn", "matplotlib"}
@@ -51,6 +53,19 @@ def test_serving_installs_neither_torch_nor_what_reads_training_data():
     assert not installed_for_serving() & TRAINING_ONLY
 
 
+def test_the_client_needs_httpx_and_numpy_alone_and_is_as_old_as_the_service():
+    assert {Requirement(text).name for text in CLIENT["dependencies"]} == {"httpx", "numpy"}
+    assert [CLIENT[key] for key in ("version", "license")] == [PROJECT[key] for key in ("version", "license")]
+
+
+def test_the_client_is_neither_in_the_distribution_of_the_service_nor_in_the_image():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
+    for name in ("client", "client.jepa_client"):
+        assert not any(fnmatch(name, pattern) for pattern in settings["include"])
+    assert "!client" not in (ROOT / ".dockerignore").read_text().split()
+    assert not re.search(r"^COPY .*\bclient\b", DOCKERFILE, re.MULTILINE)
+
+
 def test_make_serve_and_the_image_install_no_extras():
     if shutil.which("make"):
         recipe = subprocess.run(
@@ -64,13 +79,13 @@ def test_make_serve_and_the_image_install_no_extras():
 
 
 def test_whatever_is_installed_is_pinned():
-    named = chain(PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())
+    named = chain(PROJECT["dependencies"], CLIENT["dependencies"], *PROJECT["optional-dependencies"].values())
     direct = {canonicalize_name(Requirement(text).name) for text in named} - {PROJECT["name"]}
     assert not (direct | installed_for_serving()) - pins().keys()
 
 
 def test_pins_satisfy_the_ranges_of_the_project():
-    for text in chain(PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()):
+    for text in chain(PROJECT["dependencies"], CLIENT["dependencies"], *PROJECT["optional-dependencies"].values()):
         requirement = Requirement(text)
         if requirement.name != PROJECT["name"]:
             assert requirement.specifier.contains(pins()[canonicalize_name(requirement.name)]), text

@@ -10,20 +10,31 @@ import sys
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from app.bundle import locate, read_manifest
 from app.errors import ServiceError
 from app.settings import DEFAULT_MODEL, PREFIX, Settings
 from cli.main import COMMANDS, _load
+from jepa_client import JepaClient
 from model import edifice
 from model.schema import Schema
 from tests.support.serving import Server
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "client/README.md")]
+PAGES += sorted(DOCS.glob("*.md"))
 ADDRESS = "127.0.0.1:8000"
+LUA = "lua" if shutil.which("lua") else "luajit"
+# Of languages that a machine may lack: a program's file, what runs it, what fails where that cannot, what it takes.
+RUNTIMES = {
+    "javascript": ("bot.mjs", ["node"], ["node", "-e", "fetch"], "Node 18 or newer"),
+    "lua": ("bot.lua", [LUA], [LUA, "-e", "require 'socket'"], "Lua with LuaSocket"),
+    "csharp": ("bot.cs", ["dotnet", "run"], ["sh", "-c", "dotnet --version | grep -q '^[1-9][0-9]'"], ".NET SDK 10"),
+    "elixir": ("bot.exs", ["elixir"], ["elixir", "-e", "{:ok, _} = Application.ensure_all_started(:inets)"], "Elixir"),
+}
 
 
 def fenced(language, *, shown=r"(?!)"):
@@ -52,7 +63,7 @@ def server():
 
 
 def run(command, folder):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "client")))}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -79,6 +90,20 @@ def test_a_shell_snippet_runs_as_it_stands_and_prints_something(code, output, se
     printed = run(["bash", "-euo", "pipefail", "-c", code.replace(ADDRESS, f"{server.host}:{server.port}")], tmp_path)
     assert printed.strip()
     assert printed.strip() == (output or printed).strip()
+
+
+@pytest.mark.parametrize("language", RUNTIMES)
+def test_a_snippet_in_another_language_gets_the_embedding_that_python_gets(language, server, tmp_path):
+    file, command, probe, needed = RUNTIMES[language]
+    (code,) = re.findall(rf"```{language}\n(.*?)```", (DOCS / "clients.md").read_text(), re.DOTALL)
+    if not shutil.which(probe[0]) or subprocess.run(probe, capture_output=True, check=False).returncode:
+        pytest.skip(f"needs {needed}")
+    (tmp_path / file).write_text(code.replace(ADDRESS, f"{server.host}:{server.port}"))
+    width, first = run([*command, file], tmp_path).splitlines()[-1].split()
+    with JepaClient(server.url) as client:
+        embedding = client.embed(np.eye(1, 287)[0] * 0.42, hidden=["prev_action"])
+    assert int(width) == len(embedding)
+    assert float(first) == pytest.approx(embedding[0], abs=1e-4)
 
 
 def test_every_command_line_is_one_that_the_program_takes():

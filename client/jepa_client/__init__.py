@@ -1,0 +1,52 @@
+"""What a bot installs to ask a jepa-serve: `JepaClient`, `AsyncJepaClient`, and the errors they raise."""
+
+from jepa_client.calls import Loss
+from jepa_client.client import AsyncJepaClient, JepaClient
+from jepa_client.errors import (
+    BodyTooLarge,
+    DeadlineExpired,
+    FieldError,
+    HeadTooLarge,
+    InvalidInput,
+    JepaError,
+    MalformedBody,
+    ModelFailed,
+    NotReady,
+    QueueFull,
+    SchemaMismatch,
+    ServiceUnreachable,
+    Superseded,
+    TooManyConnections,
+    TooManyRows,
+    TooSlow,
+    Unauthorized,
+    UnexpectedAnswer,
+    UnknownModel,
+    UnsupportedMediaType,
+)
+
+__all__ = [
+    "AsyncJepaClient",
+    "BodyTooLarge",
+    "DeadlineExpired",
+    "FieldError",
+    "HeadTooLarge",
+    "InvalidInput",
+    "JepaClient",
+    "JepaError",
+    "Loss",
+    "MalformedBody",
+    "ModelFailed",
+    "NotReady",
+    "QueueFull",
+    "SchemaMismatch",
+    "ServiceUnreachable",
+    "Superseded",
+    "TooManyConnections",
+    "TooManyRows",
+    "TooSlow",
+    "Unauthorized",
+    "UnexpectedAnswer",
+    "UnknownModel",
+    "UnsupportedMediaType",
+]

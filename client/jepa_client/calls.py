@@ -1,0 +1,171 @@
+"""Calls: what is sent to which endpoint, and how its answer is read. Nothing here sends anything."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Generic, NamedTuple, TypeVar
+from urllib.parse import quote
+
+import httpx
+import numpy as np
+from numpy.typing import ArrayLike
+
+from jepa_client.errors import UnexpectedAnswer
+from jepa_client.rows import FLOAT32_LE, Rows, check_alike, from_bytes, side_by_side, to_rows
+
+T = TypeVar("T")
+BINARY = "application/octet-stream"
+JSON = "application/json"
+Document = dict[str, Any]
+
+
+class Loss(NamedTuple):
+    """How far predictions were off, and how surprising that is."""
+
+    loss: float  # mean over the rows
+    losses: Rows  # [B]
+    percentiles: Rows | None  # [B], share of the held-out rows, 0–100, predicted better; None without quantiles
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    method: str
+    path: str
+    read: Callable[[httpx.Response], T]  # of an answer with status 200
+    params: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes = b""
+    once: bool = False  # not tried again
+
+
+def embed(features: ArrayLike, encoder: str, hidden: Sequence[str], model: str | None) -> Call[Rows]:
+    rows = to_rows("features", features)
+    return _rows_for_rows("/embed", rows, encoder=encoder, hidden=_names("hidden", hidden) or None, model=model)
+
+
+def predict(
+    features: ArrayLike | None,
+    context: ArrayLike | None,
+    hidden: Sequence[str],
+    targets: Sequence[str] | None,
+    horizon: float | None,
+    model: str | None,
+) -> Call[Rows]:
+    given = _given(features=features, context=context)
+    if len(given) != 1:
+        raise TypeError("predict takes either features or context")
+    ((name, values),) = given.items()
+    return _rows_for_rows(
+        "/predict",
+        to_rows(name, values),
+        input=name,
+        hidden=_names("hidden", hidden) or None,
+        targets=None if targets is None else _names("targets", targets),
+        horizon=horizon,
+        model=model,
+    )
+
+
+def loss(
+    features: ArrayLike | None,
+    target_features: ArrayLike | None,
+    predicted: ArrayLike | None,
+    target: ArrayLike | None,
+    horizon: float | None,
+    model: str | None,
+) -> Call[Loss]:
+    given = _given(features=features, target_features=target_features, predicted=predicted, target=target)
+    fields = {name: to_rows(name, values) for name, values in given.items()}
+    options = _given(horizon=None if horizon is None else float(horizon), model=model)  # JSON has no NumPy numbers
+    if fields.keys() == {"features", "target_features"}:
+        params = {name: str(value) for name, value in options.items()}
+        content = side_by_side(**fields).tobytes()
+        return Call("POST", "/loss", _loss, params, {"Content-Type": BINARY, "Accept": JSON}, content)
+    if fields.keys() == {"predicted", "target"}:
+        check_alike(**fields)
+        # A binary body to /loss is features.
+        document = {name: rows.tolist() for name, rows in fields.items()} | options
+        return Call("POST", "/loss", _loss, {}, {"Content-Type": JSON, "Accept": JSON}, json.dumps(document).encode())
+    raise TypeError("loss takes either features and target_features, or predicted and target")
+
+
+def models() -> Call[list[Document]]:
+    return Call("GET", "/models", _models)
+
+
+def model(name: str | None) -> Call[Document]:
+    return Call("GET", "/models", _only_model) if name is None else Call("GET", f"/models/{quote(name, '')}", _document)
+
+
+def ready() -> Call[bool]:
+    return Call("GET", "/readyz", lambda _: True, once=True)
+
+
+def _rows_for_rows(path: str, rows: Rows, **options: object) -> Call[Rows]:
+    params = {name: str(value) for name, value in _given(**options).items()}
+    headers = {"Content-Type": BINARY, "Accept": BINARY}
+    return Call("POST", path, partial(_rows, sent=rows.shape), params, headers, rows.tobytes())
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _names(option: str, names: Sequence[str]) -> str:
+    if isinstance(names, str):
+        raise TypeError(f"{option} is the text {names!r}; send a list of names: {option}=[{names!r}]")
+    return ",".join(names)
+
+
+def _rows(answer: httpx.Response, sent: Sequence[int]) -> Rows:
+    if answer.headers.get("content-type") != BINARY or len(answer.content) % FLOAT32_LE.itemsize:
+        raise _unexpected(answer)
+    return from_bytes(answer.content, sent)
+
+
+def _document(answer: httpx.Response) -> Document:
+    try:
+        document = answer.json()
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        raise _unexpected(answer)
+    return document
+
+
+def _loss(answer: httpx.Response) -> Loss:
+    document = _document(answer)
+    try:
+        losses, percentiles = document["losses"], document["percentiles"]
+        return Loss(
+            float(document["loss"]),
+            np.array(losses, np.float32),
+            None if percentiles is None else np.array(percentiles, np.float32),
+        )
+    except KeyError:
+        raise _unexpected(answer) from None
+
+
+def _models(answer: httpx.Response) -> list[Document]:
+    try:
+        models: list[Document] = _document(answer)["models"]
+    except KeyError:
+        raise _unexpected(answer) from None
+    return models
+
+
+def _only_model(answer: httpx.Response) -> Document:
+    models = _models(answer)
+    if len(models) != 1:
+        names = ", ".join(repr(each["name"]) for each in models)
+        raise ValueError(f"the service has {len(models)} models ({names}); name one: model(name)")
+    return models[0]
+
+
+def _unexpected(answer: httpx.Response) -> UnexpectedAnswer:
+    found = answer.headers.get("content-type", "nothing that it names")
+    return UnexpectedAnswer(
+        f"{answer.url} answered with {found}, which is no answer of a jepa-serve; is base_url right?",
+        status=answer.status_code,
+    )

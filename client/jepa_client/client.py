@@ -1,0 +1,198 @@
+"""The two clients: alike but for how they send and wait."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Literal, Self, TypeVar
+
+import httpx
+from numpy.typing import ArrayLike
+
+from jepa_client import calls
+from jepa_client.calls import Call, Document, Loss
+from jepa_client.errors import DeadlineExpired, JepaError, NotReady, ServiceUnreachable
+from jepa_client.rows import Rows
+from jepa_client.service import Service
+from jepa_client.tries import Tries, checked
+
+T = TypeVar("T")
+URL = "http://127.0.0.1:8000"
+UNREADY = (NotReady, ServiceUnreachable, DeadlineExpired)
+Encoder = Literal["target", "context"]
+
+
+class JepaClient:
+    """Asks a service, over connections that stay open. Threads may share one.
+
+    timeout      seconds that a call may take, its retries included; the service drops what is past it
+    api_key      where the service wants one
+    schema_hash  refuse with SchemaMismatch unless rows are read as the bot writes them: `model()["schema_hash"]`
+    stream       name of the bot's stream of frames: a newer one takes the place of one that waits (Superseded)
+    retries      how often a call is sent again after a lost connection, QueueFull or NotReady; never in a stream
+
+    Rows are one [D] or many [B, D] of any real numbers, and the answer is float32 of the same rank. Raises JepaError,
+    and ValueError or TypeError for what is no row.
+    """
+
+    def __init__(
+        self,
+        base_url: str = URL,
+        *,
+        timeout: float = 5.0,
+        api_key: str | None = None,
+        schema_hash: str | None = None,
+        stream: str | None = None,
+        retries: int = 2,
+    ) -> None:
+        self._service = Service(base_url, timeout, api_key, schema_hash, stream, retries)
+        self._http = httpx.Client(**self._service.options())
+
+    def embed(
+        self,
+        features: ArrayLike,
+        *,
+        encoder: Encoder = "target",
+        hidden: Sequence[str] = (),
+        model: str | None = None,
+    ) -> Rows:
+        """[D] or [B, D] → embeddings, [E] or [B, E]; `hidden` names groups of columns that the bot cannot see."""
+        return self._run(calls.embed(features, encoder, hidden, model))
+
+    def predict(
+        self,
+        features: ArrayLike | None = None,
+        *,
+        context: ArrayLike | None = None,
+        hidden: Sequence[str] = (),
+        targets: Sequence[str] | None = None,
+        horizon: float | None = None,
+        model: str | None = None,
+    ) -> Rows:
+        """Features, or embeddings of the context encoder → the embedding of `targets`, `horizon` frames ahead."""
+        return self._run(calls.predict(features, context, hidden, targets, horizon, model))
+
+    def loss(
+        self,
+        features: ArrayLike | None = None,
+        target_features: ArrayLike | None = None,
+        *,
+        predicted: ArrayLike | None = None,
+        target: ArrayLike | None = None,
+        horizon: float | None = None,
+        model: str | None = None,
+    ) -> Loss:
+        """Of features and of what came `horizon` frames later; or of two embeddings."""
+        return self._run(calls.loss(features, target_features, predicted, target, horizon, model))
+
+    def models(self) -> list[Document]:
+        return self._run(calls.models())
+
+    def model(self, name: str | None = None) -> Document:
+        """Widths, names of the columns, groups, horizons …; without a name, of the only one there is."""
+        return self._run(calls.model(name))
+
+    def ready(self) -> bool:
+        """False while the service starts, drains, has no model, is not there or does not answer; asked once."""
+        try:
+            return self._run(calls.ready())
+        except UNREADY:
+            return False
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run(self, call: Call[T]) -> T:
+        tries = Tries(self._service, call)
+        while True:
+            try:
+                return call.read(checked(self._http.request(**tries.request())))
+            except (httpx.RequestError, JepaError) as failure:
+                pause_s = tries.pause(failure)
+            time.sleep(pause_s)
+
+
+class AsyncJepaClient:
+    """JepaClient for asyncio: the same options, and the same methods to await."""
+
+    def __init__(
+        self,
+        base_url: str = URL,
+        *,
+        timeout: float = 5.0,
+        api_key: str | None = None,
+        schema_hash: str | None = None,
+        stream: str | None = None,
+        retries: int = 2,
+    ) -> None:
+        self._service = Service(base_url, timeout, api_key, schema_hash, stream, retries)
+        self._http = httpx.AsyncClient(**self._service.options())
+
+    async def embed(
+        self,
+        features: ArrayLike,
+        *,
+        encoder: Encoder = "target",
+        hidden: Sequence[str] = (),
+        model: str | None = None,
+    ) -> Rows:
+        return await self._run(calls.embed(features, encoder, hidden, model))
+
+    async def predict(
+        self,
+        features: ArrayLike | None = None,
+        *,
+        context: ArrayLike | None = None,
+        hidden: Sequence[str] = (),
+        targets: Sequence[str] | None = None,
+        horizon: float | None = None,
+        model: str | None = None,
+    ) -> Rows:
+        return await self._run(calls.predict(features, context, hidden, targets, horizon, model))
+
+    async def loss(
+        self,
+        features: ArrayLike | None = None,
+        target_features: ArrayLike | None = None,
+        *,
+        predicted: ArrayLike | None = None,
+        target: ArrayLike | None = None,
+        horizon: float | None = None,
+        model: str | None = None,
+    ) -> Loss:
+        return await self._run(calls.loss(features, target_features, predicted, target, horizon, model))
+
+    async def models(self) -> list[Document]:
+        return await self._run(calls.models())
+
+    async def model(self, name: str | None = None) -> Document:
+        return await self._run(calls.model(name))
+
+    async def ready(self) -> bool:
+        try:
+            return await self._run(calls.ready())
+        except UNREADY:
+            return False
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def _run(self, call: Call[T]) -> T:
+        tries = Tries(self._service, call)
+        while True:
+            try:
+                return call.read(checked(await self._http.request(**tries.request())))
+            except (httpx.RequestError, JepaError) as failure:
+                pause_s = tries.pause(failure)
+            await asyncio.sleep(pause_s)

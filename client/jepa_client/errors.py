@@ -1,0 +1,176 @@
+"""Everything that can come back in place of an answer.
+
+    JepaError                      status, type, title, detail, errors: the members of the problem document
+    ├── MalformedBody         400
+    ├── Unauthorized          401  no key, or a wrong one: api_key=
+    ├── UnknownModel          404
+    ├── TooSlow               408  the request took too long to arrive
+    ├── SchemaMismatch        409  the model reads another layout of the row
+    ├── Superseded            409  a newer frame of the stream took this one's place
+    ├── BodyTooLarge          413
+    ├── TooManyRows           413
+    ├── UnsupportedMediaType  415
+    ├── InvalidInput          422  `errors` say which field
+    ├── QueueFull             429  skip the frame, or come back in `retry_after` seconds
+    ├── HeadTooLarge          431
+    ├── ModelFailed           500
+    ├── NotReady              503  starting, draining, or no model
+    ├── TooManyConnections    503
+    ├── DeadlineExpired       504  said by the service, or noticed here when no answer came in time
+    ├── ServiceUnreachable         nobody answers there
+    └── UnexpectedAnswer           somebody does, but no jepa-serve
+
+What is wrong before anything is sent is a ValueError or a TypeError.
+"""
+
+from http import HTTPStatus
+from typing import Any, ClassVar, NamedTuple
+
+import httpx
+
+URN = "urn:jepa:error:"
+
+
+class FieldError(NamedTuple):
+    """Where in the request, such as ("body", "features", 0, 113), and what to do about it."""
+
+    loc: tuple[str | int, ...]
+    msg: str
+
+
+class JepaError(Exception):
+    """`status` is None where no answer came; `retry_after` is seconds, where the service named a time."""
+
+    slug: ClassVar[str] = ""
+    code: ClassVar[int | None] = None  # the status that stands for this error also where a proxy sends it
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        status: int | None = None,
+        type: str = "about:blank",
+        title: str = "",
+        errors: tuple[FieldError, ...] = (),
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.status = status
+        self.type = type
+        self.title = title
+        self.errors = errors
+        self.retry_after = retry_after
+
+
+class MalformedBody(JepaError):
+    slug = "malformed-body"
+
+
+class Unauthorized(JepaError):
+    slug, code = "unauthorized", 401
+
+
+class UnknownModel(JepaError):
+    slug = "unknown-model"
+
+
+class TooSlow(JepaError):
+    slug = "too-slow"
+
+
+class SchemaMismatch(JepaError):
+    slug = "schema-mismatch"
+
+
+class Superseded(JepaError):
+    slug = "superseded"
+
+
+class BodyTooLarge(JepaError):
+    slug, code = "body-too-large", 413
+
+
+class TooManyRows(JepaError):
+    slug = "too-many-rows"
+
+
+class UnsupportedMediaType(JepaError):
+    slug = "unsupported-media-type"
+
+
+class InvalidInput(JepaError):
+    slug = "invalid-input"
+
+
+class QueueFull(JepaError):
+    slug, code = "queue-full", 429
+
+
+class HeadTooLarge(JepaError):
+    slug = "head-too-large"
+
+
+class ModelFailed(JepaError):
+    slug = "model-failed"
+
+
+class NotReady(JepaError):
+    slug, code = "not-ready", 503
+
+
+class TooManyConnections(JepaError):
+    slug = "too-many-connections"
+
+
+class DeadlineExpired(JepaError):
+    slug, code = "deadline-expired", 504
+
+
+class ServiceUnreachable(JepaError):
+    """No connection, or one that broke; `detail` has the URL."""
+
+
+class UnexpectedAnswer(JepaError):
+    """What came is no answer of a jepa-serve, nor a problem document."""
+
+
+BY_SLUG = {cls.slug: cls for cls in JepaError.__subclasses__() if cls.slug}
+BY_CODE = {cls.code: cls for cls in JepaError.__subclasses__() if cls.code}
+
+
+def refusal(answer: httpx.Response) -> JepaError:
+    """What an answer that is no success says, be it the service's problem document or a proxy's page."""
+    try:
+        document = answer.json()
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        document = {}
+    type_ = str(document.get("type", "about:blank"))
+    kind = BY_SLUG.get(type_.removeprefix(URN)) or BY_CODE.get(answer.status_code)
+    return (kind or (JepaError if document else UnexpectedAnswer))(
+        str(document.get("detail") or f"{answer.url} answered {answer.status_code}: {answer.text[:200].strip()}"),
+        status=answer.status_code,
+        type=type_,
+        title=str(document.get("title") or _phrase(answer.status_code)),
+        errors=_field_errors(document.get("errors")),
+        retry_after=_seconds(answer.headers.get("retry-after", "")),
+    )
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
+
+
+def _field_errors(errors: Any) -> tuple[FieldError, ...]:
+    given = [each for each in errors if isinstance(each, dict)] if isinstance(errors, list) else []
+    return tuple(FieldError(tuple(each.get("loc", ())), str(each.get("msg", ""))) for each in given)
+
+
+def _seconds(text: str) -> float | None:
+    """Of `Retry-After`; one that is a date counts as none, as clocks differ by more than it says."""
+    return float(text) if text.isascii() and text.isdecimal() else None

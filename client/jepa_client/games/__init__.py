@@ -1,0 +1,1 @@
+"""Bridges from games and their libraries, each of which needs an extra."""

@@ -1,0 +1,54 @@
+import pytest
+
+from jepa_client.service import Service
+
+URL = "http://127.0.0.1:8000"
+
+
+def service(base_url: str = URL, **options: object) -> Service:
+    given = {"timeout": 1.0, "api_key": None, "schema_hash": None, "stream": None, "retries": 2, **options}
+    return Service(base_url, **given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "127.0.0.1", "", "ftp://host", "http://", "http://host:port"])
+def test_an_address_that_is_none_is_refused_with_one_that_is(url: str) -> None:
+    with pytest.raises(ValueError, match=r"base_url is '.*'; it must be like http://127\.0\.0\.1:8000"):
+        service(url)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
+def test_a_timeout_is_seconds_above_zero(timeout: float) -> None:
+    with pytest.raises(ValueError, match=r"timeout is .*; it must be seconds above 0"):
+        service(timeout=timeout)
+
+
+def test_retries_are_not_negative() -> None:
+    with pytest.raises(ValueError, match="retries is -1; it must be 0 or more"):
+        service(retries=-1)
+
+
+@pytest.mark.parametrize("name", ["api_key", "schema_hash", "stream"])
+@pytest.mark.parametrize("text", ["secret\n", " secret", "sécret", ""])
+def test_what_a_header_cannot_carry_is_refused_and_not_repeated(name: str, text: str) -> None:
+    with pytest.raises(ValueError, match=rf"{name} must be printable ASCII .*\.strip\(\)") as refused:
+        service(**{name: text})
+    assert "cret" not in str(refused.value)
+
+
+def test_the_key_is_not_shown() -> None:
+    assert "secret" not in repr(service(api_key="secret"))
+
+
+@pytest.mark.parametrize(
+    ("url", "proxies"),
+    [
+        (URL, False),
+        ("http://localhost:8000", False),
+        ("http://[::1]:8000", False),
+        ("http://bot.localhost", False),
+        ("http://10.0.0.7:8000", True),
+        ("https://jepa.example", True),
+    ],
+)
+def test_proxies_of_the_environment_are_for_other_machines_only(url: str, proxies: bool) -> None:
+    assert service(url).options()["trust_env"] is proxies

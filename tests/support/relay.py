@@ -1,0 +1,64 @@
+"""A relay before a service, which breaks what it is told to break and keeps what was asked."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+CLOSE = b""  # the connection ends without an answer
+RESET = b"RST"  # likewise, but torn down
+
+
+def answer(status: int, body: str = "", **headers: str) -> bytes:
+    """As the service, or a proxy between, would send it."""
+    lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(body)}", "Connection: close"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", body]).encode()
+
+
+class Relay:
+    """Connections meet one of `faults` each while there are any, and are passed on to port `to` from then on."""
+
+    def __init__(self, to: int | None = None, *faults: bytes) -> None:
+        self.heads: list[str] = []  # of the requests that were not passed on
+        self.connections = 0
+        self._to = to
+        self._faults = list(faults)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[str]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        try:
+            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        finally:
+            server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            if self._faults:
+                await self._break(self._faults.pop(0), reader, writer)
+            else:
+                from_service, to_service = await asyncio.open_connection("127.0.0.1", self._to)
+                await asyncio.gather(_pump(reader, to_service), _pump(from_service, writer))
+        finally:
+            writer.close()
+
+    async def _break(self, fault: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        self.heads.append(head.lower())
+        length = next((line for line in head.lower().splitlines() if line.startswith("content-length:")), ": 0")
+        await reader.readexactly(int(length.split(":")[1]))
+        if fault == RESET:
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        else:
+            writer.write(fault)
+            await writer.drain()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
