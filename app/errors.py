@@ -2,7 +2,9 @@
 
     ServiceError
     ├── MalformedBody         400  the body is not what its content type says
+    ├── ModelRefused          400  a bundle that was to be loaded fails its checks
     ├── Unauthorized          401  no key, or a wrong one
+    ├── ModelControlOff       403  models are not changed over HTTP unless a setting says so
     ├── UnknownModel          404
     ├── TooSlow               408  the request did not arrive in time
     ├── SchemaMismatch        409  the bot was built for another layout of the row
@@ -57,6 +59,14 @@ class Unauthorized(ServiceError):
     status, slug, title = 401, "unauthorized", "A key is needed"
     # The body is not read.
     headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": "Bearer", "Connection": "close"}
+
+
+class ModelRefused(ServiceError):
+    status, slug, title = 400, "model-refused", "The bundle fails its checks"
+
+
+class ModelControlOff(ServiceError):
+    status, slug, title = 403, "model-control-off", "Models are not changed over HTTP here"
 
 
 class UnknownModel(ServiceError):

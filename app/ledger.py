@@ -137,6 +137,7 @@ class Ledger(Collector):
         self.sheets = [Sheet()]
         self._families: list[Family] = []
         self._end = 0  # of the numbers in use
+        self.own = 0  # number of the sheet that this process writes to
         self._open(0)
 
     def counter(self, name: str, text: str, *labels: str) -> Family:
@@ -161,7 +162,7 @@ class Ledger(Collector):
             start = self._end
             if start + width > NUMBERS:
                 raise MemoryError("there are more metrics than there is memory for")
-            self.sheets[self._own].append(json.dumps([width, *key]).encode() + b"\n")
+            self.sheets[self.own].append(json.dumps([width, *key]).encode() + b"\n")
             self._places[key], self._end = slice(start, start + width), start + width
         return int(self._places[key].start)
 
@@ -171,14 +172,16 @@ class Ledger(Collector):
         return [[*sheet.numbers[found[key]]] for sheet, found in places if key in found]
 
     def share(self, workers: int) -> None:
-        """Before the fork: a sheet a worker, each with the names there are, so that the places known now hold there."""
-        names = self.sheets[0].names
+        """Before the fork: a sheet a worker, each with the names there are, so that the places known now hold there.
+        What was counted so far stands on the first."""
+        before = self.sheets[0]
         self.sheets = [Sheet() for _ in range(workers)]
         for sheet in self.sheets:
-            sheet.append(names)
+            sheet.append(before.names)
+        self.sheets[0].numbers[: self._end] = before.numbers[: self._end]
 
     def _open(self, number: int) -> None:
-        self._own = number
+        self.own = number
         self.numbers = self.sheets[number].numbers
         self._places = self.sheets[number].places()
         self._end = max((place.stop for place in self._places.values()), default=0)
@@ -190,7 +193,7 @@ class Ledger(Collector):
 
     def turn(self) -> None:
         """The event loop turns."""
-        self.sheets[self._own].sign(os.getpid())
+        self.sheets[self.own].sign(os.getpid())
 
     def leave(self, number: int) -> None:
         """The worker of that sheet is gone: what it counted stays, what it held does not."""

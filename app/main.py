@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -17,7 +18,7 @@ from app import __version__
 from app.documentation import complete
 from app.errors import ServiceError, render, render_http
 from app.keys import KeyMiddleware
-from app.routes import health, native, v2
+from app.routes import health, native, repository, v2
 from app.routes.endpoint import Handler
 from app.service import Service
 from app.settings import Settings
@@ -31,13 +32,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        service.open()
-        lag = asyncio.create_task(service.telemetry.measure_loop_lag())
-        with _draining_on_sigterm(service):
+        with _obeying_signals(service):
+            service.open()
+            tasks = [
+                asyncio.create_task(each) for each in (service.telemetry.measure_loop_lag(), service.watcher.watch())
+            ]
             yield
-        service.drain()
-        lag.cancel()
-        service.close()
+            service.drain()
+            for task in tasks:
+                task.cancel()
+            service.close()
 
     app = FastAPI(
         title="jepa-serve",
@@ -54,6 +58,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.router.routes += v2.infer_routes()
     app.include_router(native.router)
     app.include_router(v2.router)
+    app.include_router(repository.router)
     app.include_router(health.router)
     app.add_middleware(KeyMiddleware, keys=service.keys, open_metrics=not service.settings.metrics_need_key)
     app.add_middleware(TelemetryMiddleware, telemetry=service.telemetry)
@@ -80,14 +85,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 def _openapi(app: FastAPI, service: Service) -> dict[str, Any]:
-    if app.openapi_schema is None:
-        complete(FastAPI.openapi(app), [*service.registry.models.values()])
+    models = [*service.registry.models.values()]
+    served = [(model.bundle.manifest.name, model.stamp) for model in models]
+    if app.openapi_schema is None or app.state.documented != served:
+        app.openapi_schema, app.state.documented = None, served
+        complete(FastAPI.openapi(app), models)
     return FastAPI.openapi(app)
 
 
 @contextmanager
-def _draining_on_sigterm(service: Service) -> Iterator[None]:
-    """Refuses new requests from the signal on, a moment before the server closes its port."""
+def _obeying_signals(service: Service) -> Iterator[None]:
+    """SIGHUP: look at the models now. SIGTERM: refuse new requests, a moment before the server closes its port."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -99,7 +107,12 @@ def _draining_on_sigterm(service: Service) -> Iterator[None]:
             servers_handler(number, frame)
 
     signal.signal(signal.SIGTERM, handle)
+    loop = asyncio.get_running_loop()
+    if sys.platform != "win32":
+        loop.add_signal_handler(signal.SIGHUP, service.watcher.look_now)
     try:
         yield
     finally:
+        if sys.platform != "win32":
+            loop.remove_signal_handler(signal.SIGHUP)
         signal.signal(signal.SIGTERM, servers_handler)

@@ -25,7 +25,7 @@ class Choice(NamedTuple):
     """The graphs to serve, and in words why in that format."""
 
     graphs: Graphs
-    precision: str
+    precision: Precision
     reason: str
 
 

@@ -168,8 +168,14 @@ class DriftReport(BaseModel):
     features: list[FeatureDrift]
 
 
+class RefusedBundle(BaseModel):
+    bundle: str = Field(description="Its folder, within the models folder")
+    reason: str
+
+
 class ModelList(BaseModel):
     models: list[ModelCard]
+    refused: list[RefusedBundle] = Field(description="Tried again when their files change")
 
 
 Integer = Literal["UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64"]
@@ -271,7 +277,3 @@ class InferRefusal(BaseModel):
     """What the Open Inference Protocol's clients read."""
 
     error: str
-
-
-class IndexRequest(BaseModel):
-    ready: bool = Field(False, description="Only those that are ready")

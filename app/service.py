@@ -13,6 +13,7 @@ from app.registry import Registry
 from app.sessions import available_cores
 from app.settings import Settings
 from app.telemetry import Telemetry
+from app.watcher import Watcher
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class Service:
         self.processes = 1
         self.workers = Workers(settings.batch_threads or available_cores())
         self.registry = Registry(settings, self.workers, self.telemetry)
+        self.watcher = Watcher(self.registry, self.telemetry.ledger, settings.watch_s)
         self.max_connections = settings.max_connections  # of this process
         self._canary_until = 0.0
         self._loaded = False
@@ -53,16 +55,13 @@ class Service:
     def share_out(self) -> None:
         """Once the models are loaded and before the fork: sets how many processes there are, and what each has."""
         settings, cores = self.settings, available_cores()
-        queues = [queue for model in self.registry.models.values() for _, queue in model.engine.queues.items()]
-        slowest_s = max((queue.pace.measured_s[1] for queue in queues), default=0.0)
+        slowest_s = max((queue.pace.measured_s[1] for queue in self.registry.queues()), default=0.0)
         forks = slowest_s < HEAVY_S and settings.intra_op_threads == 1 and hasattr(os, "fork")
         self.processes = settings.workers or (cores if forks else 1)
         self.workers.set_threads(
             settings.batch_threads or max(1, cores // (self.processes * settings.intra_op_threads))
         )
-        for queue in queues:
-            queue.pace = queue.pace.beside(self.workers.threads)
-            queue.max_queue_rows = max(settings.max_rows, settings.max_queue_rows // self.processes)
+        self.registry.share(max(settings.max_rows, settings.max_queue_rows // self.processes))
         self.max_connections = -(-settings.max_connections // self.processes)
         logger.info("laid out as %s", ", ".join(f"{name} {count}" for name, count in self.layout.items()))
 
@@ -76,6 +75,7 @@ class Service:
 
     def open(self) -> None:
         self.load()
+        self.watcher.open()
         self.telemetry.begin(self.registry, self.layout)
         self.phase = Phase.READY
 
@@ -102,7 +102,7 @@ class Service:
         if monotonic() < self._canary_until:
             return
         ticket = Ticket(deadline=monotonic() + CANARY_TIMEOUT_S)
-        for model in self.registry.models.values():
+        for model in [*self.registry.models.values()]:  # which may change meanwhile
             try:
                 await model.engine.embed(model.bundle.golden.features[:1], ticket=ticket)
             except QueueFull:

@@ -34,6 +34,13 @@ class Settings(BaseSettings):
         default="auto",
         description="Number format of the graphs; auto: int8 where the bundle says it costs little and it is faster",
     )
+    watch_s: Annotated[float, Field(ge=0)] = Field(
+        default=2, description="Seconds between looks at the models folder for what changed; 0: only at SIGHUP"
+    )
+    model_control: bool = Field(
+        default=False,
+        description="Whether POST /v2/repository/models/… may load, pin and unload; whoever reaches the port can then",
+    )
 
     host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface")
     port: Port = Field(

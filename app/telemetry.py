@@ -75,6 +75,12 @@ class Telemetry:
             *labels,
             "reason",
         )
+        self.loads = ledger.counter(
+            "jepa_model_loads",
+            "Models served, refused and unloaded; each process does so by itself",
+            "model",
+            "outcome",
+        )
         self._routes: dict[tuple[str, str], RouteMetrics] = {}
         self._registry = CollectorRegistry()
         self._registry.register(ledger)
@@ -92,6 +98,9 @@ class Telemetry:
 
     def drift(self, manifest: Manifest) -> Drift:
         return Drift(self.ledger, manifest)
+
+    def count_load(self, model: str, outcome: str) -> None:
+        self.loads.cell(model, outcome).add()
 
     def route(self, method: str, route: str) -> "RouteMetrics":
         if (method, route) not in self._routes:
@@ -172,7 +181,7 @@ class GraphMetrics:
 
 
 class _Models(Collector):
-    """What is served; every worker serves the same."""
+    """What is served; every worker serves the same, but for the moment in which a model changes."""
 
     def __init__(self, models: Registry, layout: Mapping[str, int]) -> None:
         self._models, self._layout = models, layout

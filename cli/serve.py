@@ -64,6 +64,8 @@ def serve(**flags: Any) -> None:
     # uvicorn raises the signal once more when all is answered; the default would make that exit code 143 or 130.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
+    if sys.platform != "win32":
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the models are about to be read
     service.load()
     service.share_out()
     # What is loaded stays: no collection need look at it again, or copy its pages into a worker by doing so.

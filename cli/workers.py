@@ -83,7 +83,7 @@ class Crew:
     def __init__(self, config: uvicorn.Config, listener: socket.socket, telemetry: Telemetry, count: int) -> None:
         self._config, self._listener, self._telemetry, self._count = config, listener, telemetry, count
         self._workers: dict[int, Worker] = {}
-        self._told_to_stop = False
+        self._told_to_stop = self._told_to_look = False
         self._killed_at: float | None = None  # whoever has not stopped by then
         self._looked_at = 0.0
         self._early_deaths = 0
@@ -93,6 +93,7 @@ class Crew:
         self._telemetry.ledger.share(self._count)
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, lambda *_: setattr(self, "_told_to_stop", True))
+        signal.signal(signal.SIGHUP, lambda *_: setattr(self, "_told_to_look", True))
         for number in range(self._count):
             self._fork(number)
         self._listener.listen(self._config.backlog)
@@ -104,6 +105,9 @@ class Crew:
                     sleep(HELD_S)
                 if (self._held or selector.select(LOOK_EVERY_S)) and not self._told_to_stop:
                     self._accept()
+                if self._told_to_look:
+                    self._told_to_look = False
+                    self._tell_all(signal.SIGHUP)
                 if self._told_to_stop and self._killed_at is None:
                     selector.unregister(self._listener)
                     self._stop()
@@ -170,8 +174,11 @@ class Crew:
     def _stop(self) -> None:
         self._listener.close()
         self._killed_at = monotonic() + (self._config.timeout_graceful_shutdown or 0) + 5
+        self._tell_all(signal.SIGTERM)
+
+    def _tell_all(self, number: signal.Signals) -> None:
         for worker in self._workers.values():
-            os.kill(worker.pid, signal.SIGTERM)
+            os.kill(worker.pid, number)
 
     def _look_after_workers(self) -> None:
         self._looked_at = monotonic()

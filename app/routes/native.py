@@ -79,9 +79,12 @@ ENDPOINTS: tuple[Endpoint[Any, Any], ...] = (
 
 @router.get("/models", response_model=schemas.ModelList, tags=["models"])
 async def models(request: Request) -> Response:
-    """Every loaded model."""
+    """Every loaded model, and the bundles that are not served because they fail their checks."""
     service = service_of(request)
-    return _json({"models": [card(model, service.layout) for model in service.registry.models.values()]})
+    folder, registry = service.settings.models, service.registry
+    refused = [{"bundle": str(each.folder.relative_to(folder)), "reason": each.reason} for each in registry.refused]
+    cards = [card(model, service.layout) for model in registry.models.values()]
+    return _json({"models": cards, "refused": refused})
 
 
 @router.get("/models/{name}", response_model=schemas.ModelCard, tags=["models"], responses=problems(404, 503))

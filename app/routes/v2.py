@@ -11,15 +11,16 @@ from starlette.types import Receive, Scope, Send
 
 from app import __version__, schemas
 from app.documentation import FLOATS, REFUSALS, SCHEMAS, header_parameters
-from app.routes.exchange import BINARY, JSON, check_schema, checked
-from app.routes.inference import HEADER_LENGTH, json_object, read_asked, read_plain_body, respond, ticket
-from app.routes.reading import read_body, service_of
+from app.routes.exchange import BINARY, JSON, check_schema
+from app.routes.inference import HEADER_LENGTH, read_asked, read_plain_body, respond, ticket
+from app.routes.reading import service_of
 from app.service import Service
 from app.signatures import Signature, find, signatures
 from app.statistics import Statistics
 from app.tensors import write
 
 EXTENSIONS = ["binary_tensor_data", "parameters", "schedule_policy", "statistics", "model_configuration"]
+EXTENSIONS.append("model_repository")
 PLATFORM = "onnx_onnxv1"
 V2_HEADERS = {
     HEADER_LENGTH: ("integer", "Bytes of JSON before the binary tensors; 0: the body is the one input"),
@@ -91,25 +92,6 @@ async def all_statistics(request: Request) -> Response:
     """Statistics of all models."""
     service = service_of(request)
     return JSONResponse({"model_stats": [_statistics(service, each) for each in signatures(service.registry)]})
-
-
-@router.post("/repository/index")
-async def index(request: Request) -> Response:
-    """Every model with its state; those that are ready alone with `{"ready": true}`."""
-    service = service_of(request)
-    content = await read_body(dict(request.scope["headers"]), request.receive, service.settings.max_body_bytes)
-    asked = checked(schemas.IndexRequest, json_object(content or b"{}"), "body", strict=True)
-    entries = [
-        {"name": each.name, "version": each.version, "state": "READY", "reason": ""}
-        for each in signatures(service.registry)
-    ]
-    if not asked.ready:
-        reason = "the bundle was refused; the service's log says why"
-        entries += [
-            {"name": each.folder.parent.name, "version": each.folder.name, "state": "UNAVAILABLE", "reason": reason}
-            for each in service.registry.refused
-        ]
-    return JSONResponse(entries)
 
 
 # A model

@@ -24,7 +24,7 @@ async def test_without_a_model_it_is_alive_but_not_ready(tmp_path: Path) -> None
         assert response.json()["type"] == "urn:jepa:error:not-ready"
         embed = await client.post("/embed", json={"features": [0]})
         assert embed.status_code == 503
-        assert (await client.get("/models")).json() == {"models": []}
+        assert (await client.get("/models")).json() == {"models": [], "refused": []}
 
 
 async def test_before_the_start_and_while_draining_it_is_not_ready(models: Path) -> None:

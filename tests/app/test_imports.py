@@ -11,20 +11,21 @@ APP = ROOT / "app"
 # From the bytes inwards: a module may import those to its right, or of its own rank, never to its left.
 RANKS = [
     {"main", "protocol"},
-    {"routes.native", "routes.v2", "routes.health"},
+    {"routes.native", "routes.v2", "routes.health", "routes.repository"},
     {"routes.endpoint", "routes.inference"},
     {"routes.exchange"},
     {"routes.reading"},
     {"documentation", "service", "signatures", "statistics"},
     {"tensors"},
-    {"schemas", "telemetry"},
+    {"schemas", "telemetry", "watcher"},
     {"registry"},
+    {"loading"},
     {"precision"},
     {"engine", "golden", "wire"},
     {"batcher", "drift", "sessions"},
     {"batch"},
     {"keys"},
-    {"bundle", "errors", "ledger", "pace", "settings", "streams"},
+    {"board", "bundle", "errors", "ledger", "pace", "settings", "streams"},
     {"arrays"},
 ]
 NOT_FOR_SERVING = (

@@ -1,13 +1,11 @@
 """Workers are forked; the processes of these tests are too."""
 
-import os
-from collections.abc import Callable
-
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.ledger import Ledger
+from tests.support.forks import in_child
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 
@@ -24,18 +22,6 @@ def samples(ledger: Ledger) -> dict[tuple[str, ...], float]:
     text = generate_latest(registry).decode()
     families = text_string_to_metric_families(text)
     return {(each.name, *each.labels.values()): each.value for family in families for each in family.samples}
-
-
-def in_child(work: Callable[[], None]) -> None:
-    """Runs it in a forked process, which must not fail."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-            os._exit(0)
-        except BaseException:
-            os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def test_what_is_counted_is_scraped_by_label(ledger: Ledger) -> None:
@@ -118,6 +104,14 @@ def test_a_parent_reads_what_one_worker_counted(ledger: Ledger) -> None:
 
     in_child(work)
     assert (closed.on(0), closed.on(1)) == (0, 3)
+
+
+def test_what_was_counted_before_the_fork_counts_once(ledger: Ledger) -> None:
+    loads = ledger.counter("loads", "Models", "model").cell("melee")
+    loads.add()
+    ledger.share(3)
+    in_child(lambda: (ledger.take(2), loads.add()))  # type: ignore[arg-type]
+    assert samples(ledger) == {("loads_total", "melee"): 2}
 
 
 @pytest.mark.parametrize(("limit", "message"), [("NAMES_BYTES", "names are longer"), ("NUMBERS", "more metrics")])
