@@ -25,7 +25,10 @@ BINARY = "application/octet-stream"
 class Target:
     """What is sent: the same rows again and again, to one endpoint, in one form."""
 
-    def __init__(self, url: str, endpoint: str, model: dict[str, Any], rows: int, binary: bool) -> None:
+    def __init__(
+        self, url: str, endpoint: str, model: dict[str, Any], rows: int, binary: bool, key: dict[str, str]
+    ) -> None:
+        """`key` is the header that opens the service, if it wants one."""
         self.url, self.rows = url, rows
         self.path = f"/{endpoint}"
         width = model["input_dim"] * (2 if endpoint == "loss" else 1)
@@ -40,6 +43,7 @@ class Target:
                 document["target_features"] = later.tolist()
             self.body = json.dumps(document).encode()
             self.headers = {"Content-Type": "application/json"}
+        self.headers |= key
         self.params = {"model": model["name"]} if binary else {}
 
     def client(self) -> httpx.AsyncClient:
@@ -80,6 +84,7 @@ def bench(
     bots: Annotated[int | None, typer.Option(min=1, help="Open loop: so many bots, each on a connection")] = None,
     hz: Annotated[float, typer.Option(help="Frames a second of each bot")] = 60.0,
     seconds: Annotated[float, typer.Option(help="How long")] = 5.0,
+    api_key: Annotated[str | None, typer.Option(help="Where the service wants one")] = None,
     fail_if: Annotated[list[str] | None, typer.Option(help="Exit with 1 if, say, 'p99>16.67ms' or 'errors>0%'")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the result as JSON")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the latencies as .png")] = None,
@@ -89,11 +94,12 @@ def bench(
         conditions = [parse_condition(text) for text in fail_if or []]
         if plot is not None and find_spec("matplotlib") is None:
             raise ValueError("--plot needs matplotlib; install it with: pip install 'jepa-serve[train]'")
-        served = _model(url, model)
+        key = {} if api_key is None else {"X-API-Key": api_key}
+        served = _model(url, model, key)
     except ValueError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
-    target = Target(url, endpoint, served, rows, body == "binary")
+    target = Target(url, endpoint, served, rows, body == "binary", key)
     if bots is not None or rate is not None:
         count, each = (bots, hz) if bots is not None else (connections, rate / connections)  # type: ignore[operator]
         kind, deadline_s = f"open loop, {count} connections at {each:g} Hz", 1 / each
@@ -116,11 +122,15 @@ def bench(
     _judge(summary, conditions)
 
 
-def _model(url: str, name: str | None) -> dict[str, Any]:
+def _model(url: str, name: str | None, key: dict[str, str]) -> dict[str, Any]:
     try:
-        models: list[dict[str, Any]] = httpx.get(f"{url}/models", timeout=10).raise_for_status().json()["models"]
+        answer = httpx.get(f"{url}/models", headers=key, timeout=10)
+        wants_key = answer.status_code == 401
+        models: list[dict[str, Any]] = [] if wants_key else answer.raise_for_status().json()["models"]
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError) as error:
         raise ValueError(f"no jepa-serve answers at {url} ({error}); start one with: jepa serve") from None
+    if wants_key:
+        raise ValueError(f"{url} wants a key; give it one with --api-key")
     for served in models:
         if name in (None, served["name"]):
             return served

@@ -82,3 +82,13 @@ def test_what_cannot_be_loaded_is_exit_code_2(server, arguments, message):
     done = bench(*(server.url if argument == "URL" else argument for argument in arguments))
     assert done.exit_code == 2
     assert message in done.output
+
+
+def test_a_service_that_wants_a_key_is_loaded_with_one():
+    key = "key-0123456789abcdef"
+    with Server(env={"JEPA_API_KEYS": key}) as server:
+        done = bench(server.url, "--seconds", 0.2)
+        assert done.exit_code == 2
+        assert f"{server.url} wants a key; give it one with --api-key" in done.output
+        done = bench(server.url, "--seconds", 0.2, "--api-key", key, "--fail-if", "errors>0%")
+        assert done.exit_code == 0, done.output
