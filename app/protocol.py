@@ -244,6 +244,10 @@ class Protocol(HttpToolsProtocol):
         self.cycle = call  # type: ignore[assignment]
         call.start(content)
 
+    def on_response_complete(self) -> None:
+        self._idle_since = monotonic()
+        super().on_response_complete()
+
     def write_answer(self, answer: Answer, request_id: bytes, keep_alive: bool) -> None:
         if self._default_headers is not self.server_state.default_headers:  # uvicorn makes a new list every second
             self._default_headers = self.server_state.default_headers

@@ -101,6 +101,8 @@ def test_a_new_version_of_a_model_starts_to_count_anew(manifest: Manifest) -> No
 async def test_the_service_names_the_columns(tmp_path: Path) -> None:
     written(tmp_path)
     async with serving(models=tmp_path) as client:
+        assert (await client.get("/readyz")).status_code == 200  # which computes a row, but of its own
+        assert (await client.get("/models/tiny/drift")).json()["rows"] == 0
         swapped = rows(1000)
         swapped[:, [1, 2]] = swapped[:, [2, 1]]
         for _ in range(2):

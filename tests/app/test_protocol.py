@@ -307,6 +307,26 @@ async def test_an_idle_connection_is_closed(app: FastAPI, requests: int, monkeyp
         writer.close()
 
 
+@pytest.mark.parametrize("sent", [request(0), b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["short way", "long way"])
+async def test_a_connection_that_is_used_outlives_the_time_of_an_idle_one(
+    app: FastAPI, sent: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = Protocol.connection_made
+
+    def impatient(self: Protocol, transport: asyncio.Transport) -> None:
+        self.timeout_keep_alive = 1
+        begin(self, transport)
+
+    monkeypatch.setattr(Protocol, "connection_made", impatient)
+    async with listening(app) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(6):
+            writer.write(sent)
+            assert (await read_answer(reader))[0] == 200
+            await asyncio.sleep(0.3)
+        writer.close()
+
+
 async def test_connections_are_counted(connection: tuple[Reader, Writer], service: Service) -> None:
     reader, writer = connection
     writer.write(request(0))
