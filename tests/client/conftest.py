@@ -14,11 +14,8 @@ from app.main import create_app
 from app.service import Service
 from app.settings import Settings
 from jepa_client import AsyncJepaClient, JepaClient
-from tests.support.bundles import TinyModel
 from tests.support.relay import Relay
 from tests.support.serving import listening
-
-TINY = TinyModel()
 
 
 class Running(NamedTuple):
@@ -40,18 +37,6 @@ class Blocking:
 
 
 @pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    TINY.write(folder)
-    return folder
-
-
-@pytest.fixture
-def tiny() -> TinyModel:
-    return TINY
-
-
-@pytest.fixture(scope="session")
 def portal() -> Iterator[BlockingPortal]:
     """An event loop in a thread of its own, in which the service answers and AsyncJepaClient asks."""
     with start_blocking_portal("asyncio") as portal:
@@ -66,7 +51,7 @@ async def answering(app: FastAPI) -> AsyncIterator[int]:
 
 @pytest.fixture
 def serve(models: Path, portal: BlockingPortal) -> Iterator[Callable[..., Running]]:
-    """Starts a service with these settings; TINY is its model unless they say otherwise."""
+    """Starts a service with these settings; the tiny bundle is its model unless they say otherwise."""
     with ExitStack() as stack:
 
         def start(**settings: Any) -> Running:
