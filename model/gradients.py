@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from model.batches import Batch
 from model.devices import mean_of_processes, precision
+from model.dropout import draws
 from model.jepa import JEPA
 from model.objective import later_frame_loss, masked_groups_loss
 from model.recipe import Recipe
@@ -29,14 +30,10 @@ class Objective(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         rows = len(batch.visible)
         encoded = self.jepa.encoding(batch.rows)  # [B + K·B, M]
-        now, later = encoded[:rows], encoded[rows:]
-        context = self.jepa.context_encoder(now, batch.visible)
-        if not len(later):
-            return *masked_groups_loss(self.jepa, context, now, batch.visible, batch.known, self.recipe), context
-        times = len(later) // rows
-        known = None if batch.known is None else batch.known.repeat(times, 1)
-        asked = context.repeat(times, 1)
-        return *later_frame_loss(self.jepa, asked, later, batch.horizon, known, self.recipe), context
+        context = self.jepa.context_encoder(encoded[:rows], batch.visible)
+        if not len(batch.horizon):
+            return *masked_groups_loss(self.jepa, context, encoded, batch.visible, batch.known, self.recipe), context
+        return *later_frame_loss(self.jepa, context, encoded, batch.horizon, batch.known, self.recipe), context
 
 
 class Gradients:
@@ -57,9 +54,10 @@ class Gradients:
         self.threads = max(1, torch.get_num_threads() // self.shares)  # within one operation of one share
         self.pool = ThreadPoolExecutor(self.shares, "share", torch.set_num_threads, (self.threads,))
 
-    def __call__(self, draw: Callable[[int, int], Batch]) -> Tensor:
-        """`draw(rank, ranks)` gives one of equal shares of the batch. Returns the loss of this process's part."""
-        losses, gradients = zip(*self.pool.map(partial(self._share, draw), range(self.shares)), strict=True)
+    def __call__(self, draw: Callable[[int, int], Batch], seed: int) -> Tensor:
+        """The loss of this process's part of the batch; `draw(rank, ranks)` gives one of equal shares, `seed` is of
+        dropout."""
+        losses, gradients = zip(*self.pool.map(partial(self._share, draw, seed), range(self.shares)), strict=True)
         # Some weights have no part in it: a lone token has no use for queries and keys.
         used = [i for i, gradient in enumerate(gradients[0]) if gradient is not None]
         total, *others = ([each[i] for i in used] for each in gradients)
@@ -70,8 +68,11 @@ class Gradients:
             self.learned[i].grad = gradient
         return torch.stack(losses).mean()
 
-    def _share(self, draw: Callable[[int, int], Batch], share: int) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-        batch = draw(self.fabric.global_rank * self.shares + share, self.fabric.world_size * self.shares)
-        with precision(self.fabric.device, half=self.half):
+    def _share(
+        self, draw: Callable[[int, int], Batch], seed: int, share: int
+    ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        rank, ranks = self.fabric.global_rank * self.shares + share, self.fabric.world_size * self.shares
+        batch, device = draw(rank, ranks), self.fabric.device
+        with precision(device, half=self.half), draws(seed, rank, ranks, device):
             loss: Tensor = self.objective(batch)[0]
         return loss.detach(), torch.autograd.grad(loss, self.learned, allow_unused=True)

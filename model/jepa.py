@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any, Self, Unpack
 
 import torch
@@ -95,26 +96,26 @@ def recommended_defaults() -> dict[str, Any]:
 
 
 class Anchor(nn.Module):
-    """A second thing to predict of a later frame: its standardised columns, by one linear map a horizon from the
-    context's embedding.
+    """A second thing to predict of a frame and of the later ones: their standardised columns, by one linear map a
+    horizon from the context's embedding.
 
     The target encoder learns, and its targets drift towards what is slow and easy to predict; the columns never move,
     and each counts alike, however rarely it changes. Linear, so that a linear policy can read off the embedding what
-    is foreseen.
+    is foreseen; of the frame itself too, so that it can read off what is there now.
     """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.horizons, self.columns = config.horizons, config.input_dim
-        self.heads = nn.ModuleList(nn.Linear(config.embed_dim, config.input_dim) for _ in config.horizons)
+        self.horizons, self.columns = tuple(sorted({0, *config.horizons})), config.input_dim
+        self.heads = nn.ModuleList(nn.Linear(config.embed_dim, config.input_dim) for _ in self.horizons)
 
-    def loss(self, context: Tensor, later: Tensor, horizon: Tensor, known: Tensor | None) -> Tensor:
-        """context [B, D], later [B, M], horizon [B] frames ahead, known [B, M] as 0 and 1 → scalar: smooth L1, mean
+    def loss(self, context: Tensor, frames: Tensor, horizon: Tensor, known: Tensor | None) -> Tensor:
+        """context [B, D], frames [B, M] `horizon` [B] frames ahead, known [B, M] as 0 and 1 → scalar: smooth L1, mean
         over rows and columns."""
         total = context.new_zeros(())
-        for frames, head in zip(self.horizons, self.heads, strict=True):
-            rows = (horizon == frames).nonzero()[:, 0]
-            each = F.smooth_l1_loss(head(context[rows]).float(), later[rows, : self.columns].float(), reduction="none")
+        for ahead, head in zip(self.horizons, self.heads, strict=True):
+            rows = (horizon == ahead).nonzero()[:, 0]
+            each = F.smooth_l1_loss(head(context[rows]).float(), frames[rows, : self.columns].float(), reduction="none")
             total = total + (each if known is None else each * known[rows, : self.columns]).sum()
         return total / (len(context) * self.columns)
 
@@ -127,12 +128,12 @@ class JEPA(nn.Module):
         self.config = config
         self.encoding = encoding
         self.context_encoder = ContextEncoder(config, encoding.columns)
-        self.predictor = Predictor(config)
+        self.predictor = Predictor(replace(config, dropout=0.0))
         # Fixed at 1 and 0, the last norm makes each patch's embedding a target of mean 0 and variance 1 as it is:
         # a scale could otherwise shrink, which lowers the loss and teaches nothing.
         self.context_encoder.norm.requires_grad_(False)
         self.anchor = Anchor(config)
-        self.target_encoder = deepcopy(self.context_encoder).requires_grad_(False)
+        self.target_encoder = deepcopy(self.context_encoder).requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Self:
         """The target encoder stays in eval mode: dropout in a target is noise that the predictor can't know."""

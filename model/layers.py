@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from model.dropout import Dropout
+
 FEW_TOKENS = 3  # up to so many, sums over a head's width take half the time of batches of tiny matrix products
 
 
@@ -62,7 +64,7 @@ class Block(nn.Module):
         self.attention = Attention(dim, num_heads)
         self.mlp_norm = nn.LayerNorm(dim)
         self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, first: int = 0) -> Tensor:
         """x [B, N, D], mask [B, N] → the tokens from `first` on, [B, N - first, D]; or [B, D] → [B, D]."""

@@ -1,4 +1,4 @@
-"""What a training step minimises. Dims: B batch, N patches, D embed, H horizons."""
+"""What a training step minimises. Dims: B batch, K later frames of each row, N patches, D embed."""
 
 import torch
 from torch import Tensor
@@ -18,15 +18,21 @@ def prediction_loss(predicted: Tensor, target: Tensor, asked: Tensor | None = No
 
 
 def later_frame_loss(
-    jepa: JEPA, context: Tensor, later: Tensor, horizon: Tensor, known: Tensor | None, recipe: Recipe
+    jepa: JEPA, context: Tensor, frames: Tensor, horizon: Tensor, known: Tensor | None, recipe: Recipe
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(loss, predicted, target) of predicting encoded later frames [B, M], `horizon` [B] frames on, from the context
-    embeddings [B, D]: the representation of every patch; the target encoder sees all groups `known` [B, G] of a row."""
+    """(loss, predicted, target) of predicting from the context embeddings [B, D] the K later ones of the encoded frames
+    [B + K·B, M], which are `horizon` [K·B] frames on: the representation of every patch; the target encoder sees all
+    groups `known` [B, G] of a row."""
+    rows, times = len(context), len(horizon) // len(context)
+    everywhere = context.repeat(1 + times, 1)
+    known = None if known is None else known.repeat(1 + times, 1)
     with torch.no_grad():
-        target = jepa.target_encoder.patch_embeddings(later, known).float()  # [B, N, D]
-    predicted = jepa.predictor.predict_patches(context, None, horizon).float()
+        later_known = None if known is None else known[rows:]
+        target = jepa.target_encoder.patch_embeddings(frames[rows:], later_known).float()  # [K·B, N, D]
+    predicted = jepa.predictor.predict_patches(everywhere[rows:], None, horizon).float()
     loss = prediction_loss(predicted, target)
-    loss = recipe.prediction * loss + recipe.anchor * _anchor_loss(jepa, context, later, horizon, known)
+    ahead = torch.cat([horizon.new_zeros(rows), horizon])
+    loss = recipe.prediction * loss + recipe.anchor * _anchor_loss(jepa, everywhere, frames, ahead, known)
     return loss, predicted, target
 
 
@@ -49,6 +55,6 @@ def masked_groups_loss(
     return loss, predicted, target
 
 
-def _anchor_loss(jepa: JEPA, context: Tensor, later: Tensor, horizon: Tensor, known: Tensor | None) -> Tensor:
+def _anchor_loss(jepa: JEPA, context: Tensor, frames: Tensor, horizon: Tensor, known: Tensor | None) -> Tensor:
     known_inputs = None if known is None else known.float() @ jepa.context_encoder.group_inputs  # [B, M]
-    return jepa.anchor.loss(context, later, horizon, known_inputs)
+    return jepa.anchor.loss(context, frames, horizon, known_inputs)

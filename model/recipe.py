@@ -19,13 +19,14 @@ class Recipe:
     num_heads: int = 8
     tokens: str = "row"  # "row": the flat model, one token with hideable groups; "groups": a token a group
     horizons: tuple[int, ...] = (1, 6, 15, 30, 60)
-    steps: int = 1500
+    steps: int = 4000
     batch_size: int = 1024
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     warmup_steps: int = 100
     momentum: float = 0.998
     hide_share: tuple[float, float] = (0.0, 0.3)
+    dropout: float = 0.1  # of the context encoder; with few games, longer runs learn them by heart without it
     both_sides: bool = True  # learn each game from both players, where the layout says how
     prediction: float = 1.0  # weight of predicting the target encoder's representation
     anchor: float = 20.0  # weight of predicting the columns, see `Anchor`
@@ -49,7 +50,7 @@ class Recipe:
             encoder_depth=self.encoder_depth,
             predictor_depth=self.predictor_depth,
             num_heads=self.num_heads,
-            dropout=0.0,  # as every published JEPA
+            dropout=self.dropout,
             patches=(Patch("row", schema.groups),)
             if self.tokens == "row"
             else tuple(Patch(group.name, (group,)) for group in schema.groups),
@@ -67,6 +68,6 @@ class Recipe:
 
 
 PRESETS = {
-    "quick": Recipe(steps=400, encoder_depth=2),
+    "quick": Recipe(steps=400, encoder_depth=2, dropout=0.0),
     "default": Recipe(),
 }

@@ -211,7 +211,7 @@ class Training:
             generator = torch.Generator().manual_seed(seed)
             return self.batches.draw(self.train_rows, self.recipe.batch_size, generator, rank=rank, ranks=ranks)
 
-        return self.gradients(draw)
+        return self.gradients(draw, seed)
 
     def _agreed(self, loss: Tensor, stop: bool) -> tuple[float, bool]:
         """The mean loss of all processes, and whether any of them wants to stop."""

@@ -16,6 +16,7 @@ RANKS = [
     {"data", "recipe", "jepa", "served_inputs"},
     {"encoder", "predictor", "encoding", "sides"},
     {"bundle", "config", "devices", "diagnostics", "layers", "masking", "quantise", "schedules"},
+    {"dropout"},
     {"schema"},
 ]
 RANK_OF = {name: rank for rank, names in enumerate(RANKS) for name in names}

@@ -46,10 +46,24 @@ def test_the_anchor_adds_to_the_loss_and_not_to_the_prediction(jepa):
     networks, rows = jepa
     context = networks.context_encoder(rows[:8])
     horizon = torch.full((8,), 6.0)
-    plain = later_frame_loss(networks, context, rows[6:14], horizon, None, Recipe(anchor=0.0))
-    anchored = later_frame_loss(networks, context, rows[6:14], horizon, None, Recipe(anchor=2.0))
+    frames = torch.cat([rows[:8], rows[6:14]])
+    plain = later_frame_loss(networks, context, frames, horizon, None, Recipe(anchor=0.0))
+    anchored = later_frame_loss(networks, context, frames, horizon, None, Recipe(anchor=2.0))
     torch.testing.assert_close(anchored[1], plain[1])
-    torch.testing.assert_close(anchored[0], plain[0] + 2 * networks.anchor.loss(context, rows[6:14], horizon, None))
+    now = networks.anchor.loss(context, rows[:8], torch.zeros(8), None)
+    later = networks.anchor.loss(context, rows[6:14], horizon, None)
+    torch.testing.assert_close(anchored[0], plain[0] + now + later)
+
+
+def test_several_later_frames_of_a_row_count_alike(jepa):
+    networks, rows = jepa
+    context, known = networks.context_encoder(rows[:8]), torch.tensor([[True, True, False]] * 3 + [[True] * 3] * 5)
+    first, second, both = torch.full((8,), 6.0), torch.full((8,), 30.0), torch.tensor([6.0] * 8 + [30.0] * 8)
+    recipe = Recipe(anchor=0.0)
+    one = later_frame_loss(networks, context, torch.cat([rows[:8], rows[6:14]]), first, known, recipe)
+    other = later_frame_loss(networks, context, torch.cat([rows[:8], rows[30:38]]), second, known, recipe)
+    together = later_frame_loss(networks, context, torch.cat([rows[:8], rows[6:14], rows[30:38]]), both, known, recipe)
+    torch.testing.assert_close(together[0], (one[0] + other[0]) / 2)
 
 
 def test_what_a_side_cannot_know_reaches_no_target(jepa):
@@ -58,8 +72,8 @@ def test_what_a_side_cannot_know_reaches_no_target(jepa):
     changed = rows[:8].clone()
     changed[:, [i for i, column in enumerate(networks.encoding.columns) if column >= 6]] = 0.25
     context, horizon = networks.context_encoder(rows[:8]), torch.full((8,), 6.0)
-    first = later_frame_loss(networks, context, rows[:8], horizon, known, Recipe(anchor=1.0))
-    second = later_frame_loss(networks, context, changed, horizon, known, Recipe(anchor=1.0))
+    first = later_frame_loss(networks, context, rows[:8].repeat(2, 1), horizon, known, Recipe(anchor=1.0))
+    second = later_frame_loss(networks, context, changed.repeat(2, 1), horizon, known, Recipe(anchor=1.0))
     torch.testing.assert_close(first[2][:, :2], second[2][:, :2])
     torch.testing.assert_close(first[0], second[0])
 
