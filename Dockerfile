@@ -2,12 +2,17 @@ FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
 # Without pip of its own: what is copied from here only runs.
 RUN python -m venv --without-pip /opt/jepa
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+# Nothing is installed whose SHA-256 is not in requirements/, what builds the project's own wheel included.
+COPY requirements requirements
+RUN python -m pip install --no-cache-dir --require-hashes -r requirements/build.txt \
+ && python -m pip --python /opt/jepa/bin/python install --no-cache-dir --no-compile --require-hashes -r requirements/serve.txt
+COPY pyproject.toml README.md LICENSE ./
 COPY app app
 COPY cli cli
 COPY model model
 # libonnxruntime.so is for programs in other languages: the Python module has all of it linked in (35 MB).
-RUN python -m pip --python /opt/jepa/bin/python install --no-cache-dir --no-compile -c constraints.txt . \
+RUN python -m pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /wheel . \
+ && python -m pip --python /opt/jepa/bin/python install --no-index --no-deps --no-compile /wheel/*.whl \
  && find /opt/jepa -depth \( -name __pycache__ -o -name tests -o -name 'libonnxruntime.so*' \) -exec rm -rf {} +
 
 FROM python:3.11-slim-bookworm

@@ -2,15 +2,20 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 PYTHON ?= python3
 BIN := .venv/bin
+TOOLS := .venvs/tools/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: serve test bench bench-peers lint types clean help
+.PHONY: serve test fuzz bench bench-peers hashes audit sbom lint types clean help
 
 help:
 	@echo "make serve   start the service on http://$(HOST):$(PORT) with the bundled model (HOST=, PORT= change that)"
 	@echo "make test    lint, types and the whole test suite"
+	@echo "make fuzz    wrong and random requests, bodies and bundles, for some minutes"
 	@echo "make bench   what serving costs beside the model's arithmetic, one table (needs wrk and h2load)"
 	@echo "make bench-peers   the service beside LitServe, BentoML, MLServer, Ray Serve and FastAPI (ARGS=--help)"
+	@echo "make hashes  write requirements/*.txt anew: what the image and these tools are made of, by SHA-256"
+	@echo "make audit   whether what the image is made of has known holes (asks PyPI)"
+	@echo "make sbom    dist/sbom.json, the bill of materials of the image's Python packages (CycloneDX)"
 	@echo "make clean   remove .venv and what the tools left behind"
 
 serve: .venv/serve
@@ -19,12 +24,36 @@ serve: .venv/serve
 test: lint types
 	$(BIN)/python -m pytest
 
+# The tests that draw their examples, with 50 times as many.
+fuzz: .venv/test
+	$(BIN)/python -m pytest --hypothesis-profile=fuzz --timeout=0 \
+		tests/app/test_contract.py tests/app/test_fuzz.py tests/app/test_bundle.py tests/app/test_wire.py tests/app/test_tensors.py
+
 bench: .venv/test
 	$(BIN)/python -m benchmarks.serving $(ARGS)
 
 # Each peer in a virtual environment of its own, made on the first call.
 bench-peers: .venv/test
 	$(BIN)/python -m benchmarks.peers.run $(ARGS)
+
+# For the Python of the image on Linux; to bring the tools up to date: make hashes UPGRADE=--upgrade
+hashes: .venvs/tools/made
+	for set in pyproject.toml:serve requirements/build.in:build requirements/tools.in:tools; do \
+		UV_CUSTOM_COMPILE_COMMAND="make hashes" $(TOOLS)/uv pip compile --quiet --generate-hashes $(UPGRADE) \
+			--python-version 3.11 --python-platform linux --no-strip-markers \
+			-c constraints.txt -o requirements/$${set#*:}.txt $${set%:*} || exit 1; \
+	done
+
+audit: .venvs/tools/made
+	@$(TOOLS)/pip-audit --strict --disable-pip --require-hashes -r requirements/serve.txt || { echo \
+		"make audit: failed for the reason above. Where that is a connection, or a package that was not found on PyPI," \
+		"no list of advisories can be read from this machine, and nothing is known of holes." >&2; exit 1; }
+
+# Of an environment that holds what the image holds, and nothing else.
+sbom: .venvs/tools/made .venvs/image/made
+	mkdir -p dist
+	$(TOOLS)/cyclonedx-py environment --validate --output-reproducible --pyproject pyproject.toml \
+		--spec-version 1.6 --output-file dist/sbom.json .venvs/image/bin/python
 
 lint: .venv/test
 	$(BIN)/ruff check .
@@ -44,5 +73,15 @@ types: .venv/test
 	$(PIP) -e '.[test]' -e ./client
 	@touch .venv/serve $@
 
+.venvs/tools/made: requirements/tools.txt
+	$(PYTHON) -m venv --clear .venvs/tools
+	$(TOOLS)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+.venvs/image/made: requirements/serve.txt .venvs/tools/made
+	$(PYTHON) -m venv --clear --without-pip .venvs/image
+	$(TOOLS)/python -m pip --python .venvs/image/bin/python install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
 clean:
-	rm -rf .venv benchmarks/peers/.venvs benchmarks/peers/.models .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info client/build client/*.egg-info
+	rm -rf .venv .venvs dist benchmarks/peers/.venvs benchmarks/peers/.models .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info client/build client/*.egg-info

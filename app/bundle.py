@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -159,7 +160,8 @@ def read_bundle(folder: Path) -> Bundle:
 def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     try:
-        document = json.loads(path.read_bytes())
+        # Stricter than json.loads: what it lets through, such as NaN or half a surrogate pair, /models could not show.
+        document = orjson.loads(path.read_bytes())
     except FileNotFoundError:
         raise BundleError(
             f"{folder} has no {MANIFEST}; a bundle is a folder <models>/<name>/<version>/ with one"

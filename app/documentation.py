@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from app.registry import ServedModel
-from app.schemas import InferRequest, Options, Problem
+from app.schemas import InferRefusal, InferRequest, Options, Problem, RepositoryRequest
 
 SCHEMAS = "#/components/schemas/"
 REFUSALS = {
@@ -21,6 +21,13 @@ REFUSALS = {
     500: "The model failed on these rows",
     503: "Starting, draining, or no model",
     504: "The deadline in X-Request-Timeout-Ms passed",
+}
+MODEL_CONTROL = {
+    400: "The body is not what is asked for, or the bundle fails its checks",
+    403: "`JEPA_MODEL_CONTROL` is not set",
+    404: "No such model or version",
+    413: "The body is too large",
+    503: "Starting or draining",
 }
 HEADERS = {
     "X-Request-Timeout-Ms": (
@@ -37,6 +44,11 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may refuse with these."""
     content = {"application/problem+json": {"schema": {"$ref": SCHEMAS + "Problem"}}}
     return {status: {"description": REFUSALS[status], "content": content} for status in statuses}
+
+
+def v2_problems(*statuses: int, described: Mapping[int, str] = REFUSALS) -> dict[int | str, dict[str, Any]]:
+    """As `problems`, in the form that clients of the Open Inference Protocol read."""
+    return {status: {"description": described[status], "model": InferRefusal} for status in statuses}
 
 
 def documented(query: type[Options], body: type[Options], answer: type[BaseModel]) -> dict[str, Any]:
@@ -61,7 +73,7 @@ def documented(query: type[Options], body: type[Options], answer: type[BaseModel
 def complete(document: dict[str, Any], models: list[ServedModel]) -> None:
     """Adds to FastAPI's document what its routes cannot know: schemas that they read themselves, and examples for a
     loaded model."""
-    for schema in (Problem, InferRequest):
+    for schema in (Problem, InferRequest, RepositoryRequest):
         described = schema.model_json_schema(ref_template=SCHEMAS + "{model}")
         document["components"]["schemas"] |= described.pop("$defs") | {schema.__name__: described}
     for model in models[:1]:

@@ -60,7 +60,7 @@ def _why_not_int8(bundle: Bundle) -> str | None:
         return "the bundle has no int8 graphs"
     if cost is None:
         return "the bundle does not say what int8 costs; export it again"
-    if not cost.noise <= MOST_NOISE:
+    if cost.noise > MOST_NOISE:
         return f"the noise of int8 is {cost.noise:.2g} of the variance, above {MOST_NOISE:g}"
     return None
 

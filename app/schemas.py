@@ -6,7 +6,7 @@ known how wide the model's rows are.
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 ROWS = ("features", "target_features", "context", "predicted", "target")
 _NUMBERS = {"type": "array", "items": {"type": "number", "format": "float"}, "minItems": 1}
@@ -277,3 +277,35 @@ class InferRefusal(BaseModel):
     """What the Open Inference Protocol's clients read."""
 
     error: str
+
+
+def _number(value: object) -> object:
+    """Triton writes versions as text."""
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+
+
+_WRITTEN_VERSION = {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": "^0*[1-9][0-9]*$"}]}
+Version = Annotated[int, Field(ge=1), BeforeValidator(_number), WithJsonSchema(_WRITTEN_VERSION)]
+
+
+class RepositoryParameters(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    version: Version | None = Field(default=None, description="Serve and pin this one; the highest without it")
+    unload_dependents: bool = Field(default=False, description="Taken, and without effect: no model depends on another")
+
+
+class RepositoryRequest(BaseModel):
+    """Of all three requests to the model repository; none needs a body."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    ready: bool = Field(default=False, description="Whether the index leaves out what is not served")
+    parameters: RepositoryParameters = RepositoryParameters()
+
+
+class RepositoryEntry(BaseModel):
+    name: str
+    version: str
+    state: Literal["READY", "UNAVAILABLE"]
+    reason: str = Field(description="Why it is not served")

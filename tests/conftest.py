@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.bundles import TinyModel
+
+settings.register_profile("fuzz", max_examples=5000, deadline=None)  # of `make fuzz`
 
 
 @pytest.fixture

@@ -61,7 +61,8 @@ def test_the_compose_file_mounts_what_there_is() -> None:
         for volume in services[name]["volumes"]:
             assert (ROOT / volume.split(":")[0]).exists()
     (scrape,) = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())["scrape_configs"]
-    assert scrape["static_configs"] == [{"targets": ["jepa:8000"]}]
+    (found_by,) = scrape["dns_sd_configs"]
+    assert (found_by["names"], found_by["type"], found_by["port"]) == (["jepa"], "A", 8000)
     (source,) = yaml.safe_load((DEPLOY / "grafana" / "datasource.yml").read_text())["datasources"]
     dashboard = json.loads((DEPLOY / "grafana" / "dashboards" / "jepa-serve.json").read_text())
     assert {panel["datasource"]["uid"] for panel in dashboard["panels"]} == {source["uid"]}
@@ -74,3 +75,25 @@ async def test_the_operations_page_lists_every_metric(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "operations.md").read_text()
     for name in re.findall(r"^# TYPE (jepa_\w+)", text, re.MULTILINE):
         assert f"`{name}`" in page, name
+
+
+class Compose(yaml.SafeLoader):
+    """With the tag that takes away what the first file said."""
+
+
+Compose.add_constructor("!reset", lambda loader, node: loader.construct_sequence(node))
+
+
+def test_the_replicas_of_the_compose_file_are_those_that_nginx_asks() -> None:
+    services = yaml.load((DEPLOY / "compose.replicas.yml").read_text(), Compose)["services"]
+    jepa, balancer = services["jepa"], services["balancer"]
+    assert jepa["ports"] == []  # which only one could have
+    mounted = {volume.split(":")[1]: ROOT / volume.split(":")[0] for volume in balancer["volumes"]}
+    configuration = mounted["/etc/nginx/nginx.conf"].read_text()
+    (address,) = re.findall(r"^server (\S+)", mounted["/etc/nginx/replicas.conf"].read_text(), re.MULTILINE)
+    assert address == "jepa:8000"
+    assert f"listen {balancer['ports'][0].rsplit(':')[-1]};" in configuration
+    kept = int(re.search(r"keepalive_timeout (\d+)s;", configuration)[1])
+    assert kept < Settings.model_fields["keep_alive_s"].default
+    largest = int(re.search(r"client_max_body_size (\d+)m;", configuration)[1]) * 2**20
+    assert largest == Settings.model_fields["max_body_bytes"].default

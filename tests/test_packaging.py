@@ -96,6 +96,47 @@ def test_constraints_name_no_host_and_no_local_version():
     assert not re.search(r"://|@|\+|^-", text, re.MULTILINE)
 
 
+def hashed(name):
+    """Each requirement of requirements/<name>.txt, with its hashes."""
+    lines = (ROOT / "requirements" / f"{name}.txt").read_text().replace("\\\n", "").splitlines()
+    for line in lines:
+        if not line.lstrip().startswith("#"):
+            requirement, *hashes = line.split(" --hash=")
+            yield Requirement(requirement), [each.strip() for each in hashes]
+
+
+@pytest.mark.parametrize("name", ["serve", "build", "tools"])
+def test_hashed_requirements_are_exact_and_name_no_host(name):
+    assert [*hashed(name)]
+    for requirement, hashes in hashed(name):
+        assert re.fullmatch(r"==[\w.]+", str(requirement.specifier)), requirement
+        assert requirement.url is None
+        assert hashes
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", each) for each in hashes), requirement
+    assert "://" not in (ROOT / "requirements" / f"{name}.txt").read_text()
+
+
+def test_the_image_installs_what_serving_needs_at_the_versions_that_are_tested():
+    """Where not: `make hashes`."""
+    found = {canonicalize_name(each.name): str(each.specifier).removeprefix("==") for each, _ in hashed("serve")}
+    assert found == {name: pins()[name] for name in installed_for_serving()}
+
+
+def test_what_builds_the_image_is_what_the_project_says_builds_it():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]
+    found = {requirement.name: str(requirement.specifier)[2:] for requirement, _ in hashed("build")}
+    assert (ROOT / "requirements" / "build.in").read_text().split() == settings["requires"]
+    for requirement in map(Requirement, settings["requires"]):
+        assert requirement.specifier.contains(found[requirement.name])
+
+
+def test_the_image_installs_nothing_whose_hash_is_not_known():
+    commands = re.findall(r"pip (?:--python \S+ )?(?:install|wheel) [^\\\n]*", DOCKERFILE)
+    assert len(commands) == 4
+    for command in commands:
+        assert "--require-hashes -r requirements/" in command or "--no-index --no-deps" in command, command
+
+
 @pytest.mark.parametrize("text", [DOCKERFILE, COMPOSE], ids=["Dockerfile", "docker-compose.yml"])
 def test_every_variable_is_a_setting(text):
     known = {PREFIX + name.upper() for name in Settings.model_fields}

@@ -1,36 +1,27 @@
 """The model repository extension of the Open Inference Protocol, as Triton has it: which models, load, unload."""
 
-from typing import Annotated
+from typing import Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from starlette.responses import JSONResponse, Response
 
+from app.documentation import MODEL_CONTROL, SCHEMAS, v2_problems
 from app.errors import MalformedBody, ModelControlOff
 from app.routes.reading import read_body, service_of
+from app.schemas import RepositoryEntry, RepositoryRequest
 from app.service import Service
 
-
-class Parameters(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    version: Annotated[int, Field(ge=1)] | None = None
-    unload_dependents: bool = False  # which tritonclient sends; here no model depends on another
-
-
-class Question(BaseModel):
-    """Of all three requests; none needs a body."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    ready: bool = False
-    parameters: Parameters = Parameters()
-
-
 router = APIRouter(prefix="/v2/repository", tags=["repository"])
+BODY = {"requestBody": {"content": {"application/json": {"schema": {"$ref": SCHEMAS + "RepositoryRequest"}}}}}
 
 
-@router.post("/index")
+@router.post(
+    "/index",
+    response_model=list[RepositoryEntry],
+    responses=v2_problems(400, 413, described=MODEL_CONTROL),
+    openapi_extra=BODY,
+)
 async def index(request: Request) -> Response:
     """Every version on disk: served, or why not. With `{"ready": true}` only those that are served."""
     question = await _question(request)
@@ -38,7 +29,14 @@ async def index(request: Request) -> Response:
     return JSONResponse([each for each in found if each["state"] == "READY" or not question.ready])
 
 
-@router.post("/models/{name}/load")
+CONTROL: dict[str, Any] = {
+    "response_class": Response,
+    "responses": v2_problems(*MODEL_CONTROL, described=MODEL_CONTROL),
+    "openapi_extra": BODY,
+}
+
+
+@router.post("/models/{name}/load", **CONTROL)
 async def load(request: Request, name: str) -> Response:
     """Serves the highest version on disk or, with `{"parameters": {"version": "3"}}`, that one until told otherwise."""
     service = _controlled(request)
@@ -46,7 +44,7 @@ async def load(request: Request, name: str) -> Response:
     return Response()
 
 
-@router.post("/models/{name}/unload")
+@router.post("/models/{name}/unload", **CONTROL)
 async def unload(request: Request, name: str) -> Response:
     """Takes the model out of service until it is loaded again."""
     service = _controlled(request)
@@ -63,11 +61,11 @@ def _controlled(request: Request) -> Service:
     return service
 
 
-async def _question(request: Request) -> Question:
+async def _question(request: Request) -> RepositoryRequest:
     max_bytes = service_of(request).settings.max_body_bytes
     content = await read_body(dict(request.scope["headers"]), request.receive, max_bytes)
     try:
-        return Question.model_validate_json(content.strip() or b"{}")
+        return RepositoryRequest.model_validate_json(content.strip() or b"{}")
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(map(str, first["loc"])) or "the body"

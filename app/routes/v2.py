@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from app import __version__, schemas
-from app.documentation import FLOATS, REFUSALS, SCHEMAS, header_parameters
+from app.documentation import FLOATS, SCHEMAS, header_parameters, v2_problems
 from app.routes.exchange import BINARY, JSON, check_schema
 from app.routes.inference import HEADER_LENGTH, read_asked, read_plain_body, respond, ticket
 from app.routes.reading import service_of
@@ -33,10 +33,6 @@ router = APIRouter(prefix="/v2", tags=["v2"])
 Endpoint = Callable[..., Any]
 
 
-def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: {"description": REFUSALS[status], "model": schemas.InferRefusal} for status in statuses}
-
-
 def _documented(suffix: str, documented: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The path at a model and the one at a version of it, each with what FastAPI is to say of it."""
     yield f"/models/{{name}}{suffix}", documented
@@ -47,7 +43,7 @@ def _documented(suffix: str, documented: dict[str, Any]) -> Iterator[tuple[str, 
 
 def _on_model(suffix: str, **documented: Any) -> Callable[[Endpoint], Endpoint]:
     def register(endpoint: Endpoint) -> Endpoint:
-        for path, described in _documented(suffix, {"responses": _refusals(404, 503)} | documented):
+        for path, described in _documented(suffix, {"responses": v2_problems(404, 503)} | documented):
             router.add_api_route(path, endpoint, methods=["GET"], **described)
         return endpoint
 
@@ -74,7 +70,7 @@ async def live() -> Response:
     return JSONResponse({"live": True})
 
 
-@router.get("/health/ready", responses=_refusals(503))
+@router.get("/health/ready", responses=v2_problems(503))
 async def ready(request: Request) -> Response:
     """As `/readyz`."""
     await service_of(request).check_ready()
@@ -170,7 +166,7 @@ INFER: dict[str, Any] = {
     "response_model": schemas.InferAnswer,
     "responses": {
         200: {"content": {BINARY.decode(): FLOATS}},
-        **_refusals(400, 404, 409, 413, 415, 429, 500, 503, 504),
+        **v2_problems(400, 404, 409, 413, 415, 429, 500, 503, 504),
     },
     "openapi_extra": {
         "requestBody": {

@@ -1,14 +1,18 @@
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from app.bundle import BundleError, locate, read_bundle, schema_hash, versions
 from tests.support.bundles import TinyModel, write_manifest
+from tests.support.mutations import mutated
 
 
 @pytest.fixture
@@ -70,10 +74,21 @@ def test_keys_of_a_later_program_are_ignored(folder: Path) -> None:
     read_bundle(folder)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "\0"])
-def test_a_half_written_manifest_is_refused(folder: Path, text: str) -> None:
+@pytest.mark.parametrize("text", ["", "{", "[]", "\0", "[" * 10**5, '{"x": NaN}', '{"x": 1e999}', r'{"x": "\ud800"}'])
+def test_a_manifest_that_is_half_written_or_no_json_is_refused(folder: Path, text: str) -> None:
     (folder / "bundle.json").write_text(text)
     with pytest.raises(BundleError, match=r"bundle\.json"):
+        read_bundle(folder)
+
+
+@given(data=st.data())
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])  # the same folder, over and over
+def test_whatever_is_changed_in_a_manifest_it_is_read_or_refused(
+    data: st.DataObject, folder: Path, models: Path, tiny: TinyModel
+) -> None:
+    right = json.loads((models / tiny.name / "1" / "bundle.json").read_text())
+    (folder / "bundle.json").write_text(json.dumps(data.draw(mutated(right))))
+    with suppress(BundleError):
         read_bundle(folder)
 
 

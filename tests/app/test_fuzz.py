@@ -1,35 +1,30 @@
-"""Whatever comes, the service says what is wrong with it, in the form of the dialect, and goes on."""
+"""Whatever comes, the service says what is wrong with it, in the form of the dialect, and goes on. Here is what
+/openapi.json does not describe; `test_contract.py` has what it does."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.main import create_app
+from app.settings import Settings
 from tests.support.bundles import TinyModel
-from tests.support.serving import serving
+from tests.support.mutations import mutated
+from tests.support.serving import client_of, serving
 
 pytestmark = pytest.mark.anyio
 
-EXAMPLES = 300
 FIELDS = ("features", "target_features", "context", "predicted", "target", "hidden", "targets", "horizon", "encoder")
 FIELDS += ("model", "schema_hash", "inputs", "outputs", "parameters", "id")
-PATHS = ("/embed", "/predict", "/loss", "/v2/models/tiny/infer", "/v2/models/tiny.loss/infer", "/v2/repository/index")
+PATHS = ("/embed", "/predict", "/loss", "/v2/models/tiny/infer", "/v2/models/tiny.loss/infer")
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 rows = st.lists(st.floats(width=32) | scalars, max_size=11)
-tensors = st.fixed_dictionaries(
-    {
-        "name": st.sampled_from(["features", "context", "nonsense"]),
-        "datatype": st.sampled_from(["FP32", "BOOL", "BYTES", ""]),
-        "shape": st.lists(st.integers(-2, 2**40), max_size=3),
-    },
-    optional={"data": rows | st.lists(rows, max_size=3), "parameters": st.dictionaries(st.text(max_size=4), scalars)},
-)
-values = (
-    scalars | rows | st.lists(rows, max_size=3) | st.lists(tensors, max_size=2) | st.dictionaries(st.text(), scalars)
-)
+values = scalars | rows | st.lists(rows, max_size=3) | st.dictionaries(st.text(), scalars)
 documents = st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=5), values, max_size=4)
 headers = st.fixed_dictionaries(
     {"content-type": st.sampled_from(["application/json", "application/octet-stream", "text/csv", "", "a/b+json"])},
@@ -59,7 +54,7 @@ async def test_no_body_breaks_the_service(way: str, tmp_path_factory: pytest.Tem
     bodies = st.binary(max_size=200) | documents.map(lambda document: json.dumps(document).encode())
 
     @given(st.sampled_from(PATHS), bodies, headers)
-    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
     def draw(path: str, body: bytes, said: dict[str, str]) -> None:
         drawn.append((path, body, said))
 
@@ -70,3 +65,45 @@ async def test_no_body_breaks_the_service(way: str, tmp_path_factory: pytest.Tem
         assert (await client.get("/readyz")).status_code == 200
         answer = await client.post("/embed", json={"features": [0.5] * 10})
         assert answer.status_code == 200
+
+
+ROW = [0.5] * 10
+STATISTICS = {name: [number] * 10 for name, number in {"mean": 0.0, "std": 1.0, "min": -5.0, "max": 5.0}.items()}
+PAGES = (
+    "/models",
+    "/models/tiny",
+    "/models/tiny/drift",
+    "/v2/models/tiny/config",
+    "/openapi.json",
+    "/metrics",
+    "/docs",
+)
+QUESTIONS = {
+    "/embed": {"features": ROW},
+    "/predict": {"features": ROW},
+    "/loss": {"features": ROW, "target_features": ROW},
+    "/v2/repository/index": {},
+}
+
+
+async def test_whatever_a_bundle_says_it_is_refused_or_served_and_every_page_answers(tmp_path: Path) -> None:
+    manifest = TinyModel(extra={"statistics": STATISTICS}).write(tmp_path) / "bundle.json"
+    right = json.loads(manifest.read_text())
+    drawn: list[str] = []
+
+    @given(mutated(right))
+    @settings(max_examples=settings().max_examples // 10, database=None)
+    def draw(document: dict[str, Any]) -> None:
+        drawn.append(json.dumps(document))
+
+    draw()
+    for text in drawn:
+        manifest.write_text(text)
+        app = create_app(Settings(models=tmp_path))
+        async with client_of(app) as client:
+            registry = app.state.service.registry
+            assert len(registry.models) + len(registry.refused) == 1
+            for page in PAGES:
+                check(await client.get(page))
+            for path, body in QUESTIONS.items():
+                check(await client.post(path, json=body))

@@ -65,6 +65,8 @@ def test_what_cannot_be_loaded_is_refused_and_changes_nothing(server: Server, mo
         ("models/chess/load", {}, 404, "there is no model of that name in the models folder; there is 'tiny'"),
         ("models/%2e%2e/load", {}, 404, "there is no model of that name in the models folder"),
         ("models/tiny/load", {"parameters": {"version": "0"}}, 400, "parameters.version: Input should be greater"),
+        ("models/tiny/load", {"parameters": {"version": True}}, 400, "parameters.version: Input should be a valid int"),
+        ("models/tiny/load", {"ready": 0}, 400, "ready: Input should be a valid boolean"),
         ("models/tiny/load", {"parameters": {"config": "{}"}}, 400, "parameters.config: Extra inputs are not"),
     ):
         answer = post(server, path, **body)

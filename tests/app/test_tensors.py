@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from app import wire
-from app.errors import InvalidInput, MalformedBody, TooManyRows
+from app.errors import InvalidInput, MalformedBody, ServiceError, TooManyRows
 from app.schemas import InferInput, InferOutput
 from app.tensors import Input, read_inputs, read_raw, split, write
 from app.wire import Layout
@@ -138,3 +138,53 @@ def test_a_raw_body_does_not_say_which_of_two_inputs_it_is() -> None:
 def test_a_header_longer_than_the_body_is_malformed() -> None:
     with pytest.raises(MalformedBody, match="is 9, but the body has 8 bytes"):
         split(bytes(8), 9)
+
+
+cells = st.floats(width=32) | st.booleans() | st.none() | st.integers() | st.text(max_size=1)
+wrong = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": st.sampled_from(["first", "second", "flat", "other"]),
+        "shape": st.lists(st.integers(0, 3) | st.integers(0, 2**70), max_size=3),
+        "datatype": st.sampled_from(["FP32", "BOOL", "INT64", "FP16"]),
+        "data": st.lists(cells, max_size=9) | st.lists(st.lists(cells, max_size=4), max_size=3),
+        "parameters": st.fixed_dictionaries(
+            {"binary_data_size": st.none() | st.integers(0, 40) | st.integers(0, 2**70)}
+        ),
+    },
+)
+
+
+@st.composite
+def claimed(draw: st.DrawFn) -> tuple[list[InferInput], bytes]:
+    """Inputs that may contradict themselves, each other, the model, and the bytes behind them."""
+    count, tensors, blobs = draw(st.integers(1, 3)), [], []
+    for name, width in draw(st.permutations([("first", 3), ("second", 2), ("flat", 1)])):
+        tensor, blob = sent(name, np.full((count, width), draw(st.floats(width=32)), "<f4"), binary=draw(st.booleans()))
+        changed = draw(st.just({}) | wrong)
+        tensors.append(InferInput.model_validate(tensor.model_dump() | changed))
+        blobs.append(draw(st.just(blob) | st.binary(min_size=len(blob), max_size=len(blob))))
+    return tensors, b"".join(blobs)
+
+
+@given(claimed())
+def test_whatever_inputs_claim_they_become_finite_rows_or_are_refused(inputs: tuple[list[InferInput], bytes]) -> None:
+    try:
+        found = read_inputs(*inputs, TAKEN, MAX_ROWS)
+    except ServiceError:
+        return
+    widths = {each.name: each.layout.width for each in TAKEN}
+    assert "first" in found
+    for name, rows in found.items():
+        assert rows.shape == (len(found["first"]), widths[name])
+        assert rows.dtype == np.float32
+        assert np.isfinite(rows).all()
+
+
+@given(st.binary(max_size=60))
+def test_a_raw_body_of_any_bytes_becomes_finite_rows_or_is_refused(body: bytes) -> None:
+    try:
+        found = read_raw(body, TAKEN, MAX_ROWS)
+    except ServiceError:
+        return
+    assert found["first"].tobytes() == body

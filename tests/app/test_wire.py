@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app import wire
-from app.errors import InvalidInput, MalformedBody, TooManyRows
+from app.errors import InvalidInput, MalformedBody, ServiceError, TooManyRows
 from app.wire import Fields, Layout
 
 LAYOUT = Layout("features", 3, "melee", columns=("x", "y", "z"), can_hide=True)
@@ -139,3 +139,41 @@ def test_binary_of_the_wrong_length_says_what_a_row_takes() -> None:
         wire.binary_rows(bytes(16), Fields(LAYOUT), 4)
     with pytest.raises(InvalidInput, match="the body is empty"):
         wire.binary_rows(b"", Fields(LAYOUT), 4)
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3)
+cells = st.floats(width=32) | scalars | st.lists(scalars, max_size=1) | st.dictionaries(st.text(max_size=1), scalars)
+lists = st.lists(cells, min_size=2, max_size=4) | st.lists(float32, min_size=3, max_size=3)
+bodies = st.binary(max_size=80) | st.lists(float32, max_size=20).map(lambda row: np.float32(row).tobytes())
+
+
+@given(scalars | lists | st.lists(lists | cells, max_size=5))
+def test_whatever_json_holds_becomes_finite_rows_or_is_refused(value: object) -> None:
+    try:
+        body = json.dumps(value).encode()
+        rows, _ = wire.json_rows(wire.parse_json(body), LAYOUT, 4, booleans=wire.may_hold_booleans(body))
+    except ServiceError:
+        return
+    assert rows.shape[1] == LAYOUT.width
+    assert rows.dtype == np.float32
+    assert np.isfinite(rows).all()
+    np.testing.assert_array_equal(rows, np.array(value, np.float64).astype(np.float32).reshape(rows.shape))
+
+
+@given(bodies, st.sampled_from([Fields(LAYOUT), Fields(LAYOUT, Layout("other", 2, "melee"))]))
+def test_whatever_bytes_come_they_become_finite_rows_or_are_refused(body: bytes, fields: Fields) -> None:
+    try:
+        found = wire.binary_rows(body, fields, 9)
+    except ServiceError:
+        assert len(body) % (4 * fields.width) or not body or not np.isfinite(np.frombuffer(body, "<f4")).all()
+        return
+    assert np.hstack(found).tobytes() == body
+
+
+@given(st.binary(max_size=40) | st.text(max_size=40).map(str.encode))
+def test_whatever_bytes_come_they_are_json_or_malformed(body: bytes) -> None:
+    try:
+        wire.parse_json(body)
+    except MalformedBody:
+        with pytest.raises((ValueError, RecursionError)):
+            json.loads(body)
