@@ -45,6 +45,7 @@ def serve(**flags: Any) -> None:
     config = uvicorn.Config(
         app,
         http=Protocol,
+        ws="none",  # Protocol has its own
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.graceful_timeout_s,
         ssl_certfile=settings.tls_cert_file,
@@ -137,6 +138,7 @@ def _logging(settings: Settings) -> dict[str, Any]:
                 "propagate": False,
             },
             "uvicorn": {"level": "WARNING"},
+            "websockets": {"level": "WARNING"},
         },
         "root": {"handlers": ["lines"], "level": settings.log_level.upper()},
     }

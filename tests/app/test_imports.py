@@ -11,7 +11,7 @@ APP = ROOT / "app"
 # From the bytes inwards: a module may import those to its right, or of its own rank, never to its left.
 RANKS = [
     {"main", "protocol"},
-    {"routes.native", "routes.v2", "routes.health", "routes.repository"},
+    {"routes.native", "routes.v2", "routes.health", "routes.repository", "routes.stream"},
     {"routes.endpoint", "routes.inference"},
     {"routes.exchange"},
     {"routes.reading"},
