@@ -341,12 +341,12 @@ async def test_what_is_no_websocket_frame_closes_the_stream(port: int) -> None:
 
 
 async def test_an_idle_stream_is_closed_and_one_that_pings_is_not(models: Path) -> None:
-    async with running(models, {"keep_alive_s": 0.3}) as (port, _), opened(port) as idle, opened(port) as awake:
+    async with running(models, {"keep_alive_s": 0.6}) as (port, _), opened(port) as idle, opened(port) as awake:
         waiting = asyncio.create_task(closing(idle))
         while not waiting.done():
             await awake.ping()
             await asyncio.sleep(0.02)
-        assert await waiting == (1001, "nothing came for 0.3 s")
+        assert await waiting == (1001, "nothing came for 0.6 s")
         await awake.send(frame(1))
         assert (await answer(awake))[0] == 1
 

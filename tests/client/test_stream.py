@@ -14,6 +14,7 @@ import httpx
 import numpy as np
 import pytest
 from anyio.from_thread import BlockingPortal
+from websockets.protocol import State
 
 from jepa_client import (
     AsyncJepaClient,
@@ -31,6 +32,7 @@ from jepa_client import (
     UnexpectedAnswer,
     UnknownModel,
 )
+from jepa_client.stream import Stream
 from tests.client.conftest import Running
 from tests.client.test_imports import CLIENT
 from tests.support.bundles import TinyModel
@@ -41,15 +43,24 @@ Start = Callable[..., tuple[Relay, str]]
 KEY = "key-0123456789abcdef"
 
 
+@pytest.fixture
+def streams() -> list[Any]:
+    """Those that were opened."""
+    return []
+
+
 @pytest.fixture(params=["sync", "async"])
-def embed_over(request: pytest.FixtureRequest, portal: BlockingPortal) -> Iterator[Open]:
+def embed_over(request: pytest.FixtureRequest, portal: BlockingPortal, streams: list[Any]) -> Iterator[Open]:
     """Opens a stream by either client, and gives its `embed`, called alike."""
     with ExitStack() as stack:
 
         def open_stream(url: str, options: dict[str, Any] | None = None, **client: Any) -> Callable[[Any], np.ndarray]:
             if request.param == "sync":
-                return stack.enter_context(JepaClient(url, **client).stream(**options or {})).embed
+                stream = stack.enter_context(JepaClient(url, **client).stream(**options or {}))
+                streams.append(stream)
+                return stream.embed
             stream = AsyncJepaClient(url, **client).stream(**options or {})
+            streams.append(stream)
             return partial(portal.call, stack.enter_context(portal.wrap_async_context_manager(stream)).embed)
 
         yield open_stream
@@ -142,16 +153,20 @@ def test_where_no_service_answers_a_stream_says_so(embed_over: Open, relay: Star
 
 
 def test_a_stream_that_was_lost_is_opened_anew_for_the_next_frame(
-    running: Running, embed_over: Open, relay: Start, portal: BlockingPortal, tiny: TinyModel
+    running: Running, embed_over: Open, streams: list[Any], relay: Start, portal: BlockingPortal, tiny: TinyModel
 ) -> None:
+    def knows_it_is_closed() -> bool:
+        (stream,) = streams
+        connection = stream._connection if isinstance(stream, Stream) else stream._link.connection
+        return bool(connection.state is State.CLOSED)
+
     before, url = relay(running.port)
     embed = embed_over(url)
     for connections in (1, 2):
         np.testing.assert_allclose(embed(tiny.rows(2)), tiny.encode(tiny.rows(2)), atol=1e-5)
         assert before.connections == connections
         portal.call(before.cut)
-        until(lambda: running.service.telemetry.text().count(b"jepa_streams 0.0") == 1)
-        sleep(0.05)  # in which the client hears of it
+        until(knows_it_is_closed)
 
 
 def test_a_frame_whose_answer_was_lost_is_not_sent_again(
