@@ -12,11 +12,14 @@ from app.schemas import InferRefusal, InferRequest, Options, Problem, Repository
 SCHEMAS = "#/components/schemas/"
 REFUSALS = {
     400: "The body is no JSON",
+    401: "No key, or a wrong one",
+    403: "A page of another origin asks",
     404: "No such model",
     409: "The model reads another feature schema, or a newer frame of the stream came",
     413: "Too many bytes or rows",
     415: "Neither JSON nor octet-stream",
     422: "A field is wrong; `errors` says which and how to mend it",
+    426: "This is a WebSocket",
     429: "The queue is full; try again after `Retry-After` seconds",
     500: "The model failed on these rows",
     503: "Starting, draining, or no model",
@@ -29,6 +32,7 @@ MODEL_CONTROL = {
     413: "The body is too large",
     503: "Starting or draining",
 }
+OF_STREAMS = {403, 426}
 HEADERS = {
     "X-Request-Timeout-Ms": (
         "number",
@@ -56,7 +60,10 @@ def documented(query: type[Options], body: type[Options], answer: type[BaseModel
     return {
         "tags": ["inference"],
         "response_model": answer,
-        "responses": {200: {"content": {"application/octet-stream": FLOATS}}, **problems(*REFUSALS)},
+        "responses": {
+            200: {"content": {"application/octet-stream": FLOATS}},
+            **problems(*(REFUSALS.keys() - OF_STREAMS)),
+        },
         "openapi_extra": {
             "requestBody": {
                 "required": True,
@@ -65,7 +72,7 @@ def documented(query: type[Options], body: type[Options], answer: type[BaseModel
                     "application/octet-stream": FLOATS,
                 },
             },
-            "parameters": [*_query_parameters(query), *header_parameters()],
+            "parameters": [*query_parameters(query), *header_parameters()],
         },
     }
 
@@ -114,7 +121,7 @@ def _infer_example(model: ServedModel) -> dict[str, Any]:
     return {"inputs": [{"name": "features", "datatype": "FP32", "shape": row.shape, "data": row.ravel().tolist()}]}
 
 
-def _query_parameters(query: type[Options]) -> list[dict[str, Any]]:
+def query_parameters(query: type[Options]) -> list[dict[str, Any]]:
     return [
         {
             "name": name,

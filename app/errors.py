@@ -5,6 +5,7 @@
     ├── ModelRefused          400  a bundle that was to be loaded fails its checks
     ├── Unauthorized          401  no key, or a wrong one
     ├── ModelControlOff       403  models are not changed over HTTP unless a setting says so
+    ├── ForeignOrigin         403  a page of another origin may not open a stream
     ├── UnknownModel          404
     ├── TooSlow               408  the request did not arrive in time
     ├── SchemaMismatch        409  the bot was built for another layout of the row
@@ -13,6 +14,7 @@
     ├── TooManyRows           413
     ├── UnsupportedMediaType  415
     ├── InvalidInput          422  a field is wrong; says which one
+    ├── UpgradeRequired       426  a stream is a WebSocket
     ├── QueueFull             429
     ├── HeadTooLarge          431
     ├── ModelFailed           500
@@ -69,6 +71,10 @@ class ModelControlOff(ServiceError):
     status, slug, title = 403, "model-control-off", "Models are not changed over HTTP here"
 
 
+class ForeignOrigin(ServiceError):
+    status, slug, title = 403, "foreign-origin", "A page of another origin asks"
+
+
 class UnknownModel(ServiceError):
     status, slug, title = 404, "unknown-model", "No such model"
 
@@ -117,6 +123,11 @@ class InvalidInput(ServiceError):
 
     def members(self) -> dict[str, Any]:
         return {"errors": [{"loc": loc, "msg": msg} for loc, msg in self.errors]}
+
+
+class UpgradeRequired(ServiceError):
+    status, slug, title = 426, "upgrade-required", "This is a WebSocket"
+    headers: ClassVar[Mapping[str, str]] = {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
 
 
 class QueueFull(ServiceError):

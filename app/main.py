@@ -37,8 +37,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             tasks = [
                 asyncio.create_task(each) for each in (service.telemetry.measure_loop_lag(), service.watcher.watch())
             ]
-            yield
-            service.drain()
+            async with _grpc(service):
+                yield
+                service.drain()
             for task in tasks:
                 task.cancel()
             service.close()
@@ -82,6 +83,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         return render_http(500, detail, path=request.scope["path"])
 
     return app
+
+
+@asynccontextmanager
+async def _grpc(service: Service) -> AsyncIterator[None]:
+    if service.settings.grpc_port is None:
+        yield
+        return
+    from app.grpc_server import serving  # which needs an extra
+
+    async with serving(service):
+        yield
 
 
 def _openapi(app: FastAPI, service: Service) -> dict[str, Any]:

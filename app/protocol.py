@@ -1,6 +1,7 @@
 """uvicorn's HTTP protocol with a short way through it for what bots send sixty times a second.
 
     data ─► parser ─┬─► POST /embed, /predict, /loss of an announced size ─► Handler.answer ─► one write
+                    ├─► a WebSocket for /stream ─► app.routes.stream, which has the connection from then on
                     └─► everything else ─► uvicorn ─► ASGI ─► FastAPI ─► … Handler.__call__ ─► Handler.answer
 
 The short way makes no task, no scope and no messages, and goes through the headers once. A bot's heads are alike, byte
@@ -18,56 +19,12 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from app.errors import HeadTooLarge, ServiceError, TooManyConnections, TooSlow, Unauthorized
-from app.routes.endpoint import Asked, Handler, written
+from app.routes.endpoint import Asked, Call, Handler, written
 from app.routes.exchange import Answer
+from app.routes.stream import FRAMES, PATH, open_stream
 from app.service import Service
 
 MOST_HEAD_BYTES = 2**16
-
-
-class Call:
-    """One request on the short way; uvicorn takes it for the `RequestResponseCycle` it would have made."""
-
-    __slots__ = ("_coroutine", "arrived", "asked", "handler", "keep_alive", "protocol", "response_complete")
-
-    def __init__(self, protocol: "Protocol", handler: Handler, asked: Asked, keep_alive: bool) -> None:
-        self.protocol, self.handler, self.asked, self.keep_alive = protocol, handler, asked, keep_alive
-        self.arrived = monotonic()
-        self.response_complete = False
-
-    def start(self, content: bytes) -> None:
-        self.handler.service.telemetry.in_flight.add()
-        self._coroutine = self.handler.answer(self.asked, content, self.arrived)
-        self._go_on()
-
-    def _go_on(self, _: object = None) -> None:
-        """What a task does, but at once."""
-        if self.response_complete:
-            return
-        try:
-            waits_for: asyncio.Future[Any] = self._coroutine.send(None)
-        except StopIteration as end:
-            self._finish(end.value)
-        else:
-            waits_for.add_done_callback(self._go_on)
-
-    def _finish(self, answer: Answer) -> None:
-        telemetry = self.handler.service.telemetry
-        request_id = telemetry.request_id(self.asked.headers)
-        self.response_complete = True
-        self.protocol.write_answer(answer, request_id, self.keep_alive)
-        seconds = monotonic() - self.arrived
-        telemetry.in_flight.add(-1)
-        self.handler.metrics.answered(answer.status, seconds)
-        if telemetry.logs_access:
-            telemetry.log_access("POST", self.handler.path, request_id, answer.status, seconds)
-
-    def abandon(self) -> None:
-        """Nobody waits for the answer any more, so its rows need not be computed."""
-        if not self.response_complete:
-            self.response_complete = True
-            self._coroutine.close()
-            self.handler.service.telemetry.in_flight.add(-1)
 
 
 class Protocol(HttpToolsProtocol):
@@ -147,9 +104,7 @@ class Protocol(HttpToolsProtocol):
             and self._takes_more
         ):
             self._unset_keepalive_if_required()
-            self._answer(
-                Call(self, self._last.handler, self._last.asked, keep_alive=True), data[len(self._last_head) :]
-            )
+            self._answer(Call(self._last.handler, self._last.asked, self._finish), data[len(self._last_head) :])
             return
         if self.transport.is_closing():
             return
@@ -190,7 +145,7 @@ class Protocol(HttpToolsProtocol):
         handler, headers = self._handlers.get(path), dict(self.headers)
         if handler is not None and self._is_usual(headers):
             keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
-            self._reading = Call(self, handler, Asked(headers, query), keep_alive)
+            self._reading = Call(handler, Asked(headers, query), self._finish, keep_alive)
             self.cycle = self._reading  # type: ignore[assignment]
         else:
             self._reading = None
@@ -243,6 +198,40 @@ class Protocol(HttpToolsProtocol):
         self._answering = call
         self.cycle = call  # type: ignore[assignment]
         call.start(content)
+
+    def _finish(self, call: Call, answer: Answer) -> None:
+        telemetry = self._service.telemetry
+        request_id = telemetry.request_id(call.asked.headers)
+        self.write_answer(answer, request_id, call.keep_alive)
+        seconds = monotonic() - call.arrived
+        call.handler.metrics.answered(answer.status, seconds)
+        if telemetry.logs_access:
+            telemetry.log_access("POST", call.handler.path, request_id, answer.status, seconds)
+
+    def _should_upgrade(self) -> bool:
+        """What asks for another protocol elsewhere is answered as if it had not."""
+        is_websocket = self._get_upgrade() == b"websocket" and self.url.partition(b"?")[0] == PATH
+        return is_websocket and self._has_answered and not self.flow.write_paused
+
+    def _unsupported_upgrade_warning(self) -> None: ...
+
+    def handle_websocket_upgrade(self) -> None:
+        telemetry, headers = self._service.telemetry, dict(self.headers)
+        request_id, answer = telemetry.request_id(headers), None
+        try:
+            stream = open_stream(self._handlers[FRAMES], self.url, self.headers, request_id)
+        except ServiceError as error:
+            telemetry.count_rejection(error)
+            answer = written(error)
+            self.write_answer(answer, request_id, keep_alive=False)
+        else:
+            self._timer.cancel()
+            self.connections.discard(self)
+            stream.begin(self.transport, self.connections)
+        status, seconds = 101 if answer is None else answer.status, monotonic() - self._began
+        telemetry.route("GET", PATH.decode()).answered(status, seconds)
+        if telemetry.logs_access:
+            telemetry.log_access("GET", PATH.decode(), request_id, status, seconds)
 
     def on_response_complete(self) -> None:
         self._idle_since = monotonic()

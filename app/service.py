@@ -7,7 +7,7 @@ from time import monotonic
 
 from app.batch import Ticket
 from app.batcher import Workers
-from app.errors import NotReady, QueueFull, ServiceError
+from app.errors import ModelControlOff, NotReady, QueueFull, ServiceError
 from app.keys import Keys
 from app.registry import Registry
 from app.sessions import available_cores
@@ -44,6 +44,7 @@ class Service:
         self.watcher = Watcher(self.registry, self.telemetry.ledger, settings.watch_s)
         self.max_connections = settings.max_connections  # of this process
         self._canary_until = 0.0
+        self._drained_at = 0.0
         self._loaded = False
 
     def load(self) -> None:
@@ -80,7 +81,13 @@ class Service:
         self.phase = Phase.READY
 
     def drain(self) -> None:
-        self.phase = Phase.DRAINING
+        if self.phase is not Phase.DRAINING:
+            self.phase, self._drained_at = Phase.DRAINING, monotonic()
+
+    @property
+    def grace_s(self) -> float:
+        """What is left to who was admitted before `drain`."""
+        return max(0.0, self._drained_at + self.settings.graceful_timeout_s - monotonic())
 
     def close(self) -> None:
         self.workers.close()
@@ -93,6 +100,12 @@ class Service:
         """Raises NotReady unless requests are taken; what was admitted before `drain` is still answered."""
         if not self.is_ready:
             raise NotReady(f"the service is {self.phase.value}; send this again, to another replica if there is one")
+
+    def check_control(self) -> None:
+        """Raises unless models may be loaded and unloaded by requests."""
+        if not self.settings.model_control:
+            raise ModelControlOff("models are not loaded or unloaded by requests unless JEPA_MODEL_CONTROL is true")
+        self.admit()
 
     async def check_ready(self) -> None:
         """Raises NotReady, or what is wrong with a model; computes a row of each at most once a second."""

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -47,6 +48,10 @@ class Settings(BaseSettings):
         default=8000,
         validation_alias=AliasChoices("JEPA_PORT", "PORT"),
         description="TCP port to listen on; 0 picks a free one, and PORT counts too",
+    )
+    grpc_port: Annotated[int | None, Field(ge=0, le=65535)] = Field(
+        default=None,
+        description="TCP port for the Open Inference Protocol over gRPC, which needs jepa-serve[grpc]; none: no gRPC",
     )
     workers: Annotated[int, Field(ge=0)] = Field(
         default=0,
@@ -137,6 +142,12 @@ class Settings(BaseSettings):
         for file in (self.tls_cert_file, self.tls_key_file):
             if file is not None and not file.is_file():
                 raise ValueError(f"{file} is no file; tls_cert_file and tls_key_file name files in PEM")
+        return self
+
+    @model_validator(mode="after")
+    def _grpc_is_installed(self) -> Self:
+        if self.grpc_port is not None and find_spec("grpc") is None:
+            raise ValueError("grpc_port needs grpcio; install it with: pip install 'jepa-serve[grpc]'")
         return self
 
     @model_validator(mode="after")

@@ -54,6 +54,7 @@ class Telemetry:
         self.in_flight = ledger.gauge("jepa_http_requests_in_flight", "Requests being answered").cell()
         self.connections = ledger.gauge("jepa_http_connections", "Connections open").cell()
         self.connections_closed = ledger.counter("jepa_http_connections_closed", "Connections that ended").cell()
+        self.streams = ledger.gauge("jepa_streams", "Streams open").cell()
         self.rejected = ledger.counter("jepa_requests_rejected", "Requests refused, by reason", "reason")
         self.loop_lag = ledger.histogram(
             "jepa_event_loop_lag_seconds", "How late the event loop wakes", edges=LATENCY_S

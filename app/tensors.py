@@ -158,11 +158,10 @@ def write(
     document: Mapping[str, object], outputs: Mapping[str, Array], wanted: Sequence[InferOutput], binary: bool
 ) -> Written:
     """The `document` with the outputs that are wanted, or all; `binary` unless one says otherwise for itself."""
-    chosen = {each.name: each.parameters.binary_data for each in wanted} or dict.fromkeys(outputs)
+    says = {each.name: each.parameters.binary_data for each in wanted}
     tensors, blobs = [], []
-    for name, wants_binary in chosen.items():
-        if (rows := outputs.get(name)) is None:
-            raise _invalid(name, "is not known at this horizon; leave it out of outputs")
+    for name, rows in choose(outputs, wanted).items():
+        wants_binary = says.get(name)
         tensor: dict[str, object] = {"name": name, "datatype": "FP32", "shape": rows.shape}
         if binary if wants_binary is None else wants_binary:
             blobs.append(wire.float32_bytes(rows))
@@ -172,6 +171,16 @@ def write(
         tensors.append(tensor)
     header = wire.json_bytes({**document, "outputs": tensors})
     return Written(b"".join([header, *blobs]), len(header) if blobs else None)
+
+
+def choose(outputs: Mapping[str, Array], wanted: Sequence[InferOutput]) -> dict[str, Array]:
+    """Those that are wanted, or all."""
+    chosen = {}
+    for name in [each.name for each in wanted] or outputs:
+        if name not in outputs:
+            raise _invalid(name, "is not known at this horizon; leave it out of outputs")
+        chosen[name] = outputs[name]
+    return chosen
 
 
 def check_outputs(wanted: Sequence[InferOutput], known: Sequence[str]) -> None:

@@ -39,12 +39,17 @@ def serve(**flags: Any) -> None:
     from cli.workers import Crew
 
     _check_models(settings)
-    listener = _listen(settings)
+    listener = _listen(settings.host, settings.port, "--port")
+    if settings.grpc_port is not None:
+        # Processes open it each for itself, once they are there, but 0 must be the same number to all.
+        with _listen(settings.host, settings.grpc_port, "--grpc-port") as found:
+            settings = settings.model_copy(update={"grpc_port": found.getsockname()[1]})
     app = create_app(settings)
     service: Service = app.state.service
     config = uvicorn.Config(
         app,
         http=Protocol,
+        ws="none",  # Protocol has its own
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.graceful_timeout_s,
         ssl_certfile=settings.tls_cert_file,
@@ -57,6 +62,8 @@ def serve(**flags: Any) -> None:
     host, port = listener.getsockname()[:2]
     scheme = "http" if settings.tls_cert_file is None else "https"
     logger.info("jepa-serve %s on %s://%s:%d, try it at /docs", __version__, scheme, host, port)
+    if settings.grpc_port is not None:
+        logger.info("gRPC on %s:%d", host, settings.grpc_port)
     if not settings.keys and not ip_address(host).is_loopback:
         logger.warning(
             "whoever reaches %s can use this service; JEPA_API_KEYS_FILE would let in only who has a key", host
@@ -106,18 +113,16 @@ def _check_models(settings: Settings) -> None:
     _stop(f"{models} holds no model; learn one with: jepa train DATA --out {models}")
 
 
-def _listen(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+def _listen(host: str, port: int, flag: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((settings.host, settings.port))
+        listener.bind((host, port))
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            _stop(
-                f"port {settings.port} is taken by another process; choose another, such as --port {settings.port + 1}"
-            )
-        _stop(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}")
+            _stop(f"port {port} is taken by another process; choose another, such as {flag} {port + 1}")
+        _stop(f"cannot listen on {host}:{port}: {error.strerror}")
     listener.set_inheritable(True)
     return listener
 
@@ -137,6 +142,7 @@ def _logging(settings: Settings) -> dict[str, Any]:
                 "propagate": False,
             },
             "uvicorn": {"level": "WARNING"},
+            "websockets": {"level": "WARNING"},
         },
         "root": {"handlers": ["lines"], "level": settings.log_level.upper()},
     }

@@ -1,7 +1,8 @@
-"""A POST endpoint that reads its request itself: as plain ASGI behind FastAPI, or called by `app.protocol`."""
+"""A POST endpoint that reads its request itself: as plain ASGI behind FastAPI, or past it, by a `Call`."""
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Generic
@@ -29,7 +30,7 @@ class Endpoint(Generic[Q, B]):
     query: type[Q]
     body: type[B]
     answered: type[BaseModel]
-    answer: Callable[[Exchange[Q | B]], Awaitable[Answer]]
+    answer: Callable[[Exchange[Q | B]], Coroutine[Any, Any, Answer]]
 
 
 @dataclass(slots=True)
@@ -67,7 +68,7 @@ class Handler:
             self.service.admit()
             content = await read_body(asked.headers, receive, self.service.settings.max_body_bytes)
         except ServiceError as error:
-            answer = self._refusal(error)
+            answer = self.refuse(error)
         except ClientDisconnect:
             answer = Answer(499, [], b"")
         else:
@@ -84,16 +85,55 @@ class Handler:
             exchange = read_exchange(self.service, asked.head, content, self._endpoint.body, arrived)
             return await self._endpoint.answer(exchange)
         except InvalidInput as error:
-            return self._refusal(error.within("query" if exchange and exchange.document is None else "body"))
+            return self.refuse(error.within("query" if exchange and exchange.document is None else "body"))
         except ServiceError as error:
-            return self._refusal(error)
+            return self.refuse(error)
         except Exception:
             logger.exception("the service failed on a request to %s", self.path)
             return _written(render_http(500, "the service failed on this request; its log has the reason"))
 
-    def _refusal(self, error: ServiceError) -> Answer:
+    def refuse(self, error: ServiceError) -> Answer:
         self.service.telemetry.count_rejection(error)
         return written(error)
+
+
+class Call:
+    """What a task would do for one request, but at once: one that is alone is read, computed and answered in a turn of
+    the event loop. `finish` gets the answer, unless the client is gone by then. uvicorn takes it for the
+    `RequestResponseCycle` it would have made, and may set `keep_alive`."""
+
+    __slots__ = ("_coroutine", "_finish", "arrived", "asked", "handler", "keep_alive", "response_complete")
+
+    def __init__(
+        self, handler: Handler, asked: Asked, finish: "Callable[[Call, Answer], None]", keep_alive: bool = True
+    ) -> None:
+        self.handler, self.asked, self._finish, self.keep_alive = handler, asked, finish, keep_alive
+        self.arrived = monotonic()
+        self.response_complete = False
+
+    def start(self, content: bytes) -> None:
+        self.handler.service.telemetry.in_flight.add()
+        self._coroutine = self.handler.answer(self.asked, content, self.arrived)
+        self._go_on()
+
+    def _go_on(self, _: object = None) -> None:
+        if self.response_complete:
+            return
+        try:
+            waits_for: asyncio.Future[Any] = self._coroutine.send(None)
+        except StopIteration as end:
+            self.response_complete = True
+            self.handler.service.telemetry.in_flight.add(-1)
+            self._finish(self, end.value)
+        else:
+            waits_for.add_done_callback(self._go_on)
+
+    def abandon(self) -> None:
+        """Nobody waits for the answer any more, so its rows need not be computed."""
+        if not self.response_complete:
+            self.response_complete = True
+            self._coroutine.close()
+            self.handler.service.telemetry.in_flight.add(-1)
 
 
 def written(error: ServiceError) -> Answer:

@@ -1,9 +1,12 @@
-"""One request for an inference in the Open Inference Protocol: read from HTTP, and its answer made."""
+"""One request for an inference in the Open Inference Protocol: counted and computed alike over REST and gRPC, read from
+REST, and answered there."""
 
 import asyncio
 import zlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from time import monotonic
+from typing import Any, NamedTuple, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,11 +15,15 @@ from app import schemas, wire
 from app.arrays import Array
 from app.batch import Ticket, Timing
 from app.errors import InvalidInput
-from app.routes.exchange import BINARY, JSON, checked, timing_headers
+from app.routes.exchange import BINARY, JSON, check_schema, checked, timing_headers
 from app.routes.reading import CODINGS, RawHeaders, inflate, read_body, read_timeout
-from app.signatures import Options, Signature
+from app.service import Service
+from app.signatures import Options, Signature, find
+from app.statistics import Statistics
 from app.tensors import Written, check_outputs, read_inputs, read_raw, split
 
+C = TypeVar("C")
+A = TypeVar("A")
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
 
@@ -28,6 +35,57 @@ class Asked:
     options: Options
     id: str | None = None
     timeout_s: float | None = None
+
+
+class Question(NamedTuple):
+    """Which model is asked, and what is said beside the tensors: headers, or what gRPC calls metadata."""
+
+    name: str
+    version: str | None
+    headers: RawHeaders
+
+
+async def run(
+    service: Service,
+    question: Question,
+    receive: Callable[[], Awaitable[C]],
+    read: Callable[[C, Signature], Asked],
+    make: Callable[[Signature, Asked, dict[str, Array]], A],
+) -> tuple[A, Timing]:
+    """`receive`s what was sent, `read`s it, computes, and `make`s the answer; counts how long each took."""
+    arrived, headers = monotonic(), question.headers
+    service.admit()
+    signature = find(service.registry, question.name, question.version)
+    if (schema_hash := headers.get(b"x-schema-hash")) is not None:
+        check_schema(signature.model, {schema_hash.decode("latin-1")})
+    counted = Statistics(service.telemetry.ledger, signature.name)
+    try:
+        content = await receive()
+        read_at = monotonic()
+        asked = read(content, signature)
+        computing_at = monotonic()
+        outputs, timing = await signature.compute(asked.inputs, asked.options, ticket(asked, headers, arrived))
+        making_at = monotonic()
+        answer = make(signature, asked, outputs)
+        done_at = monotonic()
+    except Exception:
+        counted.failed(monotonic() - arrived)
+        raise
+    counted.succeeded(
+        len(next(iter(asked.inputs.values()))),
+        signature.queue.pace.max_rows,
+        timing,
+        input_s=computing_at - read_at,
+        output_s=done_at - making_at,
+        seconds=done_at - arrived,
+    )
+    return answer, timing
+
+
+def about(signature: Signature, asked: Asked) -> dict[str, str]:
+    """What an answer says beside its tensors."""
+    names = {"model_name": signature.name, "model_version": signature.version}
+    return names if asked.id is None else names | {"id": asked.id}
 
 
 async def read_plain_body(request: Request, headers: RawHeaders, max_bytes: int) -> bytes:
@@ -43,7 +101,12 @@ def read_asked(content: bytes, headers: RawHeaders, signature: Signature, max_ro
     if header == 0:
         return Asked(read_raw(content, signature.inputs, max_rows), [], True, Options())
     document, binary = (content, b"") if header is None else split(content, header)
-    request = checked(schemas.InferRequest, json_object(document), "body", strict=True)
+    return read_document(json_object(document), binary, signature, max_rows)
+
+
+def read_document(document: dict[str, Any], binary: bytes, signature: Signature, max_rows: int) -> Asked:
+    """`binary` has the tensors that the document only describes."""
+    request = checked(schemas.InferRequest, document, "body", strict=True)
     wanted, parameters = request.outputs or [], request.parameters
     check_outputs(wanted, [*signature.outputs])
     options = checked(Options, parameters.model_extra or {}, "body", strict=True)

@@ -9,9 +9,9 @@ from starlette.responses import Response
 
 from app import schemas, wire
 from app.batcher import Batcher
-from app.documentation import problems
+from app.documentation import header_parameters, problems, query_parameters
 from app.drift import described
-from app.errors import InvalidInput
+from app.errors import InvalidInput, UpgradeRequired
 from app.registry import ServedModel
 from app.routes.endpoint import Endpoint
 from app.routes.exchange import JSON, Answer, Exchange
@@ -75,6 +75,19 @@ ENDPOINTS: tuple[Endpoint[Any, Any], ...] = (
     Endpoint("/predict", schemas.PredictQuery, schemas.PredictRequest, schemas.PredictAnswer, predict),
     Endpoint("/loss", schemas.LossOptions, schemas.LossRequest, schemas.LossAnswer, loss),
 )
+
+
+@router.get(
+    "/stream",
+    status_code=101,
+    tags=["inference"],
+    responses=problems(401, 403, 404, 409, 422, 426, 503),
+    openapi_extra={"parameters": [*query_parameters(schemas.EmbedOptions), *header_parameters()]},
+)
+async def stream() -> None:
+    """Opens a WebSocket for frames: a uint32 number and float32 rows in one binary message, its number and their
+    embeddings in another. The options hold for all of them."""
+    raise UpgradeRequired("a stream is a WebSocket; open ws://…/stream, or send single frames to POST /embed")
 
 
 @router.get("/models", response_model=schemas.ModelList, tags=["models"])

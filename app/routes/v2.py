@@ -1,7 +1,6 @@
 """The Open Inference Protocol (KServe v2, Triton) over REST, with its binary tensors and raw requests."""
 
 from collections.abc import Callable, Iterator
-from time import monotonic
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -9,19 +8,14 @@ from fastapi.routing import APIRoute
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from app import __version__, schemas
+from app import cards, schemas
 from app.documentation import FLOATS, SCHEMAS, header_parameters, v2_problems
-from app.routes.exchange import BINARY, JSON, check_schema
-from app.routes.inference import HEADER_LENGTH, read_asked, read_plain_body, respond, ticket
+from app.routes.exchange import BINARY, JSON
+from app.routes.inference import HEADER_LENGTH, Question, about, read_asked, read_plain_body, respond, run
 from app.routes.reading import service_of
-from app.service import Service
 from app.signatures import Signature, find, signatures
-from app.statistics import Statistics
 from app.tensors import write
 
-EXTENSIONS = ["binary_tensor_data", "parameters", "schedule_policy", "statistics", "model_configuration"]
-EXTENSIONS.append("model_repository")
-PLATFORM = "onnx_onnxv1"
 V2_HEADERS = {
     HEADER_LENGTH: ("integer", "Bytes of JSON before the binary tensors; 0: the body is the one input"),
     "Content-Encoding": ("string", "gzip or deflate, where the body is compressed"),
@@ -61,7 +55,7 @@ def _signature(request: Request, name: str) -> Signature:
 @router.get("")
 async def server() -> Response:
     """Name, version, and the extensions that work."""
-    return JSONResponse({"name": "jepa-serve", "version": __version__, "extensions": EXTENSIONS})
+    return JSONResponse(cards.server())
 
 
 @router.get("/health/live")
@@ -87,7 +81,7 @@ async def models(request: Request) -> Response:
 async def all_statistics(request: Request) -> Response:
     """Statistics of all models."""
     service = service_of(request)
-    return JSONResponse({"model_stats": [_statistics(service, each) for each in signatures(service.registry)]})
+    return JSONResponse({"model_stats": cards.statistics(service, signatures(service.registry))})
 
 
 # A model
@@ -96,16 +90,7 @@ async def all_statistics(request: Request) -> Response:
 @_on_model("", response_model=schemas.InferModelCard)
 async def metadata(request: Request, name: str) -> Response:
     """Inputs and outputs of a model."""
-    signature = _signature(request, name)
-    return JSONResponse(
-        {
-            "name": signature.name,
-            "versions": [signature.version],
-            "platform": PLATFORM,
-            "inputs": [_tensor(each.name, each.shape, each.datatypes[0]) for each in signature.inputs],
-            "outputs": [_tensor(name, shape) for name, shape in signature.outputs.items()],
-        }
-    )
+    return JSONResponse(cards.metadata(_signature(request, name)))
 
 
 @_on_model("/ready")
@@ -118,44 +103,13 @@ async def model_ready(request: Request, name: str) -> Response:
 @_on_model("/config")
 async def config(request: Request, name: str) -> Response:
     """The model's configuration as Triton writes it, dims without the batch; what `perf_analyzer` asks for."""
-    signature = _signature(request, name)
-    return JSONResponse(
-        {
-            "name": signature.name,
-            "platform": PLATFORM,
-            "backend": "onnxruntime",
-            "max_batch_size": service_of(request).settings.max_rows,
-            "input": [
-                {"name": each.name, "data_type": f"TYPE_{each.datatypes[0]}", "optional": each.optional}
-                | _dims(each.shape)
-                for each in signature.inputs
-            ],
-            "output": [
-                {"name": name, "data_type": "TYPE_FP32"} | _dims(shape) for name, shape in signature.outputs.items()
-            ],
-            "dynamic_batching": {},
-        }
-    )
+    return JSONResponse(cards.config(_signature(request, name), service_of(request).settings.max_rows))
 
 
 @_on_model("/stats")
 async def statistics(request: Request, name: str) -> Response:
     """What the model was asked over this protocol and where the time went, in nanoseconds."""
-    return JSONResponse({"model_stats": [_statistics(service_of(request), _signature(request, name))]})
-
-
-def _tensor(name: str, shape: list[int], datatype: str = "FP32") -> dict[str, Any]:
-    return {"name": name, "datatype": datatype, "shape": shape}
-
-
-def _dims(shape: list[int]) -> dict[str, Any]:
-    """Triton has no tensor without dims, but one that is reshaped to that."""
-    return {"dims": shape[1:]} if shape[1:] else {"dims": [1], "reshape": {"shape": []}}
-
-
-def _statistics(service: Service, signature: Signature) -> dict[str, Any]:
-    counted = Statistics(service.telemetry.ledger, signature.name).document()
-    return {"name": signature.name, "version": signature.version} | counted
+    return JSONResponse({"model_stats": cards.statistics(service_of(request), [_signature(request, name)])})
 
 
 # Inference
@@ -183,35 +137,13 @@ INFER: dict[str, Any] = {
 
 async def infer(request: Request, name: str) -> Response:
     """Computes: tensors as JSON, as binary data behind it, or, raw, the numbers of the one input alone."""
-    service, arrived, headers = service_of(request), monotonic(), dict(request.scope["headers"])
-    service.admit()
-    signature = _signature(request, name)
-    if (schema_hash := headers.get(b"x-schema-hash")) is not None:
-        check_schema(signature.model, {schema_hash.decode("latin-1")})
-    counted = Statistics(service.telemetry.ledger, signature.name)
-    try:
-        content = await read_plain_body(request, headers, service.settings.max_body_bytes)
-        read_at = monotonic()
-        asked = read_asked(content, headers, signature, service.settings.max_rows)
-        computing_at = monotonic()
-        outputs, timing = await signature.compute(asked.inputs, asked.options, ticket(asked, headers, arrived))
-        writing_at = monotonic()
-        about = {"model_name": signature.name, "model_version": signature.version}
-        answer = write(
-            about | ({} if asked.id is None else {"id": asked.id}), outputs, asked.outputs, asked.answers_binary
-        )
-        done_at = monotonic()
-    except Exception:
-        counted.failed(monotonic() - arrived)
-        raise
-    rows = len(next(iter(asked.inputs.values())))
-    counted.succeeded(
-        rows,
-        signature.queue.pace.max_rows,
-        timing,
-        input_s=computing_at - read_at,
-        output_s=done_at - writing_at,
-        seconds=done_at - arrived,
+    service, headers = service_of(request), dict(request.scope["headers"])
+    answer, timing = await run(
+        service,
+        Question(name, request.path_params.get("version"), headers),
+        lambda: read_plain_body(request, headers, service.settings.max_body_bytes),
+        lambda content, signature: read_asked(content, headers, signature, service.settings.max_rows),
+        lambda signature, asked, outputs: write(about(signature, asked), outputs, asked.outputs, asked.answers_binary),
     )
     return await respond(answer, timing, headers)
 

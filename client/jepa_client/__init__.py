@@ -6,6 +6,7 @@ from jepa_client.errors import (
     BodyTooLarge,
     DeadlineExpired,
     FieldError,
+    ForeignOrigin,
     HeadTooLarge,
     InvalidInput,
     JepaError,
@@ -23,6 +24,7 @@ from jepa_client.errors import (
     UnexpectedAnswer,
     UnknownModel,
     UnsupportedMediaType,
+    UpgradeRequired,
 )
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "BodyTooLarge",
     "DeadlineExpired",
     "FieldError",
+    "ForeignOrigin",
     "HeadTooLarge",
     "InvalidInput",
     "JepaClient",
@@ -49,4 +52,5 @@ __all__ = [
     "UnexpectedAnswer",
     "UnknownModel",
     "UnsupportedMediaType",
+    "UpgradeRequired",
 ]

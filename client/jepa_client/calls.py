@@ -44,6 +44,11 @@ def embed(features: ArrayLike, encoder: str, hidden: Sequence[str], model: str |
     return _rows_for_rows("/embed", rows, encoder=encoder, hidden=_names("hidden", hidden) or None, model=model)
 
 
+def stream(encoder: str, hidden: Sequence[str], model: str | None) -> dict[str, str]:
+    """The options of all its frames."""
+    return _params(encoder=encoder, hidden=_names("hidden", hidden) or None, model=model)
+
+
 def predict(
     features: ArrayLike | None,
     context: ArrayLike | None,
@@ -103,9 +108,12 @@ def ready() -> Call[bool]:
 
 
 def _rows_for_rows(path: str, rows: Rows, **options: object) -> Call[Rows]:
-    params = {name: str(value) for name, value in _given(**options).items()}
     headers = {"Content-Type": BINARY, "Accept": BINARY}
-    return Call("POST", path, partial(_rows, sent=rows.shape), params, headers, rows.tobytes())
+    return Call("POST", path, partial(_rows, sent=rows.shape), _params(**options), headers, rows.tobytes())
+
+
+def _params(**options: object) -> dict[str, str]:
+    return {name: str(value) for name, value in _given(**options).items()}
 
 
 def _given(**options: Any) -> dict[str, Any]:

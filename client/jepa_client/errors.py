@@ -3,6 +3,7 @@
     JepaError                      status, type, title, detail, errors: the members of the problem document
     ├── MalformedBody         400
     ├── Unauthorized          401  no key, or a wrong one: api_key=
+    ├── ForeignOrigin         403  a web page of another origin opens a stream
     ├── UnknownModel          404
     ├── TooSlow               408  the request took too long to arrive
     ├── SchemaMismatch        409  the model reads another layout of the row
@@ -11,6 +12,7 @@
     ├── TooManyRows           413
     ├── UnsupportedMediaType  415
     ├── InvalidInput          422  `errors` say which field
+    ├── UpgradeRequired       426  something between does not pass WebSockets on
     ├── QueueFull             429  skip the frame, or come back in `retry_after` seconds
     ├── HeadTooLarge          431
     ├── ModelFailed           500
@@ -71,6 +73,10 @@ class Unauthorized(JepaError):
     slug, code = "unauthorized", 401
 
 
+class ForeignOrigin(JepaError):
+    slug = "foreign-origin"
+
+
 class UnknownModel(JepaError):
     slug = "unknown-model"
 
@@ -101,6 +107,10 @@ class UnsupportedMediaType(JepaError):
 
 class InvalidInput(JepaError):
     slug = "invalid-input"
+
+
+class UpgradeRequired(JepaError):
+    slug, code = "upgrade-required", 426
 
 
 class QueueFull(JepaError):

@@ -14,9 +14,9 @@ CONFIG = """
 [checks]
 not_a_server_error.expected-statuses = ["2xx", "4xx", 504]
 
-# Once the model is unloaded, every answer is 503.
+# Once the model is unloaded, every answer is 503; and a stream is no HTTP, every answer is 426.
 [[operations]]
-include-path-regex = "/unload$"
+include-path-regex = "/(unload|stream)$"
 enabled = false
 """
 

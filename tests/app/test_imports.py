@@ -10,11 +10,12 @@ APP = ROOT / "app"
 
 # From the bytes inwards: a module may import those to its right, or of its own rank, never to its left.
 RANKS = [
-    {"main", "protocol"},
-    {"routes.native", "routes.v2", "routes.health", "routes.repository"},
+    {"main"},
+    {"grpc_server", "protocol"},
+    {"routes.grpc", "routes.native", "routes.v2", "routes.health", "routes.repository", "routes.stream"},
     {"routes.endpoint", "routes.inference"},
     {"routes.exchange"},
-    {"routes.reading"},
+    {"cards", "routes.reading"},
     {"documentation", "service", "signatures", "statistics"},
     {"tensors"},
     {"schemas", "telemetry", "watcher"},
@@ -26,7 +27,7 @@ RANKS = [
     {"batch"},
     {"keys"},
     {"board", "bundle", "errors", "ledger", "pace", "settings", "streams"},
-    {"arrays"},
+    {"arrays", "messages"},
 ]
 NOT_FOR_SERVING = (
     "torch",
@@ -40,6 +41,7 @@ NOT_FOR_SERVING = (
     "rich",
     "cli",
 )
+OF_EXTRAS = ("grpc", "google")
 
 
 def modules() -> dict[str, Path]:
@@ -88,7 +90,7 @@ from importlib.abc import MetaPathFinder
 
 class Blocked(MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {NOT_FOR_SERVING!r}:
+        if name.split(".")[0] in {(*NOT_FOR_SERVING, *OF_EXTRAS)!r}:
             raise ModuleNotFoundError(f"blocked: {{name}}", name=name)
 
 sys.meta_path.insert(0, Blocked())

@@ -23,6 +23,7 @@ class Relay:
     def __init__(self, to: int | None = None, *faults: bytes) -> None:
         self.heads: list[str] = []  # of the requests that were not passed on
         self.connections = 0
+        self._open: list[asyncio.StreamWriter] = []
         self._to = to
         self._faults = list(faults)
 
@@ -34,6 +35,11 @@ class Relay:
         finally:
             server.close()
 
+    async def cut(self) -> None:
+        """What is passed on ends, in both directions and without a word."""
+        for writer in self._open:
+            writer.close()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         try:
@@ -41,6 +47,7 @@ class Relay:
                 await self._break(self._faults.pop(0), reader, writer)
             else:
                 from_service, to_service = await asyncio.open_connection("127.0.0.1", self._to)
+                self._open += [to_service, writer]
                 await asyncio.gather(_pump(reader, to_service), _pump(from_service, writer))
         finally:
             writer.close()

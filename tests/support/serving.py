@@ -43,7 +43,7 @@ async def client_of(app: FastAPI, way: str = "asgi") -> AsyncIterator[httpx.Asyn
 @asynccontextmanager
 async def listening(app: FastAPI) -> AsyncIterator[int]:
     """The port on which this process answers with the app, which has been started."""
-    config = uvicorn.Config(app, http=Protocol, proxy_headers=False, lifespan="off", log_config=None)
+    config = uvicorn.Config(app, http=Protocol, ws="none", proxy_headers=False, lifespan="off", log_config=None)
     config.load()
     state = ServerState()
     server = await asyncio.get_running_loop().create_server(lambda: Protocol(config, state, {}), "127.0.0.1", 0)
