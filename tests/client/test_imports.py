@@ -12,7 +12,14 @@ from tests.app.test_imports import imports
 ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "client" / "jepa_client"
 # A module may import those below it, or of its own rank.
-RANKS = [{"games.gymnasium"}, {"client"}, {"tries"}, {"calls", "service"}, {"errors", "rows"}]
+RANKS = [
+    {"games.gymnasium", "games.melee"},
+    {"games.melee_layout", "games.slippi"},
+    {"client"},
+    {"tries"},
+    {"calls", "service"},
+    {"errors", "rows"},
+]
 INSTALLED = {"httpx", "numpy"}
 EXTRAS = {"games.gymnasium": {"gymnasium"}}
 
