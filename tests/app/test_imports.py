@@ -39,6 +39,7 @@ NOT_FOR_SERVING = (
     "matplotlib",
     "rich",
     "cli",
+    "jepa_client",
 )
 
 

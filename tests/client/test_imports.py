@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "client" / "jepa_client"
 # A module may import those below it, or of its own rank.
 RANKS = [
-    {"games.gymnasium", "games.melee"},
+    {"games.atari", "games.gymnasium", "games.melee"},
     {"games.melee_layout", "games.slippi"},
     {"client"},
     {"tries"},
@@ -21,7 +21,7 @@ RANKS = [
     {"errors", "rows"},
 ]
 INSTALLED = {"httpx", "numpy"}
-EXTRAS = {"games.gymnasium": {"gymnasium"}}
+EXTRAS = {"games.gymnasium": {"gymnasium"}, "games.atari": {"gymnasium", "ale_py"}}
 
 
 def modules() -> dict[str, Path]:

@@ -178,7 +178,7 @@ def fill(frame: Numbers, stage: str, own: Side, opp: Side, hands: Numbers, items
         rows[:, COLUMNS.index(f"{name}_action_id")] = action / LAST_ACTION
         rows[:, COLUMNS.index(f"{name}_char_id")] = fighter.character / 33
     rows[:, COLUMNS.index(f"stage_{stage}")] = 1
-    rows[:, GROUPS["prev_action"]] = hands
+    rows[:, GROUPS["prev_action"]] = hands.clip(-1, 1)
     dx, dy = opp.fighter.x - own.fighter.x, opp.fighter.y - own.fighter.y
     between = (np.hypot(dx, dy) / 200).clip(0, 1.5), (dx / 200).clip(-10, 10), (dy / 100).clip(-10, 10)
     rows[:, GROUPS["spatial"]] = np.column_stack([*between, (frame / 28800).clip(0, 1)])

@@ -3,7 +3,7 @@
     replay = read_replay(Path("game.slp"))
     replay.frame                      # int32 [n]: -123 is the first, from -39 on the players can act
     replay.players[0].after["x"]      # float32 [n]: where the fighter is at the end of each frame
-    replay.items[100]                 # what flies or lies about in entry 100, by age
+    replay.items[100]                 # what flies or lies about in entry 100
 
 The format is Slippi's, https://github.com/project-slippi/slippi-wiki/blob/master/SPEC.md; numbers are big-endian.
 Rolled-back frames are in the file as often as they were computed; the last is what was played.
@@ -20,6 +20,7 @@ HEAD = b"{U\x03raw[$U#l"
 PAYLOADS, START, BEFORE, AFTER, END, ITEM = 0x35, 0x36, 0x37, 0x38, 0x39, 0x3B
 OLDEST = (3, 5, 0)  # speeds are recorded since
 PORTS = 4
+STAGE = 0x13  # where in the start of a game
 
 # name: offset in the event, type. What an older recorder left out reads as 0.
 FIELDS: dict[int, dict[str, tuple[int, str]]] = {
@@ -65,7 +66,7 @@ class Replay:
     stage: int  # the game's external id
     frame: NDArray[np.int32]  # [n], one after another
     players: tuple[Player, ...]  # by port
-    items: list[NDArray[Any]]  # [n] of [items] of FIELDS[ITEM], the oldest first
+    items: list[NDArray[Any]]  # [n] of [items] of FIELDS[ITEM], in the order of the file
 
 
 def read_replay(path: Path) -> Replay:
@@ -79,7 +80,9 @@ def read_replay(path: Path) -> Replay:
             f"it was recorded by Slippi {'.'.join(map(str, version))}; speeds are in replays since "
             f"{'.'.join(map(str, OLDEST))}"
         )
-    before, after, items = (_table(stream, offsets[kind], sizes[kind], FIELDS[kind]) for kind in (BEFORE, AFTER, ITEM))
+    before, after, items = (
+        _table(stream, offsets[kind], sizes.get(kind, 0), FIELDS[kind]) for kind in (BEFORE, AFTER, ITEM)
+    )
     ports = [port for port in range(PORTS) if ((after["port"] == port) & (after["follower"] == 0)).any()]
     if not ports:
         raise ReplayError("no frame was played in it")
@@ -96,7 +99,7 @@ def read_replay(path: Path) -> Replay:
     )
     return Replay(
         version,
-        int.from_bytes(stream[start + 0x13 : start + 0x15], "big"),
+        int.from_bytes(stream[start + STAGE : start + STAGE + 2], "big"),
         frame,
         players,
         _by_frame(items, players[0].before),
@@ -122,7 +125,9 @@ def _sizes(stream: bytes) -> dict[int, int]:
     sizes = {table[i]: 1 + int.from_bytes(table[i + 1 : i + 3], "big") for i in range(0, len(table) - 2, 3)}
     if missing := {START, BEFORE, AFTER} - sizes.keys():
         raise ReplayError(f"its first event does not say how long events {', '.join(map(hex, sorted(missing)))} are")
-    return sizes | {ITEM: sizes.get(ITEM, 0), PAYLOADS: 1 + stream[1]}
+    if sizes[START] < STAGE + 2:
+        raise ReplayError(f"the start of its game has {sizes[START]} bytes, too few for a stage")
+    return sizes | {PAYLOADS: 1 + stream[1]}
 
 
 def _walk(stream: bytes, sizes: dict[int, int]) -> tuple[int, dict[int, list[int]]]:

@@ -247,7 +247,8 @@ def test_a_live_state_of_other_players_is_refused(replay):
 @needs_training_data
 def test_what_is_concluded_of_a_live_state_is_what_games_record():
     names = ["x", "y", "speed_y", "on_ground", "action_id", "char_id", "fastfall", "in_hitstun", "shielding"]
-    table = pq.read_table(TRAINING, columns=[f"own_{n}" for n in names] + ["own_offscreen", "stage_bf", "stage_fd"])
+    names = [*(f"own_{name}" for name in [*names, "offscreen"]), *(f"stage_{stage}" for stage in STAGES.values())]
+    table = pq.read_table(TRAINING, columns=names)
     number = {name.removeprefix("own_"): table[name].to_numpy() for name in table.column_names}
     action, character = np.rint(number["action_id"] * 399), np.rint(number["char_id"] * 33).astype(int)
     falls = (number["on_ground"] == 0) & (np.abs(number["speed_y"] / 0.5 + FAST_FALL[character]) < 0.01)
@@ -258,11 +259,11 @@ def test_what_is_concluded_of_a_live_state_is_what_games_record():
     assert f1(falls, number["fastfall"] == 1) > 0.99
     assert f1(np.isin(action, [*HITSTUN]), number["in_hitstun"] == 1) > 0.98
     assert f1(np.isin(action, [*SHIELDING]), number["shielding"] == 1) > 0.99
-    for stage in ("bf", "fd"):
+    for stage, least in {"fod": 0.6, "ps": 0.6, "ys": 0.6, "dl": 0.6, "bf": 0.8, "fd": 0.8}.items():
         on, (side, top, bottom) = number[f"stage_{stage}"] == 1, SCREEN[stage]
         x, y = np.abs(number["x"] / 0.05), number["y"] / 0.05
         gone = np.isin(action, [0, 1, 2]) | (x > side) | (y > top) | (y < bottom)
-        assert f1(gone[on], number["offscreen"][on] == 1) > 0.8
+        assert f1(gone[on], number["offscreen"][on] == 1) > least
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"needs replays in {REAL}")

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jepa_client.games.melee import replay_rows
 from jepa_client.games.slippi import ReplayError, read_replay
 from tests.support.replays import Frame, Item, Moment, duel, event, game, slp, start
 
@@ -72,6 +73,7 @@ def test_a_game_that_was_never_closed_is_read_up_to_its_last_whole_frame(read):
         (game(duel())[:500], r"it is cut off: it should hold \d+ bytes of events and has 485"),
         (slp(start(version=(2, 0, 1))), r"recorded by Slippi 2\.0\.1; speeds are in replays since 3\.5\.0"),
         (slp(start(), b"\x77"), r"byte \d+ of its events is 0x77"),
+        (game([Moment([Frame(0)], [Item(54)])]).replace(b"\x3b\0\x2a", b"\x3e\0\x2a"), "of its events is 0x3b"),
         (slp(), "no game starts in it"),
         (slp(start()), "no frame was played in it"),
         (
@@ -80,6 +82,7 @@ def test_a_game_that_was_never_closed_is_read_up_to_its_last_whole_frame(read):
         ),
         (slp(start(), Frame(0).after()), "all its players"),
         (game([*duel(3, first=0), *duel(3, first=5)]), "frames are missing after frame 2"),
+        (b"{U\x03raw[$U#l\0\0\0\x0b\x35\x0a\x36\0\1\x37\0\1\x38\0\1", "the start of its game has 2 bytes"),
         (b"{U\x03raw[$U#l\0\0\0\0", "first event does not say how long"),
         (b"{U\x03raw[$U#l\0\0\0\5\x35\4\x36\0\1", "how long events 0x37, 0x38 are"),
     ],
@@ -90,16 +93,19 @@ def test_a_broken_file_is_refused_with_what_is_wrong(read, content, message):
 
 
 def test_no_damage_is_answered_with_anything_but_the_reason(read):
-    whole, rng = game(duel(6)), np.random.default_rng(0)
-    for _ in range(300):
-        broken = bytearray(whole[: rng.integers(len(whole))] if rng.random() < 0.3 else whole)
-        for at in rng.integers(0, len(broken), 3) if broken else ():
+    moments, rng = duel(6, first=-39), np.random.default_rng(0)
+    moments[2].items = [Item(54, 0)]
+    whole = game(moments)
+    for i in range(400):
+        broken = bytearray(whole[: rng.integers(1, len(whole))] if rng.random() < 0.3 else whole)
+        for at in rng.integers(0, len(broken) if i % 2 else min(70, len(broken)), 3):  # the head, half of the time
             broken[at] = rng.integers(256)
         try:
-            replay = read(bytes(broken))
+            rows, frame = replay_rows(read(bytes(broken)))
         except ReplayError:
             continue
-        assert len(replay.frame) == len(replay.items) == len(replay.players[0].after)
+        assert len(rows) == len(frame)
+        assert np.abs(rows).max() <= 10
 
 
 def test_event_codes_of_later_versions_are_passed_over(read):
