@@ -1,4 +1,5 @@
-"""`jepa`: each subcommand is the function of the same name (a - read as _) in `cli/`, imported only when it runs."""
+"""`jepa`: each subcommand is the function of the same name (a - read as _) in `cli/`, imported only when it runs. Of
+`jepa data melee` that is `data_melee`."""
 
 from importlib import import_module
 from typing import Any
@@ -8,6 +9,7 @@ from typer.core import TyperCommand, TyperGroup
 
 COMMANDS = {
     "serve": "Answer bots over HTTP.",
+    "data": "Make frames to learn from, of replays or by playing.",
     "train": "Learn from recorded games and leave a bundle to serve.",
     "export": "Make a bundle from a training checkpoint.",
     "import-edifice": "Make a bundle from weights of Edifice's JEPA (Elixir).",
@@ -19,34 +21,55 @@ COMMANDS = {
 }
 
 
+DATA_COMMANDS = {
+    "melee": "Turn Melee replays (.slp) into frames.",
+    "atari": "Record the memory of an Atari game that is played at random.",
+}
+# What is not installed with the rest: see client/pyproject.toml.
+SOURCES = {"jepa_client": "./client", "ale_py": "'./client[atari]'", "gymnasium": "'./client[atari]'"}
+
+
 class _LazyGroup(TyperGroup):
     """Lists the commands without importing what they need, which for some is PyTorch."""
 
+    within: tuple[str, ...] = ()
+    summaries = COMMANDS
+
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        for name, summary in COMMANDS.items():
+        for name, summary in self.summaries.items():
             self.add_command(TyperCommand(name=name, help=summary))
 
     def list_commands(self, _: Any) -> list[str]:
-        return [*COMMANDS]
+        return [*self.summaries]
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, _, rest = super().resolve_command(ctx, args)
-        return name, _load(str(name)), rest
+        return name, load(*self.within, str(name)), rest
 
 
-def _load(name: str) -> Any:
-    module = name.replace("-", "_")
+class _DataGroup(_LazyGroup):
+    within = ("data",)
+    summaries = DATA_COMMANDS
+
+
+def load(*names: str) -> Any:
+    """The command of these words, such as "data", "melee"."""
+    if names == ("data",):
+        return _DataGroup(name="data", help=COMMANDS["data"], no_args_is_help=True, rich_markup_mode=None)
+    function = "_".join(names).replace("-", "_")
     try:
-        function = getattr(import_module(f"cli.{module}"), module)
+        command = getattr(import_module(f"cli.{function}"), function)
     except ModuleNotFoundError as error:
-        if str(error.name).startswith(("cli", "app", "model")):
+        package = str(error.name).partition(".")[0]
+        if package in ("cli", "app", "model"):
             raise
-        typer.echo(f"jepa {name} needs {error.name}; install it with: pip install 'jepa-serve[train]'", err=True)
+        source = SOURCES.get(package, "'jepa-serve[train]'")
+        typer.echo(f"jepa {' '.join(names)} needs {package}; install it with: pip install {source}", err=True)
         raise typer.Exit(1) from None
-    command = typer.Typer(add_completion=False, rich_markup_mode=None)
-    command.command(name)(function)
-    return typer.main.get_command(command)
+    single = typer.Typer(add_completion=False, rich_markup_mode=None)
+    single.command(names[-1])(command)
+    return typer.main.get_command(single)
 
 
 app = typer.Typer(cls=_LazyGroup, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)

@@ -1,8 +1,9 @@
 """Plays a game's frames against the running service at 60 Hz, as a bot would, and says how that went.
 
-    python examples/replay_bot.py [FRAMES.parquet]
+    python examples/replay_bot.py [FRAMES.parquet or GAME.slp]
 
-Without a file it plays a scripted match of its own. Needs httpx and numpy; a Parquet file needs pyarrow too.
+Without a file it plays a scripted match of its own. Needs httpx and numpy; a Parquet file needs pyarrow too, a Melee
+replay (.slp) jepa-client.
 """
 
 import argparse
@@ -25,6 +26,24 @@ SCRIPTED_FRAMES = 3600
 
 def read_game(path: Path, names: list[str], episode: int | None) -> tuple[np.ndarray, np.ndarray]:
     """(float32 [frames, columns] in the order of `names`, frame numbers) of one episode, the first unless named."""
+    return read_replay(path, names) if path.suffix == ".slp" else read_parquet(path, names, episode)
+
+
+def read_replay(path: Path, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        from jepa_client.games import melee, melee_layout, slippi
+    except ModuleNotFoundError:
+        sys.exit("reading a replay needs jepa-client: pip install ./client (or leave the file out)")
+    if unknown := [name for name in names if name not in melee_layout.COLUMNS]:
+        sys.exit(f"a replay has no column '{unknown[0]}' (and {len(unknown) - 1} more) that the model's rows need")
+    try:
+        rows, frames = melee.replay_rows(slippi.read_replay(path))
+    except (OSError, ValueError) as error:
+        sys.exit(f"cannot read {path}: {error}")
+    return rows[:, [melee_layout.COLUMNS.index(name) for name in names]].astype("<f4"), frames
+
+
+def read_parquet(path: Path, names: list[str], episode: int | None) -> tuple[np.ndarray, np.ndarray]:
     try:
         import pyarrow.parquet as pq
     except ModuleNotFoundError:
@@ -168,10 +187,15 @@ def positive(text: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", nargs="?", type=Path, help="a game, one column a feature of the model, one row a frame")
+    parser.add_argument(
+        "file",
+        nargs="?",
+        type=Path,
+        help="a game: .slp, or Parquet with a row a frame and a column a feature of the model",
+    )
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="where the service is (default: %(default)s)")
     parser.add_argument("--model", help="which of its models (default: the first)")
-    parser.add_argument("--episode", type=int, help="which game of the file (default: its first)")
+    parser.add_argument("--episode", type=int, help="which game of a Parquet file (default: its first)")
     parser.add_argument("--hz", type=positive, default=FRAMES_A_SECOND, help="frames a second (default: %(default)s)")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--frames", type=int, help=f"how many (default: the game; scripted: {SCRIPTED_FRAMES})")

@@ -40,6 +40,7 @@ NOT_FOR_SERVING = (
     "matplotlib",
     "rich",
     "cli",
+    "jepa_client",
 )
 OF_EXTRAS = ("grpc", "google")
 

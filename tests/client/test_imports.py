@@ -12,9 +12,17 @@ from tests.app.test_imports import imports
 ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "client" / "jepa_client"
 # A module may import those below it, or of its own rank.
-RANKS = [{"games.gymnasium"}, {"client"}, {"stream"}, {"frames", "tries"}, {"calls", "service"}, {"errors", "rows"}]
+RANKS = [
+    {"games.atari", "games.gymnasium", "games.melee"},
+    {"games.melee_layout", "games.slippi"},
+    {"client"},
+    {"stream"},
+    {"frames", "tries"},
+    {"calls", "service"},
+    {"errors", "rows"},
+]
 INSTALLED = {"httpx", "numpy"}
-EXTRAS = {"games.gymnasium": {"gymnasium"}, "stream": {"websockets"}}
+EXTRAS = {"games.gymnasium": {"gymnasium"}, "games.atari": {"gymnasium", "ale_py"}, "stream": {"websockets"}}
 
 
 def modules() -> dict[str, Path]:

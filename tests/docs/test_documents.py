@@ -16,10 +16,11 @@ import pytest
 from app.bundle import locate, read_manifest
 from app.errors import ServiceError
 from app.settings import DEFAULT_MODEL, PREFIX, Settings
-from cli.main import COMMANDS, _load
+from cli.main import COMMANDS, load
 from jepa_client import JepaClient
 from model import edifice
 from model.schema import Schema
+from tests.support.replays import duel, game
 from tests.support.serving import Server
 
 ROOT = Path(__file__).parents[2]
@@ -71,6 +72,8 @@ def run(command, folder):
 
 @pytest.mark.parametrize(("code", "output"), fenced("python", shown="json"))
 def test_a_python_snippet_runs_as_it_stands_and_prints_what_is_shown(code, output, server, tmp_path):
+    (tmp_path / "replays").mkdir()
+    (tmp_path / "replays" / "game.slp").write_bytes(game(duel(100, first=-123)))
     printed = run(
         [
             sys.executable,
@@ -113,10 +116,11 @@ def test_every_command_line_is_one_that_the_program_takes():
             assert re.search(rf"^{name}:", (ROOT / "Makefile").read_text(), re.MULTILINE), f"{page}: make {name}"
             continue
         assert name in {*COMMANDS, "--help"}, f"{page}: jepa {name}"
-        if arguments:  # without any, the page only mentions the command
-            _load(name).make_context(name, arguments)
-            checked.add(name)
-    assert {"serve", "train", "embed", "bench"} <= checked
+        words = [name, *arguments[: name == "data"]]
+        if given := arguments[len(words) - 1 :]:  # without any, the page only mentions the command
+            load(*words).make_context(words[-1], given)
+            checked.add(" ".join(words))
+    assert {"serve", "train", "embed", "bench", "data melee", "data atari"} <= checked
 
 
 def test_links_lead_somewhere():

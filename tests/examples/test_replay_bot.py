@@ -1,5 +1,6 @@
 """The example bot, run as the README says against a real server, and its arithmetic without one."""
 
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from replay_bot import send_at_rate, what_happened
 
 from app.bundle import locate, read_manifest
 from app.settings import DEFAULT_MODEL
+from tests.support.replays import duel, game
 from tests.support.serving import Server
 
 BOT = Path(__file__).parents[2] / "examples" / "replay_bot.py"
@@ -40,7 +42,8 @@ def two_games(tmp_path):
 
 def bot(*arguments):
     command = [sys.executable, str(BOT), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    paths = os.environ | {"PYTHONPATH": str(BOT.parents[1] / "client")}
+    return subprocess.run(command, env=paths, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_without_a_file_it_plays_a_scripted_match_and_says_so(server):
@@ -60,6 +63,20 @@ def test_a_file_is_played_one_game_at_a_time(server, two_games):
     second = bot("--url", server.url, two_games, "--episode", 9, "--hz", 120)
     assert "100 frames at 120 Hz" in second.stdout
     assert re.search(r" -?0:00\.\d\d  frame -?\d+  percentile", second.stdout)
+
+
+def test_a_replay_is_played_from_where_the_players_can_act(server, tmp_path):
+    (tmp_path / "game.slp").write_bytes(game(duel(150, first=-123)))
+    played = bot("--url", server.url, tmp_path / "game.slp", "--hz", 240)
+    assert "66 frames at 240 Hz" in played.stdout, played.stderr
+    assert re.search(r" -?0:00\.\d\d  frame -?\d+  percentile .* own idle; opp idle", played.stdout)
+
+
+def test_a_broken_replay_is_named(server, tmp_path):
+    (tmp_path / "game.slp").write_bytes(game(duel())[:-100])
+    played = bot("--url", server.url, tmp_path / "game.slp")
+    assert played.returncode == 1
+    assert f"cannot read {tmp_path / 'game.slp'}: it is cut off" in played.stderr
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,18 @@ RANKS = [
     {"schema"},
 ]
 RANK_OF = {name: rank for rank, names in enumerate(RANKS) for name in names}
-NOT_FOR_LEARNING = {"app", "cli", "fastapi", "starlette", "uvicorn", "pydantic", "pydantic_settings", "httpx", "typer"}
+NOT_FOR_LEARNING = {
+    "app",
+    "cli",
+    "jepa_client",
+    "fastapi",
+    "starlette",
+    "uvicorn",
+    "pydantic",
+    "pydantic_settings",
+    "httpx",
+}
+NOT_FOR_LEARNING |= {"typer"}
 
 
 def imported(path):

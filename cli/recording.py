@@ -1,0 +1,91 @@
+"""A Parquet file of frames that is there when it is whole, and how far it is."""
+
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+FIRST_WORD_S, WORD_EVERY_S = 1, 10
+
+
+class Recording:
+    """Writes tables of one schema to `out` one after another. It appears with the last; after an error, or Ctrl-C,
+    what was there before is still there."""
+
+    def __init__(self, out: Path, schema: pa.Schema) -> None:
+        if out.suffix != ".parquet":
+            raise ValueError(f"--out is {out}; frames are written as .parquet")
+        if not out.parent.is_dir():
+            raise FileNotFoundError(f"--out is {out}; there is no folder {out.parent}")
+        self._out, self._partial = out, out.with_suffix(".partial.parquet")
+        self._writer = pq.ParquetWriter(self._partial, schema, compression="zstd")
+        self.rows = 0
+
+    def __enter__(self) -> "Recording":
+        return self
+
+    def write(self, table: pa.Table) -> None:
+        self._writer.write_table(table)
+        self.rows += len(table)
+
+    def describe(self, about: Mapping[str, str]) -> None:
+        """Adds to the metadata of the file."""
+        self._writer.add_key_value_metadata(about)
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        try:
+            self._writer.close()
+            if kind is None and self.rows:
+                self._partial.replace(self._out)
+        finally:
+            self._partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def stopping() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the command with status 130, as soon as what it has begun is undone."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("stopped; nothing was written", err=True)
+        raise typer.Exit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class Meter:
+    """A bar on a terminal; else a line after a second, which says how long it will take, and one each ten seconds."""
+
+    def __init__(self, console: Console, total: int, unit: str) -> None:
+        self._console, self._total, self._unit = console, total, unit
+        columns = TextColumn(unit), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        self._bar = Progress(*columns, console=console, transient=True)
+        self._task = self._bar.add_task(unit, total=total)
+        self._started = time.monotonic()
+        self._next_word = self._started + FIRST_WORD_S
+
+    def __enter__(self) -> "Meter":
+        if self._console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._console.is_terminal:
+            self._bar.stop()
+
+    def at(self, done: int) -> None:
+        self._bar.update(self._task, completed=done)
+        now = time.monotonic()
+        if done and now >= self._next_word and not self._console.is_terminal:
+            left = (now - self._started) / done * (self._total - done)
+            self._console.print(f"{done:,} of {self._total:,} {self._unit}, about {left:.0f} s left")
+            self._next_word = now + WORD_EVERY_S

@@ -1,0 +1,200 @@
+"""Super Smash Bros. Melee as rows of the 287-column layout: from a replay file, or from libmelee's GameState.
+
+    rows, frame = replay_rows(read_replay(path))  # float32 [n, 287], int32 [n]; the lower port's view
+
+    live = LiveRows(port=1)  # the view of the player whom the bot plays
+    while (state := console.step()) is not None:          # libmelee
+        if state.menu_state.name == "IN_GAME":
+            embedding = client.embed(live.row(state))
+
+Both fill the same columns by the same code (melee_layout.py), so what a model learns from is what it plays with.
+libmelee need not be installed for this: only the attributes of its GameState are read.
+"""
+
+from itertools import compress
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jepa_client.games.melee_layout import FIRST_FRAME, HANDS, ITEM, PROJECTILES, Fighter, Numbers, Side, fill
+from jepa_client.games.slippi import Player, Replay, ReplayError
+from jepa_client.rows import Rows
+
+STAGES = {2: "fod", 3: "ps", 8: "ys", 28: "dl", 31: "bf", 32: "fd"}  # the ids of a replay
+LIVE_STAGES = {
+    "FOUNTAIN_OF_DREAMS": "fod", "POKEMON_STADIUM": "ps", "YOSHIS_STORY": "ys", "DREAMLAND": "dl", "BATTLEFIELD": "bf",
+    "FINAL_DESTINATION": "fd",
+}  # fmt: skip
+BUTTONS = {
+    "btn_a": 0x0100, "btn_b": 0x0200, "btn_x": 0x0400, "btn_y": 0x0800, "btn_z": 0x0010, "btn_l": 0x0040,
+    "btn_r": 0x0020, "btn_d_up": 0x0008,
+}  # fmt: skip
+# What libmelee does not tell is concluded: from the action state; a fast fall from its speed, which is the character's;
+# who is off the screen from the place, by stage: |x| over the first, y over the second or under the third.
+HITSTUN, SHIELDING, GONE = {*range(75, 92), 193, 247}, {178, 179, 181, 182}, {0, 1, 2}
+FAST_FALL = np.array([
+    2.3, 3.4, 3.5, 2.96, 2.0, 2.4, 3.0, 3.0, 2.2, 2.0, 2.0, 2.0, 2.7, 2.3, 2.93, 1.6, 2.3, 2.0, 2.5, 1.85, 2.56, 2.3,
+    3.5, 2.5, 2.3, 2.6, 2.9,
+])  # fmt: skip
+SCREEN = {
+    "fod": (120, 80, -80), "ps": (160, 80, -60), "ys": (110, 80, -60), "dl": (150, 100, -80), "bf": (150, 120, -60),
+    "fd": (170, 80, -80), "other": (170, 80, -80),
+}  # fmt: skip
+
+
+def replay_rows(replay: Replay, port: int | None = None) -> tuple[Rows, Numbers]:
+    """Rows [n, 287] and frame numbers [n] of a game of two, as the player of this port (1 to 4) sees it, or the one
+    with the lower port; ReplayError for other games."""
+    ports = [player.port for player in replay.players]
+    if len(ports) != 2:
+        raise ReplayError(f"it has {len(ports)} players; rows are of games of two")
+    if port not in (None, *ports):
+        raise ReplayError(f"no one plays at port {port}; its ports are {ports[0]} and {ports[1]}")
+    own, opp = replay.players if port in (None, ports[0]) else replay.players[::-1]
+    since = replay.frame >= FIRST_FRAME
+    if not since.any():
+        raise ReplayError(f"it ends at frame {replay.frame[-1]}, before the players can act")
+    rows = fill(
+        replay.frame[since],
+        STAGES.get(replay.stage, "other"),
+        _recorded_side(own, since),
+        _recorded_side(opp, since),
+        np.concatenate([np.zeros((1, len(HANDS))), _recorded_hands(own.before[since])[:-1]]),
+        np.stack(
+            [_items([_recorded_item(item, own, opp) for item in items]) for items in compress(replay.items, since)]
+        ),
+    )
+    return rows, replay.frame[since]
+
+
+class LiveRows:
+    """The rows of a game that is being played, one a frame. Keeps what the player pressed in the frame before."""
+
+    def __init__(self, port: int) -> None:
+        """`port` is a key of GameState.players: the player who is `own`."""
+        self._port = port
+        self._before: tuple[int, Numbers] = (0, np.zeros(len(HANDS)))
+
+    def row(self, state: Any) -> Rows:
+        """[287] of a libmelee GameState; ValueError where it is not a game of two with this port."""
+        ports = sorted(state.players)
+        if len(ports) != 2 or self._port not in ports:
+            raise ValueError(f"players are at ports {ports}; rows are of games of two, one of them at {self._port}")
+        (other,) = (port for port in ports if port != self._port)
+        own, opp = state.players[self._port], state.players[other]
+        frame, hands = self._before
+        if frame != state.frame - 1:  # another game, or frames were left out
+            hands = np.zeros(len(HANDS))
+        self._before = (int(state.frame), _live_hands(own.controller_state))
+        items = _items([_live_item(item, self._port) for item in state.projectiles])
+        stage = LIVE_STAGES.get(state.stage.name, "other")
+        sides = _live_side(own, stage), _live_side(opp, stage)
+        row: Rows = fill(np.array([state.frame]), stage, *sides, hands[None], items[None])[0]
+        return row
+
+
+def _recorded_side(player: Player, since: NDArray[np.bool_]) -> Side:
+    fighter, followed = _recorded(player.after[since]), player.followed[since]
+    return Side(fighter, _recorded(player.follower[since]), followed) if followed.any() else Side(fighter)
+
+
+def _recorded(after: Numbers) -> Fighter:
+    flags = after["flags"]
+    in_hitstun = (flags[:, 3] & 0x02) != 0
+    return Fighter(
+        character=after["character"],
+        action=after["action"],
+        percent=after["percent"],
+        facing=np.where(after["facing"] > 0, 1, -1),
+        x=after["x"],
+        y=after["y"],
+        invulnerable=after["hurtbox"] != 0,
+        jumps_left=after["jumps"],
+        shield=after["shield"],
+        on_ground=after["airborne"] == 0,
+        speed_air_x=after["speed_air_x"],
+        speed_ground_x=after["speed_ground_x"],
+        speed_y=after["speed_y"],
+        speed_kb_x=after["speed_kb_x"],
+        speed_kb_y=after["speed_kb_y"],
+        hitstun_left=np.where(in_hitstun, np.rint(after["misc"]), 0),  # of something else outside of hitstun
+        action_frame=np.rint(after["action_frame"]),
+        stock=after["stock"],
+        hitlag=np.rint(after["hitlag"]),
+        in_hitstun=in_hitstun,
+        fastfall=(flags[:, 1] & 0x08) != 0,
+        shielding=(flags[:, 2] & 0x80) != 0,
+        offscreen=(flags[:, 4] & 0x80) != 0,
+    )
+
+
+def _recorded_hands(before: Numbers) -> Numbers:
+    """[n, 13]"""
+    buttons = [(before["buttons"] & bit) != 0 for bit in BUTTONS.values()]
+    return np.column_stack([*buttons, *(before[name] for name in ("main_x", "main_y", "c_x", "c_y", "trigger_l"))])
+
+
+def _recorded_item(item: Numbers, own: Player, opp: Player) -> tuple[float, ...]:
+    owner = {own.port: 1, opp.port: 2}.get(int(item["owner"]) + 1, 0)
+    return (1, owner, *(float(item[name]) for name in ("x", "y", "type", "vx", "vy")))
+
+
+def _items(items: list[tuple[float, ...]]) -> Numbers:
+    """[5, 7]: the first ones; zeros where there are fewer."""
+    filled = np.zeros((PROJECTILES, len(ITEM)))
+    if items:
+        filled[: len(items)] = items[:PROJECTILES]
+    return filled
+
+
+def _live_side(player: Any, stage: str) -> Side:
+    if player.nana is None:
+        return Side(_live(player, stage))
+    return Side(_live(player, stage), _live(player.nana, stage), np.array([True]))
+
+
+def _live(player: Any, stage: str) -> Fighter:
+    side, top, bottom = SCREEN[stage]
+    x, y = player.position.x, player.position.y
+    action, character = int(player.action.value), int(player.character.value)
+    in_hitstun = action in HITSTUN and player.hitstun_frames_left > 0
+    speed = FAST_FALL[character] if character < len(FAST_FALL) else np.inf
+    numbers = {
+        "character": character,
+        "action": action,
+        "percent": player.percent,
+        "facing": 1 if player.facing else -1,
+        "x": x,
+        "y": y,
+        "invulnerable": player.invulnerable,
+        "jumps_left": player.jumps_left,
+        "shield": player.shield_strength,
+        "on_ground": player.on_ground,
+        "speed_air_x": player.speed_air_x_self,
+        "speed_ground_x": player.speed_ground_x_self,
+        "speed_y": player.speed_y_self,
+        "speed_kb_x": player.speed_x_attack,
+        "speed_kb_y": player.speed_y_attack,
+        "hitstun_left": player.hitstun_frames_left if in_hitstun else 0,
+        "action_frame": player.action_frame,
+        "stock": player.stock,
+        "hitlag": player.hitlag_left,
+        "in_hitstun": in_hitstun,
+        "fastfall": not player.on_ground and -speed - 0.01 < player.speed_y_self < 0.01 - speed,
+        "shielding": action in SHIELDING,
+        "offscreen": action in GONE or abs(x) > side or not bottom <= y <= top,
+    }
+    return Fighter(**{name: np.array([number], np.float64) for name, number in numbers.items()})
+
+
+def _live_hands(controller: Any) -> Numbers:
+    """[13]"""
+    pressed = {button.name.lower().replace("button_", "btn_"): down for button, down in controller.button.items()}
+    sticks = [2 * axis - 1 for stick in (controller.main_stick, controller.c_stick) for axis in stick]  # 0 to 1 there
+    return np.array([*(pressed.get(name, False) for name in BUTTONS), *sticks, controller.l_shoulder], np.float64)
+
+
+def _live_item(item: Any, port: int) -> tuple[float, ...]:
+    owner = 1 if item.owner == port else 2 if item.owner > 0 else 0
+    return 1, owner, item.position.x, item.position.y, int(item.type.value), item.speed.x, item.speed.y

@@ -1,0 +1,124 @@
+"""Learns to play an Atari game by linear policies, on what the running service makes of the console's memory and on the
+memory itself, and says what each is worth.
+
+    jepa data atari breakout --frames 30000 --out breakout.parquet
+    jepa train breakout.parquet --features 'ram_*' --preset quick --name breakout --out models
+    jepa serve --models models
+    python examples/atari_bot.py breakout
+
+Needs jepa-client[atari]. Policies are learned by the cross-entropy method: many play at once, and those with the most
+points say where to look next (Szita & Lörincz, 2006, https://doi.org/10.1162/neco.2006.18.12.2936).
+"""
+
+import argparse
+import sys
+import time
+from functools import partial
+
+import numpy as np
+from gymnasium.vector import SyncVectorEnv, VectorEnv
+
+from jepa_client import JepaClient, JepaError
+from jepa_client.games.atari import make_atari
+from jepa_client.games.gymnasium import EmbedVectorObservation
+
+ELITE = 0.25  # the share of policies that say where to look next
+LOOSE = 0.3  # added to the spread of the elite, less with each generation: else it shrinks before it has found anything
+UNSEEN = 2**30  # seeds of games below are learned from, those above decide what was learned
+
+
+class Standard:
+    """Features as they vary in random play, and a constant."""
+
+    def __init__(self, envs: VectorEnv, steps: int, rng: np.random.Generator) -> None:
+        seen = [envs.reset(seed=int(rng.integers(UNSEEN)))[0]]
+        for _ in range(steps):
+            actions = rng.integers(envs.single_action_space.n, size=envs.num_envs)
+            seen.append(envs.step(actions)[0])
+        rows = np.concatenate(seen)
+        self.mean, self.scale = rows.mean(0), np.maximum(rows.std(0), 1e-3)
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        """[P, D] → [P, D + 1]"""
+        standard = np.clip((rows - self.mean) / self.scale, -5, 5)
+        return np.concatenate([standard, np.ones((len(rows), 1))], axis=1)
+
+
+def play(envs: VectorEnv, policies: np.ndarray, standard: Standard, steps: int, seed: int) -> np.ndarray:
+    """The points [P] that each policy [P, A, D + 1] makes; a game that ends is followed by another."""
+    rows, _ = envs.reset(seed=seed)
+    points = np.zeros(len(policies))
+    for _ in range(steps):
+        actions = np.einsum("pad,pd->pa", policies, standard(rows)).argmax(1)
+        rows, rewards, *_ = envs.step(actions)
+        points += rewards
+    return points
+
+
+def learn(envs: VectorEnv, options: argparse.Namespace, seed: int, name: str) -> float:
+    """The mean points of the policy that was found, in games that none was chosen by."""
+    rng, count = np.random.default_rng(seed), envs.num_envs
+    standard = Standard(envs, options.steps // 2, rng)
+    mean = np.zeros((envs.single_action_space.n, envs.single_observation_space.shape[0] + 1))
+    spread = np.ones_like(mean)
+    for generation in range(options.generations):
+        policies = mean + spread * rng.standard_normal((count, *mean.shape))
+        points = play(envs, policies, standard, options.steps, int(rng.integers(UNSEEN)))
+        elite = policies[np.argsort(-points)[: max(2, round(ELITE * count))]]
+        mean, spread = elite.mean(0), elite.std(0) + LOOSE * (1 - (generation + 1) / options.generations)
+        if sys.stdout.isatty():
+            print(f"\r{name}, seed {seed}: generation {generation + 1}, {points.mean():.1f} points", end="\x1b[K\r")
+    return float(play(envs, np.stack([mean] * count), standard, options.steps, UNSEEN + count * seed).mean())
+
+
+def play_at_random(envs: VectorEnv, options: argparse.Namespace, seed: int) -> float:
+    rng = np.random.default_rng(seed)
+    envs.reset(seed=UNSEEN + envs.num_envs * seed)
+    actions = rng.integers(envs.single_action_space.n, size=(options.steps, envs.num_envs))
+    return float(sum(envs.step(each)[1] for each in actions).mean())
+
+
+def compare(client: JepaClient, options: argparse.Namespace) -> None:
+    envs = SyncVectorEnv([partial(make_atari, options.game)] * options.population)
+    embedded = EmbedVectorObservation(envs, client, model=options.model)
+    played = {
+        "random play": partial(play_at_random, envs, options),
+        "linear, memory": lambda seed: learn(envs, options, seed, "memory"),
+        "linear, embedding": lambda seed: learn(embedded, options, seed, "embedding"),
+    }
+    total = len(played) * options.seeds
+    results: dict[str, list[float]] = {name: [] for name in played}
+    started = time.monotonic()
+    for seed in range(options.seeds):
+        for name, result in played.items():
+            results[name].append(result(seed))
+            done = sum(map(len, results.values()))
+            if done == len(played):
+                left = (time.monotonic() - started) / done * (total - done)
+                print(f"the first of {options.seeds} seeds is done, about {left:.0f} s left", flush=True)
+    print(f"points in {options.steps} steps of {options.game}, mean ± standard deviation of {options.seeds} seeds")
+    for name, points in results.items():
+        print(f"{name:<18} {np.mean(points):7.2f} ± {np.std(points):.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("game", help="such as breakout")
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="where the service is (default: %(default)s)")
+    parser.add_argument("--model", help="which of its models, where it has several")
+    parser.add_argument("--seeds", type=int, default=3, help="how often all is repeated (default: %(default)s)")
+    parser.add_argument("--generations", type=int, default=8, help="of policies (default: %(default)s)")
+    parser.add_argument("--population", type=int, default=24, help="policies that play at once (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=250, help="that each plays (default: %(default)s)")
+    options = parser.parse_args()
+    try:
+        with JepaClient(options.url) as client:
+            compare(client, options)
+    except (JepaError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""The bot that learns an Atari game, run against a real server."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ale_py", reason="needs the extra: jepa-client[atari]")
+
+from tests.support.bundles import TinyModel
+from tests.support.serving import Server
+
+BOT = Path(__file__).parents[2] / "examples" / "atari_bot.py"
+SHORT = ["--generations", 1, "--population", 3, "--steps", 8]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    models = tmp_path_factory.mktemp("models")
+    TinyModel("memory", groups=(("ram", 128),), patches=(("ram",),)).write(models)
+    TinyModel().write(models)
+    with Server("--models", str(models)) as server:
+        yield server
+
+
+def bot(*arguments):
+    command = [sys.executable, str(BOT), *map(str, arguments)]
+    paths = os.environ | {"PYTHONPATH": str(BOT.parents[1] / "client")}
+    return subprocess.run(command, env=paths, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_it_learns_on_both_and_prints_what_each_is_worth(server):
+    played = bot("pong", "--url", server.url, "--model", "memory", "--seeds", 2, *SHORT)
+    assert played.returncode == 0, played.stderr
+    first, title, *table = played.stdout.splitlines()
+    assert re.fullmatch(r"the first of 2 seeds is done, about \d+ s left", first)
+    assert title == "points in 8 steps of pong, mean ± standard deviation of 2 seeds"
+    number = r" +-?\d+\.\d\d"
+    assert [re.fullmatch(rf"(.*?){number} ±{number}", line)[1].strip() for line in table] == [
+        "random play",
+        "linear, memory",
+        "linear, embedding",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pong", "--model", "tiny"], "an observation has 128 numbers, model 'tiny' takes 10"),
+        (["pong", "--url", "http://127.0.0.1:9"], "http://127.0.0.1:9"),
+    ],
+)
+def test_what_does_not_fit_is_said(server, arguments, message):
+    played = bot("--url", server.url, *arguments, *SHORT)
+    assert played.returncode == 1
+    assert message in played.stderr
