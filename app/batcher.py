@@ -8,8 +8,6 @@ Queue and jobs belong to the event loop; threads see only arrays. What is counte
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from time import monotonic
 from typing import Protocol
@@ -20,7 +18,7 @@ from app.arrays import Array, Run
 from app.batch import ANY_TIME, Job, Outcome, Slice, Ticket, Timing, execute
 from app.errors import DeadlineExpired, ModelFailed, QueueFull, ServiceError, Superseded
 from app.pace import Pace
-from app.streams import Streams
+from app.threads import Workers
 
 
 class Observer(Protocol):
@@ -30,40 +28,6 @@ class Observer(Protocol):
     def ran(self, rows: int, full: bool, infer_s: float, waits_s: list[float]) -> None: ...
 
     def waiting(self, rows: int) -> None: ...
-
-
-class Workers:
-    """The threads that all queues of a process share, handed out in turn, and the streams that all processes share."""
-
-    def __init__(self, threads: int) -> None:
-        self.streams = Streams()
-        self._line: deque[Callable[[], None]] = deque()
-        self.set_threads(threads)
-
-    def set_threads(self, threads: int) -> None:
-        """Before any work is done."""
-        self.threads = self._free = threads
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="batch")
-
-    def acquire(self, call_when_free: Callable[[], None]) -> bool:
-        """Takes a thread, or puts the caller in line."""
-        if self._free:
-            self._free -= 1
-            return True
-        if call_when_free not in self._line:
-            self._line.append(call_when_free)
-        return False
-
-    def run(self, work: "partial[Outcome]") -> "asyncio.Future[Outcome]":
-        return asyncio.get_running_loop().run_in_executor(self._executor, work)
-
-    def release(self) -> None:
-        self._free += 1
-        while self._free and self._line:  # whoever is called may have nothing left to run
-            self._line.popleft()()
-
-    def close(self) -> None:
-        self._executor.shutdown()
 
 
 class Batcher:
@@ -242,7 +206,7 @@ class Batcher:
 
     def _finish(self, batch: list[Slice], running: "asyncio.Future[Outcome]") -> None:
         # First, so that the thread has its next run while answers are written.
-        self._workers.release()
+        self._workers.release(running)
         self._deliver(batch, running.result())
 
     def _deliver(self, batch: list[Slice], outcome: Outcome) -> None:

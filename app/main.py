@@ -34,9 +34,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with _obeying_signals(service):
             service.open()
-            tasks = [
-                asyncio.create_task(each) for each in (service.telemetry.measure_loop_lag(), service.watcher.watch())
-            ]
+            tasks = [asyncio.create_task(each) for each in (service.beat(), service.watcher.watch())]
             yield
             service.drain()
             for task in tasks:

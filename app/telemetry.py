@@ -1,6 +1,5 @@
 """Metrics of requests and runs, request ids and the access log."""
 
-import asyncio
 import logging
 import platform
 import re
@@ -32,7 +31,6 @@ LATENCY_S = (
 )
 BATCH_ROWS = tuple(2.0**i for i in range(11))
 INFO_LABELS = ("model", "version", "precision", "precision_reason", "schema_hash")
-LAG_EVERY_S = 0.25
 METHODS = frozenset(("GET", "HEAD", "POST"))
 PROBES = frozenset(("/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"))
 REQUEST_ID = re.compile(rb"[\w.:/+=-]{1,128}")
@@ -112,15 +110,6 @@ class Telemetry:
 
     def text(self) -> bytes:
         return generate_latest(self._registry)
-
-    async def measure_loop_lag(self) -> None:
-        """Until cancelled."""
-        loop = asyncio.get_running_loop()
-        while True:
-            due = loop.time() + LAG_EVERY_S
-            await asyncio.sleep(LAG_EVERY_S)
-            self.loop_lag.observe(max(0.0, loop.time() - due))
-            self.ledger.turn()
 
     def request_id(self, headers: Mapping[bytes, bytes]) -> bytes:
         """The client's `X-Request-Id`, or a new one."""

@@ -36,6 +36,7 @@ def serve(**flags: Any) -> None:
     from app.main import create_app
     from app.protocol import Protocol
     from app.service import Service
+    from cli.pulse import watch_over
     from cli.workers import Crew
 
     _check_models(settings)
@@ -73,6 +74,7 @@ def serve(**flags: Any) -> None:
     gc.freeze()
     if service.processes > 1:
         sys.exit(Crew(config, listener, service.telemetry, service.processes).run())
+    watch_over(service.telemetry.ledger.sheets[0])
     uvicorn.Server(config).run([listener])
 
 

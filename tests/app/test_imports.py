@@ -25,6 +25,7 @@ RANKS = [
     {"batcher", "drift", "sessions"},
     {"batch"},
     {"keys"},
+    {"threads"},
     {"board", "bundle", "errors", "ledger", "pace", "settings", "streams"},
     {"arrays"},
 ]

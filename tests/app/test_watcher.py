@@ -14,11 +14,11 @@ import httpx
 import numpy as np
 import pytest
 
-from app.batcher import Workers
 from app.errors import NotReady
 from app.registry import Registry
 from app.settings import Settings
 from app.telemetry import Telemetry
+from app.threads import Workers
 from app.watcher import Watcher
 from tests.support.bundles import TinyModel, write_manifest
 from tests.support.changes import post, put, reasons, served, until, version

@@ -66,10 +66,18 @@ async def serving(way: str = "asgi", **settings: object) -> AsyncIterator[httpx.
 class Server:
     """`jepa serve` in a process of its own, as a user starts it; ends with the `with` block."""
 
-    def __init__(self, *flags: str, env: Mapping[str, str] | None = None, verify: ssl.SSLContext | bool = True) -> None:
-        """`verify` is what httpx checks the server's certificate by."""
+    def __init__(
+        self,
+        *flags: str,
+        env: Mapping[str, str] | None = None,
+        verify: ssl.SSLContext | bool = True,
+        before: str = "pass",
+    ) -> None:
+        """`verify` is what httpx checks the server's certificate by; `before` is Python that breaks the service in a
+        way that cannot be had from outside."""
         self._verify = verify
-        command = [sys.executable, "-c", "from cli.main import main; main()", "serve", "--port", "0", *flags]
+        program = f"{before}\nfrom cli.main import main; main()"
+        command = [sys.executable, "-c", program, "serve", "--port", "0", *flags]
         self.process = subprocess.Popen(
             command, cwd=ROOT, env=os.environ | dict(env or {}), stderr=subprocess.PIPE, text=True
         )
