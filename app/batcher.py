@@ -16,6 +16,7 @@ import numpy as np
 
 from app.arrays import Array, Run
 from app.batch import ANY_TIME, Job, Outcome, Slice, Ticket, Timing, execute
+from app.caller import calling
 from app.errors import DeadlineExpired, ModelFailed, QueueFull, ServiceError, Superseded
 from app.pace import Pace
 from app.threads import Workers
@@ -62,7 +63,7 @@ class Batcher:
     async def submit(self, *inputs: Array, ticket: Ticket = ANY_TIME) -> tuple[Array, Timing]:
         """Arrays [B, …], alike in B → their answer [B, D], as if they had been run alone."""
         loop = asyncio.get_running_loop()
-        job = Job(inputs, len(inputs[0]), ticket, monotonic(), loop.create_future())
+        job = Job(inputs, len(inputs[0]), ticket, monotonic(), loop.create_future(), calling.get())
         self._admit(job)
         self._arrivals += 1
         if self._arrivals == 1 and self._last_arrivals == 1:

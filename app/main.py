@@ -18,11 +18,11 @@ from app import __version__
 from app.documentation import complete
 from app.errors import ServiceError, render, render_http
 from app.keys import KeyMiddleware
+from app.middleware import TelemetryMiddleware
 from app.routes import health, native, repository, v2
 from app.routes.endpoint import Handler
 from app.service import Service
 from app.settings import Settings
-from app.telemetry import TelemetryMiddleware
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -73,11 +73,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @app.exception_handler(ClientDisconnect)
     async def nobody_listens(_: Request, __: ClientDisconnect) -> Response:
         return Response(status_code=499)
-
-    @app.exception_handler(Exception)
-    async def fail(request: Request, __: Exception) -> Response:
-        detail = "the service failed on this request; its log has the reason"
-        return render_http(500, detail, path=request.scope["path"])
 
     return app
 

@@ -17,18 +17,20 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from app.caller import calling
 from app.errors import HeadTooLarge, ServiceError, TooManyConnections, TooSlow, Unauthorized
 from app.routes.endpoint import Asked, Handler, written
 from app.routes.exchange import Answer
 from app.service import Service
 
 MOST_HEAD_BYTES = 2**16
+CLIENT_LEFT = 499  # as on the long way
 
 
 class Call:
     """One request on the short way; uvicorn takes it for the `RequestResponseCycle` it would have made."""
 
-    __slots__ = ("_coroutine", "arrived", "asked", "handler", "keep_alive", "protocol", "response_complete")
+    __slots__ = ("_caller", "_coroutine", "arrived", "asked", "handler", "keep_alive", "protocol", "response_complete")
 
     def __init__(self, protocol: "Protocol", handler: Handler, asked: Asked, keep_alive: bool) -> None:
         self.protocol, self.handler, self.asked, self.keep_alive = protocol, handler, asked, keep_alive
@@ -36,9 +38,11 @@ class Call:
         self.response_complete = False
 
     def start(self, content: bytes) -> None:
-        self.handler.service.telemetry.in_flight.add()
+        self._caller = self.handler.service.telemetry.arrived(self.asked.headers)
+        token = calling.set(self._caller)  # which a future that is waited for keeps
         self._coroutine = self.handler.answer(self.asked, content, self.arrived)
         self._go_on()
+        calling.reset(token)
 
     def _go_on(self, _: object = None) -> None:
         """What a task does, but at once."""
@@ -52,22 +56,22 @@ class Call:
             waits_for.add_done_callback(self._go_on)
 
     def _finish(self, answer: Answer) -> None:
-        telemetry = self.handler.service.telemetry
-        request_id = telemetry.request_id(self.asked.headers)
         self.response_complete = True
-        self.protocol.write_answer(answer, request_id, self.keep_alive)
-        seconds = monotonic() - self.arrived
-        telemetry.in_flight.add(-1)
-        self.handler.metrics.answered(answer.status, seconds)
-        if telemetry.logs_access:
-            telemetry.log_access("POST", self.handler.path, request_id, answer.status, seconds)
+        self.protocol.write_answer(answer, self._caller.request_id, self.keep_alive)
+        self._end(answer.status)
+
+    def _end(self, status: int) -> None:
+        handler = self.handler
+        handler.service.telemetry.answered(
+            self._caller, handler.metrics, "POST", handler.path, status, monotonic() - self.arrived
+        )
 
     def abandon(self) -> None:
         """Nobody waits for the answer any more, so its rows need not be computed."""
         if not self.response_complete:
             self.response_complete = True
             self._coroutine.close()
-            self.handler.service.telemetry.in_flight.add(-1)
+            self._end(CLIENT_LEFT)
 
 
 class Protocol(HttpToolsProtocol):

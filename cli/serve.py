@@ -33,6 +33,7 @@ def serve(**flags: Any) -> None:
     # the one by which the other reports to Microsoft is of use, and they would not survive the fork of the workers.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    from app import logs
     from app.main import create_app
     from app.protocol import Protocol
     from app.service import Service
@@ -50,7 +51,9 @@ def serve(**flags: Any) -> None:
         timeout_graceful_shutdown=settings.graceful_timeout_s,
         ssl_certfile=settings.tls_cert_file,
         ssl_keyfile=settings.tls_key_file,
-        log_config=_logging(settings),
+        log_config=logs.config(
+            settings.log_format, settings.log_level, settings.access_log, service.telemetry.log_lines_lost
+        ),
         access_log=False,
         proxy_headers=False,
         server_header=False,
@@ -67,15 +70,19 @@ def serve(**flags: Any) -> None:
         signal.signal(number, lambda *_: sys.exit(0))
     if sys.platform != "win32":
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the models are about to be read
-    service.load()
-    service.share_out()
-    # What is loaded stays: no collection need look at it again, or copy its pages into a worker by doing so.
-    gc.collect()
-    gc.freeze()
-    if service.processes > 1:
-        sys.exit(Crew(config, listener, service.telemetry, service.processes).run())
-    watch_over(service.telemetry.ledger.sheets[0])
-    uvicorn.Server(config).run([listener])
+    try:
+        service.load()
+        service.share_out()
+        # What is loaded stays: no collection need look at it again, or copy its pages into a worker by doing so.
+        gc.collect()
+        gc.freeze()
+        if service.processes > 1:
+            sys.exit(Crew(config, listener, service.telemetry, service.processes).run())
+        watch_over(service.telemetry.ledger.sheets[0])
+        uvicorn.Server(config).run([listener])
+    except Exception:
+        logger.critical("the service failed", exc_info=True)
+        sys.exit(1)
 
 
 def _flags() -> Iterator[inspect.Parameter]:
@@ -122,26 +129,6 @@ def _listen(settings: Settings) -> socket.socket:
         _stop(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}")
     listener.set_inheritable(True)
     return listener
-
-
-def _logging(settings: Settings) -> dict[str, Any]:
-    """For `logging.config.dictConfig`, in each process: lines for people, and bare JSON for requests."""
-    stream = {"class": "logging.StreamHandler", "stream": "ext://sys.stderr"}
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(message)s"}, "bare": {"format": "%(message)s"}},
-        "handlers": {"lines": {**stream, "formatter": "line"}, "bare": {**stream, "formatter": "bare"}},
-        "loggers": {
-            "app.access": {
-                "handlers": ["bare"],
-                "level": "INFO" if settings.access_log else "WARNING",
-                "propagate": False,
-            },
-            "uvicorn": {"level": "WARNING"},
-        },
-        "root": {"handlers": ["lines"], "level": settings.log_level.upper()},
-    }
 
 
 def _readable(error: ErrorDetails) -> str:

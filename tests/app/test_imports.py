@@ -11,6 +11,7 @@ APP = ROOT / "app"
 # From the bytes inwards: a module may import those to its right, or of its own rank, never to its left.
 RANKS = [
     {"main", "protocol"},
+    {"middleware"},
     {"routes.native", "routes.v2", "routes.health", "routes.repository"},
     {"routes.endpoint", "routes.inference"},
     {"routes.exchange"},
@@ -26,8 +27,9 @@ RANKS = [
     {"batch"},
     {"keys"},
     {"threads"},
+    {"logs"},
     {"board", "bundle", "errors", "ledger", "pace", "settings", "streams"},
-    {"arrays"},
+    {"arrays", "caller"},
 ]
 NOT_FOR_SERVING = (
     "torch",

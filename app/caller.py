@@ -1,0 +1,23 @@
+"""Whose request the code works for that runs now: for lines of the log, and for traces where there are any."""
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Trace(Protocol):
+    """Takes down the runs of one request; moments are those of `time.monotonic`."""
+
+    trace_id: str
+
+    def ran(self, queue: str, queued_at: float, began: float, ended: float, batch_rows: int) -> None: ...
+
+
+@dataclass(slots=True)
+class Caller:
+    request_id: bytes
+    trace: Trace | None = None
+
+
+# Beside requests, as in threads that load models, nobody is.
+calling: ContextVar[Caller | None] = ContextVar("calling", default=None)
