@@ -7,7 +7,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import NamedTuple
 
 import numpy as np
@@ -75,13 +75,14 @@ class Slice(NamedTuple):
 
 class Outcome(NamedTuple):
     answers: list[Array | ModelFailed]  # one a slice
+    began: float  # `time.monotonic`
     infer_s: float
 
 
 def execute(run: Run, batch: list[Slice]) -> Outcome:
-    started = perf_counter()
+    began, started = monotonic(), perf_counter()
     answers = _answers(run, batch)
-    return Outcome(answers, perf_counter() - started)
+    return Outcome(answers, began, perf_counter() - started)
 
 
 def _answers(run: Run, batch: list[Slice]) -> list[Array | ModelFailed]:

@@ -218,6 +218,9 @@ class Batcher:
         for (job, start, stop), answer in zip(batch, outcome.answers, strict=True):
             if job.future.done():  # cancelled, expired, or another piece failed
                 continue
+            if job.caller is not None and job.caller.trace is not None:
+                queued_at, failed = None if start else job.queued_at, isinstance(answer, ModelFailed)
+                job.caller.trace.ran(self._name, queued_at, outcome.began, outcome.infer_s, batch_rows, failed)
             if isinstance(answer, ModelFailed):
                 job.future.set_exception(answer)
                 continue

@@ -6,11 +6,15 @@ from typing import Protocol
 
 
 class Trace(Protocol):
-    """Takes down the runs of one request; moments are those of `time.monotonic`."""
+    """Takes down the runs of one request, as `app.tracing.RequestTrace` does."""
 
     trace_id: str
 
-    def ran(self, queue: str, queued_at: float, began: float, ended: float, batch_rows: int) -> None: ...
+    def ran(
+        self, queue: str, queued_at: float | None, began: float, infer_s: float, batch_rows: int, failed: bool
+    ) -> None: ...
+
+    def end(self, request_id: str, method: str, route: str, status: int) -> None: ...
 
 
 @dataclass(slots=True)

@@ -47,6 +47,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description="Embeddings of game states, predictions of what comes, and how surprising it was.",
         lifespan=lifespan,
         redoc_url=None,
+        # FastAPI's own would not see the short way, and show the long one twice.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.service = service
     app.openapi = lambda: _openapi(app, service)  # type: ignore[method-assign]

@@ -1,7 +1,7 @@
 """What happens to each request on the long way, whatever answers it."""
 
 import logging
-from time import perf_counter
+from time import monotonic
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -26,7 +26,8 @@ class TelemetryMiddleware:
         if scope["type"] != "http" or scope["path"] in PROBES:
             await self.app(scope, receive, send)
             return
-        caller = self.telemetry.arrived(dict(scope["headers"]))
+        started = monotonic()
+        caller = self.telemetry.arrived(dict(scope["headers"]), scope["method"], scope["path"], started)
         status = 0
 
         async def send_with_id(message: Message) -> None:
@@ -36,7 +37,6 @@ class TelemetryMiddleware:
                 message["headers"].append((b"x-request-id", caller.request_id))
             await send(message)
 
-        started = perf_counter()
         token = calling.set(caller)
         try:
             await self.app(scope, receive, send_with_id)
@@ -53,5 +53,5 @@ class TelemetryMiddleware:
             method = scope["method"] if route != "unmatched" and scope["method"] in METHODS else "other"
             metrics = self.telemetry.route(method, route)
             self.telemetry.answered(
-                caller, metrics, scope["method"], scope["path"], status or 500, perf_counter() - started
+                caller, metrics, scope["method"], scope["path"], status or 500, monotonic() - started
             )

@@ -38,7 +38,9 @@ class Call:
         self.response_complete = False
 
     def start(self, content: bytes) -> None:
-        self._caller = self.handler.service.telemetry.arrived(self.asked.headers)
+        self._caller = self.handler.service.telemetry.arrived(
+            self.asked.headers, "POST", self.handler.path, self.arrived
+        )
         token = calling.set(self._caller)  # which a future that is waited for keeps
         self._coroutine = self.handler.answer(self.asked, content, self.arrived)
         self._go_on()

@@ -87,6 +87,7 @@ class Service:
 
     def close(self) -> None:
         self.workers.close()
+        self.telemetry.close()
 
     @property
     def is_ready(self) -> bool:

@@ -20,6 +20,7 @@ from app.errors import ServiceError
 from app.ledger import Cell, Ledger
 from app.logs import access_log
 from app.registry import Registry
+from app.tracing import Tracing, open_tracing
 
 # 8.3, 16.7 and 33.3 ms are the deadlines of 120, 60 and 30 Hz: the share of frames in time is one division.
 LATENCY_S = (
@@ -75,6 +76,7 @@ class Telemetry:
             "model",
             "outcome",
         )
+        self._tracing: Tracing | None = None
         self._routes: dict[tuple[str, str], RouteMetrics] = {}
         self._registry = CollectorRegistry()
         self._registry.register(ledger)
@@ -85,7 +87,12 @@ class Telemetry:
         self.ledger.turn()
         self._registry.register(_Models(models, layout))
         # A random UUID for each request costs more than all the rest of this class.
+        self._tracing = open_tracing()
         self._request_ids = map(f"{uuid.uuid4().hex[:12]}-{{}}".format, count(1))
+
+    def close(self) -> None:
+        if self._tracing is not None:
+            self._tracing.close()
 
     def graph(self, model: str, graph: str) -> "GraphMetrics":
         return GraphMetrics(self, model, graph)
@@ -112,15 +119,21 @@ class Telemetry:
         given = headers.get(b"x-request-id")
         return given if given and REQUEST_ID.fullmatch(given) else next(self._request_ids).encode()
 
-    def arrived(self, headers: Mapping[bytes, bytes]) -> Caller:
+    def arrived(self, headers: Mapping[bytes, bytes], method: str, path: str, moment: float) -> Caller:
+        """A request, its head at that moment (`time.monotonic`)."""
         self.in_flight.add()
-        return Caller(self.request_id(headers))
+        caller = Caller(self.request_id(headers))
+        if self._tracing is not None:
+            caller.trace = self._tracing.begin(headers, method, path, moment)
+        return caller
 
     def answered(
         self, caller: Caller, route: "RouteMetrics", method: str, path: str, status: int, seconds: float
     ) -> None:
         self.in_flight.add(-1)
         route.answered(status, seconds)
+        if caller.trace is not None:
+            caller.trace.end(caller.request_id.decode(), method, route.route, status)
         if access_log.isEnabledFor(logging.INFO):
             fields = {"method": method, "path": path, "status": status, "ms": round(seconds * 1e3, 3)}
             access_log.info("%s %s %d", method, path, status, extra={"caller": caller, "fields": fields})
@@ -130,13 +143,13 @@ class RouteMetrics:
     """Counts and times what one route answers."""
 
     def __init__(self, telemetry: Telemetry, method: str, route: str) -> None:
-        self._requests, self._method, self._route = telemetry.requests, method, route
+        self._requests, self._method, self.route = telemetry.requests, method, route
         self._seconds = telemetry.request_seconds.distribution(method, route)
         self._by_status: dict[int, Cell] = {}
 
     def answered(self, status: int, seconds: float) -> None:
         if status not in self._by_status:
-            self._by_status[status] = self._requests.cell(self._method, self._route, str(status))
+            self._by_status[status] = self._requests.cell(self._method, self.route, str(status))
         self._by_status[status].add()
         self._seconds.observe(seconds)
 

@@ -27,7 +27,7 @@ RANKS = [
     {"batch"},
     {"keys"},
     {"threads"},
-    {"logs"},
+    {"logs", "tracing"},
     {"board", "bundle", "errors", "ledger", "pace", "settings", "streams"},
     {"arrays", "caller"},
 ]
@@ -91,7 +91,7 @@ from importlib.abc import MetaPathFinder
 
 class Blocked(MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {NOT_FOR_SERVING!r}:
+        if name.split(".")[0] in {NOT_FOR_SERVING!r} or name == "opentelemetry.sdk":
             raise ModuleNotFoundError(f"blocked: {{name}}", name=name)
 
 sys.meta_path.insert(0, Blocked())
