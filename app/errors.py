@@ -16,7 +16,8 @@
     ├── QueueFull             429
     ├── HeadTooLarge          431
     ├── ModelFailed           500
-    ├── NotReady              503  starting, draining, or no model
+    ├── NotReady              503  starting, or no model
+    │   └── Draining          503
     ├── TooManyConnections    503
     └── DeadlineExpired       504
 
@@ -142,6 +143,11 @@ class ModelFailed(ServiceError):
 class NotReady(ServiceError):
     status, slug, title = 503, "not-ready", "The service is not ready"
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
+
+
+class Draining(NotReady):
+    # So that nobody is about to send on a connection when it is closed.
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1", "Connection": "close"}
 
 
 class TooManyConnections(ServiceError):

@@ -7,7 +7,7 @@ from enum import Enum
 from time import monotonic
 
 from app.batch import Ticket
-from app.errors import NotReady, QueueFull, ServiceError
+from app.errors import Draining, NotReady, QueueFull, ServiceError
 from app.keys import Keys
 from app.registry import Registry
 from app.sessions import available_cores
@@ -106,7 +106,8 @@ class Service:
     def admit(self) -> None:
         """Raises NotReady unless requests are taken; what was admitted before `drain` is still answered."""
         if not self.is_ready:
-            raise NotReady(f"the service is {self.phase.value}; send this again, to another replica if there is one")
+            refusal = Draining if self.phase is Phase.DRAINING else NotReady
+            raise refusal(f"the service is {self.phase.value}; send this again, to another replica if there is one")
 
     async def check_ready(self) -> None:
         """Raises NotReady, or what is wrong with a model or a batch thread; tries all at most once a second."""
