@@ -146,14 +146,23 @@ class Batcher:
                     break
             elif self._workers.acquire(self._dispatch):
                 if batch := self._take():
-                    running = self._workers.run(partial(execute, self._run, batch))
-                    running.add_done_callback(partial(self._finish, batch))
+                    self._send_off(batch)
                 else:
                     self._workers.release()
             else:
                 break
         if self._observer is not None:
             self._observer.waiting(self.queue_rows)
+
+    def _send_off(self, batch: list[Slice]) -> None:
+        try:
+            running = self._workers.run(partial(execute, self._run, batch))
+        except (RuntimeError, MemoryError) as error:  # no thread can be started, or the service ends
+            self._workers.release()
+            failure = ModelFailed(f"the model could not be run ({error}); send this again later")
+            self._deliver(batch, Outcome([failure] * len(batch), monotonic(), 0.0))
+        else:
+            running.add_done_callback(partial(self._finish, batch))
 
     def _stays_on_the_loop(self) -> bool:
         """Where one thread has all the cores there are it would take them from the loop; several share what waits."""

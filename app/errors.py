@@ -145,6 +145,10 @@ class NotReady(ServiceError):
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
 
 
+def no_memory() -> NotReady:
+    return NotReady("no memory is left for this request; send fewer rows at once, or send it again later")
+
+
 class Draining(NotReady):
     # So that nobody is about to send on a connection when it is closed.
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1", "Connection": "close"}

@@ -12,18 +12,20 @@ It also sets limits that uvicorn does not: of connections, of a head, and of the
 """
 
 import asyncio
+import sys
 from time import monotonic
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from app.caller import calling
-from app.errors import HeadTooLarge, ServiceError, TooManyConnections, TooSlow, Unauthorized
+from app.errors import HeadTooLarge, ServiceError, TooManyConnections, TooSlow, Unauthorized, no_memory
 from app.routes.endpoint import Asked, Handler, written
 from app.routes.exchange import Answer
 from app.service import Service
 
 MOST_HEAD_BYTES = 2**16
+FAREWELL_S = 0.25
 CLIENT_LEFT = 499  # as on the long way
 
 
@@ -59,7 +61,11 @@ class Call:
 
     def _finish(self, answer: Answer) -> None:
         self.response_complete = True
-        self.protocol.write_answer(answer, self._caller.request_id, self.keep_alive)
+        try:
+            self.protocol.write_answer(answer, self._caller.request_id, self.keep_alive)
+        except MemoryError:
+            answer = written(no_memory())
+            self.protocol.write_answer(answer, self._caller.request_id, self.keep_alive)
         self._end(answer.status)
 
     def _end(self, status: int) -> None:
@@ -113,6 +119,13 @@ class Protocol(HttpToolsProtocol):
             self.cycle = None  # type: ignore[assignment]
         self._timer.cancel()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """The server ends. A bot may be about to send its next frame: for a moment it is told to go elsewhere."""
+        if self._has_answered:
+            self.loop.call_later(FAREWELL_S, super().shutdown)
+        else:
+            super().shutdown()
 
     def _look(self) -> None:
         """Whether the client is too slow, or has been silent for too long. One timer a connection: uvicorn's, one a
@@ -241,9 +254,18 @@ class Protocol(HttpToolsProtocol):
         if self._reading is None:
             super().on_message_complete()
         else:
-            call, self._reading, content, self._content = self._reading, None, b"".join(self._content), []
+            content, self._content = b"".join(self._content), []
+            call, self._reading = self._reading, None
             self._complete = call
             self._answer(call, content)
+
+    def send_400_response(self, msg: str) -> None:
+        """To what the parser gives up on."""
+        error = sys.exception()
+        if error is not None and isinstance(error.__context__, MemoryError):
+            self._refuse(no_memory())
+        else:
+            super().send_400_response(msg)
 
     def _answer(self, call: Call, content: bytes) -> None:
         self._answering = call

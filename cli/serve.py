@@ -23,6 +23,8 @@ from app.settings import PREFIX, Settings
 
 logger = logging.getLogger("app.serve")
 
+OTHER_FILES = 128  # than connections: models, sockets, what a library opens
+
 
 class Server(uvicorn.Server):
     """For the one process there is: closed to new connections as soon as it is told to end, not up to 0.1 s later."""
@@ -51,6 +53,7 @@ def serve(**flags: Any) -> None:
     from cli.workers import Crew
 
     _check_models(settings)
+    _allow_files(settings.max_connections)
     listener = _listen(settings)
     app = create_app(settings)
     service: Service = app.state.service
@@ -123,6 +126,18 @@ def _check_models(settings: Settings) -> None:
     if versions(models):
         _stop(f"{models} is one model; give the folder it lies in: --models {models.absolute().parent}")
     _stop(f"{models} holds no model; learn one with: jepa train DATA --out {models}")
+
+
+def _allow_files(connections: int) -> None:
+    """Each connection is an open file, and the usual limit is a thousand."""
+    if sys.platform != "win32":
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = connections + OTHER_FILES
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import uvicorn
 
+from app.ledger import Cell
 from app.protocol import Protocol
 from app.telemetry import Telemetry
 from cli.pulse import LOOK_EVERY_S, PARENTS_LOOKS, Pulse, watch_over
@@ -23,15 +24,17 @@ from cli.pulse import LOOK_EVERY_S, PARENTS_LOOKS, Pulse, watch_over
 logger = logging.getLogger("app.serve")
 
 HELD_S = 1e-3
+REST_S = 0.1  # so that what may last is neither tried nor logged all the time
 LIVES_S, MOST_EARLY_DEATHS = 1.0, 5  # in a row: what kills a worker so soon will kill the next
 
 
 class Server(uvicorn.Server):
     """uvicorn's server for the connections that come over a channel; it ends when the other end is gone."""
 
-    def __init__(self, config: uvicorn.Config, channel: socket.socket) -> None:
+    def __init__(self, config: uvicorn.Config, channel: socket.socket, closed: Cell) -> None:
+        """`closed` counts connections, for the parent, that have ended."""
         super().__init__(config)
-        self._channel = channel
+        self._channel, self._closed = channel, closed
         self._channel.setblocking(False)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -43,10 +46,14 @@ class Server(uvicorn.Server):
         """All that wait: one a turn, and a burst under load would be let in after those who came first were served."""
         while True:
             try:
-                _, descriptors, _, _ = socket.recv_fds(self._channel, 1, 1)
+                message, descriptors, _, _ = socket.recv_fds(self._channel, 1, 1)
             except BlockingIOError:
                 return
-            if not descriptors:
+            if message and not descriptors:  # as the kernel says that this process has too many open files
+                logger.warning("a connection could not be taken: too many open files")
+                self._closed.add()
+                continue
+            if not message:
                 self.should_exit = True
                 self._loop.remove_reader(self._channel)
                 return
@@ -135,7 +142,7 @@ class Crew:
                 self._held.close()
             self._telemetry.ledger.take(number)
             watch_over(self._telemetry.ledger.sheets[number])
-            Server(self._config, channel).run()
+            Server(self._config, channel, self._telemetry.connections_closed).run()
             os._exit(0)
         except BaseException:
             logger.exception("worker %d failed", number)
@@ -151,6 +158,7 @@ class Crew:
                     return
                 except OSError as error:  # gone already, or too many open files
                     logger.warning("a connection could not be accepted: %s", error)
+                    sleep(REST_S)
                     return
             if not self._hand_over(self._held):
                 return

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.documentation import documented
-from app.errors import InvalidInput, ServiceError, render, render_http
+from app.errors import InvalidInput, ServiceError, no_memory, render, render_http
 from app.routes.exchange import Answer, B, Exchange, Head, Q, read_exchange, read_head
 from app.routes.reading import read_body
 from app.service import Service
@@ -87,6 +87,8 @@ class Handler:
             return self._refusal(error.within("query" if exchange and exchange.document is None else "body"))
         except ServiceError as error:
             return self._refusal(error)
+        except MemoryError:
+            return self._refusal(no_memory())
         except Exception:
             logger.exception("the service failed on a request to %s", self.path)
             return _written(render_http(500, "the service failed on this request; its log has the reason"))

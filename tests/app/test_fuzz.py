@@ -1,6 +1,7 @@
 """Whatever comes, the service says what is wrong with it, in the form of the dialect, and goes on."""
 
 import json
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -52,7 +53,9 @@ def check(answer: httpx.Response) -> None:
 
 
 @pytest.mark.parametrize("way", ["asgi", "socket"])
-async def test_no_body_breaks_the_service(way: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_no_body_breaks_the_service(
+    way: str, tmp_path_factory: pytest.TempPathFactory, record_property: Callable[[str, object], None]
+) -> None:
     models = tmp_path_factory.mktemp("models")
     TinyModel().write(models)
     drawn: list[tuple[str, bytes, dict[str, str]]] = []
@@ -70,3 +73,4 @@ async def test_no_body_breaks_the_service(way: str, tmp_path_factory: pytest.Tem
         assert (await client.get("/readyz")).status_code == 200
         answer = await client.post("/embed", json={"features": [0.5] * 10})
         assert answer.status_code == 200
+    record_property("bad inputs", len(drawn))

@@ -20,6 +20,7 @@ from app.settings import Settings
 from app.telemetry import Telemetry
 from app.threads import Workers
 from app.watcher import Watcher
+from tests.conftest import Survived
 from tests.support.bundles import TinyModel, write_manifest
 from tests.support.changes import post, put, reasons, served, until, version
 from tests.support.forks import in_child
@@ -40,7 +41,7 @@ def workers() -> Iterator[Workers]:
 
 
 async def test_no_request_fails_and_no_answer_mixes_versions_while_models_are_swapped(
-    server: Server, own_models: Path
+    server: Server, own_models: Path, survived: Survived
 ) -> None:
     expected = {number: version(number).encode(ROWS) for number in range(1, SWAPS + 2)}
     answered: Counter[int] = Counter()
@@ -82,6 +83,7 @@ async def test_no_request_fails_and_no_answer_mixes_versions_while_models_are_sw
     assert not re.search('jepa_http_requests_total{.*status="[45]', text)
     assert server.stop() == 0
     assert "ERROR" not in server.log
+    survived(f"{SWAPS} versions swapped in", answered=answered.total())
 
 
 def test_a_bundle_that_fails_is_refused_with_its_reason_and_the_old_one_stays(server: Server, own_models: Path) -> None:
