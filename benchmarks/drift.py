@@ -37,7 +37,7 @@ def median_interval(values: np.ndarray) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each load, four a round")
+    parser.add_argument("--seconds", type=int, default=1, help="of each load, four a round")
     given = parser.parse_args()
     need_generators()
     bundle = locate("default", DEFAULT_MODEL)
