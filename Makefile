@@ -1,11 +1,12 @@
 HOST ?= 127.0.0.1
 PORT ?= 8000
+MIN ?= 30
 PYTHON ?= python3
 BIN := .venv/bin
 TOOLS := .venvs/tools/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: serve test fuzz bench bench-peers hashes audit sbom lint types clean help
+.PHONY: serve test fuzz bench bench-peers soak hashes audit sbom lint types clean help
 
 help:
 	@echo "make serve   start the service on http://$(HOST):$(PORT) with the bundled model (HOST=, PORT= change that)"
@@ -13,6 +14,7 @@ help:
 	@echo "make fuzz    wrong and random requests, bodies and bundles, for some minutes"
 	@echo "make bench   what serving costs beside the model's arithmetic, one table (needs wrk and h2load)"
 	@echo "make bench-peers   the service beside LitServe, BentoML, MLServer, Ray Serve and FastAPI (ARGS=--help)"
+	@echo "make soak MIN=30   so many minutes of everything at once: memory and p99 over time as soak.png, and a verdict"
 	@echo "make hashes  write requirements/*.txt anew: what the image and these tools are made of, by SHA-256"
 	@echo "make audit   whether what the image is made of has known holes (asks PyPI)"
 	@echo "make sbom    dist/sbom.json, the bill of materials of the image's Python packages (CycloneDX)"
@@ -31,6 +33,9 @@ fuzz: .venv/test
 
 bench: .venv/test
 	$(BIN)/python -m benchmarks.serving $(ARGS)
+
+soak: .venv/test
+	$(BIN)/python -m benchmarks.soak --minutes $(MIN) $(ARGS)
 
 # Each peer in a virtual environment of its own, made on the first call.
 bench-peers: .venv/test

@@ -7,12 +7,13 @@ import asyncio
 import logging
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import NamedTuple
 
 import numpy as np
 
 from app.arrays import Array, Run, all_finite
+from app.caller import Caller
 from app.errors import ModelFailed
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class Job:
     ticket: Ticket
     queued_at: float
     future: "asyncio.Future[tuple[Array, Timing]]"
+    caller: Caller | None = None
     taken: int = 0
     done: int = 0
     queue_s: float = 0.0
@@ -73,13 +75,14 @@ class Slice(NamedTuple):
 
 class Outcome(NamedTuple):
     answers: list[Array | ModelFailed]  # one a slice
+    began: float  # `time.monotonic`
     infer_s: float
 
 
 def execute(run: Run, batch: list[Slice]) -> Outcome:
-    started = perf_counter()
+    began, started = monotonic(), perf_counter()
     answers = _answers(run, batch)
-    return Outcome(answers, perf_counter() - started)
+    return Outcome(answers, began, perf_counter() - started)
 
 
 def _answers(run: Run, batch: list[Slice]) -> list[Array | ModelFailed]:
@@ -96,7 +99,8 @@ def _answers(run: Run, batch: list[Slice]) -> list[Array | ModelFailed]:
     except Exception as error:  # whatever a graph raises, the queue lives on
         if len(batch) > 1:
             return [answer for piece in batch for answer in _answers(run, [piece])]
-        logger.exception("a run of %d rows failed", batch[0].stop - batch[0].start)
+        rows, caller = batch[0].stop - batch[0].start, batch[0].job.caller
+        logger.exception("a run of %d rows failed", rows, extra={"caller": caller})
         if isinstance(error, ModelFailed):
             return [error]
         return [ModelFailed(f"the model failed on these rows ({type(error).__name__}); the service's log says why")]

@@ -8,8 +8,6 @@ Queue and jobs belong to the event loop; threads see only arrays. What is counte
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from time import monotonic
 from typing import Protocol
@@ -18,9 +16,10 @@ import numpy as np
 
 from app.arrays import Array, Run
 from app.batch import ANY_TIME, Job, Outcome, Slice, Ticket, Timing, execute
+from app.caller import calling
 from app.errors import DeadlineExpired, ModelFailed, QueueFull, ServiceError, Superseded
 from app.pace import Pace
-from app.streams import Streams
+from app.threads import Workers
 
 
 class Observer(Protocol):
@@ -30,40 +29,6 @@ class Observer(Protocol):
     def ran(self, rows: int, full: bool, infer_s: float, waits_s: list[float]) -> None: ...
 
     def waiting(self, rows: int) -> None: ...
-
-
-class Workers:
-    """The threads that all queues of a process share, handed out in turn, and the streams that all processes share."""
-
-    def __init__(self, threads: int) -> None:
-        self.streams = Streams()
-        self._line: deque[Callable[[], None]] = deque()
-        self.set_threads(threads)
-
-    def set_threads(self, threads: int) -> None:
-        """Before any work is done."""
-        self.threads = self._free = threads
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="batch")
-
-    def acquire(self, call_when_free: Callable[[], None]) -> bool:
-        """Takes a thread, or puts the caller in line."""
-        if self._free:
-            self._free -= 1
-            return True
-        if call_when_free not in self._line:
-            self._line.append(call_when_free)
-        return False
-
-    def run(self, work: "partial[Outcome]") -> "asyncio.Future[Outcome]":
-        return asyncio.get_running_loop().run_in_executor(self._executor, work)
-
-    def release(self) -> None:
-        self._free += 1
-        while self._free and self._line:  # whoever is called may have nothing left to run
-            self._line.popleft()()
-
-    def close(self) -> None:
-        self._executor.shutdown()
 
 
 class Batcher:
@@ -98,7 +63,7 @@ class Batcher:
     async def submit(self, *inputs: Array, ticket: Ticket = ANY_TIME) -> tuple[Array, Timing]:
         """Arrays [B, …], alike in B → their answer [B, D], as if they had been run alone."""
         loop = asyncio.get_running_loop()
-        job = Job(inputs, len(inputs[0]), ticket, monotonic(), loop.create_future())
+        job = Job(inputs, len(inputs[0]), ticket, monotonic(), loop.create_future(), calling.get())
         self._admit(job)
         self._arrivals += 1
         if self._arrivals == 1 and self._last_arrivals == 1:
@@ -181,14 +146,23 @@ class Batcher:
                     break
             elif self._workers.acquire(self._dispatch):
                 if batch := self._take():
-                    running = self._workers.run(partial(execute, self._run, batch))
-                    running.add_done_callback(partial(self._finish, batch))
+                    self._send_off(batch)
                 else:
                     self._workers.release()
             else:
                 break
         if self._observer is not None:
             self._observer.waiting(self.queue_rows)
+
+    def _send_off(self, batch: list[Slice]) -> None:
+        try:
+            running = self._workers.run(partial(execute, self._run, batch))
+        except (RuntimeError, MemoryError) as error:  # no thread can be started, or the service ends
+            self._workers.release()
+            failure = ModelFailed(f"the model could not be run ({error}); send this again later")
+            self._deliver(batch, Outcome([failure] * len(batch), monotonic(), 0.0))
+        else:
+            running.add_done_callback(partial(self._finish, batch))
 
     def _stays_on_the_loop(self) -> bool:
         """Where one thread has all the cores there are it would take them from the loop; several share what waits."""
@@ -242,7 +216,7 @@ class Batcher:
 
     def _finish(self, batch: list[Slice], running: "asyncio.Future[Outcome]") -> None:
         # First, so that the thread has its next run while answers are written.
-        self._workers.release()
+        self._workers.release(running)
         self._deliver(batch, running.result())
 
     def _deliver(self, batch: list[Slice], outcome: Outcome) -> None:
@@ -253,6 +227,9 @@ class Batcher:
         for (job, start, stop), answer in zip(batch, outcome.answers, strict=True):
             if job.future.done():  # cancelled, expired, or another piece failed
                 continue
+            if job.caller is not None and job.caller.trace is not None:
+                queued_at, failed = None if start else job.queued_at, isinstance(answer, ModelFailed)
+                job.caller.trace.ran(self._name, queued_at, outcome.began, outcome.infer_s, batch_rows, failed)
             if isinstance(answer, ModelFailed):
                 job.future.set_exception(answer)
                 continue

@@ -18,7 +18,8 @@
     ├── QueueFull             429
     ├── HeadTooLarge          431
     ├── ModelFailed           500
-    ├── NotReady              503  starting, draining, or no model
+    ├── NotReady              503  starting, or no model
+    │   └── Draining          503
     ├── TooManyConnections    503
     └── DeadlineExpired       504
 
@@ -153,6 +154,15 @@ class ModelFailed(ServiceError):
 class NotReady(ServiceError):
     status, slug, title = 503, "not-ready", "The service is not ready"
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
+
+
+def no_memory() -> NotReady:
+    return NotReady("no memory is left for this request; send fewer rows at once, or send it again later")
+
+
+class Draining(NotReady):
+    # So that nobody is about to send on a connection when it is closed.
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1", "Connection": "close"}
 
 
 class TooManyConnections(ServiceError):

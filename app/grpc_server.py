@@ -14,9 +14,10 @@ import grpc
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message_factory import GetMessageClass
 
+from app.caller import calling
 from app.errors import ServiceError, Superseded
 from app.messages import METHODS, SERVICE, message
-from app.routes.grpc import ANSWERS, Caller, Message, infer
+from app.routes.grpc import ANSWERS, Message, Metadata, infer
 from app.service import Service
 
 logger = logging.getLogger(__name__)
@@ -85,16 +86,16 @@ def _handlers(service: Service) -> dict[str, grpc.RpcMethodHandler]:
 
 def _unary(service: Service, name: str, answers: Any) -> Callable[[Message, Any], Awaitable[Message]]:
     async def handle(request: Message, context: Any) -> Message:
-        async with _attended(service, name, context) as caller:
-            return ParseDict(await ANSWERS[name](service, request, caller), answers(), ignore_unknown_fields=True)
+        async with _attended(service, name, context) as asked:
+            return ParseDict(await ANSWERS[name](service, request, asked), answers(), ignore_unknown_fields=True)
 
     return handle
 
 
 def _unary_infer(service: Service) -> Callable[[Message, Any], Awaitable[Message]]:
     async def handle(request: Message, context: Any) -> Message:
-        async with _attended(service, "ModelInfer", context) as caller:
-            answer, metadata = await infer(service, request, caller)
+        async with _attended(service, "ModelInfer", context) as asked:
+            answer, metadata = await infer(service, request, asked)
             context.set_trailing_metadata((*context.trailing_metadata(), *metadata))
             return answer
 
@@ -105,10 +106,10 @@ def _stream_infer(service: Service) -> Callable[[AsyncIterator[Message], Any], A
     """One after the other; who is refused hears of it in the stream, which goes on."""
 
     async def handle(requests: AsyncIterator[Message], context: Any) -> AsyncIterator[Message]:
-        async with _attended(service, "ModelStreamInfer", context) as caller:
+        async with _attended(service, "ModelStreamInfer", context) as asked:
             async for request in requests:
                 try:
-                    answer, _ = await infer(service, request, caller)
+                    answer, _ = await infer(service, request, asked)
                 except ServiceError as error:
                     service.telemetry.count_rejection(error)
                     yield Streamed(error_message=error.detail, infer_response={"id": request.id})
@@ -119,18 +120,21 @@ def _stream_infer(service: Service) -> Callable[[AsyncIterator[Message], Any], A
 
 
 @asynccontextmanager
-async def _attended(service: Service, name: str, context: Any) -> AsyncIterator[Caller]:
+async def _attended(service: Service, name: str, context: Any) -> AsyncIterator[Metadata]:
     """Lets in who has a key, counts and times, and ends the call with the code of what was refused."""
-    telemetry, began, path = service.telemetry, monotonic(), f"/{SERVICE}/{name}"
     given = context.invocation_metadata() or ()
     headers = {key.encode(): value if isinstance(value, bytes) else value.encode() for key, value in given}
-    request_id, status, refusal = telemetry.request_id(headers), 200, None
-    context.set_trailing_metadata((("x-request-id", request_id.decode()),))
-    telemetry.in_flight.add()
+    metadata = Metadata(headers, context.time_remaining())
+    if name in OPEN:
+        yield metadata
+        return
+    telemetry, began, path = service.telemetry, monotonic(), f"/{SERVICE}/{name}"
+    caller, status, refusal = telemetry.arrived(headers, "GRPC", path, began), 200, None
+    context.set_trailing_metadata((("x-request-id", caller.request_id.decode()),))
+    token = calling.set(caller)
     try:
-        if name not in OPEN:
-            service.keys.check(headers)
-        yield Caller(headers, context.time_remaining())
+        service.keys.check(headers)
+        yield metadata
     except ServiceError as error:
         telemetry.count_rejection(error)
         status, refusal = error.status, (code_of(error), error.detail)
@@ -141,11 +145,7 @@ async def _attended(service: Service, name: str, context: Any) -> AsyncIterator[
         logger.exception("the service failed on a call of %s", path)
         status, refusal = 500, (grpc.StatusCode.INTERNAL, "the service failed on this request; its log has the reason")
     finally:
-        telemetry.in_flight.add(-1)
-        if name not in OPEN:
-            seconds = monotonic() - began
-            telemetry.route("GRPC", path).answered(status, seconds)
-            if telemetry.logs_access:
-                telemetry.log_access("GRPC", path, request_id, status, seconds)
+        calling.reset(token)
+        telemetry.answered(caller, telemetry.route("GRPC", path), "GRPC", path, status, monotonic() - began)
     if refusal is not None:
         await context.abort(*refusal)

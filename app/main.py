@@ -18,11 +18,11 @@ from app import __version__
 from app.documentation import complete
 from app.errors import ServiceError, render, render_http
 from app.keys import KeyMiddleware
+from app.middleware import TelemetryMiddleware
 from app.routes import health, native, repository, v2
 from app.routes.endpoint import Handler
 from app.service import Service
 from app.settings import Settings
-from app.telemetry import TelemetryMiddleware
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -34,9 +34,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with _obeying_signals(service):
             service.open()
-            tasks = [
-                asyncio.create_task(each) for each in (service.telemetry.measure_loop_lag(), service.watcher.watch())
-            ]
+            tasks = [asyncio.create_task(each) for each in (service.beat(), service.watcher.watch())]
             async with _grpc(service):
                 yield
                 service.drain()
@@ -50,6 +48,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description="Embeddings of game states, predictions of what comes, and how surprising it was.",
         lifespan=lifespan,
         redoc_url=None,
+        # FastAPI's own would not see the short way, and show the long one twice.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.service = service
     app.openapi = lambda: _openapi(app, service)  # type: ignore[method-assign]
@@ -76,11 +76,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @app.exception_handler(ClientDisconnect)
     async def nobody_listens(_: Request, __: ClientDisconnect) -> Response:
         return Response(status_code=499)
-
-    @app.exception_handler(Exception)
-    async def fail(request: Request, __: Exception) -> Response:
-        detail = "the service failed on this request; its log has the reason"
-        return render_http(500, detail, path=request.scope["path"])
 
     return app
 

@@ -13,18 +13,20 @@ It also sets limits that uvicorn does not: of connections, of a head, and of the
 """
 
 import asyncio
+import sys
 from time import monotonic
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from app.errors import HeadTooLarge, ServiceError, TooManyConnections, TooSlow, Unauthorized
+from app.errors import HeadTooLarge, ServiceError, TooManyConnections, TooSlow, Unauthorized, no_memory
 from app.routes.endpoint import Asked, Call, Handler, written
 from app.routes.exchange import Answer
 from app.routes.stream import FRAMES, PATH, open_stream
 from app.service import Service
 
 MOST_HEAD_BYTES = 2**16
+FAREWELL_S = 0.25
 
 
 class Protocol(HttpToolsProtocol):
@@ -65,6 +67,13 @@ class Protocol(HttpToolsProtocol):
         self._timer.cancel()
         super().connection_lost(exc)
 
+    def shutdown(self) -> None:
+        """The server ends. A bot may be about to send its next frame: for a moment it is told to go elsewhere."""
+        if self._has_answered:
+            self.loop.call_later(FAREWELL_S, super().shutdown)
+        else:
+            super().shutdown()
+
     def _look(self) -> None:
         """Whether the client is too slow, or has been silent for too long. One timer a connection: uvicorn's, one a
         request, costs as much as reading a row."""
@@ -104,7 +113,7 @@ class Protocol(HttpToolsProtocol):
             and self._takes_more
         ):
             self._unset_keepalive_if_required()
-            self._answer(Call(self._last.handler, self._last.asked, self._finish), data[len(self._last_head) :])
+            self._answer(self._call(self._last.handler, self._last.asked), data[len(self._last_head) :])
             return
         if self.transport.is_closing():
             return
@@ -145,7 +154,7 @@ class Protocol(HttpToolsProtocol):
         handler, headers = self._handlers.get(path), dict(self.headers)
         if handler is not None and self._is_usual(headers):
             keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
-            self._reading = Call(handler, Asked(headers, query), self._finish, keep_alive)
+            self._reading = self._call(handler, Asked(headers, query), keep_alive)
             self.cycle = self._reading  # type: ignore[assignment]
         else:
             self._reading = None
@@ -190,23 +199,29 @@ class Protocol(HttpToolsProtocol):
         if self._reading is None:
             super().on_message_complete()
         else:
-            call, self._reading, content, self._content = self._reading, None, b"".join(self._content), []
+            content, self._content = b"".join(self._content), []
+            call, self._reading = self._reading, None
             self._complete = call
             self._answer(call, content)
+
+    def send_400_response(self, msg: str) -> None:
+        """To what the parser gives up on."""
+        error = sys.exception()
+        if error is not None and isinstance(error.__context__, MemoryError):
+            self._refuse(no_memory())
+        else:
+            super().send_400_response(msg)
+
+    def _call(self, handler: Handler, asked: Asked, keep_alive: bool = True) -> Call:
+        return Call(handler, asked, handler.metrics, self._write, keep_alive)
 
     def _answer(self, call: Call, content: bytes) -> None:
         self._answering = call
         self.cycle = call  # type: ignore[assignment]
         call.start(content)
 
-    def _finish(self, call: Call, answer: Answer) -> None:
-        telemetry = self._service.telemetry
-        request_id = telemetry.request_id(call.asked.headers)
-        self.write_answer(answer, request_id, call.keep_alive)
-        seconds = monotonic() - call.arrived
-        call.handler.metrics.answered(answer.status, seconds)
-        if telemetry.logs_access:
-            telemetry.log_access("POST", call.handler.path, request_id, answer.status, seconds)
+    def _write(self, call: Call, answer: Answer) -> None:
+        self.write_answer(answer, call.caller.request_id, call.keep_alive)
 
     def _should_upgrade(self) -> bool:
         """What asks for another protocol elsewhere is answered as if it had not."""
@@ -216,22 +231,19 @@ class Protocol(HttpToolsProtocol):
     def _unsupported_upgrade_warning(self) -> None: ...
 
     def handle_websocket_upgrade(self) -> None:
-        telemetry, headers = self._service.telemetry, dict(self.headers)
-        request_id, answer = telemetry.request_id(headers), None
+        telemetry, path, status = self._service.telemetry, PATH.decode(), 101
+        caller = telemetry.arrived(dict(self.headers), "GET", path, self._began)
         try:
-            stream = open_stream(self._handlers[FRAMES], self.url, self.headers, request_id)
+            stream = open_stream(self._handlers[FRAMES], self.url, self.headers, caller.request_id)
         except ServiceError as error:
             telemetry.count_rejection(error)
-            answer = written(error)
-            self.write_answer(answer, request_id, keep_alive=False)
+            status = error.status
+            self.write_answer(written(error), caller.request_id, keep_alive=False)
         else:
             self._timer.cancel()
             self.connections.discard(self)
             stream.begin(self.transport, self.connections)
-        status, seconds = 101 if answer is None else answer.status, monotonic() - self._began
-        telemetry.route("GET", PATH.decode()).answered(status, seconds)
-        if telemetry.logs_access:
-            telemetry.log_access("GET", PATH.decode(), request_id, status, seconds)
+        telemetry.answered(caller, telemetry.route("GET", path), "GET", path, status, monotonic() - self._began)
 
     def on_response_complete(self) -> None:
         self._idle_since = monotonic()

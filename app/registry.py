@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from app.batcher import Batcher, Observer, Workers
+from app.batcher import Batcher, Observer
 from app.board import Board
 from app.bundle import Bundle, BundleError, Manifest, versions
 from app.drift import Drift
@@ -19,6 +19,7 @@ from app.engine import Engine, Queues
 from app.errors import InvalidInput, ModelRefused, NotReady, UnknownModel, listed
 from app.loading import Loaded, Loader, Stamp, stamp_of
 from app.settings import Settings
+from app.threads import Workers
 from app.wire import Forms
 
 logger = logging.getLogger(__name__)

@@ -1,18 +1,19 @@
 """What all routes share: settings, models, metrics, and whether requests are taken at the moment."""
 
+import asyncio
 import logging
 import os
 from enum import Enum
 from time import monotonic
 
 from app.batch import Ticket
-from app.batcher import Workers
-from app.errors import ModelControlOff, NotReady, QueueFull, ServiceError
+from app.errors import Draining, ModelControlOff, NotReady, QueueFull, ServiceError
 from app.keys import Keys
 from app.registry import Registry
 from app.sessions import available_cores
 from app.settings import Settings
 from app.telemetry import Telemetry
+from app.threads import Workers
 from app.watcher import Watcher
 
 logger = logging.getLogger(__name__)
@@ -20,8 +21,10 @@ logger = logging.getLogger(__name__)
 # Where a row takes longer all cores had better share one queue, so that no frame waits for one core while another is
 # idle. Below that the interpreter is what they compete for, and each has a process of its own.
 HEAVY_S = 1e-3
+BEAT_EVERY_S = 0.25
 CANARY_EVERY_S = 1.0
 CANARY_TIMEOUT_S = 5.0
+STUCK_S = 5.0  # of a run, which is over in milliseconds
 
 
 class Phase(Enum):
@@ -91,15 +94,27 @@ class Service:
 
     def close(self) -> None:
         self.workers.close()
+        self.telemetry.close()
 
     @property
     def is_ready(self) -> bool:
         return self.phase is Phase.READY
 
+    async def beat(self) -> None:
+        """Until cancelled: shows whoever watches this process that its event loop turns and its runs end."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + BEAT_EVERY_S
+            await asyncio.sleep(BEAT_EVERY_S)
+            self.telemetry.loop_lag.observe(max(0.0, loop.time() - due))
+            if self.workers.longest_run_s < STUCK_S:
+                self.telemetry.ledger.turn()
+
     def admit(self) -> None:
         """Raises NotReady unless requests are taken; what was admitted before `drain` is still answered."""
         if not self.is_ready:
-            raise NotReady(f"the service is {self.phase.value}; send this again, to another replica if there is one")
+            refusal = Draining if self.phase is Phase.DRAINING else NotReady
+            raise refusal(f"the service is {self.phase.value}; send this again, to another replica if there is one")
 
     def check_control(self) -> None:
         """Raises unless models may be loaded and unloaded by requests."""
@@ -108,10 +123,14 @@ class Service:
         self.admit()
 
     async def check_ready(self) -> None:
-        """Raises NotReady, or what is wrong with a model; computes a row of each at most once a second."""
+        """Raises NotReady, or what is wrong with a model or a batch thread; tries all at most once a second."""
         self.admit()
         if not self.registry.models:
             raise NotReady("no model is loaded; the log says which bundles were refused and why")
+        if (run_s := self.workers.longest_run_s) >= STUCK_S:
+            raise NotReady(
+                f"a run has not come back for {run_s:.0f} s; another process will take the place of this one"
+            )
         if monotonic() < self._canary_until:
             return
         ticket = Ticket(deadline=monotonic() + CANARY_TIMEOUT_S)
@@ -123,4 +142,9 @@ class Service:
                 logger.info("ready, though the queue is full")
             except ServiceError as error:
                 raise NotReady(f"model '{model.bundle.manifest.name}' does not answer: {error.detail}") from error
+        try:
+            async with asyncio.timeout(CANARY_TIMEOUT_S):
+                await self.workers.try_thread()
+        except TimeoutError:
+            raise NotReady(f"no batch thread took work for {CANARY_TIMEOUT_S:g} s") from None
         self._canary_until = monotonic() + CANARY_EVERY_S

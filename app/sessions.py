@@ -54,7 +54,7 @@ def session_options(intra_op_threads: int) -> ort.SessionOptions:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # The arena keeps the memory of the largest batch it ever saw.
     options.enable_cpu_mem_arena = False
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what is less than fatal is raised, and logged as the service logs
     return options
 
 

@@ -94,6 +94,9 @@ class Settings(BaseSettings):
     )
 
     access_log: bool = Field(default=False, description="Write one JSON line a request to standard error")
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="What else is logged: text for people, or json, one object a line"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe message that is logged"
     )

@@ -1,29 +1,26 @@
-"""Metrics of requests and runs, request ids and the access log."""
+"""Metrics of requests and runs, and what is done at the beginning and the end of each request."""
 
-import asyncio
 import logging
 import platform
 import re
 import uuid
 from collections.abc import Iterator, Mapping
 from itertools import count
-from time import perf_counter
 
 import onnxruntime
-import orjson
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import __version__
 from app.bundle import Manifest
+from app.caller import Caller
 from app.drift import KINDS, Drift
 from app.errors import ServiceError
 from app.ledger import Cell, Ledger
+from app.logs import access_log
 from app.registry import Registry
-
-access_log = logging.getLogger("app.access")
+from app.tracing import Tracing, open_tracing
 
 # 8.3, 16.7 and 33.3 ms are the deadlines of 120, 60 and 30 Hz: the share of frames in time is one division.
 LATENCY_S = (
@@ -32,9 +29,6 @@ LATENCY_S = (
 )
 BATCH_ROWS = tuple(2.0**i for i in range(11))
 INFO_LABELS = ("model", "version", "precision", "precision_reason", "schema_hash")
-LAG_EVERY_S = 0.25
-METHODS = frozenset(("GET", "HEAD", "POST"))
-PROBES = frozenset(("/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"))
 REQUEST_ID = re.compile(rb"[\w.:/+=-]{1,128}")
 
 
@@ -55,6 +49,7 @@ class Telemetry:
         self.connections = ledger.gauge("jepa_http_connections", "Connections open").cell()
         self.connections_closed = ledger.counter("jepa_http_connections_closed", "Connections that ended").cell()
         self.streams = ledger.gauge("jepa_streams", "Streams open").cell()
+        self.log_lines_lost = ledger.counter("jepa_log_lines_lost", "Lines that nobody could take").cell()
         self.rejected = ledger.counter("jepa_requests_rejected", "Requests refused, by reason", "reason")
         self.loop_lag = ledger.histogram(
             "jepa_event_loop_lag_seconds", "How late the event loop wakes", edges=LATENCY_S
@@ -82,6 +77,7 @@ class Telemetry:
             "model",
             "outcome",
         )
+        self._tracing: Tracing | None = None
         self._routes: dict[tuple[str, str], RouteMetrics] = {}
         self._registry = CollectorRegistry()
         self._registry.register(ledger)
@@ -92,7 +88,12 @@ class Telemetry:
         self.ledger.turn()
         self._registry.register(_Models(models, layout))
         # A random UUID for each request costs more than all the rest of this class.
+        self._tracing = open_tracing()
         self._request_ids = map(f"{uuid.uuid4().hex[:12]}-{{}}".format, count(1))
+
+    def close(self) -> None:
+        if self._tracing is not None:
+            self._tracing.close()
 
     def graph(self, model: str, graph: str) -> "GraphMetrics":
         return GraphMetrics(self, model, graph)
@@ -114,46 +115,49 @@ class Telemetry:
     def text(self) -> bytes:
         return generate_latest(self._registry)
 
-    async def measure_loop_lag(self) -> None:
-        """Until cancelled."""
-        loop = asyncio.get_running_loop()
-        while True:
-            due = loop.time() + LAG_EVERY_S
-            await asyncio.sleep(LAG_EVERY_S)
-            self.loop_lag.observe(max(0.0, loop.time() - due))
-            self.ledger.turn()
-
     def request_id(self, headers: Mapping[bytes, bytes]) -> bytes:
         """The client's `X-Request-Id`, or a new one."""
         given = headers.get(b"x-request-id")
         return given if given and REQUEST_ID.fullmatch(given) else next(self._request_ids).encode()
 
-    @property
-    def logs_access(self) -> bool:
-        return access_log.isEnabledFor(logging.INFO)
+    def arrived(
+        self,
+        headers: Mapping[bytes, bytes],
+        method: str,
+        path: str,
+        moment: float,
+        request_id: bytes | None = None,
+    ) -> Caller:
+        """A request, its head at that moment (`time.monotonic`); of an id of its own, unless one is given."""
+        self.in_flight.add()
+        caller = Caller(request_id or self.request_id(headers))
+        if self._tracing is not None:
+            caller.trace = self._tracing.begin(headers, method, path, moment)
+        return caller
 
-    def log_access(self, method: str, path: str, request_id: bytes, status: int, seconds: float) -> None:
-        line = {
-            "request_id": request_id.decode(),
-            "method": method,
-            "path": path,
-            "status": status,
-            "ms": round(seconds * 1e3, 3),
-        }
-        access_log.info(orjson.dumps(line).decode())
+    def answered(
+        self, caller: Caller, route: "RouteMetrics", method: str, path: str, status: int, seconds: float
+    ) -> None:
+        self.in_flight.add(-1)
+        route.answered(status, seconds)
+        if caller.trace is not None:
+            caller.trace.end(caller.request_id.decode(), method, route.route, status)
+        if access_log.isEnabledFor(logging.INFO):
+            fields = {"method": method, "path": path, "status": status, "ms": round(seconds * 1e3, 3)}
+            access_log.info("%s %s %d", method, path, status, extra={"caller": caller, "fields": fields})
 
 
 class RouteMetrics:
     """Counts and times what one route answers."""
 
     def __init__(self, telemetry: Telemetry, method: str, route: str) -> None:
-        self._requests, self._method, self._route = telemetry.requests, method, route
+        self._requests, self.method, self.route = telemetry.requests, method, route
         self._seconds = telemetry.request_seconds.distribution(method, route)
         self._by_status: dict[int, Cell] = {}
 
     def answered(self, status: int, seconds: float) -> None:
         if status not in self._by_status:
-            self._by_status[status] = self._requests.cell(self._method, self._route, str(status))
+            self._by_status[status] = self._requests.cell(self.method, self.route, str(status))
         self._by_status[status].add()
         self._seconds.observe(seconds)
 
@@ -233,39 +237,3 @@ class _Processes(Collector):
             total = min(values) if name == "process_start_time_seconds" else sum(values)
             metrics[0].samples = [sample._replace(value=total)]
             yield metrics[0]
-
-
-class TelemetryMiddleware:
-    """Counts and times requests, and gives each an id."""
-
-    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
-        self.app = app
-        self.telemetry = telemetry
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in PROBES:
-            await self.app(scope, receive, send)
-            return
-        request_id = self.telemetry.request_id(dict(scope["headers"]))
-        status = 500
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"].append((b"x-request-id", request_id))
-            await send(message)
-
-        started = perf_counter()
-        self.telemetry.in_flight.add()
-        try:
-            await self.app(scope, receive, send_with_id)
-        finally:
-            self.telemetry.in_flight.add(-1)
-            seconds = perf_counter() - started
-            # Labels must not grow with what clients send: the template of the route, never the path.
-            route = getattr(scope.get("route"), "path", "unmatched")
-            method = scope["method"] if route != "unmatched" and scope["method"] in METHODS else "other"
-            self.telemetry.route(method, route).answered(status, seconds)
-            if self.telemetry.logs_access:
-                self.telemetry.log_access(scope["method"], scope["path"], request_id, status, seconds)

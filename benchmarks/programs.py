@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -130,9 +131,10 @@ def held_up(taken_ms: np.ndarray, period_ms: float) -> np.ndarray:
 class Service:
     """`jepa serve` with the settings it has by default."""
 
-    def __init__(self, models: Path) -> None:
+    def __init__(self, models: Path, before: str = "pass") -> None:
+        """`before` is Python that changes what is measured."""
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed in __exit__)
-        command = [sys.executable, "-c", "from cli.main import main; main()", "serve", "--port", "0"]
+        command = [sys.executable, "-c", f"{before}\nfrom cli.main import main; main()", "serve", "--port", "0"]
         self.started = time.monotonic()
         self.process = subprocess.Popen([*command, "--models", str(models)], stderr=self._log, cwd=ROOT)
         while not (found := re.search(r"on (http://[\d.]+:\d+)", self.log)):
@@ -177,6 +179,15 @@ class Service:
     def resident_mib(self) -> list[float]:
         """Of each process."""
         return [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096 / 2**20 for pid in self.pids]
+
+    def proportional_mib(self) -> dict[int, float]:
+        """By process: its memory, of what it shares its share; nothing of one that is just ending."""
+        found = {}
+        for pid in self.pids:
+            with suppress(OSError, TypeError):
+                text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+                found[pid] = int(re.search(r"^Pss: +(\d+) kB", text, re.MULTILINE)[1]) / 1024  # type: ignore[index]
+        return found
 
     def __enter__(self) -> Self:
         return self

@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from ipaddress import ip_address
+from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -22,6 +23,17 @@ from app.settings import PREFIX, Settings
 
 logger = logging.getLogger("app.serve")
 
+OTHER_FILES = 128  # than connections: models, sockets, what a library opens
+
+
+class Server(uvicorn.Server):
+    """For the one process there is: closed to new connections as soon as it is told to end, not up to 0.1 s later."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        for server in self.servers:
+            server.close()
+
 
 def serve(**flags: Any) -> None:
     """Answer bots over HTTP with the models of a folder, or with the bundled one."""
@@ -33,12 +45,15 @@ def serve(**flags: Any) -> None:
     # the one by which the other reports to Microsoft is of use, and they would not survive the fork of the workers.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    from app import logs
     from app.main import create_app
     from app.protocol import Protocol
     from app.service import Service
+    from cli.pulse import watch_over
     from cli.workers import Crew
 
     _check_models(settings)
+    _allow_files(settings.max_connections)
     listener = _listen(settings.host, settings.port, "--port")
     if settings.grpc_port is not None:
         # Processes open it each for itself, once they are there, but 0 must be the same number to all.
@@ -54,7 +69,9 @@ def serve(**flags: Any) -> None:
         timeout_graceful_shutdown=settings.graceful_timeout_s,
         ssl_certfile=settings.tls_cert_file,
         ssl_keyfile=settings.tls_key_file,
-        log_config=_logging(settings),
+        log_config=logs.config(
+            settings.log_format, settings.log_level, settings.access_log, service.telemetry.log_lines_lost
+        ),
         access_log=False,
         proxy_headers=False,
         server_header=False,
@@ -73,14 +90,19 @@ def serve(**flags: Any) -> None:
         signal.signal(number, lambda *_: sys.exit(0))
     if sys.platform != "win32":
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the models are about to be read
-    service.load()
-    service.share_out()
-    # What is loaded stays: no collection need look at it again, or copy its pages into a worker by doing so.
-    gc.collect()
-    gc.freeze()
-    if service.processes > 1:
-        sys.exit(Crew(config, listener, service.telemetry, service.processes).run())
-    uvicorn.Server(config).run([listener])
+    try:
+        service.load()
+        service.share_out()
+        # What is loaded stays: no collection need look at it again, or copy its pages into a worker by doing so.
+        gc.collect()
+        gc.freeze()
+        if service.processes > 1:
+            sys.exit(Crew(config, listener, service.telemetry, service.processes).run())
+        watch_over(service.telemetry.ledger.sheets[0])
+        Server(config).run([listener])
+    except Exception:
+        logger.critical("the service failed", exc_info=True)
+        sys.exit(1)
 
 
 def _flags() -> Iterator[inspect.Parameter]:
@@ -113,6 +135,18 @@ def _check_models(settings: Settings) -> None:
     _stop(f"{models} holds no model; learn one with: jepa train DATA --out {models}")
 
 
+def _allow_files(connections: int) -> None:
+    """Each connection is an open file, and the usual limit is a thousand."""
+    if sys.platform != "win32":
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = connections + OTHER_FILES
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 def _listen(host: str, port: int, flag: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -125,27 +159,6 @@ def _listen(host: str, port: int, flag: str) -> socket.socket:
         _stop(f"cannot listen on {host}:{port}: {error.strerror}")
     listener.set_inheritable(True)
     return listener
-
-
-def _logging(settings: Settings) -> dict[str, Any]:
-    """For `logging.config.dictConfig`, in each process: lines for people, and bare JSON for requests."""
-    stream = {"class": "logging.StreamHandler", "stream": "ext://sys.stderr"}
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(message)s"}, "bare": {"format": "%(message)s"}},
-        "handlers": {"lines": {**stream, "formatter": "line"}, "bare": {**stream, "formatter": "bare"}},
-        "loggers": {
-            "app.access": {
-                "handlers": ["bare"],
-                "level": "INFO" if settings.access_log else "WARNING",
-                "propagate": False,
-            },
-            "uvicorn": {"level": "WARNING"},
-            "websockets": {"level": "WARNING"},
-        },
-        "root": {"handlers": ["lines"], "level": settings.log_level.upper()},
-    }
 
 
 def _readable(error: ErrorDetails) -> str:

@@ -16,23 +16,25 @@ from typing import NoReturn
 
 import uvicorn
 
+from app.ledger import Cell
 from app.protocol import Protocol
 from app.telemetry import Telemetry
+from cli.pulse import LOOK_EVERY_S, PARENTS_LOOKS, Pulse, watch_over
 
 logger = logging.getLogger("app.serve")
 
-LOOK_EVERY_S = 0.2
 HELD_S = 1e-3
-HANGS_AFTER_LOOKS = 50  # at an event loop that does not turn
+REST_S = 0.1  # so that what may last is neither tried nor logged all the time
 LIVES_S, MOST_EARLY_DEATHS = 1.0, 5  # in a row: what kills a worker so soon will kill the next
 
 
 class Server(uvicorn.Server):
     """uvicorn's server for the connections that come over a channel; it ends when the other end is gone."""
 
-    def __init__(self, config: uvicorn.Config, channel: socket.socket) -> None:
+    def __init__(self, config: uvicorn.Config, channel: socket.socket, closed: Cell) -> None:
+        """`closed` counts connections, for the parent, that have ended."""
         super().__init__(config)
-        self._channel = channel
+        self._channel, self._closed = channel, closed
         self._channel.setblocking(False)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -44,10 +46,14 @@ class Server(uvicorn.Server):
         """All that wait: one a turn, and a burst under load would be let in after those who came first were served."""
         while True:
             try:
-                _, descriptors, _, _ = socket.recv_fds(self._channel, 1, 1)
+                message, descriptors, _, _ = socket.recv_fds(self._channel, 1, 1)
             except BlockingIOError:
                 return
-            if not descriptors:
+            if message and not descriptors:  # as the kernel says that this process has too many open files
+                logger.warning("a connection could not be taken: too many open files")
+                self._closed.add()
+                continue
+            if not message:
                 self.should_exit = True
                 self._loop.remove_reader(self._channel)
                 return
@@ -71,10 +77,9 @@ class Server(uvicorn.Server):
 class Worker:
     """A process as its parent sees it."""
 
-    def __init__(self, pid: int, channel: socket.socket, given: int) -> None:
-        self.pid, self.channel, self.given = pid, channel, given
+    def __init__(self, pid: int, channel: socket.socket, given: int, pulse: Pulse) -> None:
+        self.pid, self.channel, self.given, self.pulse = pid, channel, given, pulse
         self.born = monotonic()
-        self.turned_at, self.still_looks = 0.0, 0
 
 
 class Crew:
@@ -124,7 +129,8 @@ class Crew:
             self._work(number, theirs)
         theirs.close()
         ours.setblocking(False)
-        self._workers[number] = Worker(pid, ours, self._closed(number))
+        pulse = Pulse(self._telemetry.ledger.sheets[number])
+        self._workers[number] = Worker(pid, ours, self._closed(number), pulse)
 
     def _work(self, number: int, channel: socket.socket) -> NoReturn:
         """The life of a worker. `os._exit`, as ONNX Runtime would wait for threads that did not come along."""
@@ -135,7 +141,8 @@ class Crew:
             if self._held is not None:
                 self._held.close()
             self._telemetry.ledger.take(number)
-            Server(self._config, channel).run()
+            watch_over(self._telemetry.ledger.sheets[number])
+            Server(self._config, channel, self._telemetry.connections_closed).run()
             os._exit(0)
         except BaseException:
             logger.exception("worker %d failed", number)
@@ -151,6 +158,7 @@ class Crew:
                     return
                 except OSError as error:  # gone already, or too many open files
                     logger.warning("a connection could not be accepted: %s", error)
+                    sleep(REST_S)
                     return
             if not self._hand_over(self._held):
                 return
@@ -188,16 +196,9 @@ class Crew:
                 self._bury(number, os.waitstatus_to_exitcode(status))
             elif self._killed_at is not None and self._killed_at < self._looked_at:
                 os.kill(worker.pid, signal.SIGKILL)
-            elif self._hangs(number, worker):
-                logger.error("worker %d hangs, and is killed", number)
+            elif worker.pulse.still_looks() >= PARENTS_LOOKS:
+                logger.error("worker %d stands still, and is killed", number)
                 os.kill(worker.pid, signal.SIGKILL)
-
-    def _hangs(self, number: int, worker: Worker) -> bool:
-        """Counted in looks, so that a pause of the whole machine kills nobody."""
-        turned_at = self._telemetry.ledger.sheets[number].turned_at
-        worker.still_looks = worker.still_looks + 1 if turned_at == worker.turned_at else 0
-        worker.turned_at = turned_at
-        return worker.still_looks >= HANGS_AFTER_LOOKS
 
     def _bury(self, number: int, code: int) -> None:
         worker = self._workers.pop(number)

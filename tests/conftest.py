@@ -1,11 +1,14 @@
 """What all tests share."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from hypothesis import settings
 
 from tests.support.bundles import TinyModel
+from tests.support.load import Load
 
 settings.register_profile("fuzz", max_examples=5000, deadline=None)  # of `make fuzz`
 
@@ -21,6 +24,23 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     TinyModel().write(folder)
     return folder
+
+
+class Survived(Protocol):
+    def __call__(self, fault: str, load: Load | None = None, *, note: str = "", **counts: int) -> None: ...
+
+
+@pytest.fixture
+def survived(record_property: Callable[[str, object], None]) -> Survived:
+    """Called at the end of a test, for the table of tests/faults/conftest.py: what the service bore, and under what."""
+
+    def record(fault: str, load: Load | None = None, *, note: str = "", **counts: int) -> None:
+        if load is not None:
+            counts = {"answered": load.answered, "refused": load.refused.total(), "cut": load.cut, "lost": load.lost}
+        numbers = (counts.get(name, 0) for name in ("answered", "refused", "cut", "lost"))
+        record_property("survived", (fault, *numbers, note))
+
+    return record
 
 
 @pytest.fixture

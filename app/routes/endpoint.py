@@ -13,13 +13,17 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from app.caller import calling
 from app.documentation import documented
-from app.errors import InvalidInput, ServiceError, render, render_http
+from app.errors import InvalidInput, ServiceError, no_memory, render, render_http
 from app.routes.exchange import Answer, B, Exchange, Head, Q, read_exchange, read_head
 from app.routes.reading import read_body
 from app.service import Service
+from app.telemetry import RouteMetrics
 
 logger = logging.getLogger(__name__)
+
+CLIENT_LEFT = 499
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class Handler:
         except ServiceError as error:
             answer = self.refuse(error)
         except ClientDisconnect:
-            answer = Answer(499, [], b"")
+            answer = Answer(CLIENT_LEFT, [], b"")
         else:
             answer = await self.answer(asked, content, arrived)
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
@@ -88,6 +92,8 @@ class Handler:
             return self.refuse(error.within("query" if exchange and exchange.document is None else "body"))
         except ServiceError as error:
             return self.refuse(error)
+        except MemoryError:
+            return self.refuse(no_memory())
         except Exception:
             logger.exception("the service failed on a request to %s", self.path)
             return _written(render_http(500, "the service failed on this request; its log has the reason"))
@@ -99,22 +105,50 @@ class Handler:
 
 class Call:
     """What a task would do for one request, but at once: one that is alone is read, computed and answered in a turn of
-    the event loop. `finish` gets the answer, unless the client is gone by then. uvicorn takes it for the
+    the event loop. `write` gets the answer, unless the client is gone by then. uvicorn takes it for the
     `RequestResponseCycle` it would have made, and may set `keep_alive`."""
 
-    __slots__ = ("_coroutine", "_finish", "arrived", "asked", "handler", "keep_alive", "response_complete")
+    __slots__ = (
+        "_coroutine",
+        "_metrics",
+        "_write",
+        "arrived",
+        "asked",
+        "caller",
+        "handler",
+        "keep_alive",
+        "response_complete",
+    )
 
     def __init__(
-        self, handler: Handler, asked: Asked, finish: "Callable[[Call, Answer], None]", keep_alive: bool = True
+        self,
+        handler: Handler,
+        asked: Asked,
+        metrics: RouteMetrics,
+        write: "Callable[[Call, Answer], None]",
+        keep_alive: bool = True,
     ) -> None:
-        self.handler, self.asked, self._finish, self.keep_alive = handler, asked, finish, keep_alive
+        self.handler, self.asked, self._metrics, self._write = handler, asked, metrics, write
+        self.keep_alive = keep_alive
         self.arrived = monotonic()
         self.response_complete = False
 
-    def start(self, content: bytes) -> None:
-        self.handler.service.telemetry.in_flight.add()
+    def start(self, content: bytes, request_id: bytes | None = None) -> None:
+        self._begin(request_id)
+        token = calling.set(self.caller)  # which a future that is waited for keeps
         self._coroutine = self.handler.answer(self.asked, content, self.arrived)
         self._go_on()
+        calling.reset(token)
+
+    def refuse(self, error: ServiceError, request_id: bytes) -> None:
+        """Instead of `start`."""
+        self._begin(request_id)
+        self._finish(self.handler.refuse(error))
+
+    def _begin(self, request_id: bytes | None) -> None:
+        method, path = self._metrics.method, self._metrics.route
+        telemetry = self.handler.service.telemetry
+        self.caller = telemetry.arrived(self.asked.headers, method, path, self.arrived, request_id)
 
     def _go_on(self, _: object = None) -> None:
         if self.response_complete:
@@ -122,18 +156,30 @@ class Call:
         try:
             waits_for: asyncio.Future[Any] = self._coroutine.send(None)
         except StopIteration as end:
-            self.response_complete = True
-            self.handler.service.telemetry.in_flight.add(-1)
-            self._finish(self, end.value)
+            self._finish(end.value)
         else:
             waits_for.add_done_callback(self._go_on)
+
+    def _finish(self, answer: Answer) -> None:
+        self.response_complete = True
+        try:
+            self._write(self, answer)
+        except MemoryError:
+            answer = written(no_memory())
+            self._write(self, answer)
+        self._end(answer.status)
+
+    def _end(self, status: int) -> None:
+        metrics, seconds = self._metrics, monotonic() - self.arrived
+        telemetry = self.handler.service.telemetry
+        telemetry.answered(self.caller, metrics, metrics.method, metrics.route, status, seconds)
 
     def abandon(self) -> None:
         """Nobody waits for the answer any more, so its rows need not be computed."""
         if not self.response_complete:
             self.response_complete = True
             self._coroutine.close()
-            self.handler.service.telemetry.in_flight.add(-1)
+            self._end(CLIENT_LEFT)
 
 
 def written(error: ServiceError) -> Answer:

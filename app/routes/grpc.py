@@ -21,21 +21,21 @@ Message = Any
 Infer = message("ModelInferResponse")
 
 
-class Caller(NamedTuple):
+class Metadata(NamedTuple):
     """What a request says beside its message."""
 
     headers: dict[bytes, bytes]
     left_s: float | None
 
 
-Method = Callable[[Service, Message, Caller], Awaitable[dict[str, Any]]]
+Method = Callable[[Service, Message, Metadata], Awaitable[dict[str, Any]]]
 
 
-async def _server_live(_: Service, __: Message, ___: Caller) -> dict[str, Any]:
+async def _server_live(_: Service, __: Message, ___: Metadata) -> dict[str, Any]:
     return {"live": True}
 
 
-async def _server_ready(service: Service, _: Message, __: Caller) -> dict[str, Any]:
+async def _server_ready(service: Service, _: Message, __: Metadata) -> dict[str, Any]:
     try:
         await service.check_ready()
     except ServiceError:
@@ -43,11 +43,11 @@ async def _server_ready(service: Service, _: Message, __: Caller) -> dict[str, A
     return {"ready": True}
 
 
-async def _server_metadata(_: Service, __: Message, ___: Caller) -> dict[str, Any]:
+async def _server_metadata(_: Service, __: Message, ___: Metadata) -> dict[str, Any]:
     return cards.server()
 
 
-async def _model_ready(service: Service, request: Message, _: Caller) -> dict[str, Any]:
+async def _model_ready(service: Service, request: Message, _: Metadata) -> dict[str, Any]:
     try:
         service.admit()
         _signature(service, request)
@@ -56,38 +56,38 @@ async def _model_ready(service: Service, request: Message, _: Caller) -> dict[st
     return {"ready": True}
 
 
-async def _model_metadata(service: Service, request: Message, _: Caller) -> dict[str, Any]:
+async def _model_metadata(service: Service, request: Message, _: Metadata) -> dict[str, Any]:
     return cards.metadata(_signature(service, request))
 
 
-async def _model_config(service: Service, request: Message, _: Caller) -> dict[str, Any]:
+async def _model_config(service: Service, request: Message, _: Metadata) -> dict[str, Any]:
     return {"config": cards.config(_signature(service, request), service.settings.max_rows)}
 
 
-async def _model_statistics(service: Service, request: Message, _: Caller) -> dict[str, Any]:
+async def _model_statistics(service: Service, request: Message, _: Metadata) -> dict[str, Any]:
     asked = [_signature(service, request)] if request.name else signatures(service.registry)
     return {"model_stats": cards.statistics(service, asked)}
 
 
-async def _repository_index(service: Service, request: Message, _: Caller) -> dict[str, Any]:
+async def _repository_index(service: Service, request: Message, _: Metadata) -> dict[str, Any]:
     return {"models": cards.index(service, ready=request.ready)}
 
 
-async def _repository_load(service: Service, request: Message, _: Caller) -> dict[str, Any]:
+async def _repository_load(service: Service, request: Message, _: Metadata) -> dict[str, Any]:
     service.check_control()
     question = checked_question({"parameters": _values(request.parameters)})
     await service.watcher.load(request.model_name, question.parameters.version)
     return {}
 
 
-async def _repository_unload(service: Service, request: Message, _: Caller) -> dict[str, Any]:
+async def _repository_unload(service: Service, request: Message, _: Metadata) -> dict[str, Any]:
     service.check_control()
     checked_question({"parameters": _values(request.parameters)})
     await service.watcher.unload(request.model_name)
     return {}
 
 
-async def infer(service: Service, request: Message, caller: Caller) -> tuple[Message, list[tuple[str, str]]]:
+async def infer(service: Service, request: Message, metadata: Metadata) -> tuple[Message, list[tuple[str, str]]]:
     """The answer, and metadata that goes with it."""
 
     async def receive() -> Message:
@@ -96,11 +96,11 @@ async def infer(service: Service, request: Message, caller: Caller) -> tuple[Mes
     def read(request: Message, signature: Signature) -> Asked:
         binary = b"".join(request.raw_input_contents)
         asked = read_document(_document(request), binary, signature, service.settings.max_rows)
-        timeouts_s = [each for each in (asked.timeout_s, caller.left_s) if each is not None]
+        timeouts_s = [each for each in (asked.timeout_s, metadata.left_s) if each is not None]
         asked.timeout_s = min(timeouts_s, default=None)
         return asked
 
-    question = Question(request.model_name, request.model_version or None, caller.headers)
+    question = Question(request.model_name, request.model_version or None, metadata.headers)
     answer, timing = await run(service, question, receive, read, _answer)
     return answer, [(name.decode(), value.decode()) for name, value in timing_headers(timing)]
 

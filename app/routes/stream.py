@@ -140,31 +140,27 @@ class Stream(asyncio.Protocol):
         if len(content) < NUMBER.size:
             self._close(CloseCode.INVALID_DATA, "a message starts with the frame's number, a little-endian uint32")
             return
-        call = Call(self._handler, self._asked, self._finish)
-        (self._calls[call],) = NUMBER.unpack_from(content)
+        call = Call(self._handler, self._asked, self._metrics, self._write)
+        (number,) = NUMBER.unpack_from(content)
+        self._calls[call], request_id = number, b"%s/%d" % (self._request_id, number)
         try:
             self._handler.service.admit()
         except ServiceError as error:
-            self._finish(call, self._handler.refuse(error))
+            call.refuse(error, request_id)
         else:
-            call.start(content[NUMBER.size :])
+            call.start(content[NUMBER.size :], request_id)
 
     # What goes
 
-    def _finish(self, call: Call, answer: Answer) -> None:
-        number = self._calls.pop(call)
-        if self._connection.state is State.OPEN:
-            if answer.status == 200:
-                self._connection.send_binary(NUMBER.pack(number) + answer.body)
-            else:
-                self._connection.send_text(orjson.dumps(orjson.loads(answer.body) | {"seq": number}))
-            self._leave_if_told()
-            self._flush()
-        seconds = monotonic() - call.arrived
-        self._metrics.answered(answer.status, seconds)
-        if self._telemetry.logs_access:
-            request_id = b"%s/%d" % (self._request_id, number)
-            self._telemetry.log_access("WS", PATH.decode(), request_id, answer.status, seconds)
+    def _write(self, call: Call, answer: Answer) -> None:
+        number, is_open = self._calls[call], self._connection.state is State.OPEN
+        if is_open and answer.status == 200:
+            self._connection.send_binary(NUMBER.pack(number) + answer.body)
+        elif is_open:
+            self._connection.send_text(orjson.dumps(orjson.loads(answer.body) | {"seq": number}))
+        del self._calls[call]
+        self._leave_if_told()
+        self._flush()
 
     def _flush(self) -> None:
         for data in self._connection.data_to_send():

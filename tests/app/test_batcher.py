@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.batch import Ticket
-from app.batcher import Batcher, Workers
+from app.batcher import Batcher
 from app.errors import DeadlineExpired, ModelFailed, QueueFull, Superseded
 from app.pace import Pace
+from app.threads import Workers
 from tests.support.fakes import POISON, FakeGraph, RecordingObserver, rows_from
 
 pytestmark = pytest.mark.anyio

@@ -2,6 +2,7 @@
 /openapi.json does not describe; `test_contract.py` has what it does."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,9 @@ def check(answer: httpx.Response) -> None:
 
 
 @pytest.mark.parametrize("way", ["asgi", "socket"])
-async def test_no_body_breaks_the_service(way: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_no_body_breaks_the_service(
+    way: str, tmp_path_factory: pytest.TempPathFactory, record_property: Callable[[str, object], None]
+) -> None:
     models = tmp_path_factory.mktemp("models")
     TinyModel().write(models)
     drawn: list[tuple[str, bytes, dict[str, str]]] = []
@@ -65,6 +68,7 @@ async def test_no_body_breaks_the_service(way: str, tmp_path_factory: pytest.Tem
         assert (await client.get("/readyz")).status_code == 200
         answer = await client.post("/embed", json={"features": [0.5] * 10})
         assert answer.status_code == 200
+    record_property("bad inputs", len(drawn))
 
 
 ROW = [0.5] * 10

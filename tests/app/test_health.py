@@ -1,3 +1,5 @@
+import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,51 @@ async def test_a_model_that_stops_answering_makes_it_not_ready(models: Path, mon
         response = await client.get("/readyz")
         assert response.status_code == 503
         assert "model 'tiny' does not answer" in response.json()["detail"]
+
+
+async def test_batch_threads_that_take_no_work_make_it_not_ready(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.service.CANARY_EVERY_S", 0)
+    monkeypatch.setattr("app.service.CANARY_TIMEOUT_S", 0.2)
+    app = create_app(Settings(models=models, batch_threads=2))
+    async with client_of(app) as client:
+        workers, over = app.state.service.workers, threading.Event()
+        for _ in range(workers.threads):
+            workers._executor.submit(over.wait)
+        response = await client.get("/readyz")
+        assert response.status_code == 503
+        assert response.json()["detail"] == "no batch thread took work for 0.2 s"
+        # The row of the canary is computed on the event loop: what threads do not do, a request need not notice.
+        assert (await client.post("/embed", json={"features": [0] * 10})).status_code == 200
+        over.set()
+        for _ in range(3):  # each gave its place back
+            assert (await client.get("/readyz")).status_code == 200
+
+
+async def test_a_run_that_does_not_end_makes_it_not_ready_and_stops_the_heartbeat(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.service.BEAT_EVERY_S", 0.01)
+    monkeypatch.setattr("app.service.STUCK_S", 0.1)
+    app = create_app(Settings(models=models, batch_threads=2))
+    async with client_of(app) as client:
+        service, over = app.state.service, threading.Event()
+        assert service.workers.acquire(lambda: None)
+        running = service.workers.run(over.wait)
+        await asyncio.sleep(0.15)
+        response = await client.get("/readyz")
+        assert response.status_code == 503
+        assert "a run has not come back for" in response.json()["detail"]
+        sheet = service.telemetry.ledger.sheets[0]
+        turned_at = sheet.turned_at
+        await asyncio.sleep(0.1)
+        assert sheet.turned_at == turned_at
+        assert (await client.get("/livez")).status_code == 200
+        over.set()
+        await running
+        service.workers.release(running)
+        assert (await client.get("/readyz")).status_code == 200
+        await asyncio.sleep(0.1)
+        assert sheet.turned_at > turned_at
 
 
 async def test_readiness_computes_a_row_at_most_once_a_second(models: Path) -> None:

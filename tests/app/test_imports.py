@@ -11,6 +11,7 @@ APP = ROOT / "app"
 # From the bytes inwards: a module may import those to its right, or of its own rank, never to its left.
 RANKS = [
     {"main"},
+    {"middleware"},
     {"grpc_server", "protocol"},
     {"routes.grpc", "routes.native", "routes.v2", "routes.health", "routes.repository", "routes.stream"},
     {"routes.endpoint", "routes.inference"},
@@ -26,8 +27,10 @@ RANKS = [
     {"batcher", "drift", "sessions"},
     {"batch"},
     {"keys"},
+    {"threads"},
+    {"logs", "tracing"},
     {"board", "bundle", "errors", "ledger", "pace", "settings", "streams"},
-    {"arrays", "messages"},
+    {"arrays", "caller", "messages"},
 ]
 NOT_FOR_SERVING = (
     "torch",
@@ -91,7 +94,7 @@ from importlib.abc import MetaPathFinder
 
 class Blocked(MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {(*NOT_FOR_SERVING, *OF_EXTRAS)!r}:
+        if name.split(".")[0] in {(*NOT_FOR_SERVING, *OF_EXTRAS)!r} or name == "opentelemetry.sdk":
             raise ModuleNotFoundError(f"blocked: {{name}}", name=name)
 
 sys.meta_path.insert(0, Blocked())

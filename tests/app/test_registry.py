@@ -11,11 +11,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 
-from app.batcher import Workers
 from app.errors import InvalidInput, NotReady, UnknownModel
 from app.registry import Registry
 from app.settings import Settings
 from app.telemetry import Telemetry
+from app.threads import Workers
 from tests.support.bundles import TinyModel, write_manifest
 
 

@@ -1,37 +1,20 @@
 """Loading, pinning and unloading over HTTP: what one process is told, all do."""
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import pytest
 
 from tests.support.changes import post, put, served, until, version
 from tests.support.serving import Server
 
 
-@pytest.fixture
-def models(tmp_path: Path) -> Path:
-    folder = tmp_path / "models"
-    folder.mkdir()
-    put(version(1), folder)
-    return folder
-
-
-@pytest.fixture(params=[1, 2], ids=["one process", "two workers"])
-def server(models: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
-    flags = ("--models", str(models), "--workers", str(request.param))
-    with Server(*flags, "--watch-s", "0.1", "--model-control") as server:
-        yield server
-
-
-def test_a_pinned_version_is_served_by_all_until_the_pin_is_taken_away(server: Server, models: Path) -> None:
-    put(version(2), models)
+def test_a_pinned_version_is_served_by_all_until_the_pin_is_taken_away(server: Server, own_models: Path) -> None:
+    put(version(2), own_models)
     until(lambda: served(server) == {2})
     assert post(server, "models/tiny/load", parameters={"version": "1"}).status_code == 200
     assert served(server) == {1}
-    put(version(3), models)
+    put(version(3), own_models)
     time.sleep(0.5)
     assert served(server) == {1}
     index = {each["version"]: each for each in post(server, "index").json()}
@@ -41,8 +24,8 @@ def test_a_pinned_version_is_served_by_all_until_the_pin_is_taken_away(server: S
     assert served(server) == {3}
 
 
-def test_an_unloaded_model_is_gone_in_all_processes_until_it_is_loaded(server: Server, models: Path) -> None:
-    put(version(1, name="other"), models)
+def test_an_unloaded_model_is_gone_in_all_processes_until_it_is_loaded(server: Server, own_models: Path) -> None:
+    put(version(1, name="other"), own_models)
     until(lambda: served(server, "/models/other") == {1})
     assert post(server, "models/tiny/unload", parameters={"unload_dependents": False}).status_code == 200
     assert served(server) == {404}
@@ -56,8 +39,8 @@ def test_an_unloaded_model_is_gone_in_all_processes_until_it_is_loaded(server: S
     assert served(server) == {1}
 
 
-def test_what_cannot_be_loaded_is_refused_and_changes_nothing(server: Server, models: Path) -> None:
-    (put(version(2), models) / "golden.npz").unlink()
+def test_what_cannot_be_loaded_is_refused_and_changes_nothing(server: Server, own_models: Path) -> None:
+    (put(version(2), own_models) / "golden.npz").unlink()
     for path, body, status, text in (
         ("models/tiny/load", {}, 400, "golden.npz is missing"),
         ("models/tiny/load", {"parameters": {"version": "2"}}, 400, "golden.npz is missing"),
@@ -75,13 +58,13 @@ def test_what_cannot_be_loaded_is_refused_and_changes_nothing(server: Server, mo
     assert httpx.post(f"{server.url}/v2/repository/index", content=b"{").status_code == 400
     assert served(server) == {1}
     assert post(server, "models/tiny/load", parameters={"version": 1}).status_code == 200
-    put(version(3), models)
+    put(version(3), own_models)
     time.sleep(0.3)
     assert served(server) == {1}
 
 
-def test_models_are_not_changed_over_http_unless_a_setting_allows_it(models: Path) -> None:
-    with Server("--models", str(models)) as server:
+def test_models_are_not_changed_over_http_unless_a_setting_allows_it(own_models: Path) -> None:
+    with Server("--models", str(own_models)) as server:
         for action in ("load", "unload"):
             answer = post(server, f"models/tiny/{action}")
             assert answer.status_code == 403

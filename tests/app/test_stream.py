@@ -20,6 +20,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 
+from app.logs import Json
 from app.main import create_app
 from app.protocol import Protocol
 from app.service import Service
@@ -233,7 +234,7 @@ async def test_frames_and_streams_are_counted_and_logged(
     assert 'jepa_requests_rejected_total{reason="invalid_input"} 1.0' in text
     assert "jepa_streams 1.0" in text
     assert "jepa_http_connections 1.0" in text
-    lines = [json.loads(record.message) for record in caplog.records if record.name == "app.access"]
+    lines = [json.loads(Json().format(record)) for record in caplog.records if record.name == "app.access"]
     assert [(line["method"], line["request_id"], line["status"]) for line in lines] == [
         ("GET", "game", 101),
         ("WS", "game/1", 200),

@@ -1,11 +1,13 @@
 import json
 import logging
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.logs import Json
 from tests.support.bundles import TinyModel
 from tests.support.serving import serving
 
@@ -83,6 +85,8 @@ async def test_the_access_log_is_one_json_line_a_request_and_leaves_probes_out(
         async with serving(models=models) as client:
             await client.get("/models/chess", headers={"x-request-id": "r1"})
             await client.get("/livez")
-    (line,) = [json.loads(record.message) for record in caplog.records if record.name == "app.access"]
+    (line,) = [json.loads(Json().format(record)) for record in caplog.records if record.name == "app.access"]
     assert line.pop("ms") > 0
-    assert line == {"request_id": "r1", "method": "GET", "path": "/models/chess", "status": 404}
+    assert datetime.fromisoformat(line.pop("time")).tzinfo is UTC
+    asked = {"request_id": "r1", "method": "GET", "path": "/models/chess", "status": 404}
+    assert line == asked | {"level": "info", "logger": "app.access", "message": "GET /models/chess 404"}

@@ -14,12 +14,13 @@ import httpx
 import numpy as np
 import pytest
 
-from app.batcher import Workers
 from app.errors import NotReady
 from app.registry import Registry
 from app.settings import Settings
 from app.telemetry import Telemetry
+from app.threads import Workers
 from app.watcher import Watcher
+from tests.conftest import Survived
 from tests.support.bundles import TinyModel, write_manifest
 from tests.support.changes import post, put, reasons, served, until, version
 from tests.support.forks import in_child
@@ -33,29 +34,14 @@ ROWS = TinyModel().rows(2, seed=3)
 
 
 @pytest.fixture
-def models(tmp_path: Path) -> Path:
-    folder = tmp_path / "models"
-    folder.mkdir()
-    put(version(1), folder)
-    return folder
-
-
-@pytest.fixture
 def workers() -> Iterator[Workers]:
     workers = Workers(1)
     yield workers
     workers.close()
 
 
-@pytest.fixture(params=[1, 2], ids=["one process", "two workers"])
-def server(models: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
-    flags = ("--models", str(models), "--workers", str(request.param))
-    with Server(*flags, "--watch-s", "0.1", "--model-control") as server:
-        yield server
-
-
 async def test_no_request_fails_and_no_answer_mixes_versions_while_models_are_swapped(
-    server: Server, models: Path
+    server: Server, own_models: Path, survived: Survived
 ) -> None:
     expected = {number: version(number).encode(ROWS) for number in range(1, SWAPS + 2)}
     answered: Counter[int] = Counter()
@@ -86,7 +72,7 @@ async def test_no_request_fails_and_no_answer_mixes_versions_while_models_are_sw
             bots.create_task(bot(number))
         for number in expected:
             if number > 1:
-                await asyncio.to_thread(put, version(number), models)
+                await asyncio.to_thread(put, version(number), own_models)
             while answered[number] < 2 * CONNECTIONS:
                 await asyncio.sleep(0.01)
         done = True
@@ -97,18 +83,19 @@ async def test_no_request_fails_and_no_answer_mixes_versions_while_models_are_sw
     assert not re.search('jepa_http_requests_total{.*status="[45]', text)
     assert server.stop() == 0
     assert "ERROR" not in server.log
+    survived(f"{SWAPS} versions swapped in", answered=answered.total())
 
 
-def test_a_bundle_that_fails_is_refused_with_its_reason_and_the_old_one_stays(server: Server, models: Path) -> None:
-    corrupt, wrong = version(2).write(models.parent), version(3).write(models.parent)
+def test_a_bundle_that_fails_is_refused_with_its_reason_and_the_old_one_stays(server: Server, own_models: Path) -> None:
+    corrupt, wrong = version(2).write(own_models.parent), version(3).write(own_models.parent)
     (corrupt / "predictor.onnx").write_bytes(b"half a file")
     golden = dict(np.load(wrong / "golden.npz"))
     np.savez(wrong / "golden.npz", **golden | {"prediction": golden["prediction"] + 0.01})
     write_manifest(wrong, version(3).manifest())
-    half = models / "tiny" / ".tmp-half"
+    half = own_models / "tiny" / ".tmp-half"
     shutil.copytree(corrupt, half)
-    corrupt.rename(models / "tiny" / "2")
-    wrong.rename(models / "tiny" / "3")
+    corrupt.rename(own_models / "tiny" / "2")
+    wrong.rename(own_models / "tiny" / "3")
     until(lambda: reasons(server).keys() == {"tiny/2", "tiny/3"})
     assert "predictor.onnx has 11 bytes" in reasons(server)["tiny/2"]
     assert "does not reproduce its golden rows" in reasons(server)["tiny/3"]
@@ -123,8 +110,8 @@ def test_a_bundle_that_fails_is_refused_with_its_reason_and_the_old_one_stays(se
     text = httpx.get(f"{server.url}/metrics").text
     assert 'jepa_model_loads_total{model="tiny",outcome="refused"}' in text
 
-    shutil.rmtree(models / "tiny" / "3")
-    shutil.copy(version(2).write(models.parent / "whole") / "predictor.onnx", models / "tiny" / "2")
+    shutil.rmtree(own_models / "tiny" / "3")
+    shutil.copy(version(2).write(own_models.parent / "whole") / "predictor.onnx", own_models / "tiny" / "2")
     until(lambda: served(server) == {2})
     until(lambda: reasons(server) == {})
     assert server.stop() == 0
@@ -133,16 +120,16 @@ def test_a_bundle_that_fails_is_refused_with_its_reason_and_the_old_one_stays(se
 
 
 def test_a_version_that_is_taken_away_gives_its_place_to_the_one_below_and_the_last_stays(
-    server: Server, models: Path
+    server: Server, own_models: Path
 ) -> None:
-    put(version(2), models)
+    put(version(2), own_models)
     until(lambda: served(server) == {2})
-    (models / "tiny" / "2").rename(models.parent / "aside")
+    (own_models / "tiny" / "2").rename(own_models.parent / "aside")
     until(lambda: served(server) == {1})
-    shutil.rmtree(models / "tiny")
+    shutil.rmtree(own_models / "tiny")
     until(lambda: "tiny/1 is gone; it is served from memory" in server.log)
     assert served(server) == {1}
-    put(version(7), models)
+    put(version(7), own_models)
     until(lambda: served(server) == {7})
 
 
@@ -153,9 +140,9 @@ def example(server: Server) -> dict[str, object]:
     return found
 
 
-def test_a_new_model_is_served_beside_the_others(server: Server, models: Path) -> None:
+def test_a_new_model_is_served_beside_the_others(server: Server, own_models: Path) -> None:
     assert "model" not in example(server)
-    put(version(4, name="other", embed_dim=8), models)
+    put(version(4, name="other", embed_dim=8), own_models)
     until(lambda: served(server, "/models/other") == {4})
     body = {"model": "other", "features": ROWS.tolist()}
     answer = httpx.post(f"{server.url}/embed", json=body).json()
@@ -165,10 +152,10 @@ def test_a_new_model_is_served_beside_the_others(server: Server, models: Path) -
     assert example(server)["model"] == "tiny"
 
 
-def test_a_worker_that_takes_the_place_of_another_serves_what_the_others_do(models: Path) -> None:
-    put(version(2), models)
-    with Server("--models", str(models), "--workers", "2", "--watch-s", "0", "--model-control") as server:
-        put(version(3), models)
+def test_a_worker_that_takes_the_place_of_another_serves_what_the_others_do(own_models: Path) -> None:
+    put(version(2), own_models)
+    with Server("--models", str(own_models), "--workers", "2", "--watch-s", "0", "--model-control") as server:
+        put(version(3), own_models)
         assert post(server, "models/tiny/load", parameters={"version": "1"}).status_code == 200
         pid = server.process.pid
         children = [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
@@ -179,9 +166,9 @@ def test_a_worker_that_takes_the_place_of_another_serves_what_the_others_do(mode
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_without_a_watch_the_models_are_looked_at_on_sighup(models: Path, workers: int) -> None:
-    with Server("--models", str(models), "--workers", str(workers), "--watch-s", "0") as server:
-        put(version(2), models)
+def test_without_a_watch_the_models_are_looked_at_on_sighup(own_models: Path, workers: int) -> None:
+    with Server("--models", str(own_models), "--workers", str(workers), "--watch-s", "0") as server:
+        put(version(2), own_models)
         time.sleep(0.5)
         assert served(server) == {1}
         server.process.send_signal(signal.SIGHUP)
@@ -190,11 +177,11 @@ def test_without_a_watch_the_models_are_looked_at_on_sighup(models: Path, worker
 
 
 def test_who_waits_for_a_process_that_does_not_look_is_told_so(
-    models: Path, workers: Workers, monkeypatch: pytest.MonkeyPatch
+    own_models: Path, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.watcher.SPREADS_WITHIN_S", 0.1)
     telemetry = Telemetry()
-    registry = Registry(Settings(models=models), workers, telemetry)
+    registry = Registry(Settings(models=own_models), workers, telemetry)
     registry.load_all()
     watcher = Watcher(registry, telemetry.ledger, 0)
     telemetry.ledger.share(2)
@@ -215,10 +202,10 @@ def test_who_waits_for_a_process_that_does_not_look_is_told_so(
 
 
 async def test_a_look_that_fails_is_logged_and_the_next_one_goes_well(
-    models: Path, workers: Workers, caplog: pytest.LogCaptureFixture
+    own_models: Path, workers: Workers, caplog: pytest.LogCaptureFixture
 ) -> None:
     telemetry = Telemetry()
-    registry = Registry(Settings(models=models), workers, telemetry)
+    registry = Registry(Settings(models=own_models), workers, telemetry)
     watcher = Watcher(registry, telemetry.ledger, 0.01)
     watching = asyncio.create_task(watcher.watch())
     for slot in range(len(registry.board._table)):  # no key is found, and none has room

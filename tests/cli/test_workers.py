@@ -14,8 +14,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.telemetry import Telemetry
-from cli.workers import HANGS_AFTER_LOOKS, Crew, Worker
 from tests.support.bundles import TinyModel
 from tests.support.serving import ROOT, Server
 
@@ -127,20 +125,6 @@ sys.exit(Crew(uvicorn.Config(app, lifespan="on"), listener, Telemetry(), 2).run(
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=60, check=False)
     assert result.returncode == 1
     assert b"again and again; giving up" in result.stderr
-
-
-def test_a_worker_hangs_when_its_event_loop_has_not_turned_for_many_looks() -> None:
-    telemetry = Telemetry()
-    telemetry.ledger.share(1)
-    telemetry.ledger.take(0)
-    listener, ours = socket.socket(), socket.socket()
-    crew, worker = Crew(None, listener, telemetry, 1), Worker(1, ours, 0)  # type: ignore[arg-type]
-    assert not any(crew._hangs(0, worker) for _ in range(HANGS_AFTER_LOOKS))
-    telemetry.ledger.turn()
-    assert not any(crew._hangs(0, worker) for _ in range(HANGS_AFTER_LOOKS))
-    assert crew._hangs(0, worker)
-    listener.close()
-    ours.close()
 
 
 def test_a_burst_waits_for_workers_that_take_no_connections(server: Server) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -66,10 +66,19 @@ async def serving(way: str = "asgi", **settings: object) -> AsyncIterator[httpx.
 class Server:
     """`jepa serve` in a process of its own, as a user starts it; ends with the `with` block."""
 
-    def __init__(self, *flags: str, env: Mapping[str, str] | None = None, verify: ssl.SSLContext | bool = True) -> None:
-        """`verify` is what httpx checks the server's certificate by."""
+    def __init__(
+        self,
+        *flags: str,
+        env: Mapping[str, str] | None = None,
+        verify: ssl.SSLContext | bool = True,
+        before: str = "pass",
+        within: Sequence[str] = (),
+    ) -> None:
+        """`verify` is what httpx checks the server's certificate by; `before` is Python that breaks the service in a
+        way that cannot be had from outside, `within` a command that runs another."""
         self._verify = verify
-        command = [sys.executable, "-c", "from cli.main import main; main()", "serve", "--port", "0", *flags]
+        program = f"{before}\nfrom cli.main import main; main()"
+        command = [*within, sys.executable, "-c", program, "serve", "--port", "0", *flags]
         self.process = subprocess.Popen(
             command, cwd=ROOT, env=os.environ | dict(env or {}), stderr=subprocess.PIPE, text=True
         )
@@ -92,6 +101,7 @@ class Server:
                 self.scheme, self.host, self.port = address[1], address[2], int(address[3])
                 return self
             time.sleep(0.02)
+        self.__exit__()
         raise RuntimeError(f"the server did not become ready: {self.log}")
 
     def _is_ready(self, url: str) -> bool:

@@ -1,0 +1,108 @@
+"""Bots that ask a service without a pause while something happens to it, and keep the books of what came back."""
+
+import asyncio
+import threading
+from collections import Counter
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import orjson
+
+from tests.support.bundles import TinyModel
+from tests.support.changes import until
+from tests.support.serving import Server
+
+TINY = TinyModel()
+PATIENCE_S = 30  # an answer that has not come by then is lost
+BINARY, JSON = "application/octet-stream", "application/json"
+Question = tuple[bytes, bool, np.ndarray]  # the bytes of the request, whether the answer is binary, what it must be
+
+
+def questions() -> list[Question]:
+    made = []
+    for seed in range(8):
+        rows = TINY.rows(1 + seed % 3, seed)
+        for kind, body in ((BINARY, rows.tobytes()), (JSON, orjson.dumps({"features": rows.tolist()}))):
+            head = f"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nAccept: {kind}\r\n"
+            request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+            made.append((request, kind == BINARY, TINY.encode(rows)))
+    return made
+
+
+class Load:
+    """So many bots, each on a connection that it opens again when it is closed. In a thread, for a `with` block.
+
+    answered  right answers
+    refused   other statuses
+    cut       requests whose connection ended before the answer
+    lost      requests that were answered wrongly, or not at all
+    """
+
+    def __init__(self, server: Server, bots: int = 16) -> None:
+        self._address, self._bots = (server.host, server.port), bots
+        self.answered = self.cut = self.lost = 0
+        self.refused: Counter[int] = Counter()
+        self._done = False
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self.go_on()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done = True
+        self._thread.join()
+
+    def go_on(self, requests: int = 200) -> None:
+        """Until so many more were answered."""
+        before = self.answered
+        until(lambda: self.answered >= before + requests)
+
+    async def _run(self) -> None:
+        asked = questions()
+        async with asyncio.TaskGroup() as group:
+            for bot in range(self._bots):
+                group.create_task(self._bot(asked[bot % len(asked) :] + asked[: bot % len(asked)]))
+
+    async def _bot(self, asked: list[Question]) -> None:
+        number = 0
+        while not self._done:
+            try:
+                reader, writer = await asyncio.open_connection(*self._address)
+            except OSError:
+                await asyncio.sleep(0.01)
+                continue
+            stays = True
+            while stays and not self._done:
+                number += 1
+                try:
+                    async with asyncio.timeout(PATIENCE_S):
+                        stays = await self._ask(reader, writer, asked[number % len(asked)])
+                except (OSError, EOFError):
+                    self.cut += 1
+                    stays = False
+                except TimeoutError:
+                    self.lost += 1
+                    stays = False
+            writer.close()
+
+    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, question: Question) -> bool:
+        """Whether the connection stays open."""
+        request, is_binary, right = question
+        writer.write(request)
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        body, status = await reader.readexactly(length), int(head[9:12])
+        if status != 200:
+            self.refused[status] += 1
+        else:
+            rows = np.frombuffer(body, "<f4").reshape(right.shape) if is_binary else orjson.loads(body)["embeddings"]
+            if np.allclose(rows, right, atol=1e-5):
+                self.answered += 1
+            else:
+                self.lost += 1
+        return b"connection: close" not in head
