@@ -7,7 +7,8 @@ import numpy as np
 from pydantic import BaseModel
 
 from app.registry import ServedModel
-from app.schemas import InferRefusal, InferRequest, Options, Problem, RepositoryRequest
+from app.schemas import Options, Problem
+from app.schemas_v2 import InferRefusal, InferRequest, RepositoryRequest
 
 SCHEMAS = "#/components/schemas/"
 REFUSALS = {

@@ -12,7 +12,7 @@ import numpy as np
 from app import wire
 from app.arrays import Array
 from app.errors import InvalidInput, MalformedBody, listed
-from app.schemas import InferInput, InferOutput
+from app.schemas_v2 import InferInput, InferOutput
 
 BINARY_TYPES: dict[str, np.dtype[Any]] = {"FP32": wire.FLOAT32_LE, "INT64": np.dtype("<i8"), "BOOL": np.dtype("u1")}
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app import schemas, wire
+from app import schemas_v2, wire
 from app.arrays import Array
 from app.batch import Ticket, Timing
 from app.errors import InvalidInput
@@ -30,7 +30,7 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 @dataclass(slots=True)
 class Asked:
     inputs: dict[str, Array]
-    outputs: list[schemas.InferOutput]
+    outputs: list[schemas_v2.InferOutput]
     answers_binary: bool
     options: Options
     id: str | None = None
@@ -106,7 +106,7 @@ def read_asked(content: bytes, headers: RawHeaders, signature: Signature, max_ro
 
 def read_document(document: dict[str, Any], binary: bytes, signature: Signature, max_rows: int) -> Asked:
     """`binary` has the tensors that the document only describes."""
-    request = checked(schemas.InferRequest, document, "body", strict=True)
+    request = checked(schemas_v2.InferRequest, document, "body", strict=True)
     wanted, parameters = request.outputs or [], request.parameters
     check_outputs(wanted, [*signature.outputs])
     options = checked(Options, parameters.model_extra or {}, "body", strict=True)

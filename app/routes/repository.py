@@ -10,7 +10,7 @@ from app import cards
 from app.documentation import MODEL_CONTROL, SCHEMAS, v2_problems
 from app.errors import MalformedBody
 from app.routes.reading import read_body, service_of
-from app.schemas import RepositoryEntry, RepositoryRequest
+from app.schemas_v2 import RepositoryEntry, RepositoryRequest
 
 router = APIRouter(prefix="/v2/repository", tags=["repository"])
 BODY = {"requestBody": {"content": {"application/json": {"schema": {"$ref": SCHEMAS + "RepositoryRequest"}}}}}

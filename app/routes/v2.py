@@ -8,7 +8,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from app import cards, schemas
+from app import cards, schemas_v2
 from app.documentation import FLOATS, SCHEMAS, header_parameters, v2_problems
 from app.routes.exchange import BINARY, JSON
 from app.routes.inference import HEADER_LENGTH, Question, about, read_asked, read_plain_body, respond, run
@@ -87,7 +87,7 @@ async def all_statistics(request: Request) -> Response:
 # A model
 
 
-@_on_model("", response_model=schemas.InferModelCard)
+@_on_model("", response_model=schemas_v2.InferModelCard)
 async def metadata(request: Request, name: str) -> Response:
     """Inputs and outputs of a model."""
     return JSONResponse(cards.metadata(_signature(request, name)))
@@ -117,7 +117,7 @@ async def statistics(request: Request, name: str) -> Response:
 
 INFER: dict[str, Any] = {
     "tags": ["v2"],
-    "response_model": schemas.InferAnswer,
+    "response_model": schemas_v2.InferAnswer,
     "responses": {
         200: {"content": {BINARY.decode(): FLOATS}},
         **v2_problems(400, 404, 409, 413, 415, 429, 500, 503, 504),

@@ -19,7 +19,7 @@ RANKS = [
     {"cards", "routes.reading"},
     {"documentation", "service", "signatures", "statistics"},
     {"tensors"},
-    {"schemas", "telemetry", "watcher"},
+    {"schemas", "schemas_v2", "telemetry", "watcher"},
     {"registry"},
     {"loading"},
     {"precision"},

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as arrays
 
 from app import wire
 from app.errors import InvalidInput, MalformedBody, ServiceError, TooManyRows
-from app.schemas import InferInput, InferOutput
+from app.schemas_v2 import InferInput, InferOutput
 from app.tensors import Input, read_inputs, read_raw, split, write
 from app.wire import Layout
 
