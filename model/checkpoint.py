@@ -58,7 +58,7 @@ class Checkpoint:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Reads what `Checkpoint.save` wrote; ValueError for any other safetensors file."""
+    """Reads what `Checkpoint.save` wrote; ValueError for any other safetensors file, or that of another version."""
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
         if "about" not in metadata:
@@ -71,7 +71,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
     encoding = FeatureEncoding(under(f"{NETWORKS}encoding."))
     jepa = JEPA(Config.from_dict(about["config"]), encoding)
-    jepa.load_state_dict(under(NETWORKS))
+    try:
+        jepa.load_state_dict(under(NETWORKS))
+    except RuntimeError as error:
+        raise ValueError(
+            f"{path} was written by another version of jepa-serve, whose networks had other weights; train anew, or "
+            "use that version"
+        ) from error
     return Checkpoint(
         jepa=jepa,
         schema=Schema(tuple(about["schema"]["names"]), tuple(Group(**group) for group in about["schema"]["groups"])),

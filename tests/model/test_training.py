@@ -229,3 +229,11 @@ def test_a_recipe_survives_json():
 def test_a_bad_recipe_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         replace(SMALL, **change)
+
+
+def test_a_checkpoint_of_other_weights_says_which_version_it_needs(games, tmp_path):
+    training = Training(games, SMALL)
+    training.jepa.anchor.heads.append(torch.nn.Linear(16, 10))
+    training.checkpoint.save(tmp_path / "c.safetensors")
+    with pytest.raises(ValueError, match="written by another version of jepa-serve"):
+        load_checkpoint(tmp_path / "c.safetensors")
