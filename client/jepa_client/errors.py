@@ -136,6 +136,12 @@ class TooManyConnections(JepaError):
 class DeadlineExpired(JepaError):
     slug, code = "deadline-expired", 504
 
+    @classmethod
+    def noticed(cls, who: str, timeout_s: float) -> "DeadlineExpired":
+        """Here, when no answer of `who` came in time."""
+        detail = f"{who} did not answer within {timeout_s * 1000:g} ms"
+        return cls(detail, status=cls.code, type=f"urn:jepa:error:{cls.slug}", title="The request's deadline passed")
+
 
 class ServiceUnreachable(JepaError):
     """No connection, or one that broke; `detail` has the URL."""

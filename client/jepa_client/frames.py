@@ -74,9 +74,4 @@ class Frames:
         return ServiceUnreachable(f"no stream opens at {self.url}: {str(reason) or type(reason).__name__}")
 
     def too_late(self) -> DeadlineExpired:
-        return DeadlineExpired(
-            f"{self.url} did not answer within {self.timeout * 1000:g} ms",
-            status=504,
-            type=f"urn:jepa:error:{DeadlineExpired.slug}",
-            title="The request's deadline passed",
-        )
+        return DeadlineExpired.noticed(str(self.url), self.timeout)

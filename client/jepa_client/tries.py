@@ -67,12 +67,7 @@ class Tries:
         return ServiceUnreachable(f"no service answers at {self._service.base_url}: {reason}")
 
     def _too_late(self) -> DeadlineExpired:
-        return DeadlineExpired(
-            f"{self._call.path} of {self._service.base_url} did not answer within {self._service.timeout * 1000:g} ms",
-            status=504,
-            type=f"urn:jepa:error:{DeadlineExpired.slug}",
-            title="The request's deadline passed",
-        )
+        return DeadlineExpired.noticed(f"{self._call.path} of {self._service.base_url}", self._service.timeout)
 
 
 def checked(answer: httpx.Response) -> httpx.Response:

@@ -1,5 +1,7 @@
-"""A service that a test may change the models of."""
+"""A service that a test may change the models of, and a certificate for one."""
 
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,3 +24,15 @@ def server(own_models: Path, request: pytest.FixtureRequest) -> Iterator[Server]
     flags = ("--models", str(own_models), "--workers", str(request.param))
     with Server(*flags, "--watch-s", "0.1", "--model-control") as server:
         yield server
+
+
+@pytest.fixture
+def certified(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate of 127.0.0.1 and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl, which makes the certificate, is not installed")
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-out", str(certificate), "-keyout", str(key)]
+    subprocess.run(command, check=True, capture_output=True)
+    return certificate, key

@@ -2,8 +2,6 @@
 
 import asyncio
 import re
-import shutil
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -367,13 +365,8 @@ async def test_a_stopping_server_answers_what_has_come_and_nothing_else(
 
 
 @pytest.mark.anyio
-async def test_a_certificate_holds_for_grpc_too(models: Path, tiny: TinyModel, tmp_path: Path) -> None:
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl, which makes the certificate, is not installed")
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-out", str(certificate), "-keyout", str(key)]
-    subprocess.run(command, check=True, capture_output=True)
+async def test_a_certificate_holds_for_grpc_too(models: Path, tiny: TinyModel, certified: tuple[Path, Path]) -> None:
+    certificate, key = certified
     settings = Settings(models=models, grpc_port=0, tls_cert_file=certificate, tls_key_file=key)
     service = create_app(settings).state.service
     service.open()

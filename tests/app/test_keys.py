@@ -1,9 +1,7 @@
 """Keys on the wire, by both ways through the service."""
 
 import logging
-import shutil
 import ssl
-import subprocess
 from pathlib import Path
 
 import httpx
@@ -111,13 +109,8 @@ def test_an_open_door_to_the_world_is_warned_of(models: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_https_is_spoken_with_a_certificate(models: Path, tmp_path: Path, workers: str) -> None:
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl, which makes the certificate, is not installed")
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-out", str(certificate), "-keyout", str(key)]
-    subprocess.run(command, check=True, capture_output=True)
+def test_https_is_spoken_with_a_certificate(models: Path, certified: tuple[Path, Path], workers: str) -> None:
+    certificate, key = certified
     trusted = ssl.create_default_context(cafile=str(certificate))
     flags = ("--models", str(models), "--tls-cert-file", str(certificate), "--tls-key-file", str(key))
     with Server(*flags, "--workers", workers, verify=trusted) as server, httpx.Client(verify=trusted) as client:

@@ -13,22 +13,15 @@ import pytest
 from app.caller import Caller, calling
 from app.ledger import Ledger
 from app.logs import Json, Lines, Text
-from tests.support.serving import Server
+from tests.support.serving import FAILS_ON_THIRTEEN, Server
 
-FAILS = """
+FAILS = f"""{FAILS_ON_THIRTEEN}
 import warnings
-import app.routes.native, app.routes.repository, app.sessions
-run = app.sessions.Graph.run
-
-def run_or_fail(self, *inputs):
-    if (inputs[0] == 13).any():
-        raise RuntimeError("thirteen")
-    return run(self, *inputs)
+import app.routes.native
 
 def card(*_):
     raise KeyError("a bug")
 
-app.sessions.Graph.run = run_or_fail
 app.routes.native.card = card
 warnings.warn("look out")
 """

@@ -14,7 +14,7 @@ import pytest
 from app import tracing
 from tests.support.bundles import TinyModel
 from tests.support.collector import Collector, collecting, values
-from tests.support.serving import ROOT, Server
+from tests.support.serving import FAILS_ON_THIRTEEN, ROOT, Server
 
 PARENT = "00f067aa0ba902b7"
 BODY = {"features": [0.5] * 10}
@@ -24,22 +24,9 @@ def asked(number: int, sampled: bool = True) -> dict[str, str]:
     return {"traceparent": f"00-{number:032x}-{PARENT}-{sampled:02x}", "x-request-id": f"r{number}"}
 
 
-FAILS = """
-import app.sessions
-run = app.sessions.Graph.run
-
-def run_or_fail(self, *inputs):
-    if (inputs[0] == 13).any():
-        raise RuntimeError("thirteen")
-    return run(self, *inputs)
-
-app.sessions.Graph.run = run_or_fail
-"""
-
-
 def test_a_request_is_a_span_of_its_callers_trace_and_its_queue_and_runs_are_within(models: Path) -> None:
     flags = ("--models", str(models), "--workers", "2", "--log-format", "json", "--access-log")
-    with collecting() as collector, Server(*flags, env=collector.env, before=FAILS) as server:
+    with collecting() as collector, Server(*flags, env=collector.env, before=FAILS_ON_THIRTEEN) as server:
         rows = TinyModel().rows(3).tolist()
         tensor = {"name": "features", "datatype": "FP32", "shape": [1, 10], "data": [0.5] * 10}
         httpx.post(f"{server.url}/embed", json={"features": rows}, headers=asked(1))

@@ -1,19 +1,17 @@
 """The bot that learns an Atari game, run against a real server."""
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
+from functools import partial
 
 import pytest
 
 pytest.importorskip("ale_py", reason="needs the extra: jepa-client[atari]")
 
 from tests.support.bundles import TinyModel
+from tests.support.scripts import run_example
 from tests.support.serving import Server
 
-BOT = Path(__file__).parents[2] / "examples" / "atari_bot.py"
+bot = partial(run_example, "atari_bot.py")
 SHORT = ["--generations", 1, "--population", 3, "--steps", 8]
 
 
@@ -24,12 +22,6 @@ def server(tmp_path_factory):
     TinyModel().write(models)
     with Server("--models", str(models)) as server:
         yield server
-
-
-def bot(*arguments):
-    command = [sys.executable, str(BOT), *map(str, arguments)]
-    paths = os.environ | {"PYTHONPATH": str(BOT.parents[1] / "client")}
-    return subprocess.run(command, env=paths, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_it_learns_on_both_and_prints_what_each_is_worth(server):

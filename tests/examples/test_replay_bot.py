@@ -1,11 +1,8 @@
 """The example bot, run as the README says against a real server, and its arithmetic without one."""
 
-import os
 import re
-import subprocess
-import sys
 import time
-from pathlib import Path
+from functools import partial
 
 import httpx
 import numpy as np
@@ -17,9 +14,10 @@ from replay_bot import send_at_rate, what_happened
 from app.bundle import locate, read_manifest
 from app.settings import DEFAULT_MODEL
 from tests.support.replays import duel, game
+from tests.support.scripts import run_example
 from tests.support.serving import Server
 
-BOT = Path(__file__).parents[2] / "examples" / "replay_bot.py"
+bot = partial(run_example, "replay_bot.py")
 NAMES = read_manifest(locate("default", DEFAULT_MODEL)).feature_schema.names
 
 
@@ -38,12 +36,6 @@ def two_games(tmp_path):
     frame = [*range(-39, 1), *range(-39, 61)]
     pq.write_table(pa.table({"episode": [7] * 40 + [9] * 100, "frame": frame, **columns}), path)
     return path
-
-
-def bot(*arguments):
-    command = [sys.executable, str(BOT), *map(str, arguments)]
-    paths = os.environ | {"PYTHONPATH": str(BOT.parents[1] / "client")}
-    return subprocess.run(command, env=paths, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_without_a_file_it_plays_a_scripted_match_and_says_so(server):
@@ -100,9 +92,9 @@ def test_a_file_of_other_columns_is_named(server, tmp_path):
 
 
 def test_a_file_that_is_no_parquet_is_named(server):
-    played = bot("--url", server.url, BOT)
+    played = bot("--url", server.url, __file__)
     assert played.returncode == 1
-    assert f"cannot read {BOT}" in played.stderr
+    assert f"cannot read {__file__}" in played.stderr
 
 
 def test_rows_that_the_service_refuses_end_it_with_the_services_words(server, tmp_path):

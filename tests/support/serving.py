@@ -24,6 +24,18 @@ from app.protocol import Protocol
 from app.settings import Settings
 
 ROOT = Path(__file__).parents[2]
+# For `before`: a model that fails on some rows.
+FAILS_ON_THIRTEEN = """
+import app.sessions
+run = app.sessions.Graph.run
+
+def run_or_fail(self, *inputs):
+    if (inputs[0] == 13).any():
+        raise RuntimeError("thirteen")
+    return run(self, *inputs)
+
+app.sessions.Graph.run = run_or_fail
+"""
 
 
 @asynccontextmanager
