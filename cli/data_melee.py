@@ -12,7 +12,8 @@ from rich.console import Console
 from cli.recording import Meter, Recording, stopping
 from jepa_client.games.melee import replay_rows
 from jepa_client.games.melee_layout import COLUMNS, GROUPS, LAYOUT
-from jepa_client.games.slippi import ReplayError, read_replay
+from jepa_client.games.replay import ReplayError
+from jepa_client.games.slippi import read_replay
 
 console = Console(highlight=False, soft_wrap=True)
 SOME_SKIPPED = 3

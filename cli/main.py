@@ -26,7 +26,7 @@ DATA_COMMANDS = {
     "atari": "Record the memory of an Atari game that is played at random.",
 }
 # What is not installed with the rest: see client/pyproject.toml.
-SOURCES = {"jepa_client": "./client", "ale_py": "'./client[atari]'", "gymnasium": "'./client[atari]'"}
+CLIENT, EXTRAS = {"jepa_client", "peppi_py", "ale_py", "gymnasium"}, {"melee": "slippi", "atari": "atari"}
 
 
 class _LazyGroup(TyperGroup):
@@ -64,7 +64,7 @@ def load(*names: str) -> Any:
         package = str(error.name).partition(".")[0]
         if package in ("cli", "app", "model"):
             raise
-        source = SOURCES.get(package, "'jepa-serve[train]'")
+        source = f"'./client[{EXTRAS[names[-1]]}]'" if package in CLIENT else "'jepa-serve[train]'"
         typer.echo(f"jepa {' '.join(names)} needs {package}; install it with: pip install {source}", err=True)
         raise typer.Exit(1) from None
     single = typer.Typer(add_completion=False, rich_markup_mode=None)

@@ -3,7 +3,7 @@
     python examples/replay_bot.py [FRAMES.parquet or GAME.slp]
 
 Without a file it plays a scripted match of its own. Needs httpx and numpy; a Parquet file needs pyarrow too, a Melee
-replay (.slp) jepa-client.
+replay (.slp) jepa-client[slippi].
 """
 
 import argparse
@@ -33,7 +33,7 @@ def read_replay(path: Path, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
     try:
         from jepa_client.games import melee, melee_layout, slippi
     except ModuleNotFoundError:
-        sys.exit("reading a replay needs jepa-client: pip install ./client (or leave the file out)")
+        sys.exit("reading a replay needs jepa-client and peppi: pip install './client[slippi]' (or leave the file out)")
     if unknown := [name for name in names if name not in melee_layout.COLUMNS]:
         sys.exit(f"a replay has no column '{unknown[0]}' (and {len(unknown) - 1} more) that the model's rows need")
     try:

@@ -138,10 +138,17 @@ def test_a_stopped_recording_leaves_the_file_that_was_there(tmp_path):
     assert out.read_bytes() == b"of yesterday"
 
 
-@pytest.mark.parametrize(("missing", "source"), [("jepa_client", "./client"), ("ale_py", "'./client[atari]'")])
-def test_without_the_client_the_way_to_it_is_told(missing, source):
+@pytest.mark.parametrize(
+    ("command", "missing", "source"),
+    [
+        ("melee", "jepa_client", "'./client[slippi]'"),
+        ("melee", "peppi_py", "'./client[slippi]'"),
+        ("atari", "ale_py", "'./client[atari]'"),
+    ],
+)
+def test_without_the_client_the_way_to_it_is_told(command, missing, source):
     program = f"import sys\nsys.modules['{missing}'] = None\nfrom cli.main import main\n"
-    program += "sys.argv = ['jepa', 'data', 'atari', 'pong', '--out', 'x.parquet']\nmain()"
+    program += f"sys.argv = ['jepa', 'data', '{command}', 'x', '--out', 'x.parquet']\nmain()"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert f"jepa data atari needs {missing}; install it with: pip install {source}" in done.stderr
+    assert f"jepa data {command} needs {missing}; install it with: pip install {source}" in done.stderr

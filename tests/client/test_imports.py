@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "client" / "jepa_client"
 # A module may import those below it, or of its own rank.
 RANKS = [
-    {"games.atari", "games.gymnasium", "games.melee"},
-    {"games.melee_layout", "games.slippi"},
+    {"games.atari", "games.gymnasium", "games.melee", "games.slippi"},
+    {"games.melee_layout", "games.replay"},
     {"client"},
     {"stream"},
     {"frames", "tries"},
@@ -22,7 +22,12 @@ RANKS = [
     {"errors", "rows"},
 ]
 INSTALLED = {"httpx", "numpy"}
-EXTRAS = {"games.gymnasium": {"gymnasium"}, "games.atari": {"gymnasium", "ale_py"}, "stream": {"websockets"}}
+EXTRAS = {
+    "games.gymnasium": {"gymnasium"},
+    "games.atari": {"gymnasium", "ale_py"},
+    "games.slippi": {"peppi_py"},
+    "stream": {"websockets"},
+}
 
 
 def modules() -> dict[str, Path]:

@@ -1,29 +1,38 @@
 """Replay files as the game would write them, event by event, from the format's own table of fields."""
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 
 FORMATS = {
-    0x36: ">B4sxxxxxxxxxxxxxxH" + "x" * 400,  # version, stage
+    # version, stage; six players of 36 bytes; names, the match and so on
+    0x36: ">B4s14xH80x216s444x",
     # frame, port, follower; seed, action, x, y, facing; sticks, trigger, processed, buttons, L, R; raw x, percent
     0x37: ">BiBBIHffffffffIHffbf",
     # frame, port, follower, character, action, x, y, facing, percent, shield; attack, combo, hit by, stock, age; five
-    # bytes of flags, misc, airborne, ground, jumps, l-cancel, hurtbox; speeds, hitlag
-    0x38: ">BiBBBHfffffBBBBf5sfBHBBBffffff",
+    # bytes of flags, misc, airborne, ground, jumps, l-cancel, hurtbox; speeds, hitlag, animation
+    0x38: ">BiBBBHfffffBBBBf5sfBHBBBffffffI",
     # frame, type, state, facing, velocity, place, damage, timer, spawn, misc, owner
     0x3B: ">BiHBfffffHfI4sb",
-    0x3C: ">Bii",
-    0x39: ">Bbb4s",
+    0x3A: ">BiII",  # frame, seed, counter
+    0x3C: ">Bii",  # frame, the last one that is final
+    0x39: ">Bbb4s",  # how it ended
+    0x50: ">BI",  # of a version to come
 }
+NOBODY = 3  # plays at a port
 
 
 def event(kind: int, *values: object) -> bytes:
     return struct.pack(FORMATS[kind], kind, *values)
 
 
-def start(stage: int = 32, version: tuple[int, int, int] = (3, 14, 0)) -> bytes:
-    return event(0x36, bytes([*version, 0]), stage)
+def start(
+    stage: int = 32, version: tuple[int, int, int] = (3, 14, 0), players: Mapping[int, int] = {0: 2, 1: 2}
+) -> bytes:
+    """`players` is port → external character; 14 are the climbers."""
+    slots = b"".join(struct.pack("BB34x", players.get(port, 0), 0 if port in players else NOBODY) for port in range(6))
+    return event(0x36, bytes([*version, 0]), stage, slots)
 
 
 @dataclass
@@ -62,7 +71,7 @@ class Frame:
         who = self.number, self.port, self.follower, self.character, self.action
         where = self.x, self.y, self.facing, self.percent, self.shield, 0, 0, 0, self.stock, self.age
         what = self.flags, self.misc, self.airborne, 0, self.jumps, 0, self.hurtbox
-        return event(0x38, *who, *where, *what, *self.speeds, self.hitlag)
+        return event(0x38, *who, *where, *what, *self.speeds, self.hitlag, 0)
 
 
 @dataclass
@@ -89,7 +98,7 @@ class Moment:
         number = self.fighters[0].number
         items = [item.update(number) for item in self.items]
         before, after = [each.before() for each in self.fighters], [each.after() for each in self.fighters]
-        return b"".join([*before, *items, *after, event(0x3C, number, number)])
+        return b"".join([event(0x3A, number, 0, 0), *before, *items, *after, event(0x3C, number, number)])
 
 
 def duel(length: int = 30, first: int = -42) -> list[Moment]:
@@ -109,5 +118,9 @@ def slp(*events: bytes, closed: bool = True) -> bytes:
     return b"{U\x03raw[$U#l" + length + stream + (b"U\x08metadata{}}" if closed else b"")
 
 
-def game(moments: list[Moment], stage: int = 32) -> bytes:
-    return slp(start(stage), *(moment.events() for moment in moments), event(0x39, 2, -1, bytes(4)))
+def game(moments: list[Moment], stage: int = 32, version: tuple[int, int, int] = (3, 14, 0)) -> bytes:
+    fighters = [fighter for moment in moments for fighter in moment.fighters]
+    climbers = {fighter.port for fighter in fighters if fighter.follower}
+    players = {fighter.port: 14 if fighter.port in climbers else 2 for fighter in fighters}
+    events = [moment.events() for moment in moments]
+    return slp(start(stage, version, players), *events, event(0x39, 2, -1, bytes([0, 1, 255, 255])))

@@ -8,7 +8,7 @@
             embedding = client.embed(live.row(state))
 
 Both fill the same columns by the same code (melee_layout.py), so what a model learns from is what it plays with.
-libmelee need not be installed for this: only the attributes of its GameState are read.
+libmelee need not be installed for this: only the attributes of its GameState are read. read_replay is in slippi.py.
 """
 
 from itertools import compress
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jepa_client.games.melee_layout import FIRST_FRAME, HANDS, ITEM, PROJECTILES, Fighter, Numbers, Side, fill
-from jepa_client.games.slippi import Player, Replay, ReplayError
+from jepa_client.games.replay import Player, Replay, ReplayError
 from jepa_client.rows import Rows
 
 STAGES = {2: "fod", 3: "ps", 8: "ys", 28: "dl", 31: "bf", 32: "fd"}  # the ids of a replay
@@ -100,8 +100,7 @@ def _recorded_side(player: Player, since: NDArray[np.bool_]) -> Side:
 
 
 def _recorded(after: Numbers) -> Fighter:
-    flags = after["flags"]
-    in_hitstun = (flags[:, 3] & 0x02) != 0
+    in_hitstun = (after["flags_3"] & 0x02) != 0
     return Fighter(
         character=after["character"],
         action=after["action"],
@@ -123,9 +122,9 @@ def _recorded(after: Numbers) -> Fighter:
         stock=after["stock"],
         hitlag=np.rint(after["hitlag"]),
         in_hitstun=in_hitstun,
-        fastfall=(flags[:, 1] & 0x08) != 0,
-        shielding=(flags[:, 2] & 0x80) != 0,
-        offscreen=(flags[:, 4] & 0x80) != 0,
+        fastfall=(after["flags_1"] & 0x08) != 0,
+        shielding=(after["flags_2"] & 0x80) != 0,
+        offscreen=(after["flags_4"] & 0x80) != 0,
     )
 
 

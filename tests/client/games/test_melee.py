@@ -15,7 +15,8 @@ from app.bundle import locate, read_manifest
 from app.settings import DEFAULT_MODEL
 from jepa_client.games.melee import BUTTONS, FAST_FALL, HITSTUN, SCREEN, SHIELDING, STAGES, LiveRows, replay_rows
 from jepa_client.games.melee_layout import ACTIONS, COLUMNS, GROUPS
-from jepa_client.games.slippi import ReplayError, read_replay
+from jepa_client.games.replay import ReplayError
+from jepa_client.games.slippi import read_replay
 from tests.support.replays import Frame, Item, Moment, duel, game
 
 ROOT = Path(__file__).parents[3]

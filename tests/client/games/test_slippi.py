@@ -1,12 +1,14 @@
 """Replay files: those that this makes event by event, and the game's own where they are."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from jepa_client.games.melee import replay_rows
-from jepa_client.games.slippi import ReplayError, read_replay
+from jepa_client.games.replay import ReplayError
+from jepa_client.games.slippi import read_replay
 from tests.support.replays import Frame, Item, Moment, duel, event, game, slp, start
 
 REAL = Path("/work/shared/data/slp")
@@ -31,7 +33,8 @@ def test_what_was_written_is_read(read):
     assert [player.port for player in replay.players] == [1, 4]
     after, before = replay.players[1].after[0], replay.players[1].before[0]
     assert {name: after[name] for name in told} == told
-    assert (after["action_frame"], after["airborne"], [*after["flags"]]) == (6.5, 1, [1, 2, 3, 4, 5])
+    assert (after["action_frame"], after["airborne"]) == (6.5, 1)
+    assert [after[f"flags_{i}"] for i in (1, 2, 3, 4)] == [2, 3, 4, 5]
     speeds = [after[f"speed_{name}"] for name in ("air_x", "y", "kb_x", "kb_y", "ground_x")]
     assert speeds == [1, 2, 3, 4, 5]
     assert [before[name] for name in ("main_x", "main_y", "c_x", "c_y")] == [0.5, -0.5, 0.25, -1.0]
@@ -60,36 +63,65 @@ def test_the_second_climber_is_there_while_it_lives(read):
     assert not other.followed.any()
 
 
-def test_a_game_that_was_never_closed_is_read_up_to_its_last_whole_frame(read):
-    events = [start(), *(moment.events() for moment in duel(3, first=0))]
-    replay = read(slp(*events, closed=False)[:-40])
-    assert [*replay.frame] == [0, 1]
+def test_what_an_older_recorder_left_out_is_zero(read):
+    moments = [Moment([Frame(0, percent=8.0, hitlag=5.0)])]
+    (told,) = read(game(moments, version=(3, 8, 0))).players[0].after
+    (older,) = read(game(moments, version=(3, 7, 0))).players[0].after
+    assert (told["percent"], told["hitlag"], older["percent"], older["hitlag"]) == (8, 5, 8, 0)
+
+
+def test_a_game_without_metadata_is_read(read):
+    assert [*read(game(duel(2, first=0)).replace(b"U\x08metadata{}", b"")).frame] == [0, 1]
+
+
+def test_what_is_read_is_of_numpy_alone(read):
+    replay = read(game(duel(3)))
+    one = replay.players[0]
+    for array in (replay.frame, one.before, one.after, one.follower, one.followed, replay.items[0]):
+        assert type(array) is np.ndarray
+        assert not array.dtype.hasobject
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        (b"", "it is no Slippi replay"),
         (b"PAR1 and so on", "it is no Slippi replay"),
         (game(duel())[:500], r"it is cut off: it should hold \d+ bytes of events and has 485"),
-        (slp(start(version=(2, 0, 1))), r"recorded by Slippi 2\.0\.1; speeds are in replays since 3\.5\.0"),
-        (slp(start(), b"\x77"), r"byte \d+ of its events is 0x77"),
-        (game([Moment([Frame(0)], [Item(54)])]).replace(b"\x3b\0\x2a", b"\x3e\0\x2a"), "of its events is 0x3b"),
-        (slp(), "no game starts in it"),
-        (slp(start()), "no frame was played in it"),
+        (game(duel())[:-1], "peppi cannot read it: .* failed to fill whole buffer"),
         (
-            slp(start(), *(each for n in (0, 1) for each in (Frame(n, n).before(), Frame(n, n).after()))),
-            "all its players",
+            slp(start(), duel(1)[0].events(), closed=False),
+            "it was never finished: the game or the recorder was stopped",
         ),
-        (slp(start(), Frame(0).after()), "all its players"),
+        (game(duel(), version=(3, 6, 1)), r"recorded by Slippi 3\.6\.1; replays are read since 3\.7\.0"),
+        (slp(start(), b"\x77"), "peppi cannot read it: .* unknown event: 0x77"),
+        (game([Moment([Frame(0)], [Item(54)])]).replace(b"\x3b\0\x2a", b"\x3e\0\x2a"), "unknown event: 0x3b"),
+        (slp(), "peppi cannot read it: .* unknown event: 0x55"),
+        (slp(start()), "no frame was played in it"),
+        (game([Moment([Frame(n, n)]) for n in (0, 1)]), "there is no frame that holds all its players"),
+        (slp(start(), Frame(0).after()), "its events do not fit together; peppi says: .*Option::unwrap"),
+        (slp(start(), duel(1)[0].events()[:-9]), "its events do not fit together; peppi says: "),
+        (game([Moment([Frame(0, 4)])]), "its events do not fit together; peppi says: index out of bounds"),
         (game([*duel(3, first=0), *duel(3, first=5)]), "frames are missing after frame 2"),
-        (b"{U\x03raw[$U#l\0\0\0\x0b\x35\x0a\x36\0\1\x37\0\1\x38\0\1", "the start of its game has 2 bytes"),
-        (b"{U\x03raw[$U#l\0\0\0\0", "first event does not say how long"),
-        (b"{U\x03raw[$U#l\0\0\0\5\x35\4\x36\0\1", "how long events 0x37, 0x38 are"),
+        (slp(start())[:-1] + b"U\0{" * 200_000, "its metadata goes on and on"),
+        (b"{U\x03raw[$U#l\0\0\0\1\x35", "peppi cannot read it: .* failed to fill whole buffer"),
     ],
 )
 def test_a_broken_file_is_refused_with_what_is_wrong(read, content, message):
     with pytest.raises(ReplayError, match=message):
         read(content)
+
+
+def test_a_name_that_peppi_cannot_take_is_refused(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.slp"))
+    path.write_bytes(game(duel()))
+    with pytest.raises(ReplayError, match=r"peppi cannot read it: .*surrogates not allowed"):
+        read_replay(path)
+
+
+def test_a_file_that_cannot_be_opened_is_an_error_of_the_system(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_replay(tmp_path / "game.slp")
 
 
 def test_no_damage_is_answered_with_anything_but_the_reason(read):
@@ -109,7 +141,7 @@ def test_no_damage_is_answered_with_anything_but_the_reason(read):
 
 
 def test_event_codes_of_later_versions_are_passed_over(read):
-    known = slp(start(), event(0x3C, 0, 0), duel(1, first=0)[0].events())
+    known = slp(start(), event(0x50, 7), duel(1, first=0)[0].events())
     assert [*read(known).frame] == [0]
 
 
