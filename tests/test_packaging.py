@@ -27,9 +27,10 @@ TRAINING_ONLY = {"torch", "lightning-fabric", "pyarrow", "onnx", "onnxscript", "
 
 
 def pins():
-    """Name → version of each line of constraints.txt."""
-    lines = (ROOT / "constraints.txt").read_text().split()
-    return {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
+    """Name → version of each line of constraints.txt that is meant for this Python."""
+    lines = map(Requirement, (ROOT / "constraints.txt").read_text().splitlines())
+    meant = [line for line in lines if line.marker is None or line.marker.evaluate()]
+    return {canonicalize_name(line.name): str(line.specifier).removeprefix("==") for line in meant}
 
 
 def installed_for_serving():

@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+pytest.importorskip("peppi_py", reason="needs the extra: jepa-client[slippi]")
+
 from cli.main import app
 from jepa_client.games.melee import replay_rows
 from jepa_client.games.slippi import read_replay

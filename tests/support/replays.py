@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 
+import pytest
+
 FORMATS = {
     # version, stage; six players of 36 bytes; names, the match and so on
     0x36: ">B4s14xH80x216s444x",
@@ -110,7 +112,8 @@ def duel(length: int = 30, first: int = -42) -> list[Moment]:
 
 
 def slp(*events: bytes, closed: bool = True) -> bytes:
-    """A file of these events; of a game that was never closed, if not `closed`."""
+    """A file of these events; of a game that was never closed, if not `closed`. Skips where nothing can read it."""
+    pytest.importorskip("peppi_py", reason="needs the extra: jepa-client[slippi]")
     sizes = chain.from_iterable(struct.pack(">BH", kind, struct.calcsize(form) - 1) for kind, form in FORMATS.items())
     table = bytes(sizes)
     stream = b"".join([bytes([0x35, 1 + len(table)]), table, *events])

@@ -11,6 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+pytest.importorskip("peppi_py", reason="needs the extra: jepa-client[slippi]")
+
 from app.bundle import locate, read_manifest
 from app.settings import DEFAULT_MODEL
 from jepa_client.games.melee import BUTTONS, FAST_FALL, HITSTUN, SCREEN, SHIELDING, STAGES, LiveRows, replay_rows

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytest.importorskip("peppi_py", reason="needs the extra: jepa-client[slippi]")
+
 from jepa_client.games.melee import replay_rows
 from jepa_client.games.replay import ReplayError
 from jepa_client.games.slippi import read_replay
