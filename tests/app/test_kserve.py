@@ -1,0 +1,53 @@
+"""What KServe's own client sends and reads, against the service as users start it. It wants older releases of others
+than this project does, so it has a virtual environment of its own, which `make test` makes."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support.bundles import TinyModel
+from tests.support.serving import ROOT, Server
+
+KSERVE = ROOT / ".venvs" / "kserve"
+ROWS = 3
+
+pytestmark = pytest.mark.skipif(
+    not [*KSERVE.glob("lib/*/site-packages/kserve")],
+    reason="needs kserve, for Python up to 3.13: make .venvs/kserve/made",
+)
+
+
+@pytest.fixture(scope="module")
+def told(models: Path) -> dict[str, Any]:
+    """What the client says, by protocol and form of the tensors."""
+    script, rows = ROOT / "tests" / "support" / "kserve_client.py", json.dumps(TinyModel().rows(ROWS).tolist())
+    with Server("--models", str(models), "--grpc-port", "0") as server:
+        (address,) = re.findall(r"gRPC on ([\d.]+:\d+)", server.log)
+        command = [KSERVE / "bin" / "python", script, server.url, address, "tiny"]
+        done = subprocess.run(command, input=rows, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("way", ["rest json", "rest binary", "grpc json", "grpc binary"])
+def test_the_client_gets_the_embedding_in_every_form(told: dict[str, Any], tiny: TinyModel, way: str) -> None:
+    model, output, embedding = told[way]["answer"]
+    assert (model, output) == ("tiny", "embedding")
+    np.testing.assert_allclose(embedding, tiny.encode(tiny.rows(ROWS)), atol=1e-5)
+    assert [told[way][state] for state in ("live", "ready", "model_ready")] == [True] * 3
+
+
+@pytest.mark.parametrize("way", ["rest json", "rest binary", "grpc json", "grpc binary"])
+def test_the_client_shows_what_was_wrong(told: dict[str, Any], way: str) -> None:
+    assert "features has 9 numbers, model 'tiny' takes 10" in told[way]["refused"]
+
+
+def test_binary_tensors_are_answered_by_binary_tensors(told: dict[str, Any]) -> None:
+    assert told["rest json"]["content_type"] == "application/json"
+    assert told["rest binary"]["content_type"] == "application/octet-stream"
