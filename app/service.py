@@ -9,6 +9,7 @@ from time import monotonic
 from app.batch import Ticket
 from app.errors import Draining, ModelControlOff, NotReady, QueueFull, ServiceError
 from app.keys import Keys
+from app.memory import give_back
 from app.registry import Registry
 from app.sessions import available_cores
 from app.settings import Settings
@@ -54,6 +55,7 @@ class Service:
         """Reads the models, once, in this process or in the one that it was forked from."""
         if not self._loaded:
             self.registry.load_all()
+            give_back()
             self._loaded = True
 
     def share_out(self) -> None:

@@ -13,6 +13,7 @@ from time import monotonic_ns
 
 from app.errors import NotReady
 from app.ledger import Ledger
+from app.memory import give_back
 from app.registry import HIGHEST, Registry
 
 logger = logging.getLogger(__name__)
@@ -55,22 +56,29 @@ class Watcher:
     async def _look(self) -> None:
         began = monotonic_ns()
         try:
-            self._registry.take(await asyncio.to_thread(self._registry.look))
+            look = await asyncio.to_thread(self._registry.look)
+            self._registry.take(look)
         except Exception:  # whatever it was, the next look may go well
             logger.exception("the models could not be looked at")
         else:
             self._board["looked", self._ledger.own] = began
+            if look.loaded:
+                del look
+                await asyncio.to_thread(give_back)
 
     async def load(self, name: str, version: int | None) -> None:
         """Serves and pins that version, or serves the highest from now on; done when all processes have done it."""
         async with self._turn:
             loaded = await asyncio.to_thread(self._registry.fetch, name, version)
             self._registry.serve(name, version or HIGHEST, loaded)
+            del loaded
+            await asyncio.to_thread(give_back)
         await self._spread()
 
     async def unload(self, name: str) -> None:
         async with self._turn:
             self._registry.unload(name)
+            await asyncio.to_thread(give_back)
         await self._spread()
 
     async def _spread(self) -> None:

@@ -26,7 +26,7 @@ RANKS = [
     {"engine", "golden", "wire"},
     {"batcher", "drift", "sessions"},
     {"batch"},
-    {"keys"},
+    {"keys", "memory"},
     {"threads"},
     {"logs", "tracing"},
     {"board", "bundle", "errors", "ledger", "pace", "settings", "streams"},

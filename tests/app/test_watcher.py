@@ -219,3 +219,20 @@ async def test_a_look_that_fails_is_logged_and_the_next_one_goes_well(
         while not registry.models:
             await asyncio.sleep(0.01)
     watching.cancel()
+
+
+async def test_memory_is_given_back_after_every_change_and_only_then(
+    own_models: Path, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_back: list[set[str]] = []
+    telemetry = Telemetry()
+    registry = Registry(Settings(models=own_models), workers, telemetry)
+    monkeypatch.setattr("app.watcher.give_back", lambda: given_back.append({*registry.models}))
+    watcher = Watcher(registry, telemetry.ledger, 0)
+    telemetry.ledger.sheets[0].sign(0)  # nobody else is to be told
+    monkeypatch.setattr("os.kill", lambda *_: None)
+    await watcher._look()
+    await watcher._look()
+    await watcher.unload("tiny")
+    await watcher.load("tiny", 1)
+    assert given_back == [{"tiny"}, set(), {"tiny"}]
