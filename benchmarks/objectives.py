@@ -24,9 +24,10 @@ def main() -> None:
     recipe = replace(PRESETS["default"], steps=options.steps)
     report("untrained", probe.embeddings(Training(frames, recipe)))
     rivals = {
-        "JEPA alone": replace(recipe, anchor=0.0),
-        "raw values alone": replace(recipe, prediction=0.0),
-        "both": recipe,
+        "JEPA alone": replace(recipe, anchor=0.0, foresight=0.0),
+        "raw values alone": replace(recipe, prediction=0.0, foresight=0.0),
+        "both": replace(recipe, foresight=0.0),
+        "both, and foresight": recipe,
     }
     for name, changed in rivals.items():
         report(name, probe.embeddings(trained(frames, changed)))

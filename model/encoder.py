@@ -66,7 +66,10 @@ class ContextEncoder(nn.Module):
 
     def forward(self, features: Tensor, visible: Tensor | None = None) -> Tensor:
         """features [B, M], visible [B, G] bool (None: all) → embedding [B, D]; ValueError if a row sees nothing."""
-        tokens = self.patch_embeddings(features, visible)  # [B, N, D]
+        return self.pool(self.patch_embeddings(features, visible), visible)
+
+    def pool(self, tokens: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Patch embeddings [B, N, D], visible [B, G] → their mean over the visible patches [B, D]."""
         if len(self.patches) == 1:
             return tokens.flatten(1)
         if visible is None:

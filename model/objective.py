@@ -21,18 +21,22 @@ def later_frame_loss(
     jepa: JEPA, context: Tensor, frames: Tensor, horizon: Tensor, known: Tensor | None, recipe: Recipe
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(loss, predicted, target) of predicting from the context embeddings [B, D] the K later ones of the encoded frames
-    [B + K·B, M], which are `horizon` [K·B] frames on: the representation of every patch; the target encoder sees all
-    groups `known` [B, G] of a row."""
+    [B + K·B, M], which are `horizon` [K·B] frames on: the representation of every patch, and what can be foreseen from
+    it; the target encoder sees all groups `known` [B, G] of a row."""
     rows, times = len(context), len(horizon) // len(context)
     everywhere = context.repeat(1 + times, 1)
     known = None if known is None else known.repeat(1 + times, 1)
+    inputs = _known_inputs(jepa, known)
     with torch.no_grad():
         later_known = None if known is None else known[rows:]
         target = jepa.target_encoder.patch_embeddings(frames[rows:], later_known).float()  # [K·B, N, D]
+        later = jepa.target_encoder.pool(target, later_known)  # [K·B, D]
     predicted = jepa.predictor.predict_patches(everywhere[rows:], None, horizon).float()
-    loss = prediction_loss(predicted, target)
+    loss = recipe.prediction * prediction_loss(predicted, target)
     ahead = torch.cat([horizon.new_zeros(rows), horizon])
-    loss = recipe.prediction * loss + recipe.anchor * _anchor_loss(jepa, everywhere, frames, ahead, known)
+    loss = loss + recipe.anchor * jepa.anchor.loss(everywhere, frames, ahead, inputs)
+    later_inputs = None if inputs is None else inputs[rows:]
+    loss = loss + recipe.foresight * jepa.anchor.foresight_loss(everywhere[rows:], later, horizon, later_inputs)
     return loss, predicted, target
 
 
@@ -51,10 +55,10 @@ def masked_groups_loss(
     predicted = jepa.predictor.predict_patches(context, asked).float()
     loss = prediction_loss(predicted, target, asked)
     same_frame = row.new_zeros(len(row))
-    loss = recipe.prediction * loss + recipe.anchor * _anchor_loss(jepa, context, row, same_frame, known)
-    return loss, predicted, target
+    anchored = jepa.anchor.loss(context, row, same_frame, _known_inputs(jepa, known))
+    return recipe.prediction * loss + recipe.anchor * anchored, predicted, target
 
 
-def _anchor_loss(jepa: JEPA, context: Tensor, frames: Tensor, horizon: Tensor, known: Tensor | None) -> Tensor:
-    known_inputs = None if known is None else known.float() @ jepa.context_encoder.group_inputs  # [B, M]
-    return jepa.anchor.loss(context, frames, horizon, known_inputs)
+def _known_inputs(jepa: JEPA, known: Tensor | None) -> Tensor | None:
+    """[B, G] bool → [B, M] as 0 and 1."""
+    return None if known is None else known.float() @ jepa.context_encoder.group_inputs

@@ -18,7 +18,7 @@ class Recipe:
     predictor_depth: int = 2
     num_heads: int = 8
     tokens: str = "row"  # "row": the flat model, one token with hideable groups; "groups": a token a group
-    horizons: tuple[int, ...] = (1, 6, 15, 30, 60)
+    horizons: tuple[int, ...] = (1, 5, 10, 20, 30, 60)
     steps: int = 4000
     batch_size: int = 1024
     learning_rate: float = 2e-3
@@ -30,6 +30,7 @@ class Recipe:
     both_sides: bool = True  # learn each game from both players, where the layout says how
     prediction: float = 1.0  # weight of predicting the target encoder's representation
     anchor: float = 20.0  # weight of predicting the columns, see `Anchor`
+    foresight: float = 20.0  # weight of predicting what the target encoder's representation foresees, see `Anchor`
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -248,8 +248,10 @@ class Training:
 
 
 def resume_training(frames: Frames, path: Path, fabric: Fabric | None = None) -> Training:
-    """The run that `path` holds, ready to go on where it stopped."""
+    """The run that `path` holds, ready to go on where it stopped; ValueError for one of another version."""
     checkpoint = load_checkpoint(path)
+    if checkpoint.recipe.keys() != Recipe().as_dict().keys():
+        raise ValueError(f"{path} was begun by another version, which trained otherwise; train anew without --resume")
     return Training(frames, Recipe.from_dict(checkpoint.recipe), resume=checkpoint, fabric=fabric)
 
 

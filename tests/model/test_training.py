@@ -181,6 +181,16 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused(games):
         Training(games, SMALL, fabric=Three())
 
 
+def test_a_run_of_a_version_that_trained_otherwise_is_not_resumed(games, tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    run(Training(games, replace(SMALL, steps=1)), path)
+    older = load_checkpoint(path)
+    del older.recipe["foresight"]
+    older.save(path)
+    with pytest.raises(ValueError, match="begun by another version"):
+        resume_training(games, path)
+
+
 def test_a_run_can_be_resumed_before_its_first_step_is_over(games, tmp_path):
     class PulledPlug(Exception):
         pass
