@@ -25,6 +25,7 @@ from statistics import median
 from typing import NamedTuple
 
 from app.bundle import locate, read_manifest
+from app.loading import FORMATS
 from app.settings import DEFAULT_MODEL
 from benchmarks.programs import (
     CORES,
@@ -80,7 +81,8 @@ class Bench:
                 answers[body.kind] = folder / f"answer-{body.kind}"
                 answers[body.kind].write_bytes(ask(service.url, body))
         self.answers = answers
-        self.raw = Raw(bundle, card["precision"])
+        self.formats = {name: Raw(bundle, name) for name in FORMATS}
+        self.raw = self.formats[card["precision"]]
         self.name = (
             f"{card['name']}, {len(card['patches'])} token{'s' * (len(card['patches']) > 1)}, {card['precision']}"
         )
@@ -99,6 +101,18 @@ class Bench:
             yield self.bots_in_time(service, ceiling)
             yield self.overload(service)
             yield self.memory(service)
+        yield self.int8()
+
+    def int8(self) -> Row:
+        """Of ONNX Runtime alone, each format at its best layout."""
+        layouts = {name: raw.best(4 * self.many.rows) for name, raw in self.formats.items()}
+        rounds = []
+        for _ in range(self.plan.rounds):
+            small, full = (self.formats[name].rate(layouts[name], self.plan.seconds) for name in ("int8", "float32"))
+            rounds.append((small / full, small, full))
+        ratio, small, full = (median(values) for values in zip(*rounds, strict=True))
+        text = f"{ratio:.2f} ({small:,.0f} rows/s as {layouts['int8']}, {full:,.0f} as {layouts['float32']})"
+        return Row("int8 to float32, raw rows/s", ">= 2.5", ratio >= 2.5, ratio, text)
 
     def ready(self) -> Row:
         taken = []
