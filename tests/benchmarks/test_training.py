@@ -1,5 +1,7 @@
 from dataclasses import replace
 
+import pytest
+
 from benchmarks import training as benchmark
 from model.recipe import Recipe
 from model.training import Training
@@ -14,5 +16,6 @@ def test_flops_are_those_of_the_products_of_every_row_forwards_and_backwards() -
     # Of the MLP alone: used once forwards and twice backwards by each row, two operations each time.
     mlp = sum(weight.numel() for weight in training.jepa.context_encoder.blocks[0].mlp.parameters() if weight.ndim == 2)
     assert flops > 32 * 6 * mlp
+    # Of two later frames drawn, more or less can be looked on from.
     twice = Training(make_games(episodes=5, length=200), replace(RECIPE, batch_size=64))
-    assert benchmark.flops_a_step(twice) == 2 * flops
+    assert benchmark.flops_a_step(twice) == pytest.approx(2 * flops, rel=0.02)
