@@ -1,6 +1,7 @@
 """The benchmarks of training, on toy games: two steps tell nothing, but that they run to their end."""
 
 import sys
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -34,6 +35,8 @@ def test_every_objective_gets_a_line_of_aucs(data, monkeypatch, capsys):
 
 
 def test_every_size_is_probed_and_timed(data, monkeypatch, capsys):
+    small = {"embed_dim": 32, "predictor_embed_dim": 16, "encoder_depth": 1, "predictor_depth": 1, "batch_size": 64}
+    monkeypatch.setattr(sizes, "SIZES", {name: replace(recipe, **small) for name, recipe in sizes.SIZES.items()})
     lines = run(sizes.main, monkeypatch, capsys, data, "--sizes", "0", "2")
     for name in ("default: 1 token, 256 × 3", "a token a group, 128 × 3"):
         probed, timed = (line for line in lines if line.startswith(name))

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -62,10 +63,10 @@ def test_train_leaves_a_bundle_that_the_service_can_read(models):
 
 def test_export_makes_the_next_version_from_a_checkpoint(models, tmp_path):
     checkpoint = models / "toy" / ".training" / "checkpoint.safetensors"
-    for version in (1, 2):
-        done = jepa("export", checkpoint, "--out", tmp_path, "--name", "again", "--half")
-        assert done.exit_code == 0, done.output
-        assert f"{tmp_path / 'again' / str(version)} is ready" in done.output
+    shutil.copytree(models / "toy" / "1", tmp_path / "again" / "1")
+    done = jepa("export", checkpoint, "--out", tmp_path, "--name", "again", "--half")
+    assert done.exit_code == 0, done.output
+    assert f"{tmp_path / 'again' / '2'} is ready" in done.output
     assert read_bundle(tmp_path / "again" / "2").manifest.version == 2
 
 
