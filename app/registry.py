@@ -137,12 +137,14 @@ class Registry:
         """Without where the models folder lies, which is nobody's business who asks over HTTP."""
         return reason.replace(f"{self._settings.models}/", "")
 
-    def take(self, look: Look) -> None:
+    def take(self, look: Look) -> bool:
+        """Whether another model is served than before, or one less."""
         for refused in look.refused:
             if refused.stamp and refused not in self.refused:
                 self._observers.count_load(refused.folder.parent.name, "refused")
         self.refused, self.versions = look.refused, look.versions
-        for name in [name for name in self.models if self.board["version", name] == UNLOADED]:
+        unloaded = [name for name in self.models if self.board["version", name] == UNLOADED]
+        for name in unloaded:
             self._drop(name)
         for loaded in look.loaded:
             self._serve(loaded)
@@ -153,6 +155,7 @@ class Registry:
         for name in sorted(missed - self._missed):
             logger.warning("%s is gone; it is served from memory", self.models[name].bundle.folder)
         self._missed = missed
+        return bool(unloaded or look.loaded)
 
     def _has_files(self, model: ServedModel) -> bool:
         manifest = model.bundle.manifest

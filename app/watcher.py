@@ -56,14 +56,12 @@ class Watcher:
     async def _look(self) -> None:
         began = monotonic_ns()
         try:
-            look = await asyncio.to_thread(self._registry.look)
-            self._registry.take(look)
+            changed = self._registry.take(await asyncio.to_thread(self._registry.look))
         except Exception:  # whatever it was, the next look may go well
             logger.exception("the models could not be looked at")
         else:
             self._board["looked", self._ledger.own] = began
-            if look.loaded:
-                del look
+            if changed:
                 await asyncio.to_thread(give_back)
 
     async def load(self, name: str, version: int | None) -> None:
@@ -71,7 +69,6 @@ class Watcher:
         async with self._turn:
             loaded = await asyncio.to_thread(self._registry.fetch, name, version)
             self._registry.serve(name, version or HIGHEST, loaded)
-            del loaded
             await asyncio.to_thread(give_back)
         await self._spread()
 

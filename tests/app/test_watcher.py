@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from app.errors import NotReady
-from app.registry import Registry
+from app.registry import UNLOADED, Registry
 from app.settings import Settings
 from app.telemetry import Telemetry
 from app.threads import Workers
@@ -236,3 +236,6 @@ async def test_memory_is_given_back_after_every_change_and_only_then(
     await watcher.unload("tiny")
     await watcher.load("tiny", 1)
     assert given_back == [{"tiny"}, set(), {"tiny"}]
+    registry.board["version", "tiny"] = UNLOADED  # as another process was asked to
+    await watcher._look()
+    assert given_back[3:] == [set()]
