@@ -8,7 +8,7 @@ import numpy as np
 
 from app.arrays import Array, Run
 
-SWEEP_ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
+SWEEP_ROWS = (1, 2, 4, 8, 16, 32, 64)
 # What a run costs beside its rows: gathering them and handing out the answers.
 HANDLING_S = 0.02e-3
 # Four times what a hop to a thread and back costs: what an event loop can spare that feeds several threads.
