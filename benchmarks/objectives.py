@@ -24,10 +24,11 @@ def main() -> None:
     recipe = replace(PRESETS["default"], steps=options.steps)
     report("untrained", probe.embeddings(Training(frames, recipe)))
     rivals = {
-        "JEPA alone": replace(recipe, anchor=0.0, foresight=0.0),
-        "raw values alone": replace(recipe, prediction=0.0, foresight=0.0),
-        "both": replace(recipe, foresight=0.0),
-        "both, and foresight": recipe,
+        "JEPA alone": replace(recipe, anchor=0.0, foresight=0.0, direction=0.0),
+        "raw values alone": replace(recipe, prediction=0.0, foresight=0.0, direction=0.0),
+        "and their direction": replace(recipe, prediction=0.0, foresight=0.0),
+        "and the predictor": replace(recipe, foresight=0.0),
+        "and foresight: recipe": recipe,
     }
     for name, changed in rivals.items():
         report(name, probe.embeddings(trained(frames, changed)))

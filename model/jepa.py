@@ -9,16 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.anchor import Anchor
 from model.config import DEFAULT_PATCHES, Config, Options
 from model.encoder import ContextEncoder
 from model.encoding import FeatureEncoding
 from model.predictor import Predictor
 
 Params = Mapping[str, Any]
-
-# So much more than a later frame's do a frame's own columns count: they are told in detail or not at all, and what is
-# foreseen is mostly what cannot be known.
-NOW = 4.0
 
 
 def build(input_dim: int | None = None, **options: Unpack[Options]) -> tuple[ContextEncoder, Predictor]:
@@ -97,59 +94,6 @@ def recommended_defaults() -> dict[str, Any]:
         "dropout",
     )
     return {name: getattr(Config, name) for name in names}
-
-
-class Anchor(nn.Module):
-    """What is foreseen of a frame's standardised columns, by one linear map a horizon from the context's embedding.
-
-    The target encoder learns, and its targets drift towards what is slow and easy to predict; the columns never move,
-    and each counts alike, however rarely it changes. Linear, so that a linear policy can read off the embedding what
-    is foreseen; of the frame itself too, so that it can read off what is there now.
-    """
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.horizons, self.columns = tuple(sorted({0, *config.horizons})), config.input_dim
-        self.heads = nn.ModuleList(nn.Linear(config.embed_dim, config.input_dim) for _ in self.horizons)
-        place = {ahead: i for i, ahead in enumerate(self.horizons)}
-        # (a later frame, which map looks on from there, which map looks from here at the same moment)
-        self.detours = [
-            (ahead, place[on], place[ahead + on])
-            for ahead in self.horizons
-            for on in self.horizons
-            if ahead and on and ahead + on in place
-        ]
-
-    def loss(self, context: Tensor, frames: Tensor, horizon: Tensor, known: Tensor | None) -> Tensor:
-        """context [B, D], frames [B, M] `horizon` [B] frames ahead, known [B, M] as 0 and 1 → scalar: how far what is
-        foreseen is from what came, mean over rows and columns of half the squared distance, NOW times that for the
-        frame itself."""
-        total = context.new_zeros(())
-        for ahead, head in zip(self.horizons, self.heads, strict=True):
-            rows = (horizon == ahead).nonzero()[:, 0]
-            distance = self._distance(head(context[rows]), frames[rows], known, rows)
-            total = total + (distance if ahead else NOW * distance)
-        return total / (len(context) * self.columns)
-
-    def foresight_loss(self, context: Tensor, later: Tensor, horizon: Tensor, known: Tensor | None) -> Tensor:
-        """context [B, D] and the target encoder's embedding `later` [B, D], `horizon` [B] frames on → scalar: how far
-        what is foreseen from here is from what is foreseen from there, where both look at the same moment; as `loss`.
-
-        What came is one of many things that could have come. What is foreseen from nearer by is closer to their mean
-        (temporal differences, Sutton 1988), and is a part of the target encoder's representation.
-        """
-        total = context.new_zeros(())
-        for ahead, on, straight in self.detours:
-            rows = (horizon == ahead).nonzero()[:, 0]
-            with torch.no_grad():
-                goal = self.heads[on](later[rows])
-            total = total + self._distance(self.heads[straight](context[rows]), goal, known, rows)
-        return total / (len(context) * self.columns)
-
-    def _distance(self, foreseen: Tensor, goal: Tensor, known: Tensor | None, rows: Tensor) -> Tensor:
-        """Sum over rows and columns."""
-        squares = F.mse_loss(foreseen.float(), goal[:, : self.columns].float(), reduction="none") / 2
-        return (squares if known is None else squares * known[rows, : self.columns]).sum()
 
 
 class JEPA(nn.Module):

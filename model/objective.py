@@ -21,8 +21,8 @@ def later_frame_loss(
     jepa: JEPA, context: Tensor, frames: Tensor, horizon: Tensor, known: Tensor | None, recipe: Recipe
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(loss, predicted, target) of predicting from the context embeddings [B, D] the K later ones of the encoded frames
-    [B + K·B, M], which are `horizon` [K·B] frames on: the representation of every patch, and what can be foreseen from
-    it; the target encoder sees all groups `known` [B, G] of a row."""
+    [B + K·B, M], which are `horizon` [K·B] frames on: the representation of every patch, what can be foreseen from
+    it, and which columns rise and fall; the target encoder sees all groups `known` [B, G] of a row."""
     rows, times = len(context), len(horizon) // len(context)
     everywhere = context.repeat(1 + times, 1)
     known = None if known is None else known.repeat(1 + times, 1)
@@ -37,6 +37,10 @@ def later_frame_loss(
     loss = loss + recipe.anchor * jepa.anchor.loss(everywhere, frames, ahead, inputs)
     later_inputs = None if inputs is None else inputs[rows:]
     loss = loss + recipe.foresight * jepa.anchor.foresight_loss(everywhere[rows:], later, horizon, later_inputs)
+    now = frames[:rows].repeat(times, 1)
+    loss = loss + recipe.direction * jepa.anchor.direction_loss(
+        everywhere[rows:], now, frames[rows:], horizon, later_inputs
+    )
     return loss, predicted, target
 
 

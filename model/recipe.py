@@ -31,6 +31,7 @@ class Recipe:
     prediction: float = 1.0  # weight of predicting the target encoder's representation
     anchor: float = 20.0  # weight of predicting the columns, see `Anchor`
     foresight: float = 20.0  # weight of predicting what the target encoder's representation foresees, see `Anchor`
+    direction: float = 10.0  # weight of predicting which columns rise and which fall, see `Anchor`
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -78,6 +78,8 @@ class Training:
             drawn = np.random.default_rng(recipe.seed).permutation(train)[:FIT_ROWS]
             encoding = FeatureEncoding.fit(frames.features[drawn], frames.schema, statistics)
             jepa = JEPA(recipe.config(frames.schema, ordered=self.ordered), encoding)
+            if self.ordered:
+                self._measure_directions(jepa)
             summary = {
                 "rows": len(self.train_rows),
                 "episodes": len(np.unique(frames.episode[train])),
@@ -192,6 +194,12 @@ class Training:
             found = np.quantile(torch.cat(each).double().numpy(force=True), np.linspace(0, 1, 101))
             quantiles[str(horizon)] = [float(f"{value:.6g}") for value in found]
         return quantiles
+
+    def _measure_directions(self, jepa: JEPA) -> None:
+        parts = torch.split(evenly(self.train_rows, QUANTILE_ROWS), 2048)
+        for horizon, ahead in zip(self.horizons, self.batches.ahead, strict=True):
+            seen = ((self.batches.seen(part), self.batches.seen(ahead[part])) for part in parts)
+            jepa.anchor.measure_directions(horizon, ((jepa.encoding(now), jepa.encoding(later)) for now, later in seen))
 
     def _step(self, step: int) -> Tensor:
         """The loss of this process's part of the batch."""

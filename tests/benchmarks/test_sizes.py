@@ -28,7 +28,7 @@ def run(main, monkeypatch, capsys, *arguments):
 
 def test_every_objective_gets_a_line_of_aucs(data, monkeypatch, capsys):
     lines = run(objectives.main, monkeypatch, capsys, data)
-    names = ("raw features", "untrained", "JEPA alone", "raw values alone", "both", "both, and foresight")
+    names = ("raw features", "untrained", "JEPA alone", "raw values", "and their direction", "and the pred", "and fore")
     for name, line in zip(names, lines[2:], strict=True):
         assert line.startswith(name)
         assert all(0 <= float(auc) <= 1 for auc in line[24:].split())

@@ -1,4 +1,4 @@
-"""A toy bundle, exported once a kind of network."""
+"""A toy bundle, exported once a kind of network, and small networks to train."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +12,9 @@ from model.config import Config
 from model.encoding import FeatureEncoding, column_statistics
 from model.export import export_bundle
 from model.jepa import JEPA
+from model.recipe import Recipe
 from model.schema import Group, Schema
+from tests.support.games import make_games
 
 GROUPS = (Group("own", 0, 8), Group("opponent", 8, 16), Group("stage", 16, 20))
 NAMES = (*(f"c{i}" for i in range(19)), "action_id")
@@ -48,3 +50,15 @@ def halved(tmp_path_factory):
     checkpoint = toy({"row": GROUPS})
     checkpoint.sample = None
     return Exported(checkpoint.jepa, export_bundle(checkpoint, tmp_path_factory.mktemp("models"), "toy", half=True))
+
+
+@pytest.fixture
+def jepa_and_rows():
+    """Small networks with a token a group, and encoded frames of two games in order."""
+    games = make_games(episodes=2)
+    encoding = FeatureEncoding.fit(games.features, games.schema, column_statistics(games.features))
+    recipe = Recipe(
+        embed_dim=16, predictor_embed_dim=8, encoder_depth=1, predictor_depth=1, num_heads=4, tokens="groups"
+    )
+    torch.manual_seed(0)
+    return JEPA(recipe.config(games.schema, ordered=True), encoding).eval(), encoding(torch.from_numpy(games.features))
