@@ -14,6 +14,7 @@ from model.masking import MaskSampler
 from model.sides import Sides
 from model.splits import rows_ahead
 
+COMPOSITE_EVERY = 4  # rows of a batch
 LATER_FRAMES = 2  # horizons drawn for each row of a batch, or all where there are fewer
 CHUNK = 65_536  # rows compared at a time
 
@@ -25,6 +26,7 @@ class Batch(NamedTuple):
     horizon: Tensor  # [K·B] frames ahead
     visible: Tensor  # [B, G] bool: what the context sees
     known: Tensor | None  # [B, G] bool: what a row's side can know at all (None: everything)
+    composites: Tensor  # [B / 4, C]: of every fourth row, with half of its groups from a row of anywhere
 
 
 class Batches:
@@ -43,7 +45,9 @@ class Batches:
         self.horizons = torch.tensor(horizons, dtype=torch.float32, device=device)
         ahead = [torch.from_numpy(rows_ahead(frames, horizon)) for horizon in horizons]
         self.ahead = torch.stack(ahead).to(device)  # [H, rows], −1 where there is none
-        self.mask = MaskSampler(len(frames.schema.groups), hide_share)
+        groups = frames.schema.groups
+        self.mask = MaskSampler(len(groups), hide_share)
+        self.group = torch.tensor([i for i, group in enumerate(groups) for _ in range(group.width)], device=device)
         self.sides = sides
 
     def anchors(self, rows: NDArray[np.int64]) -> Tensor:
@@ -64,14 +68,23 @@ class Batches:
             known = ~(swapped[:, None] & self.sides.hidden)
             visible, known, swapped = visible & known, known[share].to(device), swapped[share].to(device)
         visible = visible[share].to(device)
+        other = rows[torch.randint(len(rows), (count,), generator=generator)[share].to(device)]
+        kept = torch.rand(count, self.mask.groups, generator=generator)[share].to(device) < 0.5
+        composites = self._composites(now, other, kept, swapped)
         if not self.ordered:
-            return Batch(self.seen(now, swapped), self.horizons[:0], visible, known)
+            return Batch(self.seen(now, swapped), self.horizons[:0], visible, known, composites)
         choice = torch.rand(count, len(self.horizons), generator=generator).argsort(1)[share, :LATER_FRAMES]
         choice = choice.T.to(device)  # [K, B]
         taken = torch.cat([now[None], self.ahead[choice, now]])  # [1 + K, B]
         if swapped is not None:
             swapped = swapped.repeat(len(taken))
-        return Batch(self.seen(taken.flatten(), swapped), self.horizons[choice].flatten(), visible, known)
+        return Batch(self.seen(taken.flatten(), swapped), self.horizons[choice].flatten(), visible, known, composites)
+
+    def _composites(self, rows: Tensor, others: Tensor, kept: Tensor, swapped: Tensor | None) -> Tensor:
+        """rows and others [B], kept [B, G] → raw features [B / 4, C], the groups that are not kept from the others."""
+        rows, others, kept = (each[::COMPOSITE_EVERY] for each in (rows, others, kept))
+        swapped = None if swapped is None else swapped[::COMPOSITE_EVERY]
+        return torch.where(kept[:, self.group], self.seen(rows, swapped), self.seen(others, swapped))
 
     def seen(self, rows: Tensor, swapped: Tensor | None = None) -> Tensor:
         """Raw features [n, C] of the rows [n], from the other player's side where `swapped` [n]."""

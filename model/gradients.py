@@ -12,7 +12,7 @@ from model.batches import Batch
 from model.devices import mean_of_processes, precision
 from model.dropout import draws
 from model.jepa import JEPA
-from model.objective import later_frame_loss, masked_groups_loss
+from model.objective import composite_loss, later_frame_loss, masked_groups_loss
 from model.recipe import Recipe
 
 MOST_SHARES = 4  # of a process: more threads wait for Python's lock about as long as they compute
@@ -31,9 +31,12 @@ class Objective(nn.Module):
         rows = len(batch.visible)
         encoded = self.jepa.encoding(batch.rows)  # [B + K·B, M]
         context = self.jepa.context_encoder(encoded[:rows], batch.visible)
-        if not len(batch.horizon):
-            return *masked_groups_loss(self.jepa, context, encoded, batch.visible, batch.known, self.recipe), context
-        return *later_frame_loss(self.jepa, context, encoded, batch.horizon, batch.known, self.recipe), context
+        if len(batch.horizon):
+            made = later_frame_loss(self.jepa, context, encoded, batch.horizon, batch.known, self.recipe)
+        else:
+            made = masked_groups_loss(self.jepa, context, encoded, batch.visible, batch.known, self.recipe)
+        loss, predicted, target = made
+        return loss + composite_loss(self.jepa, batch, self.recipe), predicted, target, context
 
 
 class Gradients:

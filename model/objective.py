@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from model.batches import COMPOSITE_EVERY, Batch
 from model.jepa import JEPA
 from model.recipe import Recipe
 
@@ -61,6 +62,20 @@ def masked_groups_loss(
     same_frame = row.new_zeros(len(row))
     anchored = jepa.anchor.loss(context, row, same_frame, _known_inputs(jepa, known))
     return recipe.prediction * loss + recipe.anchor * anchored, predicted, target
+
+
+def composite_loss(jepa: JEPA, batch: Batch, recipe: Recipe) -> Tensor:
+    """What the embedding of a composite row tells of the row's own columns.
+
+    What is the same throughout a game, its stage for one, can be told from anything that is peculiar to that game, and
+    with few games is, which is of no use in the next. In a composite only its own columns tell of it (the mixing of
+    examples is that of CutMix, Yun et al. 2019).
+    """
+    composites = jepa.encoding(batch.composites)
+    known = None if batch.known is None else batch.known[::COMPOSITE_EVERY]
+    context = jepa.context_encoder(composites, known)
+    now = composites.new_zeros(len(composites))
+    return recipe.composite * jepa.anchor.loss(context, composites, now, _known_inputs(jepa, known))
 
 
 def _known_inputs(jepa: JEPA, known: Tensor | None) -> Tensor | None:

@@ -62,13 +62,13 @@ def test_anchors_are_the_rows_that_have_a_later_row_at_every_horizon(games):
 def test_the_shares_of_all_ranks_are_the_batch(games):
     drawn = batches(games)
     rows = drawn.anchors(np.arange(len(games)))
-    whole = drawn.draw(rows, 24, seed())
-    shares = [drawn.draw(rows, 24, seed(), rank=rank, ranks=4) for rank in range(4)]
-    for name in ("visible", "known"):
+    whole = drawn.draw(rows, 32, seed())
+    shares = [drawn.draw(rows, 32, seed(), rank=rank, ranks=4) for rank in range(4)]
+    for name in ("visible", "known", "composites"):
         torch.testing.assert_close(torch.cat([getattr(share, name) for share in shares]), getattr(whole, name))
     # Of each share first come the rows now, then their first later frames, then their second.
-    torch.testing.assert_close(torch.cat([share.rows.view(3, 6, -1) for share in shares], 1).flatten(0, 1), whole.rows)
-    torch.testing.assert_close(torch.cat([share.horizon.view(2, 6) for share in shares], 1).flatten(), whole.horizon)
+    torch.testing.assert_close(torch.cat([share.rows.view(3, 8, -1) for share in shares], 1).flatten(0, 1), whole.rows)
+    torch.testing.assert_close(torch.cat([share.horizon.view(2, 8) for share in shares], 1).flatten(), whole.horizon)
 
 
 def test_half_of_the_rows_are_seen_from_the_other_side_with_their_later_frames(games):
@@ -88,9 +88,30 @@ def test_half_of_the_rows_are_seen_from_the_other_side_with_their_later_frames(g
     torch.testing.assert_close(batch.rows.view(3, 400, -1)[1, :, stage], batch.rows[:400, stage])
 
 
+def test_a_composite_has_half_of_its_groups_from_another_row_seen_from_the_same_side(games):
+    drawn = batches(games)
+    rows = drawn.anchors(np.arange(len(games)))
+    batch = drawn.draw(rows, 400, seed())
+    every_fourth, candidates = batch.rows[:400:4], torch.from_numpy(games.features)[rows]
+    swapped = ~batch.known[::4, 2]
+    assert batch.composites.shape == every_fourth.shape
+    kept = []
+    for i, composite in enumerate(batch.composites):
+        seen = games.sides.swap(candidates) if swapped[i] else candidates
+        own = [torch.equal(composite[g.start : g.stop], every_fourth[i, g.start : g.stop]) for g in games.schema.groups]
+        of_row = torch.zeros(len(composite), dtype=torch.bool)
+        for group, is_own in zip(games.schema.groups, own, strict=True):
+            of_row[group.start : group.stop] = is_own
+        assert (seen[:, ~of_row] == composite[~of_row]).all(1).any(), "one row has all that is not its own"
+        kept.append(own)
+    assert 0.4 < np.mean(kept) < 0.7
+    assert torch.equal(batch.composites, drawn.draw(rows, 400, seed()).composites)
+
+
 def test_rows_without_order_are_drawn_alone():
     games = make_games(ordered=False)
     drawn = Batches(games, (0,), (0.0, 0.4), None, CPU)
     batch = drawn.draw(drawn.anchors(np.arange(len(games))), 7, seed())
     assert batch.rows.shape == (7, 8)
+    assert batch.composites.shape == (2, 8)
     assert len(batch.horizon) == 0

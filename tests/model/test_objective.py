@@ -2,7 +2,8 @@ from dataclasses import replace
 
 import torch
 
-from model.objective import later_frame_loss, masked_groups_loss, prediction_loss
+from model.batches import Batch
+from model.objective import composite_loss, later_frame_loss, masked_groups_loss, prediction_loss
 from model.recipe import Recipe
 
 Z = torch.randn(50, 6, generator=torch.Generator().manual_seed(0)).double()
@@ -60,3 +61,18 @@ def test_masked_groups_are_predicted_only_where_hidden(jepa_and_rows):
     loss, predicted, target = masked_groups_loss(networks, context, rows[:8], visible, None, Recipe(anchor=0.0))
     asked = torch.tensor([[False, True, False]] * 4 + [[True, True, True]] * 4)
     torch.testing.assert_close(loss, prediction_loss(predicted, target, asked))
+
+
+def test_the_embedding_of_a_composite_is_asked_for_its_own_columns_that_its_side_can_know(jepa_and_rows):
+    networks, _ = jepa_and_rows
+    composites = torch.randn(2, networks.anchor.columns)
+    known = torch.tensor([[True, True, True]] * 4 + [[True, True, False]] * 4)  # of the rows 0 and 4
+    batch = Batch(torch.empty(8, 0), torch.empty(0), known, known, composites)
+    encoded = networks.encoding(composites)
+    inputs = known[::4].float() @ networks.context_encoder.group_inputs
+    context = networks.context_encoder(encoded, known[::4])
+    expected = 3 * networks.anchor.loss(context, encoded, torch.zeros(2), inputs)
+    torch.testing.assert_close(composite_loss(networks, batch, Recipe(composite=3.0)), expected)
+    unknown = batch._replace(composites=composites.clone())
+    unknown.composites[1, networks.config.groups[2].start :] += 1
+    torch.testing.assert_close(composite_loss(networks, unknown, Recipe(composite=3.0)), expected)

@@ -185,7 +185,7 @@ def test_a_run_of_a_version_that_trained_otherwise_is_not_resumed(games, tmp_pat
     path = tmp_path / "checkpoint.safetensors"
     run(Training(games, replace(SMALL, steps=1)), path)
     older = load_checkpoint(path)
-    del older.recipe["direction"]
+    del older.recipe["composite"]
     older.save(path)
     with pytest.raises(ValueError, match="begun by another version"):
         resume_training(games, path)
