@@ -27,6 +27,7 @@ class Batch(NamedTuple):
     visible: Tensor  # [B, G] bool: what the context sees
     known: Tensor | None  # [B, G] bool: what a row's side can know at all (None: everything)
     composites: Tensor  # [B / 4, C]: of every fourth row, with half of its groups from a row of anywhere
+    composites_known: Tensor | None  # [B / 4, G]
 
 
 class Batches:
@@ -56,7 +57,8 @@ class Batches:
         return chosen[(self.ahead[:, chosen] >= 0).all(0)]
 
     def draw(self, rows: Tensor, count: int, generator: torch.Generator, *, rank: int = 0, ranks: int = 1) -> Batch:
-        """`count` of the rows, with replacement; several ranks draw the same batch and take a share each."""
+        """`count` of the rows, with replacement; several ranks draw the same batch and take a share each, of a multiple
+        of COMPOSITE_EVERY rows."""
         device = self.values.device
         share = slice(count * rank // ranks, count * (rank + 1) // ranks)
         now = rows[torch.randint(len(rows), (count,), generator=generator)[share].to(device)]  # [B]
@@ -70,21 +72,19 @@ class Batches:
         visible = visible[share].to(device)
         other = rows[torch.randint(len(rows), (count,), generator=generator)[share].to(device)]
         kept = torch.rand(count, self.mask.groups, generator=generator)[share].to(device) < 0.5
-        composites = self._composites(now, other, kept, swapped)
+        fourth = slice(None, None, COMPOSITE_EVERY)
+        side = None if swapped is None else swapped[fourth]
+        own, others = self.seen(now[fourth], side), self.seen(other[fourth], side)
+        composites = torch.where(kept[fourth][:, self.group], own, others)
+        masks = visible, known, composites, None if known is None else known[fourth]
         if not self.ordered:
-            return Batch(self.seen(now, swapped), self.horizons[:0], visible, known, composites)
+            return Batch(self.seen(now, swapped), self.horizons[:0], *masks)
         choice = torch.rand(count, len(self.horizons), generator=generator).argsort(1)[share, :LATER_FRAMES]
         choice = choice.T.to(device)  # [K, B]
         taken = torch.cat([now[None], self.ahead[choice, now]])  # [1 + K, B]
         if swapped is not None:
             swapped = swapped.repeat(len(taken))
-        return Batch(self.seen(taken.flatten(), swapped), self.horizons[choice].flatten(), visible, known, composites)
-
-    def _composites(self, rows: Tensor, others: Tensor, kept: Tensor, swapped: Tensor | None) -> Tensor:
-        """rows and others [B], kept [B, G] → raw features [B / 4, C], the groups that are not kept from the others."""
-        rows, others, kept = (each[::COMPOSITE_EVERY] for each in (rows, others, kept))
-        swapped = None if swapped is None else swapped[::COMPOSITE_EVERY]
-        return torch.where(kept[:, self.group], self.seen(rows, swapped), self.seen(others, swapped))
+        return Batch(self.seen(taken.flatten(), swapped), self.horizons[choice].flatten(), *masks)
 
     def seen(self, rows: Tensor, swapped: Tensor | None = None) -> Tensor:
         """Raw features [n, C] of the rows [n], from the other player's side where `swapped` [n]."""

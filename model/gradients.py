@@ -8,7 +8,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from model.batches import Batch
+from model.batches import COMPOSITE_EVERY, Batch
 from model.devices import mean_of_processes, precision
 from model.dropout import draws
 from model.jepa import JEPA
@@ -53,7 +53,7 @@ class Gradients:
         self.fabric = fabric
         self.half = half
         most = min(torch.get_num_threads(), MOST_SHARES) if fabric.device.type == "cpu" else 1
-        self.shares = next(count for count in range(most, 0, -1) if rows % count == 0)
+        self.shares = next(count for count in range(most, 0, -1) if rows % (count * COMPOSITE_EVERY) == 0 or count == 1)
         self.threads = max(1, torch.get_num_threads() // self.shares)  # within one operation of one share
         self.pool = ThreadPoolExecutor(self.shares, "share", torch.set_num_threads, (self.threads,))
 

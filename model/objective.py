@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.batches import COMPOSITE_EVERY, Batch
+from model.batches import Batch
 from model.jepa import JEPA
 from model.recipe import Recipe
 
@@ -71,8 +71,7 @@ def composite_loss(jepa: JEPA, batch: Batch, recipe: Recipe) -> Tensor:
     with few games is, which is of no use in the next. In a composite only its own columns tell of it (the mixing of
     examples is that of CutMix, Yun et al. 2019).
     """
-    composites = jepa.encoding(batch.composites)
-    known = None if batch.known is None else batch.known[::COMPOSITE_EVERY]
+    composites, known = jepa.encoding(batch.composites), batch.composites_known
     context = jepa.context_encoder(composites, known)
     now = composites.new_zeros(len(composites))
     return recipe.composite * jepa.anchor.loss(context, composites, now, _known_inputs(jepa, known))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model import checks, diagnostics, schedules
-from model.batches import Batch, Batches, evenly
+from model.batches import COMPOSITE_EVERY, Batch, Batches, evenly
 from model.checkpoint import Checkpoint, load_checkpoint, optimiser_tensors, restore_optimiser
 from model.data import Frames
 from model.devices import half_precision_pays, launch, precision, threads_an_operation
@@ -58,10 +58,11 @@ class Training:
     ) -> None:
         self.recipe = recipe
         self.fabric = fabric or launch(accelerator="cpu")
-        if recipe.batch_size % self.fabric.world_size:
+        devices = self.fabric.world_size
+        if devices > 1 and recipe.batch_size % (devices * COMPOSITE_EVERY):
             raise ValueError(
-                f"batch_size is {recipe.batch_size}, which {self.fabric.world_size} devices do not divide; "
-                "choose a number of --devices that does"
+                f"batch_size is {recipe.batch_size}, which {devices} devices do not divide into multiples of "
+                f"{COMPOSITE_EVERY}; choose a number of --devices that does"
             )
         train, val = split_rows(frames, seed=recipe.seed)
         statistics = column_statistics(frames.features[train]) if resume is None else resume.statistics

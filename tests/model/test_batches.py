@@ -64,7 +64,7 @@ def test_the_shares_of_all_ranks_are_the_batch(games):
     rows = drawn.anchors(np.arange(len(games)))
     whole = drawn.draw(rows, 32, seed())
     shares = [drawn.draw(rows, 32, seed(), rank=rank, ranks=4) for rank in range(4)]
-    for name in ("visible", "known", "composites"):
+    for name in ("visible", "known", "composites", "composites_known"):
         torch.testing.assert_close(torch.cat([getattr(share, name) for share in shares]), getattr(whole, name))
     # Of each share first come the rows now, then their first later frames, then their second.
     torch.testing.assert_close(torch.cat([share.rows.view(3, 8, -1) for share in shares], 1).flatten(0, 1), whole.rows)
@@ -93,6 +93,7 @@ def test_a_composite_has_half_of_its_groups_from_another_row_seen_from_the_same_
     rows = drawn.anchors(np.arange(len(games)))
     batch = drawn.draw(rows, 400, seed())
     every_fourth, candidates = batch.rows[:400:4], torch.from_numpy(games.features)[rows]
+    assert torch.equal(batch.composites_known, batch.known[::4])
     swapped = ~batch.known[::4, 2]
     assert batch.composites.shape == every_fourth.shape
     kept = []

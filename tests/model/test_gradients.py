@@ -29,13 +29,13 @@ def draw():
     games = make_games()
     batches = Batches(games, SMALL.horizons, SMALL.hide_share, None, torch.device("cpu"))
     rows = batches.anchors(np.arange(len(games)))
-    return lambda rank, ranks: batches.draw(rows, 24, torch.Generator().manual_seed(0), rank=rank, ranks=ranks)
+    return lambda rank, ranks: batches.draw(rows, 48, torch.Generator().manual_seed(0), rank=rank, ranks=ranks)
 
 
 def gradients(objective, draw, threads, *, half=False):
     learned = [weight for weight in objective.parameters() if weight.requires_grad]
     with threads_an_operation(threads):
-        made = Gradients(objective, learned, 24, launch(accelerator="cpu"), half=half)
+        made = Gradients(objective, learned, 48, launch(accelerator="cpu"), half=half)
         for weight in learned:
             weight.grad = None
         return made, made(draw, 5), [weight.grad for weight in learned]

@@ -67,7 +67,7 @@ def test_the_embedding_of_a_composite_is_asked_for_its_own_columns_that_its_side
     networks, _ = jepa_and_rows
     composites = torch.randn(2, networks.anchor.columns)
     known = torch.tensor([[True, True, True]] * 4 + [[True, True, False]] * 4)  # of the rows 0 and 4
-    batch = Batch(torch.empty(8, 0), torch.empty(0), known, known, composites)
+    batch = Batch(torch.empty(8, 0), torch.empty(0), known, known, composites, known[::4])
     encoded = networks.encoding(composites)
     inputs = known[::4].float() @ networks.context_encoder.group_inputs
     context = networks.context_encoder(encoded, known[::4])

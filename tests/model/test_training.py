@@ -176,7 +176,7 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused(games):
         world_size, device = 3, torch.device("cpu")
 
     with pytest.raises(
-        ValueError, match="batch_size is 32, which 3 devices do not divide; choose a number of --devices"
+        ValueError, match="batch_size is 32, which 3 devices do not divide into multiples of 4; choose a"
     ):
         Training(games, SMALL, fabric=Three())
 
