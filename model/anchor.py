@@ -49,7 +49,7 @@ class Anchor(nn.Module):
         """context [B, D], frames [B, M] `horizon` [B] frames ahead, known [B, M] as 0 and 1 → scalar: how far what is
         foreseen is from what came, mean over rows and columns of half the squared distance, NOW times that for the
         frame itself."""
-        total = context.new_zeros(())
+        total, frames = context.new_zeros(()), frames[:, : self.columns]
         for ahead, head in zip(self.horizons, self.heads, strict=True):
             rows = (horizon == ahead).nonzero()[:, 0]
             distance = self._distance(head(context[rows]), frames[rows], known, rows)
@@ -87,20 +87,19 @@ class Anchor(nn.Module):
 
         How far a column moves is mostly a matter of a few large moves; that it moves, and where to, is known before.
         """
-        total = context.new_zeros(())
+        total, taken = context.new_zeros(()), direction(now, later, self.columns)
         known = None if known is None else known[:, : self.columns].repeat(1, 2)
         for place, ahead in enumerate(self.ahead):
-            rows = (horizon == ahead).nonzero()[:, 0]
-            goal = direction(now[rows], later[rows], self.columns) - self.direction_share[place]
-            foreseen = self.directions[place](context[rows]).float()
-            squares = (foreseen - goal * self.direction_scale[place]) ** 2 / 2
-            squares = squares * (self.direction_scale[place] > 0)
-            total = total + (squares if known is None else squares * known[rows]).sum()
+            rows, scale = (horizon == ahead).nonzero()[:, 0], self.direction_scale[place]
+            goal = (taken[rows] - self.direction_share[place]) * scale
+            counted = (scale > 0).float() if known is None else known[rows] * (scale > 0)
+            squares = F.mse_loss(self.directions[place](context[rows]).float(), goal, reduction="none") / 2
+            total = total + (squares * counted).sum()
         return total / (len(context) * self.columns)
 
     def _distance(self, foreseen: Tensor, goal: Tensor, known: Tensor | None, rows: Tensor) -> Tensor:
         """Sum over rows and columns."""
-        squares = F.mse_loss(foreseen.float(), goal[:, : self.columns].float(), reduction="none") / 2
+        squares = F.mse_loss(foreseen.float(), goal.float(), reduction="none") / 2
         return (squares if known is None else squares * known[rows, : self.columns]).sum()
 
 

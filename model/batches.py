@@ -76,15 +76,15 @@ class Batches:
         side = None if swapped is None else swapped[fourth]
         own, others = self.seen(now[fourth], side), self.seen(other[fourth], side)
         composites = torch.where(kept[fourth][:, self.group], own, others)
-        masks = visible, known, composites, None if known is None else known[fourth]
+        rest = visible, known, composites, None if known is None else known[fourth]
         if not self.ordered:
-            return Batch(self.seen(now, swapped), self.horizons[:0], *masks)
+            return Batch(self.seen(now, swapped), self.horizons[:0], *rest)
         choice = torch.rand(count, len(self.horizons), generator=generator).argsort(1)[share, :LATER_FRAMES]
         choice = choice.T.to(device)  # [K, B]
         taken = torch.cat([now[None], self.ahead[choice, now]])  # [1 + K, B]
         if swapped is not None:
             swapped = swapped.repeat(len(taken))
-        return Batch(self.seen(taken.flatten(), swapped), self.horizons[choice].flatten(), *masks)
+        return Batch(self.seen(taken.flatten(), swapped), self.horizons[choice].flatten(), *rest)
 
     def seen(self, rows: Tensor, swapped: Tensor | None = None) -> Tensor:
         """Raw features [n, C] of the rows [n], from the other player's side where `swapped` [n]."""

@@ -38,7 +38,7 @@ def later_frame_loss(
     loss = loss + recipe.anchor * jepa.anchor.loss(everywhere, frames, ahead, inputs)
     later_inputs = None if inputs is None else inputs[rows:]
     loss = loss + recipe.foresight * jepa.anchor.foresight_loss(everywhere[rows:], later, horizon, later_inputs)
-    now = frames[:rows].repeat(times, 1)
+    now = frames[:rows, : jepa.anchor.columns].repeat(times, 1)
     loss = loss + recipe.direction * jepa.anchor.direction_loss(
         everywhere[rows:], now, frames[rows:], horizon, later_inputs
     )

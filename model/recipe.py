@@ -32,7 +32,7 @@ class Recipe:
     anchor: float = 20.0  # weight of predicting the columns, see `Anchor`
     foresight: float = 20.0  # weight of predicting what the target encoder's representation foresees, see `Anchor`
     direction: float = 10.0  # weight of predicting which columns rise and which fall, see `Anchor`
-    composite: float = 1.0  # weight of telling the columns of rows that were put together of two games
+    composite: float = 1.0  # weight of telling the columns of rows that are put together of two
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -78,7 +78,7 @@ class Training:
             torch.manual_seed(recipe.seed)
             drawn = np.random.default_rng(recipe.seed).permutation(train)[:FIT_ROWS]
             encoding = FeatureEncoding.fit(frames.features[drawn], frames.schema, statistics)
-            jepa = JEPA(recipe.config(frames.schema, ordered=self.ordered), encoding)
+            jepa = JEPA(recipe.config(frames.schema, ordered=self.ordered), encoding).to(self.fabric.device)
             if self.ordered:
                 self._measure_directions(jepa)
             summary = {
