@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from app import __version__
+from app.memory import share_one_heap
 from app.settings import PREFIX, Settings
 
 logger = logging.getLogger("app.serve")
@@ -45,6 +46,7 @@ def serve(**flags: Any) -> None:
     # the one by which the other reports to Microsoft is of use, and they would not survive the fork of the workers.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    share_one_heap()
     from app import logs
     from app.main import create_app
     from app.protocol import Protocol
