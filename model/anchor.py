@@ -39,10 +39,7 @@ class Anchor(nn.Module):
         place = {ahead: i for i, ahead in enumerate(self.horizons)}
         # (a later frame, which map looks on from there, which map looks from here at the same moment)
         self.detours = [
-            (ahead, place[on], place[ahead + on])
-            for ahead in self.horizons
-            for on in self.horizons
-            if ahead and on and ahead + on in place
+            (ahead, place[on], place[ahead + on]) for ahead in self.ahead for on in self.ahead if ahead + on in place
         ]
 
     def loss(self, context: Tensor, frames: Tensor, horizon: Tensor, known: Tensor | None) -> Tensor:
@@ -92,15 +89,14 @@ class Anchor(nn.Module):
         for place, ahead in enumerate(self.ahead):
             rows, scale = (horizon == ahead).nonzero()[:, 0], self.direction_scale[place]
             goal = (taken[rows] - self.direction_share[place]) * scale
-            counted = (scale > 0).float() if known is None else known[rows] * (scale > 0)
-            squares = F.mse_loss(self.directions[place](context[rows]).float(), goal, reduction="none") / 2
-            total = total + (squares * counted).sum()
+            foreseen = self.directions[place](context[rows]) * (scale > 0)
+            total = total + self._distance(foreseen, goal, known, rows)
         return total / (len(context) * self.columns)
 
     def _distance(self, foreseen: Tensor, goal: Tensor, known: Tensor | None, rows: Tensor) -> Tensor:
         """Sum over rows and columns."""
         squares = F.mse_loss(foreseen.float(), goal.float(), reduction="none") / 2
-        return (squares if known is None else squares * known[rows, : self.columns]).sum()
+        return (squares if known is None else squares * known[rows, : goal.shape[1]]).sum()
 
 
 def direction(now: Tensor, later: Tensor, columns: int) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from model.data import Frames
 from model.masking import MaskSampler
+from model.schema import group_of_columns
 from model.sides import Sides
 from model.splits import rows_ahead
 
@@ -48,7 +49,7 @@ class Batches:
         self.ahead = torch.stack(ahead).to(device)  # [H, rows], −1 where there is none
         groups = frames.schema.groups
         self.mask = MaskSampler(len(groups), hide_share)
-        self.group = torch.tensor([i for i, group in enumerate(groups) for _ in range(group.width)], device=device)
+        self.group = torch.tensor(group_of_columns(groups), device=device)
         self.sides = sides
 
     def anchors(self, rows: NDArray[np.int64]) -> Tensor:

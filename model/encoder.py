@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from model.config import Config
 from model.layers import Block, init_weights, positions
+from model.schema import group_of_columns
 
 
 class PatchProjection(nn.Module):
@@ -45,7 +46,7 @@ class ContextEncoder(nn.Module):
         super().__init__()
         self.config = config
         groups = [group.name for group in config.groups]
-        column_group = torch.tensor([i for i, group in enumerate(config.groups) for _ in range(group.width)])
+        column_group = torch.tensor(group_of_columns(config.groups))
         columns = torch.arange(config.input_dim) if input_columns is None else torch.tensor(input_columns)
         group_inputs = F.one_hot(column_group[columns], len(groups)).T.float()  # [G, M]
         group_patch = torch.tensor([[group in patch.groups for patch in config.patches] for group in config.groups])

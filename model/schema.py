@@ -100,6 +100,11 @@ def equal_groups(input_dim: int, count: int) -> tuple[Group, ...]:
     return tuple(Group(f"patch{i}", edges[i], edges[i + 1]) for i in range(count))
 
 
+def group_of_columns(groups: Sequence[Group]) -> list[int]:
+    """[C]: the place in `groups` of the one that each column is in."""
+    return [i for i, group in enumerate(groups) for _ in range(group.width)]
+
+
 def _group(given: Any) -> Group:
     match given:
         case [str(name), int(start), int(stop)] | {"name": str(name), "start": int(start), "stop": int(stop)}:

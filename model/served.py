@@ -15,7 +15,7 @@ from model.encoder import ContextEncoder, PatchProjection
 from model.encoding import FeatureEncoding
 from model.layers import Attention, Block
 from model.predictor import Predictor
-from model.schema import Schema
+from model.schema import Schema, group_of_columns
 from model.served_inputs import PlainInputs, RampInputs, ServedPatch, linear
 
 
@@ -35,7 +35,7 @@ class ServedEncoder(nn.Module):
         """`encoding`: a FeatureEncoding, or nn.Identity where the encoder's inputs are the columns as they are."""
         super().__init__()
         groups = len(schema.groups)
-        columns = torch.tensor([i for i, group in enumerate(schema.groups) for _ in range(group.width)])
+        columns = torch.tensor(group_of_columns(schema.groups))
         self.column_group = nn.Buffer(columns)  # [C]
         self.membership = nn.Buffer(F.one_hot(columns, groups).T.float())  # [G, C]
         self.group_patch = nn.Buffer(encoder.group_patch.clone())  # [G, N]

@@ -198,9 +198,10 @@ class Training:
 
     def _measure_directions(self, jepa: JEPA) -> None:
         parts = torch.split(evenly(self.train_rows, QUANTILE_ROWS), 2048)
+        now = [jepa.encoding(self.batches.seen(part)) for part in parts]
         for horizon, ahead in zip(self.horizons, self.batches.ahead, strict=True):
-            seen = ((self.batches.seen(part), self.batches.seen(ahead[part])) for part in parts)
-            jepa.anchor.measure_directions(horizon, ((jepa.encoding(now), jepa.encoding(later)) for now, later in seen))
+            later = (jepa.encoding(self.batches.seen(ahead[part])) for part in parts)
+            jepa.anchor.measure_directions(horizon, zip(now, later, strict=True))
 
     def _step(self, step: int) -> Tensor:
         """The loss of this process's part of the batch."""

@@ -1,6 +1,6 @@
 import pytest
 
-from model.schema import Group, Schema, equal_groups, read_description
+from model.schema import Group, Schema, equal_groups, group_of_columns, read_description
 
 
 def test_the_hash_knows_names_and_order():
@@ -48,3 +48,7 @@ def test_a_file_that_describes_nothing_is_named(tmp_path, content, message):
     (tmp_path / "schema.json").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         read_description(tmp_path / "schema.json")
+
+
+def test_every_column_has_the_place_of_its_group():
+    assert group_of_columns((Group("a", 0, 2), Group("b", 2, 3), Group("c", 3, 5))) == [0, 0, 1, 2, 2]
