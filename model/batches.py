@@ -1,5 +1,5 @@
 """What a training step reads, drawn and gathered on the device that computes. Dims: B rows, K later frames of each,
-C columns, G groups, H horizons."""
+C columns, G groups, H horizons, S symmetries."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,8 +12,8 @@ from torch import Tensor
 from model.data import Frames
 from model.masking import MaskSampler
 from model.schema import group_of_columns
-from model.sides import Sides
 from model.splits import rows_ahead
+from model.symmetry import Symmetry
 
 COMPOSITE_EVERY = 4  # rows of a batch
 LATER_FRAMES = 2  # horizons drawn for each row of a batch, or all where there are fewer
@@ -26,7 +26,7 @@ class Batch(NamedTuple):
     rows: Tensor  # [B + K·B, C]: the rows now, then the first later frame of each, then the second
     horizon: Tensor  # [K·B] frames ahead
     visible: Tensor  # [B, G] bool: what the context sees
-    known: Tensor | None  # [B, G] bool: what a row's side can know at all (None: everything)
+    known: Tensor | None  # [B, G] bool: what can be known at all as a row is seen (None: everything)
     composites: Tensor  # [B / 4, C]: of every fourth row, with half of its groups from a row of anywhere
     composites_known: Tensor | None  # [B / 4, G]
 
@@ -39,7 +39,7 @@ class Batches:
         frames: Frames,
         horizons: Sequence[int],
         hide_share: tuple[float, float],
-        sides: Sides | None,
+        symmetries: Sequence[Symmetry],
         device: torch.device,
     ) -> None:
         self.ordered = frames.frame is not None
@@ -50,7 +50,9 @@ class Batches:
         groups = frames.schema.groups
         self.mask = MaskSampler(len(groups), hide_share)
         self.group = torch.tensor(group_of_columns(groups), device=device)
-        self.sides = sides
+        self.symmetries = symmetries
+        hidden = torch.stack([symmetry.hidden for symmetry in symmetries]).to(device) if symmetries else None  # [S, G]
+        self.hidden = hidden if hidden is not None and hidden.any() else None
 
     def anchors(self, rows: NDArray[np.int64]) -> Tensor:
         """Those of the rows that have a later row at every horizon."""
@@ -62,37 +64,36 @@ class Batches:
         of COMPOSITE_EVERY rows."""
         device = self.values.device
         share = slice(count * rank // ranks, count * (rank + 1) // ranks)
-        now = rows[torch.randint(len(rows), (count,), generator=generator)[share].to(device)]  # [B]
-        swapped, known = None, None
-        if self.sides is not None:
-            swapped = torch.rand(count, generator=generator) < 0.5
-        visible = self.mask(count, generator)
-        if self.sides is not None and swapped is not None:
-            known = ~(swapped[:, None] & self.sides.hidden)
-            visible, known, swapped = visible & known, known[share].to(device), swapped[share].to(device)
-        visible = visible[share].to(device)
-        other = rows[torch.randint(len(rows), (count,), generator=generator)[share].to(device)]
-        kept = torch.rand(count, self.mask.groups, generator=generator)[share].to(device) < 0.5
+
+        def mine(drawn: Tensor) -> Tensor:
+            return drawn[share].to(device)
+
+        now = rows[mine(torch.randint(len(rows), (count,), generator=generator))]  # [B]
+        turned = mine(torch.rand(count, len(self.symmetries), generator=generator) < 0.5)
+        visible, known = mine(self.mask(count, generator)), None
+        if self.hidden is not None:
+            known = ~(turned[:, :, None] & self.hidden).any(1)
+            visible = visible & known
+        other = rows[mine(torch.randint(len(rows), (count,), generator=generator))]
+        kept = mine(torch.rand(count, self.mask.groups, generator=generator) < 0.5)
         fourth = slice(None, None, COMPOSITE_EVERY)
-        side = None if swapped is None else swapped[fourth]
-        own, others = self.seen(now[fourth], side), self.seen(other[fourth], side)
+        own, others = self.seen(now[fourth], turned[fourth]), self.seen(other[fourth], turned[fourth])
         composites = torch.where(kept[fourth][:, self.group], own, others)
         rest = visible, known, composites, None if known is None else known[fourth]
         if not self.ordered:
-            return Batch(self.seen(now, swapped), self.horizons[:0], *rest)
-        choice = torch.rand(count, len(self.horizons), generator=generator).argsort(1)[share, :LATER_FRAMES]
-        choice = choice.T.to(device)  # [K, B]
+            return Batch(self.seen(now, turned), self.horizons[:0], *rest)
+        choice = mine(torch.rand(count, len(self.horizons), generator=generator).argsort(1))[:, :LATER_FRAMES].T  # [K, B]
         taken = torch.cat([now[None], self.ahead[choice, now]])  # [1 + K, B]
-        if swapped is not None:
-            swapped = swapped.repeat(len(taken))
-        return Batch(self.seen(taken.flatten(), swapped), self.horizons[choice].flatten(), *rest)
+        turned = turned.repeat(len(taken), 1)
+        return Batch(self.seen(taken.flatten(), turned), self.horizons[choice].flatten(), *rest)
 
-    def seen(self, rows: Tensor, swapped: Tensor | None = None) -> Tensor:
-        """Raw features [n, C] of the rows [n], from the other player's side where `swapped` [n]."""
+    def seen(self, rows: Tensor, turned: Tensor | None = None) -> Tensor:
+        """Raw features [n, C] of the rows [n], by each symmetry where `turned` [n, S]."""
         features = self.values.index_select(0, rows).float()
-        if self.sides is None or swapped is None:
-            return features
-        return torch.where(swapped[:, None], self.sides.swap(features), features)
+        if turned is not None:
+            for symmetry, applies in zip(self.symmetries, turned.T, strict=True):
+                features = torch.where(applies[:, None], symmetry.apply(features), features)
+        return features
 
 
 def compact(features: NDArray[np.float32]) -> Tensor:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from model.schema import Schema, read_description, unnamed_columns
-from model.sides import Sides
+from model.symmetry import Symmetry, symmetries
 
 NEVER_FEATURES = ("episode", "frame", "split", "action", "reward", "y_*")
 
@@ -30,7 +30,7 @@ class Frames:
     frame: NDArray[np.int64] | None = None  # [rows]
     split: NDArray[np.str_] | None = None  # [rows]
     labels: dict[str, NDArray[np.int64]] = field(default_factory=dict)  # name → [rows]
-    sides: Sides | None = None  # how a row looks from the other player, where the layout says so
+    symmetries: tuple[Symmetry, ...] = ()  # how a row looks seen otherwise, where the layout says so
 
     def __len__(self) -> int:
         return len(self.features)
@@ -45,7 +45,7 @@ class Frames:
         frame = None if self.frame is None else self.frame[rows]
         split = None if self.split is None else self.split[rows]
         labels = {name: values[rows] for name, values in self.labels.items()}
-        return Frames(self.features[rows], self.schema, self.episode[rows], frame, split, labels, self.sides)
+        return Frames(self.features[rows], self.schema, self.episode[rows], frame, split, labels, self.symmetries)
 
 
 def read_frames(source: str | Path, *, features: str | None = None, labels: Sequence[str] = ("y_*",)) -> Frames:
@@ -77,7 +77,7 @@ def read_frames(source: str | Path, *, features: str | None = None, labels: Sequ
         frame,
         np.asarray(table["split"].to_pylist(), np.str_) if "split" in columns else None,
         _labels({name: table[name].to_numpy() for name in _matching(table.column_names, labels)}, names),
-        Sides.of(schema, about["sides"]) if "sides" in about else None,
+        symmetries(schema, about),
     )
 
 
@@ -138,7 +138,7 @@ def _read_numpy(path: Path, pattern: str | None, labels: Sequence[str]) -> Frame
         frame,
         np.asarray(arrays["split"], np.str_) if "split" in arrays else None,
         _labels({name: arrays[name] for name in named}, schema.names),
-        Sides.of(schema, about["sides"]) if "sides" in about else None,
+        symmetries(schema, about),
     )
 
 

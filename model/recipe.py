@@ -27,7 +27,7 @@ class Recipe:
     momentum: float = 0.998
     hide_share: tuple[float, float] = (0.0, 0.3)
     dropout: float = 0.1  # of the context encoder; with few games, longer runs learn them by heart without it
-    both_sides: bool = True  # learn each game from both players, where the layout says how
+    symmetries: bool = True  # learn each game from both players and in the mirror, where the layout says how
     prediction: float = 1.0  # weight of predicting the target encoder's representation
     anchor: float = 20.0  # weight of predicting the columns, see `Anchor`
     foresight: float = 20.0  # weight of predicting what the target encoder's representation foresees, see `Anchor`

@@ -70,8 +70,8 @@ class Training:
         self.horizons = recipe.horizons if self.ordered else (0,)
         checks.check_trainable(frames, train, statistics, self.horizons)
         self.warnings = checks.training_warnings(frames, train, statistics, self.horizons, recipe.batch_size)
-        sides = frames.sides if recipe.both_sides else None
-        self.batches = Batches(frames, self.horizons, recipe.hide_share, sides, self.fabric.device)
+        symmetries = frames.symmetries if recipe.symmetries else ()
+        self.batches = Batches(frames, self.horizons, recipe.hide_share, symmetries, self.fabric.device)
         self.train_rows = self._anchors(train, "training")
         self.val_rows = self._anchors(val, "validation")
         if resume is None:

@@ -48,11 +48,11 @@ def test_replays_become_episodes_in_the_order_of_their_names(replays, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"replays", "frames.parquet"}
 
 
-def test_training_knows_their_groups_and_the_other_players_side(replays, tmp_path):
+def test_training_knows_their_groups_and_how_else_they_look(replays, tmp_path):
     assert data("melee", f"{replays}/*.slp", "--out", tmp_path / "frames.parquet").exit_code == 0
     frames = read_frames(tmp_path / "frames.parquet")
     assert [group.name for group in frames.schema.groups][:2] == ["own_base", "own_speed"]
-    assert frames.sides is not None
+    assert len(frames.symmetries) == 2
 
 
 def test_a_replay_that_cannot_be_read_is_named_and_skipped(replays, tmp_path):

@@ -5,22 +5,22 @@ import pytest
 import torch
 
 from model.batches import Batches, compact
-from model.sides import Sides
+from model.symmetry import symmetries
 from tests.support.games import make_games
 
 HORIZONS = (2, 5, 9)
-DESCRIPTION = {"pairs": [["own_", "opp_"]], "hide": ["stage"]}
+SIDES = {"pairs": [["own_", "opp_"]], "hide": ["stage"]}
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
 def games():
     games = make_games(length=50)
-    return replace(games, sides=Sides.of(games.schema, DESCRIPTION))
+    return replace(games, symmetries=symmetries(games.schema, {"sides": SIDES}))
 
 
-def batches(games, *, sides=True):
-    return Batches(games, HORIZONS, (0.0, 0.4), games.sides if sides else None, CPU)
+def batches(games, *, turned=True):
+    return Batches(games, HORIZONS, (0.0, 0.4), games.symmetries if turned else (), CPU)
 
 
 def seed(number=0):
@@ -44,7 +44,7 @@ def test_rows_with_any_other_number_stay_float32(value):
 
 
 def test_later_rows_are_as_far_ahead_as_their_horizon_says(games):
-    drawn = batches(games, sides=False)
+    drawn = batches(games, turned=False)
     batch = drawn.draw(drawn.anchors(np.arange(len(games))), 200, seed())
     now, first, second = batch.rows.view(3, 200, -1)
     time = games.schema.names.index("time")
@@ -72,7 +72,7 @@ def test_the_shares_of_all_ranks_are_the_batch(games):
 
 
 def test_half_of_the_rows_are_seen_from_the_other_side_with_their_later_frames(games):
-    drawn, plain = batches(games), batches(games, sides=False)
+    drawn, plain = batches(games), batches(games, turned=False)
     rows = drawn.anchors(np.arange(len(games)))
     batch = drawn.draw(rows, 400, seed())
     swapped = ~batch.known[:, 2]  # the group that only the first player's side knows
@@ -82,10 +82,28 @@ def test_half_of_the_rows_are_seen_from_the_other_side_with_their_later_frames(g
     features = torch.from_numpy(games.features)
     chosen = torch.randint(len(rows), (400,), generator=seed())  # what a batch draws first
     now = features[rows[chosen]]
-    torch.testing.assert_close(batch.rows[:400], torch.where(swapped[:, None], games.sides.swap(now), now))
+    torch.testing.assert_close(batch.rows[:400], torch.where(swapped[:, None], games.symmetries[0].apply(now), now))
     stage = games.schema.names.index("stage")
     assert plain.draw(rows, 400, seed()).known is None
     torch.testing.assert_close(batch.rows.view(3, 400, -1)[1, :, stage], batch.rows[:400, stage])
+
+
+def test_each_symmetry_is_drawn_for_itself_and_holds_for_later_frames_too(games):
+    games = replace(games, symmetries=symmetries(games.schema, {"sides": SIDES, "mirror": {"negate": ["time"]}}))
+    sides, mirror = games.symmetries
+    drawn = batches(games)
+    rows = drawn.anchors(np.arange(len(games)))
+    rows = rows[games.frame[rows] > games.frame.min()]  # where `time` is above 0
+    batch = drawn.draw(rows, 400, seed())
+    now, first, second = batch.rows.view(3, 400, -1)
+    swapped, mirrored = ~batch.known[:, 2], now[:, games.schema.names.index("time")] < 0
+    for look in (swapped & mirrored, swapped & ~mirrored, mirrored & ~swapped):
+        assert 60 < look.sum() < 140
+    plain = torch.from_numpy(games.features)[rows[torch.randint(len(rows), (400,), generator=seed())]]
+    plain = torch.where(swapped[:, None], sides.apply(plain), plain)
+    torch.testing.assert_close(now, torch.where(mirrored[:, None], mirror.apply(plain), plain))
+    for later in (first, second):
+        assert torch.equal(later[:, games.schema.names.index("time")] < 0, mirrored)
 
 
 def test_a_composite_has_half_of_its_groups_from_another_row_seen_from_the_same_side(games):
@@ -98,7 +116,7 @@ def test_a_composite_has_half_of_its_groups_from_another_row_seen_from_the_same_
     assert batch.composites.shape == every_fourth.shape
     kept = []
     for i, composite in enumerate(batch.composites):
-        seen = games.sides.swap(candidates) if swapped[i] else candidates
+        seen = games.symmetries[0].apply(candidates) if swapped[i] else candidates
         own = [torch.equal(composite[g.start : g.stop], every_fourth[i, g.start : g.stop]) for g in games.schema.groups]
         of_row = torch.zeros(len(composite), dtype=torch.bool)
         for group, is_own in zip(games.schema.groups, own, strict=True):
@@ -111,7 +129,7 @@ def test_a_composite_has_half_of_its_groups_from_another_row_seen_from_the_same_
 
 def test_rows_without_order_are_drawn_alone():
     games = make_games(ordered=False)
-    drawn = Batches(games, (0,), (0.0, 0.4), None, CPU)
+    drawn = Batches(games, (0,), (0.0, 0.4), (), CPU)
     batch = drawn.draw(drawn.anchors(np.arange(len(games))), 7, seed())
     assert batch.rows.shape == (7, 8)
     assert batch.composites.shape == (2, 8)

@@ -14,7 +14,7 @@ RANKS = [
     {"gradients", "served"},
     {"batches", "checks", "checkpoint", "objective", "splits"},
     {"data", "recipe", "jepa", "served_inputs"},
-    {"anchor", "encoder", "predictor", "encoding", "sides"},
+    {"anchor", "encoder", "predictor", "encoding", "symmetry"},
     {"bundle", "config", "devices", "diagnostics", "layers", "masking", "quantise", "schedules"},
     {"dropout"},
     {"schema"},

@@ -1,4 +1,4 @@
-"""The same game seen from the other player: each recorded game is worth two to learn from."""
+"""A game seen otherwise is a game too, from the other player or in a mirror: each recorded one is worth several."""
 
 import fnmatch
 from collections.abc import Mapping
@@ -13,8 +13,8 @@ from model.schema import Schema
 
 
 @dataclass(frozen=True)
-class Sides:
-    """How a row looks from the other side. Groups that only one player's side can know are hidden in it."""
+class Symmetry:
+    """How a row looks when its game is seen otherwise. Groups that cannot be known then are hidden."""
 
     source: Tensor  # [C] the column that each column's number comes from
     sign: Tensor  # [C] 1 or −1
@@ -22,7 +22,7 @@ class Sides:
     hidden: Tensor  # [G] bool
 
     @classmethod
-    def of(cls, schema: Schema, description: Mapping[str, Any]) -> "Sides":
+    def of(cls, schema: Schema, description: Mapping[str, Any]) -> "Symmetry":
         """From `{"pairs": [[prefix, prefix]], "negate": [pattern], "exchange": [[pattern, a, b]], "hide": [group]}`."""
         position = {name: i for i, name in enumerate(schema.names)}
         source = np.arange(len(schema.names))
@@ -32,14 +32,14 @@ class Sides:
                     continue
                 twin = other + name.removeprefix(one) if name.startswith(one) else one + name.removeprefix(other)
                 if twin not in position:
-                    raise ValueError(f"sides: column '{name}' has no twin '{twin}'; leave it out or add the twin")
+                    raise ValueError(f"column '{name}' has no twin '{twin}'; leave it out or add the twin")
                 source[i] = position[twin]
         sign = np.ones(len(schema.names), np.float32)
         for pattern in description.get("negate", []):
             sign[[i for name, i in position.items() if fnmatch.fnmatchcase(name, pattern)]] = -1
         groups = [group.name for group in schema.groups]
         if unknown := set(description.get("hide", [])) - set(groups):
-            raise ValueError(f"sides: there is no group {sorted(unknown)} to hide; the groups are {groups}")
+            raise ValueError(f"there is no group {sorted(unknown)} to hide; the groups are {groups}")
         return cls(
             torch.from_numpy(source),
             torch.from_numpy(sign),
@@ -52,10 +52,21 @@ class Sides:
             torch.tensor([group in description.get("hide", []) for group in groups]),
         )
 
-    def swap(self, rows: Tensor) -> Tensor:
-        """rows [n, C] as the other player's rows [n, C]; what must be hidden still holds the first player's."""
-        swapped = rows.index_select(1, self.source.to(rows.device)) * self.sign.to(rows.device)
+    def apply(self, rows: Tensor) -> Tensor:
+        """rows [n, C] as they look then [n, C]; what must be hidden still holds what it held."""
+        seen = rows.index_select(1, self.source.to(rows.device)) * self.sign.to(rows.device)
         for column, a, b in self.exchange:
             was = rows[:, column]
-            swapped[:, column] = torch.where(was == a, b, torch.where(was == b, a, was))
-        return swapped
+            seen[:, column] = torch.where(was == a, b, torch.where(was == b, a, was))
+        return seen
+
+
+def symmetries(schema: Schema, about: Mapping[str, Any]) -> tuple[Symmetry, ...]:
+    """Those that `about` (a schema.json, say) describes: `sides`, the other player's, and `mirror`."""
+    found = []
+    for kind in ("sides", "mirror"):
+        try:
+            found += [Symmetry.of(schema, about[kind])] if kind in about else []
+        except ValueError as error:
+            raise ValueError(f"{kind}: {error}") from None
+    return tuple(found)
