@@ -1,7 +1,8 @@
 """Raw columns to network inputs: standardised values, quantile ramps for numbers, one-hots for ids.
 
 A linear layer sees of a raw number only its size; ramps (piecewise-linear encoding, Gorishniy et al. 2022, eq. 1)
-let it weigh each range of a number apart, one-hots each value of an id. Both come from the training rows alone.
+let it weigh each range of a number apart, one-hots each value of an id. Both come from the training rows alone. An id is
+no number besides: one that training lacks would be taken for those that happen to be next to it.
 """
 
 import fnmatch
@@ -43,7 +44,7 @@ class FeatureEncoding(nn.Module):
         for name, values in arrays.items():
             self.register_buffer(name, values)
         self.mean: Tensor  # [C]
-        self.scale: Tensor  # [C], 0 for a column dead in training: whatever it holds later, it stays silent
+        self.scale: Tensor  # [C], 0 for an id, and for a column dead in training: whatever it holds later, it is silent
         self.ramp_column: Tensor  # [R]
         self.ramp_start: Tensor  # [R]
         self.ramp_scale: Tensor  # [R]
@@ -69,7 +70,8 @@ class FeatureEncoding(nn.Module):
             elif len(values) > FEW_VALUES:
                 edges = _quantile_edges(rows[:, column], values, counts, gap=0.02 * float(std[column]))
                 ramps += [(column, low, 1 / (high - low)) for low, high in itertools.pairwise(edges)]
-        scale = np.where(alive, 1 / np.where(alive, std, 1), 0)
+        numbers = alive & ~np.isin(np.arange(len(std)), [column for column, *_ in ids])
+        scale = np.where(numbers, 1 / np.where(alive, std, 1), 0)
         return cls(
             {
                 "mean": torch.tensor(mean, dtype=torch.float32),

@@ -95,11 +95,13 @@ def test_inputs_lie_between_zero_and_one_and_are_zero_where_hidden():
     assert not torch.cat(served.inputs(columns, torch.ones_like(columns, dtype=torch.bool))).any()
 
 
-def test_no_input_is_left_for_columns_that_never_change():
+def test_no_number_is_left_for_ids_and_columns_that_never_change():
     jepa = trained(PATCHES["one token"])
     served = ServedEncoder(jepa.encoding, jepa.target_encoder, SCHEMA)
-    assert len(served.inputs.kept) == len(jepa.encoding.columns) - 2
-    assert not np.isin([9, 10], served.inputs.number_column).any()
+    silent = [9, 10, *served.inputs.id_column.unique().tolist()]
+    assert len(silent) > 2
+    assert len(served.inputs.kept) == len(jepa.encoding.columns) - len(silent)
+    assert not np.isin(silent, served.inputs.number_column).any()
 
 
 def test_the_trained_networks_are_left_as_they_are():
