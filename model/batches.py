@@ -82,7 +82,8 @@ class Batches:
         rest = visible, known, composites, None if known is None else known[fourth]
         if not self.ordered:
             return Batch(self.seen(now, turned), self.horizons[:0], *rest)
-        choice = mine(torch.rand(count, len(self.horizons), generator=generator).argsort(1))[:, :LATER_FRAMES].T  # [K, B]
+        order = torch.rand(count, len(self.horizons), generator=generator).argsort(1)
+        choice = mine(order[:, :LATER_FRAMES]).T  # [K, B]
         taken = torch.cat([now[None], self.ahead[choice, now]])  # [1 + K, B]
         turned = turned.repeat(len(taken), 1)
         return Batch(self.seen(taken.flatten(), turned), self.horizons[choice].flatten(), *rest)

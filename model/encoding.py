@@ -1,8 +1,8 @@
 """Raw columns to network inputs: standardised values, quantile ramps for numbers, one-hots for ids.
 
 A linear layer sees of a raw number only its size; ramps (piecewise-linear encoding, Gorishniy et al. 2022, eq. 1)
-let it weigh each range of a number apart, one-hots each value of an id. Both come from the training rows alone. An id is
-no number besides: one that training lacks would be taken for those that happen to be next to it.
+let it weigh each range of a number apart, one-hots each value of an id. Both come from the training rows alone. An id
+is no number besides: one that training lacks would be taken for those that happen to be next to it.
 """
 
 import fnmatch
