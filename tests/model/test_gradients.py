@@ -27,7 +27,7 @@ def objective():
 @pytest.fixture(scope="module")
 def draw():
     games = make_games()
-    batches = Batches(games, SMALL.horizons, SMALL.hide_share, None, torch.device("cpu"))
+    batches = Batches(games, SMALL.horizons, SMALL.hide_share, (), torch.device("cpu"))
     rows = batches.anchors(np.arange(len(games)))
     return lambda rank, ranks: batches.draw(rows, 48, torch.Generator().manual_seed(0), rank=rank, ranks=ranks)
 
