@@ -8,6 +8,7 @@ RUN python -m pip install --no-cache-dir --require-hashes -r requirements/build.
  && python -m pip --python /opt/jepa/bin/python install --no-cache-dir --no-compile --require-hashes -r requirements/serve.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY app app
+COPY bundle bundle
 COPY cli cli
 COPY model model
 # libonnxruntime.so is for programs in other languages: the Python module has all of it linked in (35 MB).

@@ -29,7 +29,7 @@ test: lint types .venvs/kserve/made
 # The tests that draw their examples, with 50 times as many.
 fuzz: .venv/test
 	$(BIN)/python -m pytest --hypothesis-profile=fuzz --timeout=0 \
-		tests/app/test_contract.py tests/app/test_fuzz.py tests/app/test_bundle.py tests/app/test_wire.py tests/app/test_tensors.py
+		tests/app/test_contract.py tests/app/test_fuzz.py tests/bundle/test_reader.py tests/app/test_wire.py tests/app/test_tensors.py
 
 bench: .venv/test
 	$(BIN)/python -m benchmarks.serving $(ARGS)
@@ -65,6 +65,7 @@ sbom: .venvs/tools/made .venvs/image/made
 lint: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 
 types: .venv/test
 	$(BIN)/mypy

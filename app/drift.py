@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.arrays import Array
-from app.bundle import Manifest
 from app.ledger import Ledger
+from bundle.manifest import Manifest
 
 # One request in so many, at random: every n-th could always be the same bot's.
 SAMPLED = 128  # `python -m benchmarks.drift` says what it costs

@@ -11,9 +11,9 @@ import numpy as np
 from app.arrays import Array
 from app.batch import ANY_TIME, NOT_RUN, Ticket, Timing
 from app.batcher import Batcher
-from app.bundle import Manifest
 from app.drift import Drift
 from app.errors import InvalidInput, listed
+from bundle.manifest import Manifest
 
 Encoder = Literal["target", "context"]
 

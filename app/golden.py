@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from app.bundle import Bundle, BundleError
 from app.sessions import Array, Graphs
+from bundle.folders import BundleError
+from bundle.reader import Bundle
 
 # Other CPUs add in another order; int8 is another function that must only point the same way.
 ABSOLUTE, RELATIVE = 1e-4, 1e-3

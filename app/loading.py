@@ -6,11 +6,12 @@ from pathlib import Path
 from time import perf_counter, thread_time
 
 from app.board import Board
-from app.bundle import Bundle, BundleError, read_bundle
 from app.pace import Pace, measure_pace
 from app.precision import Choice, choose
 from app.sessions import Graphs
 from app.settings import Precision, Settings
+from bundle.folders import BundleError
+from bundle.reader import Bundle, read_bundle
 
 Stamp = tuple[object, ...]
 FORMATS: tuple[Precision, ...] = ("float32", "int8")

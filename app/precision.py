@@ -9,9 +9,10 @@ import numpy as np
 
 from app import golden
 from app.arrays import Array
-from app.bundle import Bundle, BundleError
 from app.sessions import Graphs
 from app.settings import Precision
+from bundle.folders import BundleError
+from bundle.reader import Bundle
 
 # On the Melee games a linear probe's AUC falls by about as much as int8 adds noise; docs/formats.md.
 MOST_NOISE = 0.002

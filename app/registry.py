@@ -13,7 +13,6 @@ from typing import Protocol
 
 from app.batcher import Batcher, Observer
 from app.board import Board
-from app.bundle import Bundle, BundleError, Manifest, versions
 from app.drift import Drift
 from app.engine import Engine, Queues
 from app.errors import InvalidInput, ModelRefused, NotReady, UnknownModel, listed
@@ -21,6 +20,9 @@ from app.loading import Loaded, Loader, Stamp, stamp_of
 from app.settings import Settings
 from app.threads import Workers
 from app.wire import Forms
+from bundle.folders import BundleError, versions
+from bundle.manifest import Manifest
+from bundle.reader import Bundle
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,9 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from app.bundle import Bundle, BundleError, Manifest
+from bundle.folders import BundleError
+from bundle.manifest import Manifest
+from bundle.reader import Bundle
 
 Array = NDArray[np.float32]
 

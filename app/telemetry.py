@@ -13,7 +13,6 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from app import __version__
-from app.bundle import Manifest
 from app.caller import Caller
 from app.drift import KINDS, Drift
 from app.errors import ServiceError
@@ -21,6 +20,7 @@ from app.ledger import Cell, Ledger
 from app.logs import access_log
 from app.registry import Registry
 from app.tracing import Tracing, open_tracing
+from bundle.manifest import Manifest
 
 # 8.3, 16.7 and 33.3 ms are the deadlines of 120, 60 and 30 Hz: the share of frames in time is one division.
 LATENCY_S = (

@@ -16,8 +16,8 @@ import numpy as np
 import orjson
 
 from app.arrays import Array, all_finite
-from app.bundle import Manifest
 from app.errors import InvalidInput, Loc, MalformedBody, TooManyRows
+from bundle.manifest import Manifest
 
 FLOAT32_LE = np.dtype("<f4")
 _NUMBERS = frozenset((float, int))

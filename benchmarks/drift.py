@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from app.bundle import locate, read_manifest
 from app.settings import DEFAULT_MODEL
 from benchmarks.programs import Service, closed_loop, need_generators, write_body
+from bundle.folders import locate
+from bundle.manifest import read_manifest
 
 GOAL = 0.02
 CONNECTIONS = 32

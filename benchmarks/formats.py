@@ -22,9 +22,11 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from app.bundle import GRAPHS, Bundle, locate, read_bundle
 from app.sessions import session_options
 from app.settings import DEFAULT_MODEL
+from bundle.folders import locate
+from bundle.manifest import GRAPHS
+from bundle.reader import Bundle, read_bundle
 
 BATCHES = (1, 8, 64)
 RUNS_A_ROUND, LEAST_ROUNDS = 3, 5

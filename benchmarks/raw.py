@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import onnxruntime as ort
 
-from app.bundle import read_bundle
 from benchmarks.programs import CORES
+from bundle.reader import read_bundle
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 

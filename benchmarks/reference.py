@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from bundle.columns import column_statistics
+from bundle.schema import Schema, equal_groups
 from model.checkpoint import Checkpoint
 from model.config import Config, Patch
-from model.encoding import FeatureEncoding, column_statistics
+from model.encoding import FeatureEncoding
 from model.export import export_bundle
 from model.jepa import JEPA
-from model.schema import Schema, equal_groups
 
 COLUMNS, GROUPS = 287, 8
 ROWS = 2048

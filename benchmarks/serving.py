@@ -24,7 +24,6 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from app.bundle import locate, read_manifest
 from app.loading import FORMATS
 from app.settings import DEFAULT_MODEL
 from benchmarks.programs import (
@@ -41,6 +40,8 @@ from benchmarks.programs import (
     write_body,
 )
 from benchmarks.raw import Raw
+from bundle.folders import locate
+from bundle.manifest import read_manifest
 
 FRAME_MS = 1000 / 60
 DEADLINE_MS = 100.0  # of the requests to an overloaded service

@@ -24,9 +24,10 @@ from typing import NamedTuple
 import httpx
 import numpy as np
 
-from app.bundle import MANIFEST, locate, read_manifest
 from app.settings import DEFAULT_MODEL
 from benchmarks.programs import Service, write_body
+from bundle.folders import MANIFEST, locate
+from bundle.manifest import read_manifest
 from cli import plots
 
 HZ = 60.0

@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from app.bundle import locate, read_manifest
 from app.settings import DEFAULT_MODEL
 from benchmarks.programs import Service
+from bundle.folders import locate
+from bundle.manifest import read_manifest
 from jepa_client import JepaClient
 
 FRAME_S = 1 / 60

@@ -15,10 +15,10 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from benchmarks.probing import Probe, trained
+from bundle.schema import Schema, unnamed_columns
 from model.data import Frames, read_frames
 from model.evaluation import principal_components
 from model.recipe import PRESETS
-from model.schema import Schema, unnamed_columns
 from model.splits import split_rows
 
 ATARI_LABELS = 8

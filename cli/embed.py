@@ -9,9 +9,10 @@ import typer
 from numpy.typing import NDArray
 from rich.progress import track
 
-from app.bundle import Bundle, BundleError, locate, read_bundle
 from app.sessions import Graphs, available_cores
 from app.settings import DEFAULT_MODEL
+from bundle.folders import BundleError, locate
+from bundle.reader import Bundle, read_bundle
 from model.checks import unlike_training
 from model.data import read_frames
 

@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.progress import track
 from threadpoolctl import threadpool_limits
 
-from app.bundle import Bundle, BundleError, locate, read_bundle
 from app.sessions import available_cores
 from app.settings import DEFAULT_MODEL
+from bundle.folders import BundleError, locate
+from bundle.reader import Bundle, read_bundle
 from cli import plots, probes
 from cli.embed import check_columns, embed_rows
 from cli.probes import Job, Scores, View

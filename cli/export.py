@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from model.bundle import check_name
+from bundle.folders import check_name
 from model.checkpoint import load_checkpoint
 from model.export import export_bundle
 

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from model.bundle import check_name
+from bundle.folders import check_name
+from bundle.schema import read_description
 from model.edifice import convert, read_parameters
 from model.export import export_networks
-from model.schema import read_description
 
 
 def import_edifice(

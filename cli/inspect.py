@@ -6,9 +6,11 @@ from typing import Annotated
 import typer
 
 from app import golden
-from app.bundle import Bundle, BundleError, Manifest, file_problems, locate, read_manifest
 from app.sessions import Graphs
 from app.settings import DEFAULT_MODEL
+from bundle.folders import BundleError, locate
+from bundle.manifest import Manifest, read_manifest
+from bundle.reader import Bundle, file_problems
 
 
 def inspect(

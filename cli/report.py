@@ -8,8 +8,9 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from app.bundle import Bundle, BundleError, locate, read_bundle
 from app.settings import DEFAULT_MODEL
+from bundle.folders import BundleError, locate
+from bundle.reader import Bundle, read_bundle
 from cli import sections
 from cli.embed import check_columns, embed_rows
 from cli.page import Section, render

@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 from sklearn.decomposition import PCA
 
-from app.bundle import Bundle, Manifest
 from app.sessions import Array
+from bundle.columns import DEAD_STD, column_statistics
+from bundle.manifest import Manifest
+from bundle.reader import Bundle
 from cli import plots
 from cli.page import Picture, Section, Table
 from cli.surprise import Surprise, surprise
 from model.data import Frames
-from model.encoding import DEAD_STD, column_statistics
 from model.evaluation import Health, health
 from model.splits import rows_ahead
 

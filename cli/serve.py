@@ -123,7 +123,7 @@ serve.__annotations__ = {parameter.name: parameter.annotation for parameter in _
 
 
 def _check_models(settings: Settings) -> None:
-    from app.bundle import MANIFEST, versions
+    from bundle.folders import MANIFEST, versions
 
     models = settings.models
     if not models.is_dir():

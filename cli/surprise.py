@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.bundle import Bundle
 from app.engine import smooth_l1
 from app.sessions import Array, Graphs, available_cores
+from bundle.reader import Bundle
 from cli.embed import ROWS_A_RUN
 
 MOMENTS = 5

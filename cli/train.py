@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from model.bundle import check_name
+from bundle.folders import check_name
 from model.checkpoint import load_checkpoint
 from model.data import read_frames
 from model.devices import ACCELERATORS, launch

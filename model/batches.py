@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bundle.schema import group_of_columns
 from model.data import Frames
 from model.masking import MaskSampler
-from model.schema import group_of_columns
 from model.splits import rows_ahead
 from model.symmetry import Symmetry
 

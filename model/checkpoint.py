@@ -13,10 +13,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from bundle.columns import Statistics
+from bundle.schema import Group, Schema
 from model.config import Config
-from model.encoding import FeatureEncoding, Statistics
+from model.encoding import FeatureEncoding
 from model.jepa import JEPA
-from model.schema import Group, Schema
 
 OPTIMISER = "optimiser."
 STATISTICS = "statistics."

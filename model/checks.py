@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from bundle.columns import DEAD_STD, Statistics
 from model.data import Frames
-from model.encoding import DEAD_STD, Statistics
 
 SAMPLE_ROWS = 20_000  # rows that repetitions and leaks are looked for in
 FEW_ROWS = 100  # too few to say of a column that it never changes

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, TypedDict
 
-from model.schema import Group, check_groups, equal_groups
+from bundle.schema import Group, check_groups, equal_groups
 
 GroupLike = Group | tuple[str, int, int]
 PatchesLike = int | Sequence[GroupLike] | Mapping[str, Sequence[GroupLike]]

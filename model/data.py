@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from model.schema import Schema, read_description, unnamed_columns
+from bundle.schema import Schema, read_description, unnamed_columns
 from model.symmetry import Symmetry, symmetries
 
 NEVER_FEATURES = ("episode", "frame", "split", "action", "reward", "y_*")

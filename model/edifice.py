@@ -16,11 +16,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bundle.schema import Schema, unnamed_columns
 from model.config import Config, Patch
 from model.encoder import ContextEncoder
 from model.export import Networks
 from model.predictor import Predictor
-from model.schema import Schema, unnamed_columns
 
 ENCODER, PREDICTOR = "ctx_enc_", "pred_"
 HELD = {ENCODER: "a context encoder", PREDICTOR: "a predictor"}

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bundle.schema import group_of_columns
 from model.config import Config
 from model.layers import Block, init_weights, positions
-from model.schema import group_of_columns
 
 
 class PatchProjection(nn.Module):

@@ -14,26 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model.schema import Schema
+from bundle.columns import DEAD_STD, Statistics
+from bundle.schema import Schema
 
 CLIP = 5.0
-DEAD_STD = 1e-4
 RAMPS = 8
 FEW_VALUES = 8  # a column with no more distinct values than this needs no ramps
 CATEGORICAL = ("*_id",)  # columns whose numbers are names, by convention of their own name
 MOST_CATEGORIES = 512
-
-Statistics = dict[str, NDArray[np.float32]]
-
-
-def column_statistics(rows: NDArray[np.float32]) -> Statistics:
-    """mean, std, min and max of each raw column, float32 [C] each."""
-    return {
-        "mean": rows.mean(0, dtype=np.float64).astype(np.float32),
-        "std": rows.std(0, dtype=np.float64).astype(np.float32),
-        "min": rows.min(0),
-        "max": rows.max(0),
-    }
 
 
 class FeatureEncoding(nn.Module):

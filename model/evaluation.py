@@ -17,9 +17,10 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
+from bundle.columns import column_statistics
 from model import diagnostics
 from model.data import Frames
-from model.encoding import FeatureEncoding, column_statistics
+from model.encoding import FeatureEncoding
 from model.jepa import JEPA
 from model.recipe import Recipe
 

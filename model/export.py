@@ -15,14 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model.bundle import next_version, writing_bundle
+from bundle.columns import Statistics
+from bundle.folders import next_version
+from bundle.schema import Schema
+from bundle.writer import writing_bundle
 from model.checkpoint import Checkpoint
 from model.config import Config
 from model.encoder import ContextEncoder
-from model.encoding import Statistics
 from model.predictor import Predictor
 from model.quantise import Arrays, write_int8
-from model.schema import Schema
 from model.served import ServedEncoder, ServedPredictor, embed
 
 OPSET = 23  # the first with attention as one operator

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bundle.schema import Schema
 from model.config import Config, Patch
-from model.schema import Schema
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bundle.schema import Schema, group_of_columns
 from model.encoder import ContextEncoder, PatchProjection
 from model.encoding import FeatureEncoding
 from model.layers import Attention, Block
 from model.predictor import Predictor
-from model.schema import Schema, group_of_columns
 from model.served_inputs import PlainInputs, RampInputs, ServedPatch, linear
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.schema import Schema
+from bundle.schema import Schema
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,13 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bundle.columns import column_statistics
 from model import checks, diagnostics, schedules
 from model.batches import COMPOSITE_EVERY, Batch, Batches, evenly
 from model.checkpoint import Checkpoint, load_checkpoint, optimiser_tensors, restore_optimiser
 from model.data import Frames
 from model.devices import half_precision_pays, launch, precision, threads_an_operation
-from model.encoding import FeatureEncoding, column_statistics
+from model.encoding import FeatureEncoding
 from model.gradients import Gradients, Objective
 from model.jepa import JEPA
 from model.recipe import Recipe

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from app import drift
-from app.bundle import Manifest, read_manifest
 from app.drift import Drift
 from app.ledger import Ledger
+from bundle.manifest import Manifest, read_manifest
 from tests.support.bundles import TinyModel, write_manifest
 from tests.support.serving import serving
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from app import golden
-from app.bundle import Bundle, BundleError, read_bundle
 from app.sessions import Graphs
+from bundle.folders import BundleError
+from bundle.reader import Bundle, read_bundle
 from tests.support.bundles import COST, TinyModel, write_manifest
 
 

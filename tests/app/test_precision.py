@@ -10,9 +10,10 @@ import pytest
 
 from app import precision
 from app.arrays import Array
-from app.bundle import Bundle, BundleError, read_bundle
 from app.precision import Choice, choose, speed_up
 from app.sessions import Graphs
+from bundle.folders import BundleError
+from bundle.reader import Bundle, read_bundle
 from tests.support.bundles import COST, TinyModel, write_manifest
 from tests.support.serving import serving
 

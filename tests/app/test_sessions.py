@@ -4,8 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.bundle import BundleError, read_bundle
 from app.sessions import Graph, Graphs, available_cores, session_options
+from bundle.folders import BundleError
+from bundle.reader import read_bundle
 from tests.support.bundles import TinyModel
 
 

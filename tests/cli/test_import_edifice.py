@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from app.bundle import read_bundle
 from app.sessions import Graphs
+from bundle.reader import read_bundle
 from cli.main import app
 from tests.model import reference
 from tests.support.edifice import encoder_parameters, predictor_parameters, write

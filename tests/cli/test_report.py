@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import cli.report
-from app.bundle import read_bundle
+from bundle.reader import read_bundle
 from cli import sections
 from cli.main import app
 from tests.support.bundles import TinyModel

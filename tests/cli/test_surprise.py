@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from app.bundle import read_bundle
+from bundle.reader import read_bundle
 from cli.surprise import Surprise, surprise
 from tests.support.bundles import TinyModel
 from tests.support.serving import serving

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from app.bundle import read_bundle
+from bundle.reader import read_bundle
 from cli.main import app
 from tests.support.bundles import TinyModel
 from tests.support.games import make_games

@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.bundle import locate, read_manifest
 from app.errors import ServiceError
 from app.settings import DEFAULT_MODEL, PREFIX, Settings
+from bundle.folders import locate
+from bundle.manifest import read_manifest
+from bundle.schema import Schema
 from cli.main import COMMANDS, load
 from jepa_client import JepaClient
 from model import edifice
-from model.schema import Schema
 from tests.support.replays import duel, game
 from tests.support.serving import Server
 

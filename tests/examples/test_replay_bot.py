@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from replay_bot import send_at_rate, what_happened
 
-from app.bundle import locate, read_manifest
 from app.settings import DEFAULT_MODEL
+from bundle.folders import locate
+from bundle.manifest import read_manifest
 from tests.support.replays import duel, game
 from tests.support.scripts import run_example
 from tests.support.serving import Server

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from bundle.columns import column_statistics
+from bundle.schema import Group, Schema
 from model.checkpoint import Checkpoint
 from model.config import Config
-from model.encoding import FeatureEncoding, column_statistics
+from model.encoding import FeatureEncoding
 from model.export import export_bundle
 from model.jepa import JEPA
 from model.recipe import Recipe
-from model.schema import Group, Schema
 from tests.support.games import make_games
 
 GROUPS = (Group("own", 0, 8), Group("opponent", 8, 16), Group("stage", 16, 20))

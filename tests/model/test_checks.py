@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bundle.columns import column_statistics
 from model.checks import check_trainable, leaked_labels, training_warnings, unlike_training
-from model.encoding import column_statistics
 from tests.support.games import make_games
 
 HORIZONS = (2, 5)

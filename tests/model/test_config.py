@@ -1,7 +1,7 @@
 import pytest
 
+from bundle.schema import Group
 from model.config import Config, Patch
-from model.schema import Group
 
 
 @pytest.mark.parametrize(

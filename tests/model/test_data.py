@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bundle.schema import Group
 from model.data import class_names, read_frames
-from model.schema import Group
 from model.splits import rows_ahead, split_rows
 
 

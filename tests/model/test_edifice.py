@@ -5,8 +5,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from bundle.schema import Group
 from model.edifice import convert, read_parameters
-from model.schema import Group
 from tests.model import reference
 from tests.support.edifice import encoder_parameters, predictor_parameters, write
 

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from model.encoding import FeatureEncoding, column_statistics
-from model.schema import Group, Schema
+from bundle.columns import column_statistics
+from bundle.schema import Group, Schema
+from model.encoding import FeatureEncoding
 
 RNG = np.random.default_rng(0)
 NAMES = ("x", "on_ground", "constant", "action_id")

@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import torch
 
+from bundle.columns import column_statistics
 from model.batches import Batches
 from model.devices import launch, threads_an_operation
 from model.dropout import draws
-from model.encoding import FeatureEncoding, column_statistics
+from model.encoding import FeatureEncoding
 from model.gradients import Gradients, Objective
 from model.jepa import JEPA
 from model.recipe import Recipe

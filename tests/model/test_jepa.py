@@ -6,11 +6,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import model
+from bundle.columns import column_statistics
+from bundle.schema import Schema, equal_groups
 from model import build, build_predictor, ema_update, loss, output_size, recommended_defaults
 from model.config import Config
-from model.encoding import FeatureEncoding, column_statistics
+from model.encoding import FeatureEncoding
 from model.jepa import JEPA
-from model.schema import Schema, equal_groups
 
 finite = arrays(np.float64, (3, 4), elements=st.floats(-50, 50))
 

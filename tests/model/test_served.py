@@ -3,10 +3,11 @@ import pytest
 import torch
 from torch import nn
 
+from bundle.columns import column_statistics
+from bundle.schema import Group, Schema
 from model.config import Config
-from model.encoding import FeatureEncoding, column_statistics
+from model.encoding import FeatureEncoding
 from model.jepa import JEPA, build
-from model.schema import Group, Schema
 from model.served import ServedEncoder, ServedPredictor, embed
 
 GROUPS = (Group("own", 0, 5), Group("opponent", 5, 9), Group("dead", 9, 11), Group("stage", 11, 12))

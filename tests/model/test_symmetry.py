@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from bundle.schema import Group, Schema
 from model.data import read_frames
-from model.schema import Group, Schema
 from model.symmetry import Symmetry, symmetries
 from tests.model.test_data import write
 

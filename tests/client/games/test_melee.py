@@ -13,8 +13,9 @@ import pytest
 
 pytest.importorskip("peppi_py", reason="needs the extra: jepa-client[slippi]")
 
-from app.bundle import locate, read_manifest
 from app.settings import DEFAULT_MODEL
+from bundle.folders import locate
+from bundle.manifest import read_manifest
 from jepa_client.games.melee import BUTTONS, FAST_FALL, HITSTUN, SCREEN, SHIELDING, STAGES, LiveRows, replay_rows
 from jepa_client.games.melee_layout import ACTIONS, COLUMNS, GROUPS
 from jepa_client.games.replay import ReplayError

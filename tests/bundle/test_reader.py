@@ -10,7 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.bundle import BundleError, locate, read_bundle, schema_hash, versions
+from bundle.folders import BundleError, locate, versions
+from bundle.manifest import schema_hash
+from bundle.reader import read_bundle
 from tests.support.bundles import TinyModel, write_manifest
 from tests.support.mutations import mutated
 

@@ -3,7 +3,8 @@ import json
 
 import pytest
 
-from model.bundle import next_version, writing_bundle
+from bundle.folders import next_version
+from bundle.writer import writing_bundle
 
 
 def test_a_bundle_appears_whole_with_the_sha256_of_each_file(tmp_path):

@@ -1,6 +1,6 @@
 import pytest
 
-from model.schema import Group, Schema, equal_groups, group_of_columns, read_description
+from bundle.schema import Group, Schema, equal_groups, group_of_columns, read_description
 
 
 def test_the_hash_knows_names_and_order():

@@ -1,27 +1,19 @@
-"""Reads and checks a model bundle, `<models>/<name>/<version>/`: the only thing training and serving share."""
+"""`bundle.json`: what a bundle says of itself, read and checked."""
 
 import hashlib
 import json
-from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, Self
 
-import numpy as np
 import orjson
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-FORMAT = 1
-MANIFEST = "bundle.json"
+from bundle.folders import FORMAT, MANIFEST, BundleError
+
 GRAPHS = ("context_encoder", "target_encoder", "predictor")
 REQUIRED_FILES = (*(f"{graph}.onnx" for graph in GRAPHS), "golden.npz")
 
 Width = Annotated[int, Field(ge=1)]
-
-
-class BundleError(Exception):
-    """The folder is not a bundle that can be trusted; says what is wrong and where."""
 
 
 class Group(BaseModel):
@@ -108,55 +100,6 @@ class Manifest(BaseModel):
         return self
 
 
-class Golden(NamedTuple):
-    """Inputs with the outputs PyTorch gave for them at export."""
-
-    features: NDArray[np.float32]  # [n, input_dim], NaN where a group is hidden
-    context_embedding: NDArray[np.float32]  # [n, embed_dim]
-    target_embedding: NDArray[np.float32]  # [n, embed_dim]
-    targets: NDArray[np.float32]  # [n, patches], 1 = predict it
-    horizon: NDArray[np.float32]  # [n], frames ahead
-    prediction: NDArray[np.float32]  # [n, embed_dim]
-
-
-class Bundle:
-    """A bundle whose manifest makes sense and whose files are those the manifest lists."""
-
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
-        self.folder = folder
-        self.manifest = manifest
-
-    @cached_property
-    def golden(self) -> Golden:
-        with np.load(self.folder / "golden.npz", allow_pickle=False) as arrays:
-            if missing := [name for name in Golden._fields if name not in arrays]:
-                raise BundleError(f"{self.folder / 'golden.npz'} lacks {', '.join(missing)}")
-            return Golden(*(arrays[name].astype(np.float32) for name in Golden._fields))
-
-    def has(self, precision: str) -> bool:
-        """Whether every graph is there in that precision."""
-        return all(_file_name(role, precision) in self.manifest.files for role in GRAPHS)
-
-    def graph(self, role: str, precision: str) -> Path:
-        """The file of "context_encoder", "target_encoder" or "predictor" in that precision."""
-        name = _file_name(role, precision)
-        if name not in self.manifest.files:
-            raise BundleError(f"{self.folder} has no {name}; serve it with precision float32, or export it again")
-        return self.folder / name
-
-
-def _file_name(role: str, precision: str) -> str:
-    return f"{role}.onnx" if precision == "float32" else f"{role}.{precision}.onnx"
-
-
-def read_bundle(folder: Path) -> Bundle:
-    """Raises BundleError unless the folder holds a whole bundle: a half-written one never gets through."""
-    manifest = read_manifest(folder)
-    for problem in file_problems(folder, manifest):
-        raise BundleError(problem)
-    return Bundle(folder, manifest)
-
-
 def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     try:
@@ -183,39 +126,3 @@ def read_manifest(folder: Path) -> Manifest:
 def schema_hash(schema: dict[str, Any]) -> str:
     """SHA-256 (hex) of the canonical JSON: bot and model agree on a row's layout if they agree on this."""
     return hashlib.sha256(json.dumps(schema, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def file_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
-    """What is wrong with the files the manifest lists, one sentence each."""
-    for name, entry in manifest.files.items():
-        path = folder / name
-        if Path(name).name != name:
-            yield f"{folder / MANIFEST} lists '{name}', which is not a plain file name"
-        elif not path.is_file():
-            yield f"{path} is missing"
-        elif path.stat().st_size != entry.bytes:
-            yield f"{path} has {path.stat().st_size} bytes, {MANIFEST} says {entry.bytes}; copy the bundle again"
-        elif hashlib.sha256(path.read_bytes()).hexdigest() != entry.sha256:
-            yield f"{path} does not have the SHA-256 that {MANIFEST} says; copy the bundle again"
-
-
-def versions(model_folder: Path) -> dict[int, Path]:
-    """The version folders of one model, highest first; names that are no positive integer are none of ours."""
-    numbered = {
-        int(folder.name): folder
-        for folder in model_folder.iterdir()
-        if folder.is_dir() and folder.name.isdecimal() and str(int(folder.name)) == folder.name != "0"
-    }
-    return dict(sorted(numbered.items(), reverse=True))
-
-
-def locate(bundle: str, default: Path) -> Path:
-    """The version folder that BUNDLE on the command line means: itself, a model's highest version, or `default`'s."""
-    folder = default if bundle == "default" else Path(bundle)
-    if not folder.is_dir():
-        raise BundleError(f"{bundle} is not a folder; name a bundle's folder, or 'default' for the bundled model")
-    if (folder / MANIFEST).is_file():
-        return folder
-    if found := versions(folder):
-        return next(iter(found.values()))
-    raise BundleError(f"{folder} is no bundle: it holds neither {MANIFEST} nor folders named 1, 2, … that do")

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -11,19 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-FORMAT = 1
-
-
-def check_name(name: str) -> None:
-    """Raises ValueError unless the name can be a folder and a part of a URL."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-        raise ValueError(f"name is '{name}'; use letters, digits, - and _, starting with a letter or digit")
-
-
-def next_version(models: Path, name: str) -> int:
-    """One more than the highest version of `name`, 1 for the first."""
-    versions = [int(p.name) for p in (models / name).glob("*") if p.name.isdecimal()]
-    return max(versions, default=0) + 1
+from bundle.folders import FORMAT, next_version
 
 
 @contextmanager
