@@ -23,7 +23,7 @@ MAX_ROWS = 8
 
 @pytest.fixture(params=["asgi", "socket"])
 def way(request: pytest.FixtureRequest) -> str:
-    """Both ways to an endpoint: through FastAPI, and the short one of `app.protocol`."""
+    """Both ways to an endpoint: through FastAPI, and the short one of `app.server.protocol`."""
     return str(request.param)
 
 
@@ -332,7 +332,7 @@ async def test_more_rows_than_allowed_are_413(client: httpx.AsyncClient) -> None
     assert (await client.post("/embed", json={"features": rows[:MAX_ROWS]})).status_code == 200
 
 
-@pytest.mark.parametrize("way", ["asgi"], indirect=True)  # tests/app/test_server.py has it over a socket
+@pytest.mark.parametrize("way", ["asgi"], indirect=True)  # tests/app/server/test_run.py has it over a socket
 @pytest.mark.parametrize("announced", [True, False])
 async def test_a_body_over_the_limit_is_413_without_reading_the_rest(
     client: httpx.AsyncClient, announced: bool

@@ -18,8 +18,8 @@ BOTS = 16
 # On SIGUSR1 the event loop of a process stands still, on SIGUSR2 its batch thread does; a second or two show it.
 STUCK = """
 import signal, time
-import app.batcher, app.pace, app.service, cli.pulse
-cli.pulse.STILL_LOOKS, cli.pulse.PARENTS_LOOKS, app.service.STUCK_S = 7, 10, 0.5
+import app.batcher, app.pace, app.service, app.server.watchdog
+app.server.watchdog.STILL_LOOKS, app.server.watchdog.PARENTS_LOOKS, app.service.STUCK_S = 7, 10, 0.5
 app.pace.DEAF_S = 0  # so that there is work for batch threads
 
 def stand_still(*_):

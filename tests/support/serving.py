@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from uvicorn.server import ServerState
 
 from app.main import create_app
-from app.protocol import Protocol
+from app.server.protocol import Protocol
 from app.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +40,7 @@ app.sessions.Graph.run = run_or_fail
 
 @asynccontextmanager
 async def client_of(app: FastAPI, way: str = "asgi") -> AsyncIterator[httpx.AsyncClient]:
-    """Calls the app ("asgi"), or sends to a socket that `app.protocol` reads ("socket")."""
+    """Calls the app ("asgi"), or sends to a socket that `app.server.protocol` reads ("socket")."""
     async with app.router.lifespan_context(app):
         if way == "socket":
             async with listening(app) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:

@@ -4,14 +4,14 @@ import signal
 from pathlib import Path
 
 from app.ledger import Ledger
-from cli.pulse import STANDS_STILL, STILL_LOOKS, Pulse
+from app.server.watchdog import STANDS_STILL, STILL_LOOKS, Pulse
 from tests.support.serving import Server
 
 # On SIGUSR1 the event loop of a process stands still, on SIGUSR2 the next run; two looks are enough to see it.
 STUCK = """
 import signal, sys, time
-import app.batcher, app.batch, app.service, cli.pulse
-cli.pulse.STILL_LOOKS, cli.pulse.LOOK_EVERY_S, cli.pulse.PARENTS_LOOKS = 4, 0.3, 6
+import app.batcher, app.batch, app.service, app.server.watchdog
+app.server.watchdog.STILL_LOOKS, app.server.watchdog.LOOK_EVERY_S, app.server.watchdog.PARENTS_LOOKS = 4, 0.3, 6
 app.service.STUCK_S = 0.3
 
 def stand_still(*_):

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
 from app.main import create_app
-from app.protocol import Protocol
 from app.routes.endpoint import Handler
+from app.server.protocol import Protocol
 from app.service import Service
 from app.settings import Settings
 from tests.support.bundles import TinyModel

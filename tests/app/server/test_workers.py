@@ -114,7 +114,7 @@ def test_workers_that_cannot_start_end_the_service_with_exit_code_1() -> None:
     program = """
 import socket, sys, uvicorn
 from app.telemetry import Telemetry
-from cli.workers import Crew
+from app.server.workers import Crew
 
 async def app(scope, receive, send):
     raise RuntimeError("no")

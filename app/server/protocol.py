@@ -1,7 +1,7 @@
 """uvicorn's HTTP protocol with a short way through it for what bots send sixty times a second.
 
     data ─► parser ─┬─► POST /embed, /predict, /loss of an announced size ─► Handler.answer ─► one write
-                    ├─► a WebSocket for /stream ─► app.routes.stream, which has the connection from then on
+                    ├─► a WebSocket for /stream ─► app.server.stream, which has the connection from then on
                     └─► everything else ─► uvicorn ─► ASGI ─► FastAPI ─► … Handler.__call__ ─► Handler.answer
 
 The short way makes no task, no scope and no messages, and goes through the headers once. A bot's heads are alike, byte
@@ -22,7 +22,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from app.errors import HeadTooLarge, ServiceError, TooManyConnections, TooSlow, Unauthorized, no_memory
 from app.routes.endpoint import Asked, Call, Handler, written
 from app.routes.exchange import Answer
-from app.routes.stream import FRAMES, PATH, open_stream
+from app.server.stream import FRAMES, PATH, open_stream
 from app.service import Service
 
 MOST_HEAD_BYTES = 2**16

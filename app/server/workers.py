@@ -17,9 +17,9 @@ from typing import NoReturn
 import uvicorn
 
 from app.ledger import Cell
-from app.protocol import Protocol
+from app.server.protocol import Protocol
+from app.server.watchdog import LOOK_EVERY_S, PARENTS_LOOKS, Pulse, watch_over
 from app.telemetry import Telemetry
-from cli.pulse import LOOK_EVERY_S, PARENTS_LOOKS, Pulse, watch_over
 
 logger = logging.getLogger("app.serve")
 

@@ -22,7 +22,7 @@ from websockets.frames import Frame, Opcode
 
 from app.logs import Json
 from app.main import create_app
-from app.protocol import Protocol
+from app.server.protocol import Protocol
 from app.service import Service
 from app.settings import Settings
 from tests.support.bundles import TinyModel

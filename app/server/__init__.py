@@ -1,0 +1,1 @@
+"""The processes and sockets of the service: who listens, who answers, who watches over them."""

@@ -1,0 +1,146 @@
+"""Runs the service in this process, or in workers that are forked from it, until a signal ends it."""
+
+import errno
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from ipaddress import ip_address
+from types import FrameType
+
+import uvicorn
+
+from app import __version__
+from app.memory import share_one_heap
+from app.settings import Settings
+
+logger = logging.getLogger("app.serve")
+
+OTHER_FILES = 128  # than connections: models, sockets, what a library opens
+
+
+class CannotStart(Exception):
+    """Says what is in the way and what would be right."""
+
+
+class Server(uvicorn.Server):
+    """For the one process there is: closed to new connections as soon as it is told to end, not up to 0.1 s later."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        for server in self.servers:
+            server.close()
+
+
+def run(settings: Settings) -> None:
+    """Answers until SIGTERM or SIGINT; exits the process where workers did, or where the service failed."""
+    # Read when NumPy and ONNX Runtime are loaded: neither the threads that the one keeps for products of matrices nor
+    # the one by which the other reports to Microsoft is of use, and they would not survive the fork of the workers.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    share_one_heap()
+    from app import logs
+    from app.main import create_app
+    from app.server.protocol import Protocol
+    from app.server.watchdog import watch_over
+    from app.server.workers import Crew
+    from app.service import Service
+
+    _check_models(settings)
+    _allow_files(settings.max_connections)
+    listener = _listen(settings.host, settings.port, "--port")
+    if settings.grpc_port is not None:
+        # Processes open it each for itself, once they are there, but 0 must be the same number to all.
+        with _listen(settings.host, settings.grpc_port, "--grpc-port") as found:
+            settings = settings.model_copy(update={"grpc_port": found.getsockname()[1]})
+    app = create_app(settings)
+    service: Service = app.state.service
+    config = uvicorn.Config(
+        app,
+        http=Protocol,
+        ws="none",  # Protocol has its own
+        timeout_keep_alive=settings.keep_alive_s,
+        timeout_graceful_shutdown=settings.graceful_timeout_s,
+        ssl_certfile=settings.tls_cert_file,
+        ssl_keyfile=settings.tls_key_file,
+        log_config=logs.config(
+            settings.log_format, settings.log_level, settings.access_log, service.telemetry.log_lines_lost
+        ),
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+    )
+    host, port = listener.getsockname()[:2]
+    scheme = "http" if settings.tls_cert_file is None else "https"
+    logger.info("jepa-serve %s on %s://%s:%d, try it at /docs", __version__, scheme, host, port)
+    if settings.grpc_port is not None:
+        logger.info("gRPC on %s:%d", host, settings.grpc_port)
+    if not settings.keys and not ip_address(host).is_loopback:
+        logger.warning(
+            "whoever reaches %s can use this service; JEPA_API_KEYS_FILE would let in only who has a key", host
+        )
+    # uvicorn raises the signal once more when all is answered; the default would make that exit code 143 or 130.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+    if sys.platform != "win32":
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the models are about to be read
+    try:
+        service.load()
+        service.share_out()
+        # What is loaded stays: no collection need look at it again, or copy its pages into a worker by doing so.
+        gc.collect()
+        gc.freeze()
+        if service.processes > 1:
+            sys.exit(Crew(config, listener, service.telemetry, service.processes).run())
+        watch_over(service.telemetry.ledger.sheets[0])
+        Server(config).run([listener])
+    except Exception:
+        logger.critical("the service failed", exc_info=True)
+        sys.exit(1)
+
+
+def _check_models(settings: Settings) -> None:
+    from bundle.folders import MANIFEST, versions
+
+    models = settings.models
+    if not models.is_dir():
+        raise CannotStart(f"{models} is not a folder; --models takes a folder of bundles, <models>/<name>/<version>/")
+    if any(versions(folder) for folder in models.iterdir() if folder.is_dir()):
+        return
+    if (models / MANIFEST).is_file():
+        raise CannotStart(
+            f"{models} is one bundle; give the folder two levels up: --models {models.absolute().parents[1]}"
+        )
+    if versions(models):
+        raise CannotStart(f"{models} is one model; give the folder it lies in: --models {models.absolute().parent}")
+    raise CannotStart(f"{models} holds no model; learn one with: jepa train DATA --out {models}")
+
+
+def _allow_files(connections: int) -> None:
+    """Each connection is an open file, and the usual limit is a thousand."""
+    if sys.platform != "win32":
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = connections + OTHER_FILES
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def _listen(host: str, port: int, flag: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            reason = f"port {port} is taken by another process; choose another, such as {flag} {port + 1}"
+        else:
+            reason = f"cannot listen on {host}:{port}: {error.strerror}"
+        raise CannotStart(reason) from None
+    listener.set_inheritable(True)
+    return listener
