@@ -29,7 +29,7 @@ test: lint types .venvs/kserve/made
 # The tests that draw their examples, with 50 times as many.
 fuzz: .venv/test
 	$(BIN)/python -m pytest --hypothesis-profile=fuzz --timeout=0 \
-		tests/app/test_contract.py tests/app/test_fuzz.py tests/bundle/test_reader.py tests/app/test_wire.py tests/app/test_tensors.py
+		tests/wire/test_contract.py tests/wire/test_fuzz.py tests/bundle/test_reader.py tests/app/test_rows.py tests/app/api/oip/test_tensors.py
 
 bench: .venv/test
 	$(BIN)/python -m benchmarks.serving $(ARGS)
@@ -86,7 +86,7 @@ types: .venv/test
 	$(TOOLS)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
-# What KServe's client needs, which tests/app/test_kserve.py runs.
+# What KServe's client needs, which tests/app/api/oip/test_kserve_client.py runs.
 .venvs/kserve/made: requirements/kserve.txt
 	$(PYTHON) -m venv --clear .venvs/kserve
 	.venvs/kserve/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r $<

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from app.arrays import Array, Run, all_finite
 from app.caller import Caller
 from app.errors import ModelFailed
+from app.rows import Array, Run, all_finite
 
 logger = logging.getLogger(__name__)
 

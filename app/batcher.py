@@ -14,11 +14,11 @@ from typing import Protocol
 
 import numpy as np
 
-from app.arrays import Array, Run
 from app.batch import ANY_TIME, Job, Outcome, Slice, Ticket, Timing, execute
 from app.caller import calling
 from app.errors import DeadlineExpired, ModelFailed, QueueFull, ServiceError, Superseded
 from app.pace import Pace
+from app.rows import Array, Run
 from app.threads import Workers
 
 

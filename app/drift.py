@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.arrays import Array
 from app.ledger import Ledger
+from app.rows import Array
 from bundle.manifest import Manifest
 
 # One request in so many, at random: every n-th could always be the same bot's.

@@ -8,11 +8,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from app.arrays import Array
 from app.batch import ANY_TIME, NOT_RUN, Ticket, Timing
 from app.batcher import Batcher
 from app.drift import Drift
 from app.errors import InvalidInput, listed
+from app.rows import Array
 from bundle.manifest import Manifest
 
 Encoder = Literal["target", "context"]

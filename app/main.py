@@ -15,12 +15,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from app import __version__
-from app.documentation import complete
-from app.errors import ServiceError, render, render_http
-from app.keys import KeyMiddleware
-from app.middleware import TelemetryMiddleware
-from app.routes import health, native, repository, v2
-from app.routes.endpoint import Handler
+from app.api import health
+from app.api.middleware import KeyMiddleware, TelemetryMiddleware
+from app.api.native import openapi as native_openapi
+from app.api.native import routes as native
+from app.api.native.handler import Handler
+from app.api.oip import openapi as oip_openapi
+from app.api.oip import repository
+from app.api.oip import routes as oip
+from app.api.problems import render, render_http
+from app.errors import ServiceError
 from app.service import Service
 from app.settings import Settings
 
@@ -56,9 +60,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     handlers = [Handler(endpoint, service) for endpoint in native.ENDPOINTS]
     app.state.handlers = {handler.path.encode(): handler for handler in handlers}
     app.router.routes += [handler.route() for handler in handlers]
-    app.router.routes += v2.infer_routes()
+    app.router.routes += oip.infer_routes()
     app.include_router(native.router)
-    app.include_router(v2.router)
+    app.include_router(oip.router)
     app.include_router(repository.router)
     app.include_router(health.router)
     app.add_middleware(KeyMiddleware, keys=service.keys, open_metrics=not service.settings.metrics_need_key)
@@ -85,7 +89,7 @@ async def _grpc(service: Service) -> AsyncIterator[None]:
     if service.settings.grpc_port is None:
         yield
         return
-    from app.grpc_server import serving  # which needs an extra
+    from app.api.oip.grpc.server import serving  # which needs an extra
 
     async with serving(service):
         yield
@@ -96,7 +100,8 @@ def _openapi(app: FastAPI, service: Service) -> dict[str, Any]:
     served = [(model.bundle.manifest.name, model.stamp) for model in models]
     if app.openapi_schema is None or app.state.documented != served:
         app.openapi_schema, app.state.documented = None, served
-        complete(FastAPI.openapi(app), models)
+        for dialect in (native_openapi, oip_openapi):
+            dialect.complete(FastAPI.openapi(app), models)
     return FastAPI.openapi(app)
 
 

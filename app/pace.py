@@ -6,7 +6,7 @@ from time import thread_time
 
 import numpy as np
 
-from app.arrays import Array, Run
+from app.rows import Array, Run
 
 SWEEP_ROWS = (1, 2, 4, 8, 16, 32, 64)
 # What a run costs beside its rows: gathering them and handing out the answers.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from app import golden
-from app.arrays import Array
+from app.rows import Array
 from app.sessions import Graphs
 from app.settings import Precision
 from bundle.folders import BundleError

@@ -17,9 +17,9 @@ from app.drift import Drift
 from app.engine import Engine, Queues
 from app.errors import InvalidInput, ModelRefused, NotReady, UnknownModel, listed
 from app.loading import Loaded, Loader, Stamp, stamp_of
+from app.rows import Forms
 from app.settings import Settings
 from app.threads import Workers
-from app.wire import Forms
 from bundle.folders import BundleError, versions
 from bundle.manifest import Manifest
 from bundle.reader import Bundle

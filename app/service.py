@@ -6,9 +6,9 @@ import os
 from enum import Enum
 from time import monotonic
 
+from app.auth import Keys
 from app.batch import Ticket
 from app.errors import Draining, ModelControlOff, NotReady, QueueFull, ServiceError
-from app.keys import Keys
 from app.memory import give_back
 from app.registry import Registry
 from app.sessions import available_cores

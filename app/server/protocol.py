@@ -19,9 +19,10 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from app.api.native.call import Call
+from app.api.native.handler import Asked, Handler, written
+from app.api.native.request import Answer
 from app.errors import HeadTooLarge, ServiceError, TooManyConnections, TooSlow, Unauthorized, no_memory
-from app.routes.endpoint import Asked, Call, Handler, written
-from app.routes.exchange import Answer
 from app.server.stream import FRAMES, PATH, open_stream
 from app.service import Service
 

@@ -19,10 +19,13 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from app.api.headers import BINARY
+from app.api.native.call import Call
+from app.api.native.handler import Asked, Handler
+from app.api.native.request import Answer, read_head
+from app.api.native.schemas import EmbedOptions
+from app.api.validation import check_schema
 from app.errors import ForeignOrigin, ServiceError, UpgradeRequired
-from app.routes.endpoint import Asked, Call, Handler
-from app.routes.exchange import BINARY, Answer, check_schema, read_head
-from app.schemas import EmbedOptions
 
 PATH = b"/stream"
 FRAMES = b"/embed"  # whose handler answers them

@@ -4,12 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.arrays import Array
 from app.batcher import Batcher
 from app.engine import Engine, Queues, smooth_l1
 from app.errors import InvalidInput, ModelFailed
 from app.pace import Pace
 from app.registry import Registry
+from app.rows import Array
 from app.settings import Settings
 from app.telemetry import Telemetry
 from app.threads import Workers

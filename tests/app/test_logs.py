@@ -17,12 +17,12 @@ from tests.support.serving import FAILS_ON_THIRTEEN, Server
 
 FAILS = f"""{FAILS_ON_THIRTEEN}
 import warnings
-import app.routes.native
+import app.api.native.routes
 
 def card(*_):
     raise KeyError("a bug")
 
-app.routes.native.card = card
+app.api.native.routes.card = card
 warnings.warn("look out")
 """
 

@@ -3,8 +3,8 @@ import time
 import numpy as np
 import pytest
 
-from app.arrays import Array
 from app.pace import DEAF_S, INLINE_S, Pace, choose_max_rows, inline_rows, measure_pace
+from app.rows import Array
 
 
 @pytest.mark.parametrize(

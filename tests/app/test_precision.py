@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from app import precision
-from app.arrays import Array
 from app.precision import Choice, choose, speed_up
+from app.rows import Array
 from app.sessions import Graphs
 from bundle.folders import BundleError
 from bundle.reader import Bundle, read_bundle

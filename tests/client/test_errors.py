@@ -124,7 +124,7 @@ def test_a_model_that_fails(
 def test_a_bug_of_the_service_is_a_plain_error(
     running: Running, connect: Connect, tiny: TinyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.wire.binary_rows", lambda *_: 1 / 0)
+    monkeypatch.setattr("app.api.native.request.binary_rows", lambda *_: 1 / 0)
     with pytest.raises(JepaError, match="its log has the reason") as failed:
         connect(running.url).embed(tiny.rows(1))
     assert type(failed.value) is JepaError

@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 
-from app.arrays import Array
+from app.rows import Array
 
 POISON = -1.0
 

@@ -1,4 +1,4 @@
-"""The short way past ASGI. That it answers and refuses as the long one does, tests/app/test_native.py proves."""
+"""The short way past ASGI. That it answers as the long one does, tests/app/api/native/test_routes.py proves."""
 
 import asyncio
 import json
@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
+from app.api.native.handler import Handler
 from app.main import create_app
-from app.routes.endpoint import Handler
 from app.server.protocol import Protocol
 from app.service import Service
 from app.settings import Settings

@@ -1,0 +1,1 @@
+"""What the dialects of HTTP and gRPC share: heads and bodies, problems, health and documentation."""

@@ -1,0 +1,51 @@
+"""The body of a request, read up to its limit, compressed or not."""
+
+import zlib
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+from app.api.headers import RawHeaders
+from app.errors import BodyTooLarge, MalformedBody, UnsupportedMediaType
+
+# By their name in HTTP, the `wbits` of zlib; what HTTP calls deflate is zlib's format.
+CODINGS = {b"gzip": 31, b"deflate": 15}
+
+
+async def read_body(headers: RawHeaders, receive: Receive, max_bytes: int) -> bytes:
+    """Raises as soon as the announced or the received size is over the limit, and leaves the rest unread."""
+    announced = headers.get(b"content-length", b"0")
+    if announced.isdigit() and int(announced) > max_bytes:
+        raise _too_large(max_bytes)
+    chunks: list[bytes] = []
+    received = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunks.append(message.get("body", b""))
+        received += len(chunks[-1])
+        if received > max_bytes:
+            raise _too_large(max_bytes)
+        if not message.get("more_body", False):
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def inflate(body: bytes, coding: bytes, max_bytes: int) -> bytes:
+    """What was sent with `Content-Encoding: coding`; no more than `max_bytes` and one are unpacked."""
+    if coding not in CODINGS:
+        raise UnsupportedMediaType("this Content-Encoding is not understood; send gzip, deflate, or the body as it is")
+    unpacked = zlib.decompressobj(CODINGS[coding])
+    try:
+        content = unpacked.decompress(body, max_bytes + 1)
+    except zlib.error as error:
+        raise MalformedBody(f"the body is not {coding.decode()}, as its Content-Encoding says: {error}") from None
+    if len(content) > max_bytes:
+        raise _too_large(max_bytes)
+    if not unpacked.eof or unpacked.unused_data:
+        raise MalformedBody(f"the {coding.decode()} body ends too early or goes on too long; send one whole stream")
+    return content
+
+
+def _too_large(max_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the body is larger than {max_bytes} bytes; send fewer rows at once, or send them in binary")

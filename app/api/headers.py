@@ -1,0 +1,36 @@
+"""What dialects read and write alike in headers."""
+
+import math
+from collections.abc import Mapping
+
+from app.batch import Timing
+from app.errors import InvalidInput
+
+BINARY = b"application/octet-stream"
+JSON = b"application/json"
+
+RawHeaders = Mapping[bytes, bytes]  # names in lower case
+
+
+def read_timeout(headers: RawHeaders) -> float | None:
+    """Seconds, from `X-Request-Timeout-Ms`."""
+    text = headers.get(b"x-request-timeout-ms")
+    return None if text is None else _milliseconds(text) / 1e3
+
+
+def _milliseconds(text: bytes) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        name = "X-Request-Timeout-Ms"
+        raise InvalidInput(((name,), f"{name} must be a number of milliseconds, 0 or more")).within("header")
+    return value
+
+
+def timing_headers(timing: Timing) -> list[tuple[bytes, bytes]]:
+    if not timing.batch_rows:
+        return []
+    times = b"queue;dur=%.3f, infer;dur=%.3f" % (timing.queue_s * 1e3, timing.infer_s * 1e3)
+    return [(b"server-timing", times), (b"x-batch-rows", b"%d" % timing.batch_rows)]

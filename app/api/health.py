@@ -1,0 +1,29 @@
+"""For orchestrators and dashboards: alive, ready, metrics."""
+
+from fastapi import APIRouter, Request
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import PlainTextResponse, Response
+
+from app.api.dependencies import service_of
+from app.api.openapi import problems
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/livez", response_class=PlainTextResponse)
+async def livez() -> Response:
+    """200 while the event loop turns; nothing else is checked, so that a busy model never gets the process killed."""
+    return PlainTextResponse("ok\n")
+
+
+@router.get("/readyz", response_class=PlainTextResponse, responses=problems(503))
+async def readyz(request: Request) -> Response:
+    """200 when models are loaded and answer; 503 while starting, draining, without a model, or when one fails."""
+    await service_of(request).check_ready()
+    return PlainTextResponse("ok\n")
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def metrics(request: Request) -> Response:
+    """Prometheus text."""
+    return Response(service_of(request).telemetry.text(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,1 @@
+"""The service's own dialect: JSON or bare float32."""

@@ -1,0 +1,82 @@
+"""What /openapi.json says of the native dialect."""
+
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+
+from app.api.native.schemas import Options
+from app.api.openapi import FLOATS, REFUSALS, add_schemas, header_parameters, problems
+from app.api.problems import Problem
+from app.registry import ServedModel
+
+OF_STREAMS = {403, 426}
+
+
+def documented(query: type[Options], body: type[Options], answer: type[BaseModel]) -> dict[str, Any]:
+    """The keyword arguments of a route that reads JSON as `body`, or floats with `query`, by itself."""
+    return {
+        "tags": ["inference"],
+        "response_model": answer,
+        "responses": {
+            200: {"content": {"application/octet-stream": FLOATS}},
+            **problems(*(REFUSALS.keys() - OF_STREAMS)),
+        },
+        "openapi_extra": {
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "application/json": {"schema": body.model_json_schema()},
+                    "application/octet-stream": FLOATS,
+                },
+            },
+            "parameters": [*query_parameters(query), *header_parameters()],
+        },
+    }
+
+
+def complete(document: dict[str, Any], models: list[ServedModel]) -> None:
+    """Adds to FastAPI's document what its routes cannot know: the problems' schema, and examples for a loaded model."""
+    add_schemas(document, Problem)
+    for model in models[:1]:
+        name = {"model": model.bundle.manifest.name} if len(models) > 1 else {}
+        for path, examples in _examples(model).items():
+            content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+            content["examples"] = {title: {"summary": title, "value": name | body} for title, body in examples.items()}
+
+
+def _examples(model: ServedModel) -> dict[str, dict[str, Any]]:
+    """Requests that the model answers with 200, by path and summary."""
+    manifest = model.bundle.manifest
+    first, second = np.nan_to_num(model.bundle.golden.features[:2]).round(3).tolist()
+    embedding = model.bundle.golden.target_embedding[0].round(3).tolist()
+    hidden = manifest.feature_schema.groups[-1].name
+    horizon = manifest.horizons[-1]
+    embed: dict[str, Any] = {"one row": {"features": first}}
+    if len(manifest.feature_schema.groups) > 1:
+        embed[f"two rows, {hidden} hidden"] = {"features": [first, second], "hidden": [hidden]}
+    return {
+        "/embed": embed,
+        "/predict": {
+            f"one row, {horizon} frames ahead": {"features": first, "horizon": horizon},
+            "from a context embedding": {"context": embedding},
+        },
+        "/loss": {
+            "how surprising is the later row": {"features": first, "target_features": second, "horizon": horizon},
+            "between embeddings": {"predicted": embedding, "target": embedding},
+        },
+    }
+
+
+def query_parameters(query: type[Options]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "description": f"Beside a binary body. {schema.pop('description')}",
+            "schema": schema,
+            "style": "form",
+            "explode": False,  # lists are one parameter, separated by commas
+        }
+        for name, schema in query.model_json_schema()["properties"].items()
+    ]

@@ -1,0 +1,198 @@
+"""One request of the native dialect: options and rows are read from it, and the answer takes the form it asks for."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Generic, NamedTuple, TypeVar
+from urllib.parse import parse_qsl
+
+from app.api.headers import BINARY, JSON, RawHeaders, read_timeout, timing_headers
+from app.api.native.schemas import ROWS, Options
+from app.api.validation import check_schema, checked
+from app.batch import ANY_TIME, Ticket, Timing
+from app.errors import InvalidInput, UnsupportedMediaType
+from app.registry import ServedModel
+from app.rows import (
+    Array,
+    Fields,
+    binary_rows,
+    check_alike,
+    float32_bytes,
+    json_bytes,
+    json_rows,
+    may_hold_booleans,
+    parse_json,
+)
+from app.service import Service
+
+LISTS = frozenset(("hidden", "targets"))
+
+Q = TypeVar("Q", bound=Options)
+B = TypeVar("B", bound=Options)
+Opts = TypeVar("Opts", bound=Options, covariant=True)
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+@dataclass(slots=True)
+class Exchange(Generic[Opts]):
+    """What was asked: options, and rows that `rows` hands out once, out of `document` where the body was JSON."""
+
+    options: Opts
+    body: bytes
+    document: dict[str, Any] | None
+    model: ServedModel
+    ticket: Ticket
+    max_rows: int
+    answers_binary: bool
+    single_row: bool = False
+
+    def rows(self, fields: Fields) -> list[Array]:
+        """The rows of each field, [B, D], alike in number."""
+        try:
+            if self.document is None:
+                return binary_rows(self.body, fields, self.max_rows)
+            booleans = may_hold_booleans(self.body)
+            found = {}
+            for layout in fields.layouts:
+                # Popped, as a list of floats takes ten times the memory of the row while that waits.
+                value = self.document.pop(layout.field)
+                found[layout.field], self.single_row = json_rows(value, layout, self.max_rows, booleans=booleans)
+            check_alike(found)
+            return [*found.values()]
+        except InvalidInput as error:
+            raise error.within("body") from None
+
+    def ranked(self, rows: Array) -> Array:
+        """[B, D], or [D] where the request had a single row."""
+        return rows[0] if self.single_row else rows
+
+    def answer(self, rows: Array, timing: Timing, **document: Any) -> Answer:
+        """The `document` with the model's name, or `rows` as bare float32."""
+        if self.answers_binary:
+            content_type, body = BINARY, float32_bytes(rows)
+        else:
+            manifest = self.model.bundle.manifest
+            document |= {"model": manifest.name, "version": manifest.version}
+            content_type, body = JSON, json_bytes(document)
+        headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
+        return Answer(200, headers + timing_headers(timing), body)
+
+
+@dataclass(slots=True)
+class Head(Generic[Q]):
+    """What a request says beside its body."""
+
+    media_type: bytes  # JSON, BINARY, or nothing where the client did not say
+    options: Q | None  # from the query string, beside BINARY
+    answers_binary: bool
+    schema_hash: str | None
+    stream: str | None
+    timeout_s: float | None
+
+    def ticket(self, arrived: float) -> Ticket:
+        if self.timeout_s is None and self.stream is None:
+            return ANY_TIME
+        return Ticket(None if self.timeout_s is None else arrived + self.timeout_s, self.stream)
+
+
+def read_head(headers: RawHeaders, query_string: bytes, query: type[Q]) -> Head[Q]:
+    media_type = _media_type(headers)
+    options = _query_options(query, query_string) if media_type == BINARY else None
+    if query_string and media_type == JSON:
+        _refuse_query(query_string)
+    if query_string and not media_type:
+        raise _unsupported()
+    schema_hash, stream = (headers.get(name) for name in (b"x-schema-hash", b"x-stream-id"))
+    return Head(
+        media_type,
+        options,
+        _preferred(headers.get(b"accept", b"")) == BINARY,
+        None if schema_hash is None else schema_hash.decode("latin-1"),
+        None if stream is None else stream.decode("latin-1"),
+        read_timeout(headers),
+    )
+
+
+def read_exchange(service: Service, head: Head[Q], content: bytes, body: type[B], arrived: float) -> Exchange[Q | B]:
+    """Options are those of the head beside a binary body; a JSON body holds them itself, as `body` has them."""
+    options: Q | B
+    if head.options is not None:
+        options, document = head.options, None
+    else:
+        if not head.media_type and not content.lstrip().startswith((b"{", b"[")):
+            raise _unsupported()
+        options, document = _read_document(content, body)
+    try:
+        model = service.registry.get(options.model)
+    except InvalidInput as error:
+        raise error.within("query" if document is None else "body") from None
+    if options.schema_hash is not None or head.schema_hash is not None:
+        check_schema(model, {options.schema_hash, head.schema_hash})
+    ticket, max_rows = head.ticket(arrived), service.settings.max_rows
+    return Exchange(options, content, document, model, ticket, max_rows, head.answers_binary)
+
+
+def _read_document(content: bytes, body: type[B]) -> tuple[B, dict[str, Any]]:
+    """The options, and what else is in the JSON."""
+    document = parse_json(content)
+    if not isinstance(document, dict):
+        raise InvalidInput(((), 'the body must be a JSON object such as {"features": [[…]]}')).within("body")
+    rows_given = tuple(name for name in ROWS if document.get(name) is not None)
+    if len(rows_given) == len(document):
+        return _no_options(body, rows_given), document
+    return checked(body, document | dict.fromkeys(rows_given, True), "body", strict=True), document
+
+
+def _media_type(headers: RawHeaders) -> bytes:
+    if headers.get(b"content-encoding", b"identity") != b"identity":
+        raise UnsupportedMediaType("the body is compressed; send it as it is")
+    media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if media_type in (BINARY, JSON, b""):
+        return media_type
+    if media_type.endswith(b"+json"):
+        return JSON
+    raise _unsupported()
+
+
+def _unsupported() -> UnsupportedMediaType:
+    return UnsupportedMediaType(
+        f"send 'Content-Type: {JSON.decode()}', or '{BINARY.decode()}' for little-endian float32 rows"
+    )
+
+
+def _preferred(accept: bytes) -> bytes:
+    """BINARY or JSON, whichever the client names first; JSON when it names neither."""
+    for media_range in accept.split(b","):
+        media_type = media_range.partition(b";")[0].strip().lower()
+        if media_type in (BINARY, JSON):
+            return media_type
+    return JSON
+
+
+def _query_options(options: type[Q], query: bytes) -> Q:
+    values: dict[str, Any] = {}
+    for name, text in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+        if name in LISTS:
+            values.setdefault(name, []).extend(part.strip() for part in text.split(",") if part.strip())
+        elif name in values:
+            raise InvalidInput(((name,), f"{name} is given twice; give it once")).within("query")
+        else:
+            values[name] = text
+    return checked(options, values, "query", strict=False)
+
+
+@lru_cache(maxsize=64)
+def _no_options(options: type[Q], rows_given: tuple[str, ...]) -> Q:
+    """Of a body that holds rows alone, as most do."""
+    return checked(options, dict.fromkeys(rows_given, True), "body", strict=True)
+
+
+def _refuse_query(query: bytes) -> None:
+    for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+        raise InvalidInput(
+            ((name,), f"{name} does not belong in the query string; with JSON, options go in the body")
+        ).within("query")

@@ -1,0 +1,82 @@
+"""What the Open Inference Protocol tells of the service and its models: documents that REST sends as they are, and gRPC
+as messages with the same fields."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from app import __version__
+from app.api.oip.models import Signature
+from app.api.oip.statistics import Statistics
+from app.service import Service
+
+EXTENSIONS = ["binary_tensor_data", "parameters", "schedule_policy", "statistics", "model_configuration"]
+EXTENSIONS.append("model_repository")
+PLATFORM = "onnx_onnxv1"
+
+
+def server() -> dict[str, Any]:
+    return {"name": "jepa-serve", "version": __version__, "extensions": EXTENSIONS}
+
+
+def metadata(signature: Signature) -> dict[str, Any]:
+    """Inputs and outputs."""
+    return {
+        "name": signature.name,
+        "versions": [signature.version],
+        "platform": PLATFORM,
+        "inputs": [_tensor(each.name, each.shape, each.datatypes[0]) for each in signature.inputs],
+        "outputs": [_tensor(name, shape) for name, shape in signature.outputs.items()],
+    }
+
+
+def config(signature: Signature, max_rows: int) -> dict[str, Any]:
+    """As Triton writes it, dims without the batch."""
+    return {
+        "name": signature.name,
+        "platform": PLATFORM,
+        "backend": "onnxruntime",
+        "max_batch_size": max_rows,
+        "input": [
+            {"name": each.name, "data_type": f"TYPE_{each.datatypes[0]}", "optional": each.optional} | _dims(each.shape)
+            for each in signature.inputs
+        ],
+        "output": [
+            {"name": name, "data_type": "TYPE_FP32"} | _dims(shape) for name, shape in signature.outputs.items()
+        ],
+        "dynamic_batching": {},
+    }
+
+
+def statistics(service: Service, signatures: Sequence[Signature]) -> list[dict[str, Any]]:
+    """What each was asked over this protocol, and where the time went."""
+    return [
+        {"name": each.name, "version": each.version} | Statistics(service.telemetry.ledger, each.name).document()
+        for each in signatures
+    ]
+
+
+def index(service: Service, *, ready: bool) -> list[dict[str, str]]:
+    """Every version on disk: served, or why not; with `ready` only those that are served."""
+    registry = service.registry
+    served = {name: model.bundle.manifest.version for name, model in registry.models.items()}
+    reasons = {refused.folder: refused.reason for refused in registry.refused}
+    rows = []
+    for name in sorted(served.keys() | registry.versions.keys()):
+        for version in sorted({*registry.versions.get(name, ()), *([served[name]] if name in served else ())}):
+            reason = reasons.get(service.settings.models / name / str(version), "")
+            is_served = served.get(name) == version
+            if not is_served and not reason:
+                reason = f"version {served[name]} is served" if name in served else "unloaded"
+            state = "READY" if is_served else "UNAVAILABLE"
+            if is_served or not ready:
+                rows.append({"name": name, "version": str(version), "state": state, "reason": reason})
+    return rows
+
+
+def _tensor(name: str, shape: list[int], datatype: str = "FP32") -> dict[str, Any]:
+    return {"name": name, "datatype": datatype, "shape": shape}
+
+
+def _dims(shape: list[int]) -> dict[str, Any]:
+    """Triton has no tensor without dims, but one that is reshaped to that."""
+    return {"dims": shape[1:]} if shape[1:] else {"dims": [1], "reshape": {"shape": []}}

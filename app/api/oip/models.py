@@ -1,0 +1,142 @@
+"""What a bundle is to the Open Inference Protocol: four models, by the names of their tensors.
+
+<name>                  features [-1, input_dim] → embedding [-1, embed_dim], by the target encoder
+<name>.context_encoder  the same by the context encoder
+<name>.predictor        context [-1, embed_dim], targets [-1, patches]?, horizon [-1]? → prediction [-1, embed_dim]
+<name>.loss             features, target_features [-1, input_dim] → losses [-1], percentiles [-1]?
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.oip.tensors import Input
+from app.batch import Ticket, Timing
+from app.batcher import Batcher
+from app.engine import Encoder
+from app.errors import InvalidInput, UnknownModel, listed
+from app.registry import Registry, ServedModel
+from app.rows import Array, Layout
+
+
+class Options(BaseModel):
+    """What may stand among a request's parameters beside those of the protocol."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    hidden: str | None = Field(default=None, description="Groups that the bot cannot see, separated by commas")
+    horizon: float | None = Field(
+        default=None, description="Frames ahead, one of the model's horizons; the first without it"
+    )
+
+    @property
+    def groups(self) -> list[str]:
+        return [name.strip() for name in (self.hidden or "").split(",") if name.strip()]
+
+
+class Computed(NamedTuple):
+    outputs: dict[str, Array]
+    timing: Timing
+
+
+@dataclass(frozen=True)
+class Signature:
+    """One model of the protocol. Outputs are FP32, names with shapes; `compute` takes inputs by name, [B, width] each,
+    those that are required among them."""
+
+    name: str
+    model: ServedModel
+    inputs: tuple[Input, ...]
+    outputs: dict[str, list[int]]
+    option: str | None
+    queue: Batcher  # the one that every row goes through once
+    compute: Callable[[dict[str, Array], Options, Ticket], Awaitable[Computed]]
+
+    @property
+    def version(self) -> str:
+        return str(self.model.bundle.manifest.version)
+
+    def check_options(self, options: Options) -> None:
+        for name in options.model_fields_set - {self.option}:
+            takes = f"only {self.option}" if self.option else "no such parameter"
+            raise InvalidInput((("parameters", name), f"{name} does not go with model '{self.name}'; it takes {takes}"))
+
+
+def _encoder(name: str, model: ServedModel, encoder: Encoder) -> Signature:
+    async def compute(inputs: dict[str, Array], options: Options, ticket: Ticket) -> Computed:
+        features, hidden = inputs["features"], options.groups
+        rows, timing = await model.engine.embed(features, encoder=encoder, hidden=hidden, ticket=ticket)
+        return Computed({"embedding": rows}, timing)
+
+    queues = model.engine.queues
+    queue = queues.target_encoder if encoder == "target" else queues.context_encoder
+    inputs = (Input(model.forms.features.layouts[0]),)
+    return Signature(name, model, inputs, {"embedding": _embedding(model)}, "hidden", queue, compute)
+
+
+def _predictor(name: str, model: ServedModel) -> Signature:
+    async def compute(inputs: dict[str, Array], _: Options, ticket: Ticket) -> Computed:
+        targets, horizon = inputs.get("targets"), inputs.get("horizon")
+        frames = None if horizon is None else horizon[:, 0]
+        rows, timing = await model.engine.predict_patches(
+            inputs["context"], targets=targets, horizon=frames, ticket=ticket
+        )
+        return Computed({"prediction": rows}, timing)
+
+    manifest = model.bundle.manifest
+    patches = [patch.name for patch in manifest.patches]
+    inputs = (
+        Input(model.forms.context.layouts[0]),
+        Input(Layout("targets", len(patches), manifest.name, patches), ("FP32", "BOOL"), optional=True),
+        Input(Layout("horizon", 1, manifest.name, ["frames"]), ("FP32", "INT64"), optional=True, flat=True),
+    )
+    return Signature(
+        name, model, inputs, {"prediction": _embedding(model)}, None, model.engine.queues.predictor, compute
+    )
+
+
+def _loss(name: str, model: ServedModel) -> Signature:
+    async def compute(inputs: dict[str, Array], options: Options, ticket: Ticket) -> Computed:
+        losses, percentiles, timing = await model.engine.loss(
+            inputs["features"], inputs["target_features"], horizon=options.horizon, ticket=ticket
+        )
+        outputs = {"losses": losses} | ({} if percentiles is None else {"percentiles": percentiles})
+        return Computed(outputs, timing)
+
+    outputs = {"losses": [-1]} | ({"percentiles": [-1]} if model.bundle.manifest.loss_quantiles else {})
+    inputs = tuple(map(Input, model.forms.frames.layouts))
+    return Signature(name, model, inputs, outputs, "horizon", model.engine.queues.predictor, compute)
+
+
+def _embedding(model: ServedModel) -> list[int]:
+    return [-1, model.bundle.manifest.embed_dim]
+
+
+SIGNATURES: dict[str, Callable[[str, ServedModel], Signature]] = {
+    "": lambda name, model: _encoder(name, model, "target"),
+    ".context_encoder": lambda name, model: _encoder(name, model, "context"),
+    ".predictor": _predictor,
+    ".loss": _loss,
+}
+
+
+def signatures(registry: Registry) -> list[Signature]:
+    """Of all models that are served."""
+    return [
+        make(name + suffix, model) for name, model in registry.models.items() for suffix, make in SIGNATURES.items()
+    ]
+
+
+def find(registry: Registry, name: str, version: str | None) -> Signature:
+    base, dot, kind = name.partition(".")
+    model = registry.get(base)
+    if dot + kind not in SIGNATURES:
+        raise UnknownModel(
+            f"there is no model of that name; of '{base}' there is {listed([base + k for k in SIGNATURES])}"
+        )
+    signature = SIGNATURES[dot + kind](name, model)
+    if version not in (None, signature.version):
+        raise UnknownModel(f"model '{name}' is loaded in version {signature.version}; ask for that, or for none")
+    return signature

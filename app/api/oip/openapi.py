@@ -1,0 +1,38 @@
+"""What /openapi.json says of the Open Inference Protocol."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from app.api.oip.schemas import InferRefusal, InferRequest, RepositoryRequest
+from app.api.openapi import REFUSALS, add_schemas
+from app.registry import ServedModel
+
+MODEL_CONTROL = {
+    400: "The body is not what is asked for, or the bundle fails its checks",
+    403: "`JEPA_MODEL_CONTROL` is not set",
+    404: "No such model or version",
+    413: "The body is too large",
+    503: "Starting or draining",
+}
+
+
+def v2_problems(*statuses: int, described: Mapping[int, str] = REFUSALS) -> dict[int | str, dict[str, Any]]:
+    """As `problems`, in the form that clients of the Open Inference Protocol read."""
+    return {status: {"description": described[status], "model": InferRefusal} for status in statuses}
+
+
+def complete(document: dict[str, Any], models: list[ServedModel]) -> None:
+    """Adds to FastAPI's document what its routes cannot know: schemas that they read themselves, and an example for a
+    loaded model."""
+    add_schemas(document, InferRequest, RepositoryRequest)
+    for model in models[:1]:
+        infer = document["paths"]["/v2/models/{name}/infer"]["post"]
+        next(each for each in infer["parameters"] if each["name"] == "name")["example"] = model.bundle.manifest.name
+        infer["requestBody"]["content"]["application/json"]["example"] = _infer_example(model)
+
+
+def _infer_example(model: ServedModel) -> dict[str, Any]:
+    row = np.nan_to_num(model.bundle.golden.features[:1]).round(3)
+    return {"inputs": [{"name": "features", "datatype": "FP32", "shape": row.shape, "data": row.ravel().tolist()}]}

@@ -1,0 +1,74 @@
+"""The model repository extension of the Open Inference Protocol, as Triton has it: which models, load, unload."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import ValidationError
+from starlette.responses import JSONResponse, Response
+
+from app.api.body import read_body
+from app.api.dependencies import service_of
+from app.api.oip import metadata
+from app.api.oip.openapi import MODEL_CONTROL, v2_problems
+from app.api.oip.schemas import RepositoryEntry, RepositoryRequest
+from app.api.openapi import SCHEMAS
+from app.errors import MalformedBody
+
+router = APIRouter(prefix="/v2/repository", tags=["repository"])
+BODY = {"requestBody": {"content": {"application/json": {"schema": {"$ref": SCHEMAS + "RepositoryRequest"}}}}}
+
+
+@router.post(
+    "/index",
+    response_model=list[RepositoryEntry],
+    responses=v2_problems(400, 413, described=MODEL_CONTROL),
+    openapi_extra=BODY,
+)
+async def index(request: Request) -> Response:
+    """Every version on disk: served, or why not. With `{"ready": true}` only those that are served."""
+    question = await _question(request)
+    return JSONResponse(metadata.index(service_of(request), ready=question.ready))
+
+
+CONTROL: dict[str, Any] = {
+    "response_class": Response,
+    "responses": v2_problems(*MODEL_CONTROL, described=MODEL_CONTROL),
+    "openapi_extra": BODY,
+}
+
+
+@router.post("/models/{name}/load", **CONTROL)
+async def load(request: Request, name: str) -> Response:
+    """Serves the highest version on disk or, with `{"parameters": {"version": "3"}}`, that one until told otherwise."""
+    service = service_of(request)
+    service.check_control()
+    await service.watcher.load(name, (await _question(request)).parameters.version)
+    return Response()
+
+
+@router.post("/models/{name}/unload", **CONTROL)
+async def unload(request: Request, name: str) -> Response:
+    """Takes the model out of service until it is loaded again."""
+    service = service_of(request)
+    service.check_control()
+    await _question(request)
+    await service.watcher.unload(name)
+    return Response()
+
+
+async def _question(request: Request) -> RepositoryRequest:
+    max_bytes = service_of(request).settings.max_body_bytes
+    content = await read_body(dict(request.scope["headers"]), request.receive, max_bytes)
+    return checked_question(content.strip() or b"{}")
+
+
+def checked_question(source: bytes | dict[str, Any]) -> RepositoryRequest:
+    """Of JSON, or of the document that it would be."""
+    try:
+        if isinstance(source, bytes):
+            return RepositoryRequest.model_validate_json(source)
+        return RepositoryRequest.model_validate(source)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(map(str, first["loc"])) or "the body"
+        raise MalformedBody(f'{field}: {first["msg"]}; send nothing, or {{"parameters": {{"version": "3"}}}}') from None

@@ -1,0 +1,165 @@
+"""The Open Inference Protocol (KServe v2, Triton) over REST, with its binary tensors and raw requests."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.routing import APIRoute
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from app.api.dependencies import service_of
+from app.api.headers import BINARY, JSON
+from app.api.oip import metadata as documents
+from app.api.oip import schemas
+from app.api.oip.models import Signature, find, signatures
+from app.api.oip.openapi import v2_problems
+from app.api.oip.request import HEADER_LENGTH, Question, about, read_asked, read_plain_body, respond, run
+from app.api.oip.tensors import write
+from app.api.openapi import FLOATS, SCHEMAS, header_parameters
+
+V2_HEADERS = {
+    HEADER_LENGTH: ("integer", "Bytes of JSON before the binary tensors; 0: the body is the one input"),
+    "Content-Encoding": ("string", "gzip or deflate, where the body is compressed"),
+    "Accept-Encoding": ("string", "gzip or deflate, alone, where the answer shall be compressed"),
+}
+VERSION = {"name": "version", "in": "path", "required": True, "schema": {"type": "string"}}
+
+router = APIRouter(prefix="/v2", tags=["v2"])
+Endpoint = Callable[..., Any]
+
+
+def _documented(suffix: str, documented: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The path at a model and the one at a version of it, each with what FastAPI is to say of it."""
+    yield f"/models/{{name}}{suffix}", documented
+    extra = documented.get("openapi_extra", {})
+    extra = extra | {"parameters": [VERSION, *extra.get("parameters", [])]}
+    yield f"/models/{{name}}/versions/{{version}}{suffix}", documented | {"openapi_extra": extra}
+
+
+def _on_model(suffix: str, **documented: Any) -> Callable[[Endpoint], Endpoint]:
+    def register(endpoint: Endpoint) -> Endpoint:
+        for path, described in _documented(suffix, {"responses": v2_problems(404, 503)} | documented):
+            router.add_api_route(path, endpoint, methods=["GET"], **described)
+        return endpoint
+
+    return register
+
+
+def _signature(request: Request, name: str) -> Signature:
+    return find(service_of(request).registry, name, request.path_params.get("version"))
+
+
+# The service
+
+
+@router.get("/", include_in_schema=False)
+@router.get("")
+async def server() -> Response:
+    """Name, version, and the extensions that work."""
+    return JSONResponse(documents.server())
+
+
+@router.get("/health/live")
+async def live() -> Response:
+    """As `/livez`."""
+    return JSONResponse({"live": True})
+
+
+@router.get("/health/ready", responses=v2_problems(503))
+async def ready(request: Request) -> Response:
+    """As `/readyz`."""
+    await service_of(request).check_ready()
+    return JSONResponse({"live": True, "ready": True})
+
+
+@router.get("/models")
+async def models(request: Request) -> Response:
+    """The names of all models."""
+    return JSONResponse({"models": [each.name for each in signatures(service_of(request).registry)]})
+
+
+@router.get("/models/stats")
+async def all_statistics(request: Request) -> Response:
+    """Statistics of all models."""
+    service = service_of(request)
+    return JSONResponse({"model_stats": documents.statistics(service, signatures(service.registry))})
+
+
+# A model
+
+
+@_on_model("", response_model=schemas.InferModelCard)
+async def metadata(request: Request, name: str) -> Response:
+    """Inputs and outputs of a model."""
+    return JSONResponse(documents.metadata(_signature(request, name)))
+
+
+@_on_model("/ready")
+async def model_ready(request: Request, name: str) -> Response:
+    """Whether the model takes requests."""
+    service_of(request).admit()
+    return JSONResponse({"name": _signature(request, name).name, "ready": True})
+
+
+@_on_model("/config")
+async def config(request: Request, name: str) -> Response:
+    """The model's configuration as Triton writes it, dims without the batch; what `perf_analyzer` asks for."""
+    return JSONResponse(documents.config(_signature(request, name), service_of(request).settings.max_rows))
+
+
+@_on_model("/stats")
+async def statistics(request: Request, name: str) -> Response:
+    """What the model was asked over this protocol and where the time went, in nanoseconds."""
+    return JSONResponse({"model_stats": documents.statistics(service_of(request), [_signature(request, name)])})
+
+
+# Inference
+
+
+INFER: dict[str, Any] = {
+    "tags": ["v2"],
+    "response_model": schemas.InferAnswer,
+    "responses": {
+        200: {"content": {BINARY.decode(): FLOATS}},
+        **v2_problems(400, 404, 409, 413, 415, 429, 500, 503, 504),
+    },
+    "openapi_extra": {
+        "requestBody": {
+            "required": True,
+            "content": {
+                JSON.decode(): {"schema": {"$ref": SCHEMAS + "InferRequest"}},
+                BINARY.decode(): FLOATS,
+            },
+        },
+        "parameters": [*header_parameters(), *header_parameters(V2_HEADERS)],
+    },
+}
+
+
+async def infer(request: Request, name: str) -> Response:
+    """Computes: tensors as JSON, as binary data behind it, or, raw, the numbers of the one input alone."""
+    service, headers = service_of(request), dict(request.scope["headers"])
+    answer, timing = await run(
+        service,
+        Question(name, request.path_params.get("version"), headers),
+        lambda: read_plain_body(request, headers, service.settings.max_body_bytes),
+        lambda content, signature: read_asked(content, headers, signature, service.settings.max_rows),
+        lambda signature, asked, outputs: write(about(signature, asked), outputs, asked.outputs, asked.answers_binary),
+    )
+    return await respond(answer, timing, headers)
+
+
+def infer_routes() -> list[APIRoute]:
+    """FastAPI documents them and leads there, but its way to an endpoint takes longer than all that is done in it."""
+    made = []
+    for path, described in _documented("/infer", INFER):
+        route = APIRoute(router.prefix + path, infer, methods=["POST"], **described)
+        route.app = _infer
+        made.append(route)
+    return made
+
+
+async def _infer(scope: Scope, receive: Receive, send: Send) -> None:
+    response = await infer(Request(scope, receive), scope["path_params"]["name"])
+    await response(scope, receive, send)

@@ -1,0 +1,197 @@
+"""Tensors of the Open Inference Protocol, with its binary extension: bytes to float32 rows and back.
+
+├── JSON, as long as the header says ──┤├── first binary input ──┤├── second ──┤ …
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from app.api.oip.schemas import InferInput, InferOutput
+from app.errors import InvalidInput, MalformedBody, listed
+from app.rows import FLOAT32_LE, Array, Fields, Layout, binary_rows, check_alike, float32_bytes, json_bytes, json_rows
+
+BINARY_TYPES: dict[str, np.dtype[Any]] = {"FP32": FLOAT32_LE, "INT64": np.dtype("<i8"), "BOOL": np.dtype("u1")}
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a model takes by that name: [-1, width], or [-1] where `flat`; computed as float32, whatever it comes as."""
+
+    layout: Layout
+    datatypes: tuple[str, ...] = ("FP32",)
+    optional: bool = False
+    flat: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.layout.field
+
+    @property
+    def shape(self) -> list[int]:
+        return [-1] if self.flat else [-1, self.layout.width]
+
+
+class Written(NamedTuple):
+    """`header` is the length of the JSON before the binary outputs, if there are any."""
+
+    body: bytes
+    header: int | None
+
+
+def split(body: bytes, header: int) -> tuple[bytes, bytes]:
+    """The JSON, and what follows it."""
+    if header > len(body):
+        raise MalformedBody(
+            f"Inference-Header-Content-Length is {header}, but the body has {len(body)} bytes; "
+            "it must be the length of the JSON at the body's start"
+        )
+    return body[:header], body[header:]
+
+
+def read_inputs(sent: Sequence[InferInput], binary: bytes, taken: Sequence[Input], max_rows: int) -> dict[str, Array]:
+    """[B, width] by name, every number finite, alike in B."""
+    known = {each.name: each for each in taken}
+    rows: dict[str, Array] = {}
+    for (i, tensor), blob in zip(enumerate(sent), _blobs(sent, binary), strict=True):
+        if tensor.name not in known:
+            raise _invalid(f"inputs[{i}]", f"is no input of this model; it takes {listed([*known])}")
+        if tensor.name in rows:
+            raise _invalid(tensor.name, "is given twice; give it once")
+        rows[tensor.name] = _rows(tensor, blob, known[tensor.name], max_rows)
+    for each in taken:
+        if not each.optional and each.name not in rows:
+            raise _invalid(each.name, f"is missing; the model takes it with shape {each.shape}")
+    check_alike(rows)
+    return rows
+
+
+def read_raw(body: bytes, taken: Sequence[Input], max_rows: int) -> dict[str, Array]:
+    """The body is the model's one input alone."""
+    required = [each for each in taken if not each.optional]
+    if len(required) > 1:
+        raise _invalid(
+            "the body",
+            f"holds bare numbers, but the model takes {listed([each.name for each in required])}; send "
+            "Inference-Header-Content-Length and say in JSON which numbers are whose",
+        )
+    (rows,) = binary_rows(body, Fields(required[0].layout), max_rows)
+    return {required[0].name: rows}
+
+
+def _blobs(sent: Sequence[InferInput], binary: bytes) -> list[bytes | None]:
+    """What of the bytes behind the JSON is whose."""
+    sizes = [tensor.parameters.binary_data_size for tensor in sent]
+    total = sum(filter(None, sizes))
+    if total != len(binary):
+        raise MalformedBody(
+            f"{len(binary)} bytes follow the JSON, but the binary_data_size of the inputs add up to {total}; "
+            "Inference-Header-Content-Length must be the length of the JSON"
+        )
+    blobs: list[bytes | None] = []
+    start = 0
+    for size in sizes:
+        blobs.append(None if size is None else binary[start : start + size])
+        start += size or 0
+    return blobs
+
+
+def _rows(tensor: InferInput, blob: bytes | None, taken: Input, max_rows: int) -> Array:
+    name, layout = taken.name, taken.layout
+    if tensor.parameters.shared_memory_region is not None:
+        raise _invalid(name, "lies in shared memory, which is not offered; send it as data or as binary data")
+    if tensor.datatype not in taken.datatypes:
+        raise _invalid(
+            name,
+            f"has datatype {tensor.datatype}, model '{layout.model}' takes {' or '.join(taken.datatypes)}; "
+            "convert it, in NumPy with .astype(numpy.float32)",
+        )
+    count = _count(tensor, taken)
+    if (blob is None) == (tensor.data is None):
+        raise _invalid(name, "must have either data or, in parameters, binary_data_size")
+    if blob is None:
+        return _json_rows(tensor, count, taken, max_rows)
+    kind = BINARY_TYPES[tensor.datatype]
+    if len(blob) != (size := count * layout.width * kind.itemsize):
+        raise _invalid(
+            name,
+            f"has {len(blob)} bytes of binary data, but its shape {tensor.shape} of {tensor.datatype} takes {size}",
+        )
+    floats = blob if tensor.datatype == "FP32" else np.frombuffer(blob, kind).astype(FLOAT32_LE).tobytes()
+    return binary_rows(floats, Fields(layout), max_rows)[0]
+
+
+def _count(tensor: InferInput, taken: Input) -> int:
+    """The rows that its shape claims."""
+    layout, shape = taken.layout, tensor.shape
+    if taken.flat and len(shape) == 1:
+        shape = [*shape, 1]
+    if len(shape) != 2:
+        raise _invalid(
+            taken.name,
+            f"has shape {shape}, model '{layout.model}' takes {taken.shape}; one row has shape {[1, *taken.shape[1:]]}",
+        )
+    if shape[1] != layout.width:
+        raise layout.too_wide_or_narrow((taken.name,), shape[1])
+    if not shape[0]:
+        raise _invalid(taken.name, "is empty; send at least one row")
+    return shape[0]
+
+
+def _json_rows(tensor: InferInput, count: int, taken: Input, max_rows: int) -> Array:
+    """`data` may be flat or nested."""
+    data, width = tensor.data, taken.layout.width
+    if isinstance(data, list) and data and not isinstance(data[0], list):
+        if len(data) != count * width:
+            raise _invalid(taken.name, f"has {len(data)} numbers, but its shape {tensor.shape} takes {count * width}")
+        data = [data[start : start + width] for start in range(0, len(data), width)]
+    rows, _ = json_rows(data, taken.layout, max_rows, booleans=tensor.datatype != "BOOL")
+    if len(rows) != count:
+        raise _invalid(taken.name, f"has {len(rows)} rows, but its shape {tensor.shape} says {count}")
+    return rows
+
+
+def write(
+    document: Mapping[str, object], outputs: Mapping[str, Array], wanted: Sequence[InferOutput], binary: bool
+) -> Written:
+    """The `document` with the outputs that are wanted, or all; `binary` unless one says otherwise for itself."""
+    says = {each.name: each.parameters.binary_data for each in wanted}
+    tensors, blobs = [], []
+    for name, rows in choose(outputs, wanted).items():
+        wants_binary = says.get(name)
+        tensor: dict[str, object] = {"name": name, "datatype": "FP32", "shape": rows.shape}
+        if binary if wants_binary is None else wants_binary:
+            blobs.append(float32_bytes(rows))
+            tensor["parameters"] = {"binary_data_size": len(blobs[-1])}
+        else:
+            tensor["data"] = np.ascontiguousarray(rows).reshape(-1)
+        tensors.append(tensor)
+    header = json_bytes({**document, "outputs": tensors})
+    return Written(b"".join([header, *blobs]), len(header) if blobs else None)
+
+
+def choose(outputs: Mapping[str, Array], wanted: Sequence[InferOutput]) -> dict[str, Array]:
+    """Those that are wanted, or all."""
+    chosen = {}
+    for name in [each.name for each in wanted] or outputs:
+        if name not in outputs:
+            raise _invalid(name, "is not known at this horizon; leave it out of outputs")
+        chosen[name] = outputs[name]
+    return chosen
+
+
+def check_outputs(wanted: Sequence[InferOutput], known: Sequence[str]) -> None:
+    """Before anything is computed."""
+    for i, each in enumerate(wanted):
+        if each.name not in known:
+            raise _invalid(f"outputs[{i}]", f"is no output of this model; it has {listed(known)}")
+        if each.parameters.shared_memory_region is not None or each.parameters.classification is not None:
+            raise _invalid(
+                f"outputs[{i}]", "asks for shared memory or a classification, which are not offered; leave them out"
+            )
+
+
+def _invalid(field: str, what: str) -> InvalidInput:
+    return InvalidInput(((field,), f"{field} {what}"))
