@@ -7,15 +7,16 @@ from enum import Enum
 from time import monotonic
 
 from app.auth import Keys
-from app.batch import Ticket
 from app.errors import Draining, ModelControlOff, NotReady, QueueFull, ServiceError
-from app.memory import give_back
-from app.registry import Registry
-from app.sessions import available_cores
+from app.inference.jobs import Ticket
+from app.inference.threads import Workers
+from app.repository.metrics import ModelMetrics
+from app.repository.registry import Registry
+from app.repository.watcher import Watcher
 from app.settings import Settings
-from app.telemetry import Telemetry
-from app.threads import Workers
-from app.watcher import Watcher
+from app.system.allocator import give_back
+from app.system.cores import available_cores
+from app.telemetry.metrics import Telemetry
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ class Service:
     def open(self) -> None:
         self.load()
         self.watcher.open()
-        self.telemetry.begin(self.registry, self.layout)
+        self.telemetry.begin(ModelMetrics(self.registry, self.layout))
         self.phase = Phase.READY
 
     def drain(self) -> None:

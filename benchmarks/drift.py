@@ -20,7 +20,7 @@ from bundle.manifest import read_manifest
 
 GOAL = 0.02
 CONNECTIONS = 32
-BLIND = "import app.drift; app.drift.Drift.see = lambda *_: None"
+BLIND = "import app.telemetry.drift; app.telemetry.drift.Drift.see = lambda *_: None"
 
 
 def median_interval(values: np.ndarray) -> tuple[float, float]:

@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from app.sessions import session_options
+from app.inference.sessions import session_options
 from app.settings import DEFAULT_MODEL
 from bundle.folders import locate
 from bundle.manifest import GRAPHS

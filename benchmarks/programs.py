@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import orjson
 
-from app.sessions import available_cores
+from app.system.cores import available_cores
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent

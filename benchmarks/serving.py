@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from app.loading import FORMATS
+from app.repository.loading import FORMATS
 from app.settings import DEFAULT_MODEL
 from benchmarks.programs import (
     CORES,

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from app.sessions import session_options
+from app.inference.sessions import session_options
 from benchmarks.probing import asked_for, trained
 from model.export import export_bundle
 from model.recipe import PRESETS

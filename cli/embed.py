@@ -9,8 +9,9 @@ import typer
 from numpy.typing import NDArray
 from rich.progress import track
 
-from app.sessions import Graphs, available_cores
+from app.inference.sessions import Graphs
 from app.settings import DEFAULT_MODEL
+from app.system.cores import available_cores
 from bundle.folders import BundleError, locate
 from bundle.reader import Bundle, read_bundle
 from model.checks import unlike_training

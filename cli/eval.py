@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import track
 from threadpoolctl import threadpool_limits
 
-from app.sessions import available_cores
 from app.settings import DEFAULT_MODEL
+from app.system.cores import available_cores
 from bundle.folders import BundleError, locate
 from bundle.reader import Bundle, read_bundle
 from cli import plots, probes

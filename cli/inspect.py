@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from app import golden
-from app.sessions import Graphs
+from app.inference.sessions import Graphs
+from app.repository import selfcheck
 from app.settings import DEFAULT_MODEL
 from bundle.folders import BundleError, locate
 from bundle.manifest import Manifest, read_manifest
@@ -64,7 +64,7 @@ def _summary(manifest: Manifest) -> Iterator[str]:
 def _golden_problems(bundle: Bundle) -> Iterator[str]:
     """Runs the golden rows in each precision the bundle has, and prints how near they come."""
     for precision in filter(bundle.has, ("float32", "int8")):
-        for parity in golden.compare(bundle, Graphs(bundle, precision), precision):
+        for parity in selfcheck.compare(bundle, Graphs(bundle, precision), precision):
             verdict = "as at export" if parity.holds else "NOT as at export"
             typer.echo(
                 f"{parity.graph} {precision}: {verdict}, largest difference {parity.max_difference:.2g}, "

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.decomposition import PCA
 
-from app.sessions import Array
+from app.rows import Array
 from bundle.columns import DEAD_STD, column_statistics
 from bundle.manifest import Manifest
 from bundle.reader import Bundle

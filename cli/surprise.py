@@ -5,8 +5,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.engine import smooth_l1
-from app.sessions import Array, Graphs, available_cores
+from app.inference.losses import smooth_l1
+from app.inference.sessions import Graphs
+from app.rows import Array
+from app.system.cores import available_cores
 from bundle.reader import Bundle
 from cli.embed import ROWS_A_RUN
 

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping
 
-from app.batch import Timing
 from app.errors import InvalidInput
+from app.inference.jobs import Timing
 
 BINARY = b"application/octet-stream"
 JSON = b"application/json"

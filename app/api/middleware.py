@@ -7,9 +7,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import render, render_http
 from app.auth import Keys
-from app.caller import calling
 from app.errors import Unauthorized
-from app.telemetry import Telemetry
+from app.telemetry.metrics import Telemetry
+from app.telemetry.request_context import calling
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from app.errors import InvalidInput, Loc, SchemaMismatch, listed
-from app.registry import ServedModel
+from app.repository.registry import ServedModel
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -13,8 +13,8 @@ from types import FrameType
 import uvicorn
 
 from app import __version__
-from app.memory import share_one_heap
 from app.settings import Settings
+from app.system.allocator import share_one_heap
 
 logger = logging.getLogger("app.serve")
 
@@ -41,12 +41,12 @@ def run(settings: Settings) -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     share_one_heap()
-    from app import logs
     from app.main import create_app
     from app.server.protocol import Protocol
     from app.server.watchdog import watch_over
     from app.server.workers import Crew
     from app.service import Service
+    from app.telemetry import logs
 
     _check_models(settings)
     _allow_files(settings.max_connections)

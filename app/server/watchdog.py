@@ -11,7 +11,7 @@ import threading
 import traceback
 from time import sleep
 
-from app.ledger import Sheet
+from app.system.counters import Sheet
 
 logger = logging.getLogger("app.serve")
 

@@ -16,10 +16,10 @@ from typing import NoReturn
 
 import uvicorn
 
-from app.ledger import Cell
 from app.server.protocol import Protocol
 from app.server.watchdog import LOOK_EVERY_S, PARENTS_LOOKS, Pulse, watch_over
-from app.telemetry import Telemetry
+from app.system.counters import Cell
+from app.telemetry.metrics import Telemetry
 
 logger = logging.getLogger("app.serve")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app import drift
+from app.telemetry import drift
 from benchmarks.drift import BLIND, median_interval
 from tests.support.bundles import TinyModel
 from tests.support.serving import serving

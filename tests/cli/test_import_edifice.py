@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from app.sessions import Graphs
+from app.inference.sessions import Graphs
 from bundle.reader import read_bundle
 from cli.main import app
 from tests.model import reference

@@ -18,15 +18,15 @@ BOTS = 16
 # On SIGUSR1 the event loop of a process stands still, on SIGUSR2 its batch thread does; a second or two show it.
 STUCK = """
 import signal, time
-import app.batcher, app.pace, app.service, app.server.watchdog
+import app.inference.batcher, app.inference.batch_limits, app.service, app.server.watchdog
 app.server.watchdog.STILL_LOOKS, app.server.watchdog.PARENTS_LOOKS, app.service.STUCK_S = 7, 10, 0.5
-app.pace.DEAF_S = 0  # so that there is work for batch threads
+app.inference.batch_limits.DEAF_S = 0  # so that there is work for batch threads
 
 def stand_still(*_):
     time.sleep(600)
 
 signal.signal(signal.SIGUSR1, stand_still)
-signal.signal(signal.SIGUSR2, lambda *_: setattr(app.batcher, "execute", stand_still))
+signal.signal(signal.SIGUSR2, lambda *_: setattr(app.inference.batcher, "execute", stand_still))
 """
 
 

@@ -37,8 +37,8 @@ time.time, time.time_ns = lambda: wall() + ahead_s[0], lambda: wall_ns() + ahead
 signal.signal({CLOCK_AHEAD}, lambda *_: ahead_s.__setitem__(0, 86400))
 signal.signal({CLOCK_BACK}, lambda *_: ahead_s.__setitem__(0, -86400))
 
-import app.batcher
-execute, most_rows = app.batcher.execute, [1000]
+import app.inference.batcher
+execute, most_rows = app.inference.batcher.execute, [1000]
 
 def execute_if_there_is_memory(run, batch):
     def run_or_fail(*inputs):
@@ -48,7 +48,7 @@ def execute_if_there_is_memory(run, batch):
 
     return execute(run_or_fail, batch)
 
-app.batcher.execute = execute_if_there_is_memory
+app.inference.batcher.execute = execute_if_there_is_memory
 signal.signal({SHORT}, lambda *_: most_rows.__setitem__(0, 3))
 signal.signal({NOT_SHORT}, lambda *_: most_rows.__setitem__(0, 1000))
 """

@@ -26,15 +26,15 @@ from app.settings import Settings
 ROOT = Path(__file__).parents[2]
 # For `before`: a model that fails on some rows.
 FAILS_ON_THIRTEEN = """
-import app.sessions
-run = app.sessions.Graph.run
+import app.inference.sessions
+run = app.inference.sessions.Graph.run
 
 def run_or_fail(self, *inputs):
     if (inputs[0] == 13).any():
         raise RuntimeError("thirteen")
     return run(self, *inputs)
 
-app.sessions.Graph.run = run_or_fail
+app.inference.sessions.Graph.run = run_or_fail
 """
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from app.api.native.handler import CLIENT_LEFT, Asked, Handler, written
 from app.api.native.request import Answer
-from app.caller import calling
 from app.errors import ServiceError, no_memory
-from app.telemetry import RouteMetrics
+from app.telemetry.metrics import RouteMetrics
+from app.telemetry.request_context import calling
 
 
 class Call:

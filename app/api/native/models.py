@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from app.batcher import Batcher
-from app.registry import ServedModel
+from app.inference.batcher import Batcher
+from app.repository.registry import ServedModel
 
 
 def card(model: ServedModel, layout: Mapping[str, int]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from app.api.native.schemas import Options
 from app.api.openapi import FLOATS, REFUSALS, add_schemas, header_parameters, problems
 from app.api.problems import Problem
-from app.registry import ServedModel
+from app.repository.registry import ServedModel
 
 OF_STREAMS = {403, 426}
 

@@ -8,9 +8,9 @@ from urllib.parse import parse_qsl
 from app.api.headers import BINARY, JSON, RawHeaders, read_timeout, timing_headers
 from app.api.native.schemas import ROWS, Options
 from app.api.validation import check_schema, checked
-from app.batch import ANY_TIME, Ticket, Timing
 from app.errors import InvalidInput, UnsupportedMediaType
-from app.registry import ServedModel
+from app.inference.jobs import ANY_TIME, Ticket, Timing
+from app.repository.registry import ServedModel
 from app.rows import (
     Array,
     Fields,

@@ -14,9 +14,9 @@ from app.api.native.models import card
 from app.api.native.openapi import query_parameters
 from app.api.native.request import Answer, Exchange
 from app.api.openapi import header_parameters, problems
-from app.drift import described
 from app.errors import InvalidInput, UpgradeRequired
 from app.rows import json_bytes
+from app.telemetry.drift import described
 
 router = APIRouter()
 

@@ -13,11 +13,11 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.oip.tensors import Input
-from app.batch import Ticket, Timing
-from app.batcher import Batcher
-from app.engine import Encoder
 from app.errors import InvalidInput, UnknownModel, listed
-from app.registry import Registry, ServedModel
+from app.inference.batcher import Batcher
+from app.inference.engine import Encoder
+from app.inference.jobs import Ticket, Timing
+from app.repository.registry import Registry, ServedModel
 from app.rows import Array, Layout
 
 

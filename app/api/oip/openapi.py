@@ -7,7 +7,7 @@ import numpy as np
 
 from app.api.oip.schemas import InferRefusal, InferRequest, RepositoryRequest
 from app.api.openapi import REFUSALS, add_schemas
-from app.registry import ServedModel
+from app.repository.registry import ServedModel
 
 MODEL_CONTROL = {
     400: "The body is not what is asked for, or the bundle fails its checks",

@@ -18,8 +18,8 @@ from app.api.oip.models import Options, Signature, find
 from app.api.oip.statistics import Statistics
 from app.api.oip.tensors import Written, check_outputs, read_inputs, read_raw, split
 from app.api.validation import check_schema, checked
-from app.batch import Ticket, Timing
 from app.errors import InvalidInput
+from app.inference.jobs import Ticket, Timing
 from app.rows import Array, parse_json
 from app.service import Service
 

@@ -3,8 +3,8 @@
 from time import time
 from typing import Any
 
-from app.batch import Timing
-from app.ledger import Ledger
+from app.inference.jobs import Timing
+from app.system.counters import Ledger
 
 PARTS = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")
 UNCACHED = {"cache_hit": {"count": 0, "ns": 0}, "cache_miss": {"count": 0, "ns": 0}}

@@ -55,7 +55,7 @@ async def read_answer(reader: Reader) -> tuple[int, dict[str, str], bytes]:
 
 @pytest.fixture
 async def app(models: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FastAPI]:
-    monkeypatch.setattr("app.pace.DEAF_S", 0)  # so that whoever takes the thread can hold requests up
+    monkeypatch.setattr("app.inference.batch_limits.DEAF_S", 0)  # so that whoever takes the thread can hold requests up
     app = create_app(Settings(models=models, batch_threads=1))
     async with app.router.lifespan_context(app):
         yield app

@@ -20,11 +20,11 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 
-from app.logs import Json
 from app.main import create_app
 from app.server.protocol import Protocol
 from app.service import Service
 from app.settings import Settings
+from app.telemetry.logs import Json
 from tests.support.bundles import TinyModel
 from tests.support.serving import Server, listening
 
@@ -72,7 +72,7 @@ async def running(
 
 @pytest.fixture
 async def app(models: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FastAPI]:
-    monkeypatch.setattr("app.pace.DEAF_S", 0)  # so that whoever takes the thread can hold frames up
+    monkeypatch.setattr("app.inference.batch_limits.DEAF_S", 0)  # so that whoever takes the thread can hold frames up
     app = create_app(Settings(models=models, batch_threads=1, max_rows=8, max_body_bytes=4000))
     async with app.router.lifespan_context(app):
         yield app

@@ -3,14 +3,14 @@
 import signal
 from pathlib import Path
 
-from app.ledger import Ledger
 from app.server.watchdog import STANDS_STILL, STILL_LOOKS, Pulse
+from app.system.counters import Ledger
 from tests.support.serving import Server
 
 # On SIGUSR1 the event loop of a process stands still, on SIGUSR2 the next run; two looks are enough to see it.
 STUCK = """
 import signal, sys, time
-import app.batcher, app.batch, app.service, app.server.watchdog
+import app.inference.batcher, app.inference.jobs, app.service, app.server.watchdog
 app.server.watchdog.STILL_LOOKS, app.server.watchdog.LOOK_EVERY_S, app.server.watchdog.PARENTS_LOOKS = 4, 0.3, 6
 app.service.STUCK_S = 0.3
 
@@ -18,7 +18,7 @@ def stand_still(*_):
     time.sleep(600)
 
 signal.signal(signal.SIGUSR1, stand_still)
-signal.signal(signal.SIGUSR2, lambda *_: setattr(app.batcher, "execute", stand_still))
+signal.signal(signal.SIGUSR2, lambda *_: setattr(app.inference.batcher, "execute", stand_still))
 """
 BODY = {"features": [0.5] * 10}
 

@@ -113,7 +113,7 @@ def test_workers_end_with_their_parent(server: Server) -> None:
 def test_workers_that_cannot_start_end_the_service_with_exit_code_1() -> None:
     program = """
 import socket, sys, uvicorn
-from app.telemetry import Telemetry
+from app.telemetry.metrics import Telemetry
 from app.server.workers import Crew
 
 async def app(scope, receive, send):

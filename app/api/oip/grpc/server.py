@@ -16,9 +16,9 @@ from google.protobuf.message_factory import GetMessageClass
 
 from app.api.oip.grpc.messages import METHODS, SERVICE, message
 from app.api.oip.grpc.servicer import ANSWERS, Message, Metadata, infer
-from app.caller import calling
 from app.errors import ServiceError, Superseded
 from app.service import Service
+from app.telemetry.request_context import calling
 
 logger = logging.getLogger(__name__)
 

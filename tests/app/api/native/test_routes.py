@@ -390,7 +390,7 @@ async def test_a_model_that_fails_is_500_and_keeps_its_reasons_to_the_log(
     models: Path, way: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(way, models=models) as client:
-        monkeypatch.setattr("app.batch.accumulate", lambda *_, **__: 1 / 0)
+        monkeypatch.setattr("app.inference.jobs.accumulate", lambda *_, **__: 1 / 0)
         document = problem(await client.post("/embed", json={"features": ROW}), 500)
     assert "ZeroDivisionError" in document["detail"]
     assert "division by zero" in caplog.text
@@ -412,7 +412,7 @@ Held = tuple[httpx.AsyncClient, Service]
 @pytest.fixture
 async def held(models: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Held]:
     """A service whose only thread is taken, until it is released."""
-    monkeypatch.setattr("app.pace.DEAF_S", 0)
+    monkeypatch.setattr("app.inference.batch_limits.DEAF_S", 0)
     app = create_app(Settings(models=models, batch_threads=1, max_rows=4, max_queue_rows=5))
     service: Service = app.state.service
     async with client_of(app, way) as client:

@@ -253,7 +253,7 @@ Held = tuple[httpx.AsyncClient, Service]
 @pytest.fixture
 async def held(models: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Held]:
     """A service whose only thread is taken, until it is released."""
-    monkeypatch.setattr("app.pace.DEAF_S", 0)
+    monkeypatch.setattr("app.inference.batch_limits.DEAF_S", 0)
     app = create_app(Settings(models=models, batch_threads=1, max_rows=4, max_queue_rows=5))
     service: Service = app.state.service
     async with client_of(app) as client:

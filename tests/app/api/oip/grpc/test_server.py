@@ -65,7 +65,7 @@ async def answering(models: Path, **settings: Any) -> AsyncIterator[tuple[triton
 @pytest.fixture
 def holds(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Settings with which whoever takes the thread can hold requests up."""
-    monkeypatch.setattr("app.pace.DEAF_S", 0)
+    monkeypatch.setattr("app.inference.batch_limits.DEAF_S", 0)
     return {"batch_threads": 1, "max_rows": 4, "max_queue_rows": 4, "max_body_bytes": 4000}
 
 

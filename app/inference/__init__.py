@@ -1,0 +1,1 @@
+"""From rows to rows: queues, batches, threads and sessions of ONNX Runtime. Knows no HTTP."""

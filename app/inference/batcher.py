@@ -1,0 +1,250 @@
+"""One queue per graph. What waited while the last run was busy goes into the next; nothing waits for company.
+
+    submit() ─► queue ─► _dispatch, once a turn of the event loop ─┬─► a short run: on the loop ──────────┬─► own rows
+                                                                   └─► else: on a thread of the Workers ──┘
+
+Queue and jobs belong to the event loop; threads see only arrays. What is counted is rows, never requests.
+"""
+
+import asyncio
+from collections import deque
+from functools import partial
+from time import monotonic
+from typing import Protocol
+
+import numpy as np
+
+from app.errors import DeadlineExpired, ModelFailed, QueueFull, ServiceError, Superseded
+from app.inference.batch_limits import Pace
+from app.inference.jobs import ANY_TIME, Job, Outcome, Slice, Ticket, Timing, execute
+from app.inference.threads import Workers
+from app.rows import Array, Run
+from app.telemetry.request_context import calling
+
+
+class Observer(Protocol):
+    """Told of every run: its rows, whether it was as large as allowed, its seconds, and how long its callers waited;
+    and of the rows that still wait after a run was sent off."""
+
+    def ran(self, rows: int, full: bool, infer_s: float, waits_s: list[float]) -> None: ...
+
+    def waiting(self, rows: int) -> None: ...
+
+
+class Batcher:
+    """A queue before one graph; see the module's docstring."""
+
+    def __init__(
+        self,
+        run: Run,
+        pace: Pace,
+        workers: Workers,
+        *,
+        max_queue_rows: int,
+        observer: Observer | None = None,
+        name: str = "",
+    ) -> None:
+        """Queues of the same `name` in other processes take frames of the same streams."""
+        self.pace = pace
+        self.queue_rows = 0
+        self._run = run
+        self._name = name
+        self._workers = workers
+        self.max_queue_rows = max_queue_rows
+        self._observer = observer
+        self._queue: deque[Job] = deque()
+        self._streams: dict[str, Job] = {}  # only jobs that are in the queue
+        self._dispatch_is_due = False
+        self._run_s = 0.0  # about what a run takes lately
+        self._row_s = 0.0  # about how long one row keeps those behind it waiting lately, whatever else the loop does
+        self._delivered_at = 0.0
+        self._arrivals = self._last_arrivals = 0  # in this turn of the event loop, and in the last that had any
+
+    async def submit(self, *inputs: Array, ticket: Ticket = ANY_TIME) -> tuple[Array, Timing]:
+        """Arrays [B, …], alike in B → their answer [B, D], as if they had been run alone."""
+        loop = asyncio.get_running_loop()
+        job = Job(inputs, len(inputs[0]), ticket, monotonic(), loop.create_future(), calling.get())
+        self._admit(job)
+        self._arrivals += 1
+        if self._arrivals == 1 and self._last_arrivals == 1:
+            self._dispatch()  # where requests come one at a time there is nobody to wait for
+        self._dispatch_soon(loop)
+        if ticket.deadline is None:
+            expiry = None
+        else:
+            expiry = loop.call_later(ticket.deadline - job.queued_at, self._expire, job)
+        try:
+            return await job.future
+        finally:
+            job.future.cancel()
+            if expiry is not None:
+                expiry.cancel()
+            if job.taken < job.rows:
+                self._remove(job)
+
+    def _dispatch_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        """At the end of this turn of the loop, when everything that arrived in it is in the queue."""
+        if not self._dispatch_is_due:
+            self._dispatch_is_due = True
+            loop.call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        self._dispatch_is_due = False
+        arrivals, self._arrivals = self._arrivals, 0
+        self._last_arrivals = arrivals or self._last_arrivals
+        if arrivals > 1 and self.queue_rows < self.pace.max_rows:
+            # While these were read others may have come, from clients that were just answered: look once more.
+            self._dispatch_soon(asyncio.get_running_loop())
+        else:
+            self._dispatch()
+
+    def _admit(self, job: Job) -> None:
+        deadline, stream = job.ticket.deadline, job.ticket.stream
+        if deadline is not None and deadline <= job.queued_at:
+            raise DeadlineExpired("the deadline had passed before the rows reached the queue")
+        if stream is not None and (older := self._streams.get(stream)):
+            self._refuse(older, _superseded())
+        if self.queue_rows + job.rows > self.max_queue_rows:
+            raise QueueFull(self.queue_rows, f"the queue takes {self.max_queue_rows}")
+        # An answer that comes just in time is one for which the next in line is late: half of the time left is for
+        # waiting. Otherwise a queue under overload is as long as the deadline, and runs are for those who expire in it.
+        wait_s = self.queue_rows * self._row_s
+        if deadline is not None and wait_s > (deadline - job.queued_at) / 2:
+            raise QueueFull(self.queue_rows, f"they take about {wait_s * 1e3:.0f} ms, which the deadline hardly leaves")
+        self._queue.append(job)
+        self.queue_rows += job.rows
+        if stream is not None:
+            self._streams[stream] = job
+            self._workers.streams.put((self._name, stream), job.queued_at)
+
+    def _remove(self, job: Job) -> None:
+        """Takes a job that was given up out of the queue, unless something else has."""
+        if job in self._queue:
+            self._queue.remove(job)
+            self.queue_rows -= job.rows - job.taken
+            self._forget_stream(job)
+
+    def _expire(self, job: Job) -> None:
+        self._refuse(job, DeadlineExpired("the deadline passed before the answer was there"))
+
+    def _refuse(self, job: Job, error: ServiceError) -> None:
+        self._remove(job)
+        if not job.future.done():  # the caller may have just left
+            job.future.set_exception(error)
+
+    def _forget_stream(self, job: Job) -> None:
+        if job.ticket.stream is not None:
+            del self._streams[job.ticket.stream]
+
+    def _dispatch(self) -> None:
+        while self._queue:
+            if self._stays_on_the_loop():
+                if batch := self._take():
+                    self._deliver(batch, execute(self._run, batch))
+                    if self._queue:  # not before these answers are written and newcomers read
+                        self._dispatch_soon(asyncio.get_running_loop())
+                    break
+            elif self._workers.acquire(self._dispatch):
+                if batch := self._take():
+                    self._send_off(batch)
+                else:
+                    self._workers.release()
+            else:
+                break
+        if self._observer is not None:
+            self._observer.waiting(self.queue_rows)
+
+    def _send_off(self, batch: list[Slice]) -> None:
+        try:
+            running = self._workers.run(partial(execute, self._run, batch))
+        except (RuntimeError, MemoryError) as error:  # no thread can be started, or the service ends
+            self._workers.release()
+            failure = ModelFailed(f"the model could not be run ({error}); send this again later")
+            self._deliver(batch, Outcome([failure] * len(batch), monotonic(), 0.0))
+        else:
+            running.add_done_callback(partial(self._finish, batch))
+
+    def _stays_on_the_loop(self) -> bool:
+        """Where one thread has all the cores there are it would take them from the loop; several share what waits."""
+        next_run = min(self.queue_rows, self.pace.max_rows) if self._workers.threads == 1 else self.queue_rows
+        return next_run <= self.pace.inline_rows
+
+    def _take(self) -> list[Slice]:
+        """The next run: whole jobs in the order they came, or one piece of a job larger than a run may be."""
+        now = monotonic()
+        batch: list[Slice] = []
+        room = self.pace.max_rows
+        while self._queue and room:
+            job = self._queue[0]
+            left = job.rows - job.taken
+            if job.future.done():  # cancelled, or another piece failed
+                self._remove(job)
+                continue
+            if refusal := self._refusal(job, now):
+                self._refuse(job, refusal)
+                continue
+            if batch and left > room:
+                break
+            rows = min(left, room)
+            batch.append(Slice(job, job.taken, job.taken + rows))
+            if job.taken == 0:
+                job.queue_s = now - job.queued_at
+            job.taken += rows
+            room -= rows
+            self.queue_rows -= rows
+            self._queue.popleft()
+            if job.taken < job.rows:
+                self._queue.append(job)  # at the end, so that small requests pass between the pieces of a large one
+            else:
+                self._forget_stream(job)
+        return batch
+
+    def _refusal(self, job: Job, now: float) -> ServiceError | None:
+        """Why its rows are not worth a run any more."""
+        deadline, stream = job.ticket.deadline, job.ticket.stream
+        # Under overload whoever is first has hardly any time left, and would waste one run after the other; but whoever
+        # is alone is tried, so that one slow run does not close the door for ever.
+        if deadline is not None and deadline <= now + (self._run_s if len(self._queue) > 1 else 0.0):
+            return DeadlineExpired("the deadline passed while the rows waited, or would have before their run was over")
+        if (
+            stream is not None
+            and not job.taken
+            and self._workers.streams.has_newer((self._name, stream), job.queued_at)
+        ):
+            return _superseded()
+        return None
+
+    def _finish(self, batch: list[Slice], running: "asyncio.Future[Outcome]") -> None:
+        # First, so that the thread has its next run while answers are written.
+        self._workers.release(running)
+        self._deliver(batch, running.result())
+
+    def _deliver(self, batch: list[Slice], outcome: Outcome) -> None:
+        self._run_s += 0.2 * (outcome.infer_s - self._run_s)
+        batch_rows = sum(piece.stop - piece.start for piece in batch)
+        began, self._delivered_at = max(self._delivered_at, batch[0].job.queued_at), monotonic()
+        self._row_s += 0.1 * ((self._delivered_at - began) / batch_rows - self._row_s)
+        for (job, start, stop), answer in zip(batch, outcome.answers, strict=True):
+            if job.future.done():  # cancelled, expired, or another piece failed
+                continue
+            if job.caller is not None and job.caller.trace is not None:
+                queued_at, failed = None if start else job.queued_at, isinstance(answer, ModelFailed)
+                job.caller.trace.ran(self._name, queued_at, outcome.began, outcome.infer_s, batch_rows, failed)
+            if isinstance(answer, ModelFailed):
+                job.future.set_exception(answer)
+                continue
+            job.infer_s += outcome.infer_s
+            job.done += stop - start
+            if stop - start < job.rows:
+                job.parts = job.parts or {}
+                job.parts[start] = answer
+            if job.done == job.rows:
+                rows = answer if job.parts is None else np.concatenate([job.parts[at] for at in sorted(job.parts)])
+                job.future.set_result((rows, Timing(job.queue_s, job.infer_s, batch_rows)))
+        if self._observer is not None:
+            waits_s = [piece.job.queue_s for piece in batch if piece.start == 0]
+            self._observer.ran(batch_rows, batch_rows == self.pace.max_rows, outcome.infer_s, waits_s)
+
+
+def _superseded() -> Superseded:
+    return Superseded("a newer frame of the same X-Stream-Id came while this one waited")

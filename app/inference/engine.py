@@ -1,0 +1,202 @@
+"""embed, predict and loss of one model, on NumPy arrays: what every dialect calls, and all it calls."""
+
+import asyncio
+import difflib
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from app.errors import InvalidInput, listed
+from app.inference.batcher import Batcher
+from app.inference.jobs import ANY_TIME, NOT_RUN, Ticket, Timing
+from app.inference.losses import smooth_l1
+from app.rows import Array
+from app.telemetry.drift import Drift
+from bundle.manifest import Manifest
+
+Encoder = Literal["target", "context"]
+
+
+class Rows(NamedTuple):
+    """[B, embed_dim], finite."""
+
+    rows: Array
+    timing: Timing
+
+
+class Losses(NamedTuple):
+    """[B] each; `percentiles` (0–100 among the held-out rows) where the bundle has quantiles for that horizon."""
+
+    losses: Array
+    percentiles: Array | None
+    timing: Timing
+
+
+@dataclass(frozen=True)
+class Queues:
+    """One a graph."""
+
+    context_encoder: Batcher
+    target_encoder: Batcher
+    predictor: Batcher
+
+    def items(self) -> Iterator[tuple[str, Batcher]]:
+        """With the graph's name."""
+        return iter(vars(self).items())
+
+
+class Engine:
+    """Checks names against the model, hides groups, and chains the graphs an answer needs."""
+
+    def __init__(self, manifest: Manifest, queues: Queues, drift: Drift) -> None:
+        self.manifest = manifest
+        self.queues = queues
+        self.drift = drift
+        self._columns = {group.name: slice(group.start, group.stop) for group in manifest.feature_schema.groups}
+        self._patches = [patch.name for patch in manifest.patches]
+        self._patch_of = {group: i for i, patch in enumerate(manifest.patches) for group in patch.groups}
+        self._patch_of |= {name: i for i, name in enumerate(self._patches)}
+
+    async def embed(
+        self, features: Array, *, encoder: Encoder = "target", hidden: Sequence[str] = (), ticket: Ticket = ANY_TIME
+    ) -> Rows:
+        """[B, input_dim] → [B, embed_dim]; `hidden` names the groups the bot cannot see."""
+        self.drift.see(features)
+        queue = self.queues.target_encoder if encoder == "target" else self.queues.context_encoder
+        return Rows(*await queue.submit(self._hide(features, hidden) if hidden else features, ticket=ticket))
+
+    async def predict(
+        self,
+        features: Array,
+        *,
+        hidden: Sequence[str] = (),
+        targets: Sequence[str] | None = None,
+        horizon: float | None = None,
+        ticket: Ticket = ANY_TIME,
+    ) -> Rows:
+        """[B, input_dim] → [B, embed_dim]: the patches of `targets` as they will be `horizon` frames later."""
+        chosen, frames = self._chosen_patches(targets), self._known_horizon(horizon)
+        context = await self.embed(features, encoder="context", hidden=hidden, ticket=ticket)
+        return await self._predict(context, chosen, frames, ticket)
+
+    async def predict_from_context(
+        self,
+        context: Array,
+        *,
+        targets: Sequence[str] | None = None,
+        horizon: float | None = None,
+        ticket: Ticket = ANY_TIME,
+    ) -> Rows:
+        """As `predict`, from what the context encoder answered, [B, embed_dim]."""
+        chosen, frames = self._chosen_patches(targets), self._known_horizon(horizon)
+        return await self._predict(Rows(context, NOT_RUN), chosen, frames, ticket)
+
+    async def predict_patches(
+        self,
+        context: Array,
+        *,
+        targets: Array | None = None,
+        horizon: Array | None = None,
+        ticket: Ticket = ANY_TIME,
+    ) -> Rows:
+        """As `predict_from_context`, each row with patches (1 for those to predict, [B, patches]) and a horizon ([B])
+        of its own."""
+        chosen = self._chosen_patches(None) if targets is None else self._checked_patches(targets)
+        frames = self._known_horizon(None) if horizon is None else self._known_horizons(horizon)
+        return await self._predict(Rows(context, NOT_RUN), chosen, frames, ticket)
+
+    async def loss(
+        self, features: Array, target_features: Array, *, horizon: float | None = None, ticket: Ticket = ANY_TIME
+    ) -> Losses:
+        """[B, input_dim] now and `horizon` frames later → how far the prediction was off, [B]."""
+        frames = self._known_horizon(horizon)
+        predicted, target = await asyncio.gather(
+            self.predict(features, horizon=frames, ticket=ticket), self.embed(target_features, ticket=ticket)
+        )
+        return self._losses(predicted.rows, target.rows, frames, target.timing.then(predicted.timing))
+
+    def loss_of_embeddings(self, predicted: Array, target: Array, *, horizon: float | None = None) -> Losses:
+        """[B, embed_dim] and [B, embed_dim] → [B]."""
+        return self._losses(predicted, target, self._known_horizon(horizon), NOT_RUN)
+
+    async def _predict(self, context: Rows, chosen: Array, horizon: Array | int, ticket: Ticket) -> Rows:
+        count = len(context.rows)
+        targets = np.broadcast_to(chosen, (count, len(self._patches)))  # [B, patches]
+        frames = np.full(count, horizon, np.float32)  # [B]
+        rows, timing = await self.queues.predictor.submit(context.rows, targets, frames, ticket=ticket)
+        return Rows(rows, context.timing.then(timing))
+
+    def _losses(self, predicted: Array, target: Array, horizon: int, timing: Timing) -> Losses:
+        losses = smooth_l1(predicted, target)
+        quantiles = self.manifest.loss_quantiles.get(horizon)
+        percentiles = None if quantiles is None else np.interp(losses, quantiles, range(101)).astype(np.float32)
+        return Losses(losses, percentiles, timing)
+
+    def _hide(self, features: Array, hidden: Sequence[str]) -> Array:
+        """A copy with NaN, which is how the graphs are told, in the columns of the groups `hidden`."""
+        _check_names("hidden", hidden, self._columns, "group")
+        if self._columns.keys() <= set(hidden):
+            raise InvalidInput((("hidden",), "hidden names every group; at least one group must stay visible"))
+        features = features.copy()
+        for name in hidden:
+            features[:, self._columns[name]] = np.nan
+        return features
+
+    def _chosen_patches(self, targets: Sequence[str] | None) -> Array:
+        """[patches], 1 for those to predict: all without `targets`."""
+        if targets is None:
+            return np.ones(len(self._patches), np.float32)
+        if not targets:
+            raise InvalidInput((("targets",), "targets is empty; name at least one group, or leave it out for all"))
+        _check_names("targets", targets, self._patch_of, "group")
+        if len(self._patches) == 1 and not self._covers_the_row(targets):
+            raise InvalidInput(
+                (("targets",), f"model '{self.manifest.name}' predicts only the whole row at once; leave targets out")
+            )
+        chosen = np.zeros(len(self._patches), np.float32)
+        chosen[[self._patch_of[name] for name in targets]] = 1
+        return chosen
+
+    def _checked_patches(self, targets: Array) -> Array:
+        """[B, patches]"""
+        if not np.isin(targets, (0, 1)).all():
+            raise InvalidInput((("targets",), "targets must hold 1 for each patch to predict, 0 for the others"))
+        if not (chosen := targets.any(axis=1)).all():
+            row = int(np.argmin(chosen))
+            raise InvalidInput((("targets", row), f"targets[{row}] is 0 throughout; put 1 for at least one patch"))
+        return targets
+
+    def _covers_the_row(self, targets: Sequence[str]) -> bool:
+        return self._patches[0] in targets or self._columns.keys() <= set(targets)
+
+    def _known_horizon(self, horizon: float | None) -> int:
+        horizons = self.manifest.horizons
+        if horizon is None:
+            return horizons[0]
+        if horizon not in horizons:
+            known = ", ".join(map(str, horizons))
+            raise InvalidInput(
+                (
+                    ("horizon",),
+                    f"horizon {horizon:g} is none that model '{self.manifest.name}' was trained for: {known}",
+                )
+            )
+        return int(horizon)
+
+    def _known_horizons(self, horizon: Array) -> Array:
+        """[B]"""
+        for frames in np.unique(horizon):
+            self._known_horizon(float(frames))
+        return horizon
+
+
+def _check_names(field: str, names: Sequence[str], known: Collection[str], noun: str) -> None:
+    for i, name in enumerate(names):
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean '{nearest[0]}'? " if nearest else ""
+            raise InvalidInput(
+                ((field, i), f"{field}[{i}] is no {noun} of this model; {hint}it has {listed([*known])}")
+            )

@@ -1,0 +1,114 @@
+"""What goes into one run: slices of the rows that callers wait for, gathered, computed and told apart again.
+
+Of a job the event loop keeps the books; `execute` sees only arrays, and may run in any thread.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from time import monotonic, perf_counter
+from typing import NamedTuple
+
+import numpy as np
+
+from app.errors import ModelFailed
+from app.rows import Array, Run, all_finite
+from app.telemetry.request_context import Caller
+
+logger = logging.getLogger(__name__)
+
+
+class Ticket(NamedTuple):
+    """What a caller asks of the queue: when (`time.monotonic`) its answer is worthless, its stream of frames."""
+
+    deadline: float | None = None
+    stream: str | None = None
+
+
+ANY_TIME = Ticket()
+
+
+class Timing(NamedTuple):
+    """Where a request's time went, and how many rows shared its last run."""
+
+    queue_s: float = 0.0
+    infer_s: float = 0.0
+    batch_rows: int = 0
+
+    def then(self, later: "Timing") -> "Timing":
+        return Timing(self.queue_s + later.queue_s, self.infer_s + later.infer_s, later.batch_rows)
+
+
+NOT_RUN = Timing()
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """A caller's rows: `taken` of them have gone into runs, `done` have come back."""
+
+    inputs: tuple[Array, ...]
+    rows: int
+    ticket: Ticket
+    queued_at: float
+    future: "asyncio.Future[tuple[Array, Timing]]"
+    caller: Caller | None = None
+    taken: int = 0
+    done: int = 0
+    queue_s: float = 0.0
+    infer_s: float = 0.0
+    parts: dict[int, Array] | None = None  # first row → answer, of a job larger than a run may be
+
+
+class Slice(NamedTuple):
+    """The rows `start` … `stop` of a job: all of them, unless it is larger than a run may be."""
+
+    job: Job
+    start: int
+    stop: int
+
+    def inputs(self) -> tuple[Array, ...]:
+        if self.stop - self.start == self.job.rows:
+            return self.job.inputs
+        return tuple(array[self.start : self.stop] for array in self.job.inputs)
+
+
+class Outcome(NamedTuple):
+    answers: list[Array | ModelFailed]  # one a slice
+    began: float  # `time.monotonic`
+    infer_s: float
+
+
+def execute(run: Run, batch: list[Slice]) -> Outcome:
+    began, started = monotonic(), perf_counter()
+    answers = _answers(run, batch)
+    return Outcome(answers, began, perf_counter() - started)
+
+
+def _answers(run: Run, batch: list[Slice]) -> list[Array | ModelFailed]:
+    """One run for all; if it fails, one for each, so that a poisoned request fails alone."""
+    try:
+        pieces = [piece.inputs() for piece in batch]
+        output = run(*(pieces[0] if len(pieces) == 1 else map(np.concatenate, zip(*pieces, strict=True))))
+        edges = [*accumulate((piece.stop - piece.start for piece in batch), initial=0)]
+        if len(output) != edges[-1]:
+            raise ValueError(f"the graph answered {edges[-1]} rows with {len(output)}")
+        if not all_finite(output):
+            raise _not_finite(output, batch[0].start)
+        return [output[start:end] for start, end in pairwise(edges)]
+    except Exception as error:  # whatever a graph raises, the queue lives on
+        if len(batch) > 1:
+            return [answer for piece in batch for answer in _answers(run, [piece])]
+        rows, caller = batch[0].stop - batch[0].start, batch[0].job.caller
+        logger.exception("a run of %d rows failed", rows, extra={"caller": caller})
+        if isinstance(error, ModelFailed):
+            return [error]
+        return [ModelFailed(f"the model failed on these rows ({type(error).__name__}); the service's log says why")]
+
+
+def _not_finite(output: Array, start: int) -> ModelFailed:
+    row = start + int(np.argmin(np.isfinite(output).all(axis=1)))
+    return ModelFailed(
+        f"the model answered row {row} with numbers that are not finite; compare the scale of its features with "
+        "`statistics` in its bundle.json"
+    )

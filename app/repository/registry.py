@@ -1,0 +1,272 @@
+"""Which models are served: finds out what changed in the models folder, and hands out engines by name.
+
+    look()   heavy, in any thread, changes nothing that is served ─► Look
+    take()   on the event loop, where queues and metrics live: each new model takes its place by one assignment
+
+Whoever holds a ServedModel is answered by it to the end; when nobody does it goes, its sessions and queues with it.
+"""
+
+import logging
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from app.errors import InvalidInput, ModelRefused, NotReady, UnknownModel, listed
+from app.inference.batcher import Batcher, Observer
+from app.inference.engine import Engine, Queues
+from app.inference.threads import Workers
+from app.repository.loading import Loaded, Loader, Stamp, stamp_of
+from app.rows import Forms
+from app.settings import Settings
+from app.system.table import Board
+from app.telemetry.drift import Drift
+from bundle.folders import BundleError, versions
+from bundle.manifest import Manifest
+from bundle.reader import Bundle
+
+logger = logging.getLogger(__name__)
+
+HIGHEST, UNLOADED = 0, -1  # what is wished of a model; a positive number is the version that is pinned
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A bundle that passed its checks, warm and ready; replaced as a whole, never changed."""
+
+    bundle: Bundle
+    stamp: Stamp
+    versions: list[int]
+    precision: str
+    precision_reason: str
+    engine: Engine
+    forms: Forms
+    load_s: float
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A folder that is not served, and why; it is tried again when its stamp is another."""
+
+    folder: Path
+    reason: str
+    stamp: Stamp = ()
+
+
+@dataclass
+class Look:
+    """What was found in the models folder: all versions, highest first, and what is to be done about them."""
+
+    versions: dict[str, list[int]] = field(default_factory=dict)
+    loaded: list[Loaded] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+
+
+class Observers(Protocol):
+    """Makes what watches the runs of a model's graph and the rows that come in, and counts loads."""
+
+    def graph(self, model: str, graph: str) -> Observer: ...
+
+    def drift(self, manifest: Manifest) -> Drift: ...
+
+    def count_load(self, model: str, outcome: str) -> None: ...
+
+
+class Registry:
+    """The models by name."""
+
+    def __init__(self, settings: Settings, workers: Workers, observers: Observers) -> None:
+        self._settings = settings
+        self._workers = workers
+        self._observers = observers
+        self._max_queue_rows = settings.max_queue_rows
+        self.board = Board()
+        self._loader = Loader(settings, self.board)
+        self.models: dict[str, ServedModel] = {}
+        self.refused: list[Refused] = []
+        self.versions: dict[str, list[int]] = {}  # on disk, served or not
+        self._missed: set[str] = set()
+
+    def load_all(self) -> None:
+        """Of each model the highest version that passes; a bundle that fails is logged and stands in nobody's way."""
+        self.take(self.look())
+        default = self._settings.default_model
+        if default is not None and default not in self.models:
+            logger.warning("default_model '%s' is not loaded; there is %s", default, listed([*self.models]) or "none")
+
+    def look(self) -> Look:
+        """Loads what changed since the last look, or is wished for otherwise."""
+        look = Look()
+        try:
+            for folder in _model_folders(self._settings.models):
+                self._look_at(folder, look)
+        except OSError as error:
+            self._refuse(look, Refused(self._settings.models, _unreadable(error)))
+        return look
+
+    def _look_at(self, model_folder: Path, look: Look) -> None:
+        name = model_folder.name
+        try:
+            found = versions(model_folder)
+        except OSError as error:
+            self._refuse(look, Refused(model_folder, _unreadable(error)))
+            return
+        wish, served = self.board["version", name], self.models.get(name)
+        look.versions[name] = [*found]
+        if wish == UNLOADED:
+            return
+        for folder in [folder for version, folder in found.items() if wish in (HIGHEST, version)]:
+            stamp, known = stamp_of(folder), next((each for each in self.refused if each.folder == folder), None)
+            if served is not None and (served.bundle.folder, served.stamp) == (folder, stamp):
+                return
+            if known is not None and known.stamp == stamp:
+                look.refused.append(known)
+            else:
+                try:
+                    look.loaded.append(self._loader.load(folder))
+                    return
+                except BundleError as error:
+                    self._refuse(look, Refused(folder, str(error), stamp))
+            if served is not None and served.bundle.folder == folder:
+                return  # its files were spoilt, perhaps for a moment: no reason to fall back
+
+    def _refuse(self, look: Look, refused: Refused) -> None:
+        refused = replace(refused, reason=self._told(refused.reason))
+        look.refused.append(refused)
+        if refused not in self.refused:
+            logger.error("refused %s: %s", refused.folder, refused.reason)
+
+    def _told(self, reason: str) -> str:
+        """Without where the models folder lies, which is nobody's business who asks over HTTP."""
+        return reason.replace(f"{self._settings.models}/", "")
+
+    def take(self, look: Look) -> bool:
+        """Whether another model is served than before, or one less."""
+        for refused in look.refused:
+            if refused.stamp and refused not in self.refused:
+                self._observers.count_load(refused.folder.parent.name, "refused")
+        self.refused, self.versions = look.refused, look.versions
+        unloaded = [name for name in self.models if self.board["version", name] == UNLOADED]
+        for name in unloaded:
+            self._drop(name)
+        for loaded in look.loaded:
+            self._serve(loaded)
+        for name, found in look.versions.items():
+            if name in self.models and self.models[name].versions != found:
+                self.models[name] = replace(self.models[name], versions=found)
+        missed = {name for name, model in self.models.items() if not self._has_files(model)}
+        for name in sorted(missed - self._missed):
+            logger.warning("%s is gone; it is served from memory", self.models[name].bundle.folder)
+        self._missed = missed
+        return bool(unloaded or look.loaded)
+
+    def _has_files(self, model: ServedModel) -> bool:
+        manifest = model.bundle.manifest
+        return manifest.version in self.versions.get(manifest.name, ())
+
+    def fetch(self, name: str, version: int | None) -> Loaded | None:
+        """In any thread: that version or the highest, None where it is served already; UnknownModel, ModelRefused."""
+        found = self._versions_of(name)
+        version = version or max(found)
+        if version not in found:
+            raise UnknownModel(f"model '{name}' has no version {version}; there is {', '.join(map(str, found))}")
+        folder, served = found[version], self.models.get(name)
+        if served is not None and (served.bundle.folder, served.stamp) == (folder, stamp_of(folder)):
+            return None
+        try:
+            return self._loader.load(folder)
+        except BundleError as error:
+            logger.error("refused %s: %s", folder, error)
+            raise ModelRefused(self._told(str(error))) from error
+
+    def _versions_of(self, name: str) -> dict[int, Path]:
+        try:
+            folders = {folder.name: folder for folder in _model_folders(self._settings.models)}
+            found = versions(folders[name]) if name in folders else {}
+        except OSError as error:
+            raise ModelRefused(self._told(_unreadable(error))) from error
+        if not found:
+            raise UnknownModel(f"there is no model of that name in the models folder; there is {listed([*folders])}")
+        return found
+
+    def serve(self, name: str, wish: int, loaded: Loaded | None) -> None:
+        """What `fetch` brought; all processes hold to the wish, HIGHEST or a version, from their next look on."""
+        self.board["version", name] = wish
+        if loaded is not None:
+            self._serve(loaded)
+
+    def unload(self, name: str) -> None:
+        """In all processes, at their next look."""
+        if name not in self.models:
+            raise UnknownModel(f"there is no model of that name; loaded: {listed([*self.models]) or 'none'}")
+        self.board["version", name] = UNLOADED
+        self._drop(name)
+
+    def _serve(self, loaded: Loaded) -> None:
+        bundle = loaded.bundle
+        manifest = bundle.manifest
+        name, all_versions = manifest.name, self.versions.get(manifest.name) or [manifest.version]
+        engine = Engine(manifest, self._queues(loaded), self._observers.drift(manifest))
+        about = loaded.precision, loaded.precision_reason
+        self.models[name] = ServedModel(
+            bundle, loaded.stamp, all_versions, *about, engine, Forms(manifest), loaded.load_s
+        )
+        self._observers.count_load(name, "served")
+        logger.info("serving %s version %d in %s (%s), loaded in %.2f s", name, manifest.version, *about, loaded.load_s)
+
+    def _drop(self, name: str) -> None:
+        del self.models[name]
+        self._observers.count_load(name, "unloaded")
+        logger.info("%s is not served any more", name)
+
+    def _queues(self, loaded: Loaded) -> Queues:
+        name = loaded.bundle.manifest.name
+
+        def queue(role: str) -> Batcher:
+            pace = loaded.paces[role].beside(self._workers.threads)
+            logger.info("%s %s runs %s", name, role, pace)
+            return Batcher(
+                getattr(loaded.graphs, role).run,
+                pace,
+                self._workers,
+                max_queue_rows=self._max_queue_rows,
+                observer=self._observers.graph(name, role),
+                name=f"{name} {role}",
+            )
+
+        return Queues(queue("context_encoder"), queue("target_encoder"), queue("predictor"))
+
+    def queues(self) -> list[Batcher]:
+        return [queue for model in self.models.values() for _, queue in model.engine.queues.items()]
+
+    def share(self, max_queue_rows: int) -> None:
+        """Once the workers' threads are known: what each queue takes in this process, now or loaded later."""
+        self._max_queue_rows = max_queue_rows
+        for queue in self.queues():
+            queue.pace = queue.pace.beside(self._workers.threads)
+            queue.max_queue_rows = max_queue_rows
+
+    def get(self, name: str | None) -> ServedModel:
+        """The model of that name, or the default one."""
+        if not self.models:
+            raise NotReady("no model is loaded; the log says which bundles were refused and why")
+        if name is None:
+            return self.models[self._default()]
+        if name not in self.models:
+            raise UnknownModel(f"there is no model of that name; loaded: {listed([*self.models])}")
+        return self.models[name]
+
+    def _default(self) -> str:
+        default = self._settings.default_model
+        if default in self.models:
+            return default
+        if len(self.models) == 1:
+            return next(iter(self.models))
+        raise InvalidInput((("model",), f"several models are loaded, so name one: {listed([*self.models])}"))
+
+
+def _model_folders(models: Path) -> list[Path]:
+    return [folder for folder in sorted(models.iterdir()) if folder.is_dir() and not folder.name.startswith(".")]
+
+
+def _unreadable(error: OSError) -> str:
+    return f"{error.filename} cannot be read: {error.strerror}"

@@ -1,0 +1,1 @@
+"""What the operating system and the processes of a service share: counters, tables, cores, memory."""

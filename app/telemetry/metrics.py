@@ -1,0 +1,199 @@
+"""Metrics of requests and runs, and what is done at the beginning and the end of each request."""
+
+import logging
+import re
+import uuid
+from collections.abc import Iterator, Mapping
+from itertools import count
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+from app.errors import ServiceError
+from app.system.counters import Cell, Ledger
+from app.telemetry.drift import Drift
+from app.telemetry.logs import access_log
+from app.telemetry.request_context import Caller
+from app.telemetry.tracing import Tracing, open_tracing
+from bundle.manifest import Manifest
+
+# 8.3, 16.7 and 33.3 ms are the deadlines of 120, 60 and 30 Hz: the share of frames in time is one division.
+LATENCY_S = (
+    *(1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3),
+    *(8.3e-3, 16.7e-3, 25e-3, 33.3e-3, 50e-3, 0.1, 0.25, 0.5, 1, 2.5),
+)
+BATCH_ROWS = tuple(2.0**i for i in range(11))
+REQUEST_ID = re.compile(rb"[\w.:/+=-]{1,128}")
+
+
+class Telemetry:
+    """The metrics of one service, however many its processes."""
+
+    def __init__(self) -> None:
+        self.ledger = ledger = Ledger()
+        self.requests = ledger.counter("jepa_http_requests", "Requests answered", "method", "route", "status")
+        self.request_seconds = ledger.histogram(
+            "jepa_http_request_duration_seconds",
+            "From the request's head to the answer's end",
+            "method",
+            "route",
+            edges=LATENCY_S,
+        )
+        self.in_flight = ledger.gauge("jepa_http_requests_in_flight", "Requests being answered").cell()
+        self.connections = ledger.gauge("jepa_http_connections", "Connections open").cell()
+        self.connections_closed = ledger.counter("jepa_http_connections_closed", "Connections that ended").cell()
+        self.streams = ledger.gauge("jepa_streams", "Streams open").cell()
+        self.log_lines_lost = ledger.counter("jepa_log_lines_lost", "Lines that nobody could take").cell()
+        self.rejected = ledger.counter("jepa_requests_rejected", "Requests refused, by reason", "reason")
+        self.loop_lag = ledger.histogram(
+            "jepa_event_loop_lag_seconds", "How late the event loop wakes", edges=LATENCY_S
+        ).distribution()
+        labels = ("model", "graph")
+        self.rows = ledger.counter("jepa_infer_rows", "Rows computed", *labels)
+        self.runs = ledger.counter("jepa_infer_executions", "Runs; rows over runs is the mean batch", *labels)
+        self.batch_rows = ledger.histogram("jepa_batch_rows", "Rows in a run", *labels, edges=BATCH_ROWS)
+        self.infer_seconds = ledger.histogram(
+            "jepa_infer_duration_seconds", "Length of a run", *labels, edges=LATENCY_S
+        )
+        self.queue_seconds = ledger.histogram(
+            "jepa_queue_duration_seconds", "Wait of a request for its run", *labels, edges=LATENCY_S
+        )
+        self.queue_rows = ledger.gauge("jepa_queue_rows", "Rows that wait", *labels)
+        self.releases = ledger.counter(
+            "jepa_batch_release",
+            "Runs by what ended their gathering: all that waited (idle) or the largest run allowed (full)",
+            *labels,
+            "reason",
+        )
+        self.loads = ledger.counter(
+            "jepa_model_loads",
+            "Models served, refused and unloaded; each process does so by itself",
+            "model",
+            "outcome",
+        )
+        self._tracing: Tracing | None = None
+        self._routes: dict[tuple[str, str], RouteMetrics] = {}
+        self._registry = CollectorRegistry()
+        self._registry.register(ledger)
+        self._registry.register(_Processes(ledger))
+
+    def begin(self, models: Collector) -> None:
+        """In the process that answers, once its models are loaded, whose gauges `models` has."""
+        self.ledger.turn()
+        self._registry.register(models)
+        # A random UUID for each request costs more than all the rest of this class.
+        self._tracing = open_tracing()
+        self._request_ids = map(f"{uuid.uuid4().hex[:12]}-{{}}".format, count(1))
+
+    def close(self) -> None:
+        if self._tracing is not None:
+            self._tracing.close()
+
+    def graph(self, model: str, graph: str) -> "GraphMetrics":
+        return GraphMetrics(self, model, graph)
+
+    def drift(self, manifest: Manifest) -> Drift:
+        return Drift(self.ledger, manifest)
+
+    def count_load(self, model: str, outcome: str) -> None:
+        self.loads.cell(model, outcome).add()
+
+    def route(self, method: str, route: str) -> "RouteMetrics":
+        if (method, route) not in self._routes:
+            self._routes[method, route] = RouteMetrics(self, method, route)
+        return self._routes[method, route]
+
+    def count_rejection(self, error: ServiceError) -> None:
+        self.rejected.cell(error.slug.replace("-", "_")).add()
+
+    def text(self) -> bytes:
+        return generate_latest(self._registry)
+
+    def request_id(self, headers: Mapping[bytes, bytes]) -> bytes:
+        """The client's `X-Request-Id`, or a new one."""
+        given = headers.get(b"x-request-id")
+        return given if given and REQUEST_ID.fullmatch(given) else next(self._request_ids).encode()
+
+    def arrived(
+        self,
+        headers: Mapping[bytes, bytes],
+        method: str,
+        path: str,
+        moment: float,
+        request_id: bytes | None = None,
+    ) -> Caller:
+        """A request, its head at that moment (`time.monotonic`); of an id of its own, unless one is given."""
+        self.in_flight.add()
+        caller = Caller(request_id or self.request_id(headers))
+        if self._tracing is not None:
+            caller.trace = self._tracing.begin(headers, method, path, moment)
+        return caller
+
+    def answered(
+        self, caller: Caller, route: "RouteMetrics", method: str, path: str, status: int, seconds: float
+    ) -> None:
+        self.in_flight.add(-1)
+        route.answered(status, seconds)
+        if caller.trace is not None:
+            caller.trace.end(caller.request_id.decode(), method, route.route, status)
+        if access_log.isEnabledFor(logging.INFO):
+            fields = {"method": method, "path": path, "status": status, "ms": round(seconds * 1e3, 3)}
+            access_log.info("%s %s %d", method, path, status, extra={"caller": caller, "fields": fields})
+
+
+class RouteMetrics:
+    """Counts and times what one route answers."""
+
+    def __init__(self, telemetry: Telemetry, method: str, route: str) -> None:
+        self._requests, self.method, self.route = telemetry.requests, method, route
+        self._seconds = telemetry.request_seconds.distribution(method, route)
+        self._by_status: dict[int, Cell] = {}
+
+    def answered(self, status: int, seconds: float) -> None:
+        if status not in self._by_status:
+            self._by_status[status] = self._requests.cell(self.method, self.route, str(status))
+        self._by_status[status].add()
+        self._seconds.observe(seconds)
+
+
+class GraphMetrics:
+    """Watches one queue."""
+
+    def __init__(self, telemetry: Telemetry, model: str, graph: str) -> None:
+        self._rows = telemetry.rows.cell(model, graph)
+        self._runs = telemetry.runs.cell(model, graph)
+        self._batch_rows = telemetry.batch_rows.distribution(model, graph)
+        self._infer_seconds = telemetry.infer_seconds.distribution(model, graph)
+        self._queue_seconds = telemetry.queue_seconds.distribution(model, graph)
+        self._full = telemetry.releases.cell(model, graph, "full")
+        self._idle = telemetry.releases.cell(model, graph, "idle")
+        self.waiting = telemetry.queue_rows.cell(model, graph).set
+
+    def ran(self, rows: int, full: bool, infer_s: float, waits_s: list[float]) -> None:
+        self._rows.add(rows)
+        self._runs.add()
+        self._batch_rows.observe(rows)
+        self._infer_seconds.observe(infer_s)
+        for wait_s in waits_s:
+            self._queue_seconds.observe(wait_s)
+        (self._full if full else self._idle).add()
+
+
+class _Processes(Collector):
+    """`process_*` of all processes that answer, added up; the start is that of the first."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def collect(self) -> Iterator[Metric]:
+        found: dict[str, list[Metric]] = {}
+        for pid in {sheet.pid for sheet in self._ledger.sheets} - {0}:
+            for metric in ProcessCollector(pid=lambda pid=pid: pid, registry=None).collect():  # type: ignore[misc]
+                found.setdefault(metric.name, []).append(metric)
+        for name, metrics in found.items():
+            (sample,) = metrics[0].samples
+            values = [metric.samples[0].value for metric in metrics]
+            total = min(values) if name == "process_start_time_seconds" else sum(values)
+            metrics[0].samples = [sample._replace(value=total)]
+            yield metrics[0]

@@ -1,0 +1,157 @@
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from app.inference.sessions import Graphs
+from app.repository import precision
+from app.repository.precision import Choice, choose, speed_up
+from app.rows import Array
+from bundle.folders import BundleError
+from bundle.reader import Bundle, read_bundle
+from tests.support.bundles import COST, TinyModel, write_manifest
+from tests.support.serving import serving
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    """With int8 graphs."""
+    return read_bundle(TinyModel(int8_steps=127).write(tmp_path))
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> Callable[[float, float], None]:
+    """Sets how much faster int8 is with 1 row a run and with 16."""
+
+    def set_to(one: float, many: float) -> None:
+        monkeypatch.setattr(precision, "speed_up", lambda *_: {1: one, 16: many})
+
+    set_to(1.5, 2.5)
+    return set_to
+
+
+@pytest.fixture(autouse=True)
+def _faster(measured: Callable[[float, float], None]) -> None:
+    """Unless a test says otherwise."""
+
+
+def choice(folder: Path, wanted: precision.Precision = "auto") -> Choice:
+    return choose(read_bundle(folder), wanted, threads=1)
+
+
+def said(bundle: Bundle, cost: dict[str, Any]) -> Path:
+    """The bundle's folder, with other figures on what int8 costs."""
+    write_manifest(bundle.folder, TinyModel().manifest() | {"precision": cost})
+    return bundle.folder
+
+
+def test_auto_takes_int8_where_it_costs_little_and_is_faster(bundle: Bundle) -> None:
+    chosen = choice(bundle.folder)
+    assert chosen.precision == "int8"
+    assert (
+        chosen.reason
+        == "faster here, 1.5 times with 1 and 2.5 times with 16 rows a run; its noise is 0.0001 of the variance"
+    )
+    rows = TinyModel().rows(3)
+    assert not np.array_equal(chosen.graphs.target_encoder.run(rows), TinyModel().encode(rows))
+    np.testing.assert_allclose(chosen.graphs.target_encoder.run(rows), TinyModel().encode(rows), atol=0.05)
+
+
+def test_auto_takes_float32_where_there_is_nothing_else(models: Path, bundle: Bundle) -> None:
+    assert choice(models / "tiny" / "1")[1:] == ("float32", "the bundle has no int8 graphs")
+    (bundle.folder / "predictor.int8.onnx").unlink()
+    assert choice(said(bundle, {"int8": COST}))[1:] == ("float32", "the bundle has no int8 graphs")
+
+
+def test_auto_takes_float32_where_the_cost_of_int8_is_unknown(bundle: Bundle) -> None:
+    chosen = choice(said(bundle, {}))
+    assert chosen[1:] == ("float32", "the bundle does not say what int8 costs; export it again")
+
+
+@pytest.mark.parametrize("noise", [0.0021, 0.5])
+def test_auto_takes_float32_where_int8_costs_too_much(bundle: Bundle, noise: float) -> None:
+    chosen = choice(said(bundle, {"int8": COST | {"noise": noise}}))
+    assert chosen[1:] == ("float32", f"the noise of int8 is {noise:.2g} of the variance, above 0.002")
+
+
+@pytest.mark.parametrize(("one", "many"), [(0.9, 2.0), (2.0, 1.05), (0.4, 0.5)])
+def test_auto_takes_float32_where_int8_is_not_faster(
+    bundle: Bundle, measured: Callable[[float, float], None], one: float, many: float
+) -> None:
+    measured(one, many)
+    chosen = choice(bundle.folder)
+    assert chosen[1:] == (
+        "float32", f"int8 is not faster here: {one:.1f} times with 1 and {many:.1f} times with 16 rows a run",
+    )  # fmt: skip
+
+
+def test_auto_takes_float32_where_int8_computes_something_else_than_at_export(bundle: Bundle) -> None:
+    (bundle.folder / "target_encoder.int8.onnx").write_bytes((bundle.folder / "context_encoder.int8.onnx").read_bytes())
+    chosen = choice(said(bundle, {"int8": COST}))
+    assert chosen.precision == "float32"
+    assert "int8 does not work here: " in chosen.reason
+    assert "target_encoder.int8.onnx does not reproduce its golden rows" in chosen.reason
+
+
+def test_a_format_that_is_asked_for_is_not_judged(bundle: Bundle, measured: Callable[[float, float], None]) -> None:
+    measured(0.1, 0.1)
+    folder = said(bundle, {"int8": COST | {"noise": 1.0}})
+    assert choice(folder, "int8")[1:] == ("int8", "as asked for")
+    assert choice(folder, "float32")[1:] == ("float32", "as asked for")
+
+
+def test_int8_that_is_asked_for_and_is_not_there_is_refused_with_a_way_out(models: Path) -> None:
+    complaint = r"has no context_encoder\.int8\.onnx; serve it with precision float32, or export it again"
+    with pytest.raises(BundleError, match=complaint):
+        choice(models / "tiny" / "1", "int8")
+
+
+def test_a_float32_graph_that_is_wrong_is_refused_whatever_int8_is_worth(bundle: Bundle) -> None:
+    (bundle.folder / "target_encoder.onnx").write_bytes((bundle.folder / "context_encoder.onnx").read_bytes())
+    with pytest.raises(BundleError, match=r"target_encoder\.onnx does not reproduce its golden rows"):
+        choice(said(bundle, {"int8": COST}))
+
+
+class Slowed:
+    """A graph that takes as long as a hundred."""
+
+    def __init__(self, run: Callable[..., Array]) -> None:
+        self._run = run
+
+    def run(self, *inputs: Array) -> Array:
+        for _ in range(99):
+            self._run(*inputs)
+        return self._run(*inputs)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_speed_up_is_that_of_all_graphs_with_one_row_and_with_a_batch(bundle: Bundle, threads: int) -> None:
+    float32, int8 = Graphs(bundle), Graphs(bundle, "int8")
+    float32.predictor = Slowed(float32.predictor.run)  # type: ignore[assignment]
+    ratios = speed_up(bundle, float32, int8, threads)
+    assert ratios.keys() == {1, 16}
+    assert min(ratios.values()) > 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("wanted", ["auto", "int8", "float32"])
+async def test_models_metrics_and_log_say_the_format_and_why(
+    bundle: Bundle, wanted: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        async with serving(models=bundle.folder.parents[1], precision=wanted) as client:
+            card = (await client.get("/models/tiny")).json()
+            metrics = (await client.get("/metrics")).text
+            answer: httpx.Response = await client.post("/embed", json={"features": TinyModel().rows(1).tolist()})
+    assert card["precision"] == ("float32" if wanted == "float32" else "int8")
+    assert card["precision_reason"].startswith("faster here, " if wanted == "auto" else "as asked for")
+    (info,) = [line for line in metrics.splitlines() if line.startswith("jepa_model_info{")]
+    assert f'precision="{card["precision"]}"' in info
+    assert f"precision_reason={json.dumps(card['precision_reason'])}" in info
+    assert f"serving tiny version 1 in {card['precision']} ({card['precision_reason']})" in caplog.text
+    assert answer.status_code == 200

@@ -1,0 +1,119 @@
+"""deploy/kubernetes is what Kubernetes takes and fits together; deploy/kserve is what KServe takes."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from app import __version__
+from app.settings import PREFIX, Settings
+from tests.support.serving import serving
+
+ROOT = Path(__file__).parents[2]
+BASE = ROOT / "deploy" / "kubernetes"
+USER = int(re.search(r"^USER (\d+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[1])
+# `preStop` with `sleep` came with 1.30.
+VERSIONS = ("1.30", "1.37")
+
+
+def read(path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load(path.read_text())
+    return document
+
+
+KUSTOMIZATION = read(BASE / "kustomization.yaml")
+RESOURCES = {read(BASE / name)["kind"]: read(BASE / name) for name in KUSTOMIZATION["resources"]}
+POD = RESOURCES["Deployment"]["spec"]["template"]["spec"]
+RUNTIME = read(ROOT / "deploy" / "kserve" / "serving-runtime.yaml")
+INFERENCE_SERVICE = read(ROOT / "deploy" / "kserve" / "inference-service.yaml")
+CONTAINERS = [POD["containers"][0], RUNTIME["spec"]["containers"][0]]
+each_container = pytest.mark.parametrize("container", CONTAINERS, ids=["Deployment", "ServingRuntime"])
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("kind", RESOURCES)
+def test_each_resource_is_one_that_kubernetes_takes(kind: str, version: str) -> None:
+    assert kubernetes_validate.validate(RESOURCES[kind], version, strict=True) == version
+
+
+def test_the_kustomization_has_every_file_beside_it_and_the_version_of_the_project() -> None:
+    files = {path.name for path in BASE.iterdir()} - {"kustomization.yaml"}
+    assert {*KUSTOMIZATION["resources"]} == files
+    assert KUSTOMIZATION["apiVersion"] == "kustomize.config.k8s.io/v1beta1"
+    assert KUSTOMIZATION["images"] == [{"name": CONTAINERS[0]["image"], "newTag": __version__}]
+    assert CONTAINERS[1]["image"] == f"{CONTAINERS[0]['image']}:{__version__}"
+
+
+def test_the_resources_find_the_pods() -> None:
+    deployment = RESOURCES["Deployment"]
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert deployment["spec"]["selector"]["matchLabels"] == labels
+    assert RESOURCES["Service"]["spec"]["selector"] == labels
+    assert RESOURCES["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == labels
+    assert RESOURCES["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"] == labels
+    assert POD["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"] == labels
+    target = RESOURCES["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]
+    assert target == {"name": deployment["metadata"]["name"]} | {key: deployment[key] for key in ("apiVersion", "kind")}
+    (port,) = CONTAINERS[0]["ports"]
+    assert port["containerPort"] == Settings.model_fields["port"].default
+    (rule,) = RESOURCES["NetworkPolicy"]["spec"]["ingress"]
+    assert RESOURCES["Service"]["spec"]["ports"][0]["targetPort"] == rule["ports"][0]["port"] == port["name"]
+
+
+def test_what_is_in_flight_when_a_pod_goes_is_answered() -> None:
+    sleeps = CONTAINERS[0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert POD["terminationGracePeriodSeconds"] > sleeps + Settings.model_fields["graceful_timeout_s"].default
+    assert RESOURCES["Deployment"]["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+
+
+@each_container
+@pytest.mark.anyio
+async def test_each_probe_is_answered(container: dict[str, Any], models: Path) -> None:
+    probes = [probe["httpGet"] for name, probe in container.items() if name.endswith("Probe")]
+    assert {probe["port"] for probe in probes} <= {"http", container["ports"][0]["containerPort"]}
+    async with serving(models=models) as client:
+        for probe in probes:
+            assert (await client.get(probe["path"])).status_code == 200
+
+
+@each_container
+def test_the_environment_holds_settings_alone(container: dict[str, Any]) -> None:
+    assert {each["name"] for each in container["env"]} <= {PREFIX + name.upper() for name in Settings.model_fields}
+    # Of a service called jepa-serve Kubernetes would tell its pods in JEPA_SERVE_PORT.
+    assert POD["enableServiceLinks"] is INFERENCE_SERVICE["spec"]["predictor"]["enableServiceLinks"] is False
+
+
+@each_container
+def test_a_pod_may_do_what_serving_takes_and_no_more(container: dict[str, Any]) -> None:
+    context = container["securityContext"] | POD["securityContext"]
+    assert (context["runAsNonRoot"], context["runAsUser"]) == (True, USER)
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert {"cpu", "memory"} <= container["resources"]["limits"].keys() & container["resources"]["requests"].keys()
+    assert POD["automountServiceAccountToken"] is False
+    assert RESOURCES["NetworkPolicy"]["spec"]["egress"] == []
+
+
+def test_kserve_finds_the_runtime_and_the_model() -> None:
+    """By the fields that KServe reads; both were held against its own schemas, serving.kserve.io v1alpha1 and v1beta1,
+    when they were written."""
+    spec, predictor = RUNTIME["spec"], INFERENCE_SERVICE["spec"]["predictor"]
+    assert (RUNTIME["apiVersion"], RUNTIME["kind"]) == ("serving.kserve.io/v1alpha1", "ServingRuntime")
+    assert (INFERENCE_SERVICE["apiVersion"], INFERENCE_SERVICE["kind"]) == (
+        "serving.kserve.io/v1beta1",
+        "InferenceService",
+    )
+    assert predictor["model"]["runtime"] == RUNTIME["metadata"]["name"]
+    (taken,) = spec["supportedModelFormats"]
+    assert predictor["model"]["modelFormat"].items() <= taken.items()
+    assert predictor["model"]["protocolVersion"] in spec["protocolVersions"]
+    assert CONTAINERS[1]["name"] == "kserve-container"
+    environment = {each["name"]: each["value"] for each in CONTAINERS[1]["env"]}
+    assert environment["JEPA_MODELS"] == "/mnt/models"  # where KServe puts what lies at storageUri
+    assert int(environment["JEPA_PORT"]) == CONTAINERS[1]["ports"][0]["containerPort"]
+    assert predictor["scaleMetric"] == "concurrency"
+    assert predictor["minReplicas"] < predictor["maxReplicas"]
