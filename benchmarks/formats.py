@@ -75,8 +75,8 @@ def reference_variants(tokens: int, folder: Path) -> dict[str, tuple[Feeds, dict
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     from benchmarks.reference import reference
-    from model.export import export_bundle
-    from model.served import embed
+    from model.export.bundle import export_bundle
+    from model.export.graphs import embed
 
     logging.disable(logging.WARNING)
     checkpoint = reference(tokens)

@@ -9,8 +9,8 @@ import argparse
 from dataclasses import replace
 
 from benchmarks.probing import View, asked_for, trained
-from model.recipe import PRESETS
-from model.training import Training
+from model.training.loop import Training
+from model.training.recipe import PRESETS
 
 
 def main() -> None:

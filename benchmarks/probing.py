@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.data import Frames, read_frames
-from model.evaluation import Score, linear_probe, score, usable_label
-from model.recipe import Recipe
-from model.splits import split_rows
-from model.training import Training
+from model.data.frames import Frames, read_frames
+from model.data.splits import split_rows
+from model.evaluation.probes import Score, linear_probe, score, usable_label
+from model.training.loop import Training
+from model.training.recipe import Recipe
 
 View = tuple[NDArray[np.float32], NDArray[np.float32]]  # rows that the probe learns on, rows it is tested on
 

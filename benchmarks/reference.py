@@ -7,11 +7,11 @@ import torch
 
 from bundle.columns import column_statistics
 from bundle.schema import Schema, equal_groups
-from model.checkpoint import Checkpoint
-from model.config import Config, Patch
-from model.encoding import FeatureEncoding
-from model.export import export_bundle
-from model.jepa import JEPA
+from model.export.bundle import export_bundle
+from model.networks.config import Config, Patch
+from model.networks.encoding import FeatureEncoding
+from model.networks.jepa import JEPA
+from model.training.checkpoint import Checkpoint
 
 COLUMNS, GROUPS = 287, 8
 ROWS = 2048

@@ -18,8 +18,8 @@ import onnxruntime as ort
 
 from app.inference.sessions import session_options
 from benchmarks.probing import asked_for, trained
-from model.export import export_bundle
-from model.recipe import PRESETS
+from model.export.bundle import export_bundle
+from model.training.recipe import PRESETS
 
 BATCHES = (1, 64)
 DEFAULT = PRESETS["default"]

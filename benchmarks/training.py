@@ -16,9 +16,9 @@ from statistics import median
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.data import read_frames
-from model.recipe import PRESETS
-from model.training import Training
+from model.data.frames import read_frames
+from model.training.loop import Training
+from model.training.recipe import PRESETS
 
 SHAPES = ((1024, 256, 1024), (1024, 1024, 256), (1024, 1024, 1024), (2048, 2048, 2048))
 ROUND_S = 3.0

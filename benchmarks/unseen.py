@@ -16,10 +16,10 @@ from sklearn.datasets import load_digits
 
 from benchmarks.probing import Probe, trained
 from bundle.schema import Schema, unnamed_columns
-from model.data import Frames, read_frames
-from model.evaluation import principal_components
-from model.recipe import PRESETS
-from model.splits import split_rows
+from model.data.frames import Frames, read_frames
+from model.data.splits import split_rows
+from model.evaluation.probes import principal_components
+from model.training.recipe import PRESETS
 
 ATARI_LABELS = 8
 MOST_CLASSES = 32

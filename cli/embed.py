@@ -14,8 +14,8 @@ from app.settings import DEFAULT_MODEL
 from app.system.cores import available_cores
 from bundle.folders import BundleError, locate
 from bundle.reader import Bundle, read_bundle
-from model.checks import unlike_training
-from model.data import read_frames
+from model.data.checks import unlike_training
+from model.data.frames import read_frames
 
 ROWS_A_RUN = 256
 

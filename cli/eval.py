@@ -17,15 +17,16 @@ from app.settings import DEFAULT_MODEL
 from app.system.cores import available_cores
 from bundle.folders import BundleError, locate
 from bundle.reader import Bundle, read_bundle
-from cli import plots, probes
+from cli import plots
 from cli.embed import check_columns, embed_rows
-from cli.probes import Job, Scores, View
-from model import evaluation
-from model.checks import leaked_labels
-from model.data import Frames, read_frames
-from model.evaluation import Label
-from model.recipe import Recipe
-from model.splits import split_rows
+from cli.eval_table import health_line, table
+from model.data.checks import leaked_labels
+from model.data.frames import Frames, read_frames
+from model.data.splits import split_rows
+from model.evaluation import probes
+from model.evaluation.plan import Job, Scores, View, expected_seconds, planned
+from model.evaluation.probes import Label
+from model.training.recipe import Recipe
 
 LEAST_ROWS = 20
 LONG_S = 60
@@ -63,16 +64,16 @@ def eval(
         usable, skipped = _usable_labels(train, test, min_entropy)
         with threadpool_limits(_idle_cores()):
             views = _views(loaded, train, test, seed)
-            scores = _scores(probes.planned(views, trees=trees, neighbours=neighbours), usable, test)
+            scores = _scores(planned(views, trees=trees, neighbours=neighbours), usable, test)
     except (BundleError, ValueError, OSError) as error:
         console.print(f"error: {error}", style="red")
         raise typer.Exit(1) from None
-    health = {name: evaluation.health(view[1]) for name, view in views.items() if name != "raw"}
-    for line in probes.table(scores, usable):
+    health = {name: probes.health(view[1]) for name, view in views.items() if name != "raw"}
+    for line in table(scores, usable):
         console.print(line)
     console.print()
     for name, found in health.items():
-        console.print(probes.health_line(name, found))
+        console.print(health_line(name, found))
     if out is not None:
         document = {
             "model": loaded.manifest.name,
@@ -139,7 +140,7 @@ def _usable_labels(train: Frames, test: Frames, min_entropy: float) -> tuple[dic
     skipped: dict[str, list[str]] = {}
     for name, classes in train.labels.items():
         try:
-            usable[name] = evaluation.usable_label(classes, test.labels[name], min_entropy)
+            usable[name] = probes.usable_label(classes, test.labels[name], min_entropy)
         except ValueError as error:
             skipped.setdefault(str(error), []).append(name)
     for reason, names in skipped.items():
@@ -161,20 +162,20 @@ def _views(bundle: Bundle, train: Frames, test: Frames, seed: int) -> dict[str, 
         embeddings["target, asked in int8"] = (embeddings["target"][0], asked)
     views = {
         "raw": (train.features, test.features),
-        f"PCA-{width}": evaluation.principal_components(train.features, test.features, width),
+        f"PCA-{width}": probes.principal_components(train.features, test.features, width),
     }
     try:
         recipe = Recipe.from_dict(bundle.manifest.training["recipe"] | {"seed": seed})
     except (KeyError, TypeError):
         console.print("left out, its bundle has no recipe that this program knows: the untrained encoder")
     else:
-        untrained = evaluation.untrained_encoder(train, recipe)
+        untrained = probes.untrained_encoder(train, recipe)
         views["untrained"] = (untrained(train.features), untrained(test.features))
     return views | embeddings
 
 
 def _scores(jobs: list[Job], labels: dict[str, Label], test: Frames) -> Scores:
-    total, trees = probes.expected_seconds(jobs, labels)
+    total, trees = expected_seconds(jobs, labels)
     console.print(
         f"{len(jobs) * len(labels)} fits, about {_duration(total)}"
         + (f", {_duration(trees)} of it for the trees; --no-trees leaves them out" if trees > LONG_S else "")
@@ -185,7 +186,7 @@ def _scores(jobs: list[Job], labels: dict[str, Label], test: Frames) -> Scores:
     for at, (job, name) in enumerate(bar):
         if at % len(labels) == 0 and not console.is_terminal:
             console.print(f"probing {job.name}")
-        scores[job.name][name] = evaluation.score(job.classifier, *job.view, labels[name], test.episode)
+        scores[job.name][name] = probes.score(job.classifier, *job.view, labels[name], test.episode)
     return scores
 
 

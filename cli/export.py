@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from bundle.folders import check_name
-from model.checkpoint import load_checkpoint
-from model.export import export_bundle
+from model.export.bundle import export_bundle
+from model.training.checkpoint import load_checkpoint
 
 
 def export(

@@ -7,8 +7,8 @@ import typer
 
 from bundle.folders import check_name
 from bundle.schema import read_description
-from model.edifice import convert, read_parameters
-from model.export import export_networks
+from model.export.bundle import export_networks
+from model.export.edifice import convert, read_parameters
 
 
 def import_edifice(

@@ -1,5 +1,4 @@
-"""`jepa`: each subcommand is the function of the same name (a - read as _) in `cli/`, imported only when it runs. Of
-`jepa data melee` that is `data_melee`."""
+"""`jepa`: each subcommand is a function in a module of its own, imported only when it runs."""
 
 from importlib import import_module
 from typing import Any
@@ -24,6 +23,13 @@ COMMANDS = {
 DATA_COMMANDS = {
     "melee": "Turn Melee replays (.slp) into frames.",
     "atari": "Record the memory of an Atari game that is played at random.",
+}
+# Where a command is not the function `name` of `cli/name.py`.
+MODULES = {
+    ("bench",): "cli.bench.bench",
+    ("report",): "cli.report.report",
+    ("data", "melee"): "cli.data.melee",
+    ("data", "atari"): "cli.data.atari",
 }
 # What is not installed with the rest: see client/pyproject.toml.
 CLIENT, EXTRAS = {"jepa_client", "peppi_py", "ale_py", "gymnasium"}, {"melee": "slippi", "atari": "atari"}
@@ -57,9 +63,9 @@ def load(*names: str) -> Any:
     """The command of these words, such as "data", "melee"."""
     if names == ("data",):
         return _DataGroup(name="data", help=COMMANDS["data"], no_args_is_help=True, rich_markup_mode=None)
-    function = "_".join(names).replace("-", "_")
+    function = names[-1].replace("-", "_")
     try:
-        command = getattr(import_module(f"cli.{function}"), function)
+        command = getattr(import_module(MODULES.get(names, f"cli.{function}")), function)
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
         if package in ("cli", "app", "model"):

@@ -14,13 +14,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bundle.folders import check_name
-from model.checkpoint import load_checkpoint
-from model.data import read_frames
-from model.devices import ACCELERATORS, launch
-from model.diagnostics import warnings
-from model.export import export_bundle
-from model.recipe import PRESETS, Recipe
-from model.training import Report, Training, resume_training
+from model.data.frames import read_frames
+from model.export.bundle import export_bundle
+from model.training.checkpoint import load_checkpoint
+from model.training.devices import ACCELERATORS, launch
+from model.training.diagnostics import warnings
+from model.training.loop import Report, Training, resume_training
+from model.training.recipe import PRESETS, Recipe
 
 console = Console(highlight=False, soft_wrap=True)
 

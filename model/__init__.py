@@ -1,6 +1,6 @@
 """The JEPA in PyTorch: networks, training, evaluation and export. Knows nothing of HTTP."""
 
-from model.jepa import (
+from model.networks.jepa import (
     build,
     build_context_encoder,
     build_predictor,

@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import training as benchmark
-from model.recipe import Recipe
-from model.training import Training
+from model.training.loop import Training
+from model.training.recipe import Recipe
 from tests.support.games import make_games
 
 RECIPE = Recipe(embed_dim=16, predictor_embed_dim=8, encoder_depth=1, predictor_depth=1, num_heads=1, batch_size=32)

@@ -9,10 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from cli.eval_table import means, table
 from cli.main import app
-from cli.probes import PILOT_ROWS, expected_seconds, means, planned, table
-from model.evaluation import Label, Score
-from model.recipe import Recipe
+from model.evaluation.plan import PILOT_ROWS, expected_seconds, planned
+from model.evaluation.probes import Label, Score
+from model.training.recipe import Recipe
 from tests.support.bundles import TinyModel
 from tests.support.games import GROUPS, make_games
 

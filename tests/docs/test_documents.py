@@ -20,7 +20,7 @@ from bundle.manifest import read_manifest
 from bundle.schema import Schema
 from cli.main import COMMANDS, load
 from jepa_client import JepaClient
-from model import edifice
+from model.export import edifice
 from tests.support.replays import duel, game
 from tests.support.serving import Server
 

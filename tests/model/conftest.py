@@ -9,12 +9,12 @@ import torch
 
 from bundle.columns import column_statistics
 from bundle.schema import Group, Schema
-from model.checkpoint import Checkpoint
-from model.config import Config
-from model.encoding import FeatureEncoding
-from model.export import export_bundle
-from model.jepa import JEPA
-from model.recipe import Recipe
+from model.export.bundle import export_bundle
+from model.networks.config import Config
+from model.networks.encoding import FeatureEncoding
+from model.networks.jepa import JEPA
+from model.training.checkpoint import Checkpoint
+from model.training.recipe import Recipe
 from tests.support.games import make_games
 
 GROUPS = (Group("own", 0, 8), Group("opponent", 8, 16), Group("stage", 16, 20))

@@ -28,7 +28,7 @@ class Blocked(MetaPathFinder):
             raise ModuleNotFoundError(f"blocked: {{name}}", name=name)
 
 sys.meta_path.insert(0, Blocked())
-import model.evaluation, model.export, model.training
+import model.evaluation.probes, model.export.bundle, model.training.loop
 """
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

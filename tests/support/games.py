@@ -3,7 +3,7 @@
 import numpy as np
 
 from bundle.schema import Group, Schema
-from model.data import Frames
+from model.data.frames import Frames
 
 NAMES = ("own_x", "own_y", "own_action_id", "opp_x", "opp_y", "opp_action_id", "time", "stage")
 GROUPS = (Group("own", 0, 3), Group("opp", 3, 6), Group("stage", 6, 8))

@@ -6,9 +6,9 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from model.devices import launch
-from model.training import Training, resume_training
-from tests.model.test_training import SMALL
+from model.training.devices import launch
+from model.training.loop import Training, resume_training
+from tests.model.training.test_loop import SMALL
 from tests.support.games import make_games
 
 

@@ -1,0 +1,235 @@
+"""`jepa bench`: a load test over httpx; latencies count from when a request was due, not from when it was sent."""
+
+import asyncio
+import json
+import sys
+import time
+from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import httpx
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from cli.bench.load import Condition, Summary, due_times, parse_condition, summarise
+
+WARM_UP_REQUESTS = 20
+OVERHEAD_REQUESTS = 100
+BAR_WIDTH = 40
+BINARY = "application/octet-stream"
+
+
+class Target:
+    """What is sent: the same rows again and again, to one endpoint, in one form."""
+
+    def __init__(
+        self, url: str, endpoint: str, model: dict[str, Any], rows: int, binary: bool, key: dict[str, str]
+    ) -> None:
+        """`key` is the header that opens the service, if it wants one."""
+        self.url, self.rows = url, rows
+        self.path = f"/{endpoint}"
+        width = model["input_dim"] * (2 if endpoint == "loss" else 1)
+        drawn = np.random.default_rng(0).uniform(0, 1, (rows, width)).astype("<f4")
+        if binary:
+            self.body = drawn.tobytes()
+            self.headers = {"Content-Type": BINARY, "Accept": BINARY}
+        else:
+            now, later = drawn[:, : model["input_dim"]], drawn[:, model["input_dim"] :]
+            document: dict[str, Any] = {"features": now.tolist(), "model": model["name"]}
+            if endpoint == "loss":
+                document["target_features"] = later.tolist()
+            self.body = json.dumps(document).encode()
+            self.headers = {"Content-Type": "application/json"}
+        self.headers |= key
+        self.params = {"model": model["name"]} if binary else {}
+
+    def client(self) -> httpx.AsyncClient:
+        """One kept-alive connection, as a bot has."""
+        limits = httpx.Limits(max_connections=1, max_keepalive_connections=1)
+        return httpx.AsyncClient(base_url=self.url, headers=self.headers, params=self.params, limits=limits, timeout=10)
+
+
+class Tally:
+    """Latencies of what was answered with 200, and how often anything else came."""
+
+    def __init__(self) -> None:
+        self.latencies_s: list[float] = []
+        self.errors: Counter[str] = Counter()
+
+    async def send(self, client: httpx.AsyncClient, target: Target, due: float) -> None:
+        try:
+            answer = await client.post(target.path, content=target.body)
+        except httpx.HTTPError as error:
+            self.errors[type(error).__name__] += 1
+            return
+        if answer.status_code == 200:
+            self.latencies_s.append(time.perf_counter() - due)
+        else:
+            self.errors[str(answer.status_code)] += 1
+
+
+def bench(
+    url: Annotated[str, typer.Argument(help="Where the service is, such as http://127.0.0.1:8000")],
+    endpoint: Annotated[Literal["embed", "predict", "loss"], typer.Option(help="What to ask")] = "embed",
+    model: Annotated[str | None, typer.Option(help="Name of the model; the first without it")] = None,
+    rows: Annotated[int, typer.Option(min=1, help="Rows in a request")] = 1,
+    body: Annotated[Literal["binary", "json"], typer.Option(help="Form of request and answer")] = "binary",
+    connections: Annotated[int, typer.Option(min=1, help="Closed loop: the next request when the answer is in")] = 1,
+    rate: Annotated[
+        float | None, typer.Option(help="Open loop: so many requests a second, over the connections")
+    ] = None,
+    bots: Annotated[int | None, typer.Option(min=1, help="Open loop: so many bots, each on a connection")] = None,
+    hz: Annotated[float, typer.Option(help="Frames a second of each bot")] = 60.0,
+    seconds: Annotated[float, typer.Option(help="How long")] = 5.0,
+    api_key: Annotated[str | None, typer.Option(help="Where the service wants one")] = None,
+    fail_if: Annotated[list[str] | None, typer.Option(help="Exit with 1 if, say, 'p99>16.67ms' or 'errors>0%'")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the result as JSON")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the latencies as .png")] = None,
+) -> None:
+    """Load a running service and say what it bears."""
+    try:
+        conditions = [parse_condition(text) for text in fail_if or []]
+        if plot is not None and find_spec("matplotlib") is None:
+            raise ValueError("--plot needs matplotlib; install it with: pip install 'jepa-serve[train]'")
+        key = {} if api_key is None else {"X-API-Key": api_key}
+        served = _model(url, model, key)
+    except ValueError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    target = Target(url, endpoint, served, rows, body == "binary", key)
+    if bots is not None or rate is not None:
+        count, each = (bots, hz) if bots is not None else (connections, rate / connections)  # type: ignore[operator]
+        kind, deadline_s = f"open loop, {count} connections at {each:g} Hz", 1 / each
+        due = due_times(count, each, seconds)
+    else:
+        kind, deadline_s = f"closed loop, {connections} connections", 1 / hz
+        due = None
+    typer.echo(
+        f"{endpoint} of {served['name']} version {served['version']}, {rows} rows a request, {body}; {kind}, "
+        f"for {seconds:g} s"
+    )
+    overhead_ms, tally, spent = asyncio.run(_run(target, due, connections, seconds))
+    latencies = np.array(tally.latencies_s)
+    summary = summarise(latencies, dict(tally.errors), spent, rows, deadline_s)
+    _print(summary, overhead_ms, deadline_s)
+    if out is not None:
+        out.write_text(json.dumps({"load": kind, "overhead_ms": overhead_ms, **summary.as_dict()}, indent=1) + "\n")
+    if plot is not None:
+        _draw(plot, latencies * 1e3, deadline_s * 1e3, kind)
+    _judge(summary, conditions)
+
+
+def _model(url: str, name: str | None, key: dict[str, str]) -> dict[str, Any]:
+    try:
+        answer = httpx.get(f"{url}/models", headers=key, timeout=10)
+        wants_key = answer.status_code == 401
+        models: list[dict[str, Any]] = [] if wants_key else answer.raise_for_status().json()["models"]
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError) as error:
+        raise ValueError(f"no jepa-serve answers at {url} ({error}); start one with: jepa serve") from None
+    if wants_key:
+        raise ValueError(f"{url} wants a key; give it one with --api-key")
+    for served in models:
+        if name in (None, served["name"]):
+            return served
+    raise ValueError(f"there is no model '{name}'; the service has {', '.join(served['name'] for served in models)}")
+
+
+async def _run(
+    target: Target, due: list[NDArray[np.float64]] | None, connections: int, seconds: float
+) -> tuple[float, Tally, float]:
+    """(median ms of an empty request, what was counted, seconds it took)."""
+    clients = [target.client() for _ in range(connections if due is None else len(due))]
+    try:
+        overhead_ms = await _overhead_ms(clients[0])
+        warm_up = Tally()
+        for client in clients:
+            for _ in range(max(1, WARM_UP_REQUESTS // len(clients))):
+                await warm_up.send(client, target, 0.0)
+        tally = Tally()
+        start = time.perf_counter() + 0.05
+        if due is None:
+            loops = [_closed_loop(client, target, tally, start + seconds) for client in clients]
+        else:
+            loops = [_bot(client, target, tally, start + times) for client, times in zip(clients, due, strict=True)]
+        progress = asyncio.create_task(_show_progress(start, seconds))
+        await asyncio.gather(*loops)
+        progress.cancel()
+        if sys.stderr.isatty():
+            print("\r\x1b[K", end="", file=sys.stderr)
+        return overhead_ms, tally, time.perf_counter() - start
+    finally:
+        await asyncio.gather(*(client.aclose() for client in clients))
+
+
+async def _overhead_ms(client: httpx.AsyncClient) -> float:
+    """What httpx, the socket and HTTP cost of each latency: the median of requests that compute nothing."""
+    spent = []
+    for _ in range(OVERHEAD_REQUESTS):
+        started = time.perf_counter()
+        await client.get("/livez")
+        spent.append(time.perf_counter() - started)
+    return float(np.median(spent)) * 1e3
+
+
+async def _closed_loop(client: httpx.AsyncClient, target: Target, tally: Tally, until: float) -> None:
+    while (now := time.perf_counter()) < until:
+        await tally.send(client, target, now)
+
+
+async def _bot(client: httpx.AsyncClient, target: Target, tally: Tally, due: NDArray[np.float64]) -> None:
+    """Sends each frame when it is due, or at once where the one before was answered late."""
+    for moment in due.tolist():
+        if (left := moment - time.perf_counter()) > 0:
+            await asyncio.sleep(left)
+        await tally.send(client, target, moment)
+
+
+async def _show_progress(start: float, seconds: float) -> None:
+    """A bar on a terminal; a log has the line that said how long it takes."""
+    while sys.stderr.isatty():
+        spent = max(0.0, time.perf_counter() - start)
+        done = min(BAR_WIDTH, int(BAR_WIDTH * spent / seconds))
+        bar = "█" * done + "░" * (BAR_WIDTH - done)
+        print(f"\r{bar} {spent:.1f} of {seconds:g} s ", end="\r", file=sys.stderr, flush=True)
+        await asyncio.sleep(0.5)
+
+
+def _print(summary: Summary, overhead_ms: float, deadline_s: float) -> None:
+    typer.echo(
+        f"{summary.requests} requests in {summary.seconds:.1f} s: {summary.requests_per_second:,.0f} requests/s, "
+        f"{summary.rows_per_second:,.0f} rows/s"
+    )
+    typer.echo("  ".join(f"{name} {ms:.2f} ms" for name, ms in summary.latency_ms.items()))
+    typer.echo(f"of which an empty request to this service takes this client {overhead_ms:.2f} ms")
+    typer.echo(f"late (over {deadline_s * 1e3:.2f} ms, or failed): {summary.late} ({summary.value('late'):.2f} %)")
+    if summary.errors:
+        typer.echo("errors: " + ", ".join(f"{count} × {kind}" for kind, count in summary.errors.items()))
+
+
+def _judge(summary: Summary, conditions: list[Condition]) -> None:
+    failed = [condition for condition in conditions if condition.holds(summary)]
+    for condition in failed:
+        unit = "%" if condition.metric in ("errors", "late") else "ms"
+        typer.echo(
+            f"failed: {condition.metric} is {summary.value(condition.metric):.2f} {unit}, "
+            f"{condition.sign} {condition.limit:g} {unit}",
+            err=True,
+        )
+    if failed:
+        raise typer.Exit(1)
+
+
+def _draw(path: Path, latencies_ms: NDArray[np.float64], deadline_ms: float, title: str) -> None:
+    """How large a share of the requests was answered within so many ms, on a logarithmic axis."""
+    from cli import plots  # a service has no matplotlib
+
+    figure, axes = plots.blank()
+    ordered = np.sort(latencies_ms)
+    axes.step(ordered, 100 * np.arange(1, len(ordered) + 1) / len(ordered), color=plots.COLOURS[0], where="post")
+    axes.axvline(deadline_ms, color=plots.COLOURS[0], linestyle="--", linewidth=1)
+    axes.annotate(f" {deadline_ms:.2f} ms", (deadline_ms, 2), ha="left")
+    axes.set(xscale="log", ylim=(0, 101), xlabel="latency, ms", ylabel="answered within, %", title=title)
+    plots.save(figure, path)

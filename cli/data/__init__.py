@@ -1,0 +1,1 @@
+"""`jepa data`: recordings as frames to learn from."""

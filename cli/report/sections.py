@@ -1,0 +1,223 @@
+"""The parts of a report: each draws its picture of what was read or computed, and says how to read it."""
+
+from pathlib import Path
+
+import numpy as np
+from sklearn.decomposition import PCA
+
+from app.rows import Array
+from bundle.columns import DEAD_STD, column_statistics
+from bundle.manifest import Manifest
+from bundle.reader import Bundle
+from cli import plots
+from cli.report.page import Picture, Section, Table
+from cli.report.surprise import Surprise, surprise
+from model.data.frames import Frames
+from model.data.splits import rows_ahead
+from model.evaluation.probes import Health, health
+
+MAP_ROWS = 3000
+MOST_CLASSES = 12
+DRIFT_COLUMNS = 10
+CURVES = ("step", "loss", "loss_ratio", "std", "rankme")
+
+Names = dict[str, list[str]]  # label → what its classes 0, 1, … are called
+
+
+def facts(manifest: Manifest) -> Section:
+    about = manifest.training
+    rows = [
+        ("made", manifest.created),
+        ("row", f"{manifest.input_dim} columns in {len(manifest.feature_schema.groups)} groups"),
+        ("embedding", f"{manifest.embed_dim} dims"),
+        ("foresees", ", ".join(map(str, manifest.horizons)) + " frames ahead"),
+        *((f"training {name}", f"{about[name]:,}") for name in ("rows", "episodes", "steps") if _is_count(about, name)),
+        *((f"metric {name}", _short(value)) for name, value in about.get("metrics", {}).items()),
+        ("licence", manifest.licence or "not given"),
+        ("data", ", ".join(f"{key} {value}" for key, value in manifest.data.items()) or "not given"),
+    ]
+    return Section("The model", parts=[Table("What bundle.json says", ("", ""), rows)])
+
+
+def _is_count(about: dict[str, object], name: str) -> bool:
+    return isinstance(about.get(name), int)
+
+
+def training(manifest: Manifest, folder: Path) -> Section:
+    history = manifest.history
+    if not set(CURVES) <= history.keys() or len({len(history[name]) for name in CURVES}) > 1 or not history["step"]:
+        return Section("Training", "The bundle holds no curves of its training: it is imported, or an older one.")
+    picture = folder / "training.png"
+    plots.save(plots.curves_figure(history, manifest.embed_dim), picture)
+    ends = {name: f"{history[name][0]:g} to {history[name][-1]:g}" for name in CURVES}
+    return Section(
+        "Training",
+        "The loss tells little, since what is predicted moves. Its share of the loss of always predicting the mean "
+        "says whether anything is learned; std and RankMe say whether embeddings still differ.",
+        [
+            Picture(
+                picture,
+                f"From step {ends['step']}: loss {ends['loss']}, over the loss of the mean {ends['loss_ratio']}, "
+                f"std {ends['std']}, RankMe {ends['rankme']}.",
+                "Measured on held-out rows; a dashed line marks where a number says that something is ill.",
+            )
+        ],
+    )
+
+
+def usual_loss(manifest: Manifest, folder: Path) -> Section:
+    title, quantiles = "How large a loss is usual", manifest.loss_quantiles
+    if not quantiles:
+        return Section(title, "The bundle holds no quantiles of its loss, so /loss answers no percentiles.")
+    picture = folder / "quantiles.png"
+    plots.save(plots.quantiles_figure(quantiles), picture)
+    medians = ", ".join(f"{values[50]:.3g} at {horizon} frames ahead" for horizon, values in sorted(quantiles.items()))
+    caption = "The loss of held-out rows by percentile: what the percentiles of /loss mean."
+    return Section(title, parts=[Picture(picture, f"Median loss {medians}.", caption)])
+
+
+def spectrum(embeddings: dict[str, Array], folder: Path) -> Section:
+    """embeddings [n, D] by encoder."""
+    found = {name: health(rows) for name, rows in embeddings.items()}
+    told = {
+        name: f"{name} encoder: RankMe {one.rankme:.1f}, effective rank {one.effective_rank}"
+        for name, one in found.items()
+    }
+    values = {
+        told[name]: np.linalg.svd((rows - rows.mean(0)).astype(np.float64), compute_uv=False)
+        for name, rows in embeddings.items()
+    }
+    picture = folder / "spectrum.png"
+    plots.save(plots.spectrum_figure(values), picture)
+    return Section(
+        "How many dims are in use",
+        "A line that falls steeply puts all rows near a plane of few dims. RankMe counts dims by how evenly the "
+        "singular values are spread, the effective rank those that hold 95 % of the variance.",
+        [
+            Picture(picture, "; ".join(told.values()), "Singular values of the centred embeddings, down to 1/10,000."),
+            Table(
+                "The embeddings without any label",
+                ("", "RankMe", "effective rank", "std of a dim: mean", "least", "largest", "dead dims"),
+                [_health_row(name, one) for name, one in found.items()],
+            ),
+        ],
+    )
+
+
+def _health_row(name: str, found: Health) -> list[str]:
+    numbers = (found.rankme, found.effective_rank, found.std, found.least_std, found.largest_std)
+    return [f"{name} encoder", *map(_short, numbers), f"{found.dead_dims} of {found.dims}"]
+
+
+def embedding_map(target: Array, game: Frames, names: Names, called: str, folder: Path) -> Section:
+    """target embeddings [n, D] of the game's rows."""
+    title = "A map of the frames"
+    if min(target.shape) < 2:
+        return Section(title, f"A map needs two rows and two dims; there are {target.shape[0]} and {target.shape[1]}.")
+    drawn = np.linspace(0, len(game) - 1, min(MAP_ROWS, len(game))).astype(int)
+    label = next(iter(game.labels), None)
+    classes = np.zeros(len(drawn), np.int64) if label is None else game.labels[label][drawn]
+    values, counts = np.unique(classes[classes >= 0], return_counts=True)
+    shown = np.sort(values[np.argsort(-counts, kind="stable")[:MOST_CLASSES]]).tolist()
+    panels = {value: "all" if label is None else _class_name(names, label, value) for value in shown}
+    with np.errstate(invalid="ignore"):  # 0 of 0, where the model has collapsed and all embeddings are the same
+        pca = PCA(2, random_state=0).fit(target[drawn])
+    shares = np.nan_to_num(pca.explained_variance_ratio_).tolist()
+    picture = folder / "map.png"
+    plots.save(plots.map_figure(pca.transform(target[drawn]), shares, classes, panels), picture)
+    by = "" if label is None else f" by {label} ({', '.join(panels.values())})"
+    return Section(
+        title,
+        "Classes that fill places of their own are told apart by two dims alone; the others may differ in the rest.",
+        [
+            Picture(
+                picture,
+                f"Embeddings of {called}{by}: two principal components, {100 * sum(shares):.0f} % of the variance.",
+                f"{len(drawn):,} frames of {called}, target encoder"
+                + (
+                    "." if label is None else f"; a panel a class of {label}, with its frames' number, all others grey."
+                ),
+            )
+        ],
+    )
+
+
+def surprises(
+    bundle: Bundle, context: Array, target: Array, game: Frames, names: Names, called: str, folder: Path
+) -> Section:
+    """context and target embeddings [n, D] of the game's rows."""
+    title, horizon = "What surprised it", bundle.manifest.horizons[-1]
+    if game.frame is None:
+        return Section(title, "Without a 'frame' column no row is later than another, so nothing was foreseen.")
+    ahead = rows_ahead(game, horizon)
+    if not (ahead >= 0).any():
+        return Section(title, f"No frame of {called} has one {horizon} frames later.")
+    found = surprise(bundle, context, target, ahead, horizon)
+    values, unit = found.losses, "loss (smooth L1)"
+    if found.percentiles is not None:
+        values, unit = found.percentiles, "percentile of the loss"
+    moments = found.moments(horizon)
+    frames = game.frame[found.rows]
+    picture = folder / "surprise.png"
+    plots.save(plots.surprise_figure(frames, values, moments, unit), picture)
+    return Section(
+        title,
+        f"How far each frame of {called} was off what the model foresaw {horizon} frames before"
+        + ("." if found.percentiles is None else "; 100 is as far as the worst of the held-out rows."),
+        [
+            Picture(
+                picture,
+                f"Most surprising were the frames {', '.join(str(frames[at]) for at in moments)}.",
+                f"Thin: each frame; thick: the median of {plots.MEDIAN_FRAMES} frames; numbered: the largest losses.",
+            ),
+            _moments(found, moments, game, names),
+        ],
+    )
+
+
+def _moments(found: Surprise, moments: list[int], game: Frames, names: Names) -> Table:
+    assert game.frame is not None
+    rows = []
+    for number, at in enumerate(moments, 1):
+        row = int(found.rows[at])
+        percentile = "–" if found.percentiles is None else f"{found.percentiles[at]:.1f}"
+        classes = [_class_name(names, name, int(values[row])) for name, values in game.labels.items()]
+        rows.append([str(number), str(game.frame[row]), f"{found.losses[at]:.3g}", percentile, *classes])
+    return Table("The most surprising moments", ("", "frame", "loss", "percentile", *game.labels), rows)
+
+
+def drift(manifest: Manifest, frames: Frames) -> Section:
+    title = "Is this like the data it was trained on"
+    mean, std = (np.array(manifest.statistics.get(name, [])) for name in ("mean", "std"))
+    if not len(mean) == len(std) == manifest.input_dim:
+        return Section(title, "The bundle holds no mean and std of its training columns.")
+    found = column_statistics(frames.features)
+    here, spread = found["mean"].astype(np.float64), found["std"]
+    alive = std > DEAD_STD
+    shift = np.where(alive, (here - mean) / np.where(alive, std, 1), 0)
+    woken = ~alive & ((spread > DEAD_STD) | (np.abs(here - mean) > DEAD_STD))
+    furthest = np.argsort(-np.abs(shift), kind="stable")[:DRIFT_COLUMNS].tolist()
+    columns = manifest.feature_schema.names
+    return Section(
+        title,
+        f"Columns whose mean is more than one std off: {int((np.abs(shift) > 1).sum())} of {len(columns)}. Columns "
+        f"that never changed in training, so that the model is deaf to them, but differ here: {int(woken.sum())}.",
+        [
+            Table(
+                "The columns that moved furthest",
+                ("", "mean in training", "std in training", "mean here", "shift, std"),
+                [[columns[i], *map(_short, (mean[i], std[i], here[i])), f"{shift[i]:+.2f}"] for i in furthest],
+            )
+        ],
+    )
+
+
+def _class_name(names: Names, label: str, value: int) -> str:
+    known = names.get(label, [])
+    if value < 0:
+        return "–"
+    return str(known[value]) if value < len(known) else str(value)
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,5 @@
+"""Frames to learn from: read, split by game, mirrored and checked."""
+
+from model.data.frames import Frames, class_names, read_frames
+
+__all__ = ["Frames", "class_names", "read_frames"]

@@ -1,0 +1,183 @@
+"""What is wrong with the frames given, in words that say what to do; unsaid, it would end in a model that learned
+nothing."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.columns import DEAD_STD, Statistics
+from model.data.frames import Frames
+
+SAMPLE_ROWS = 20_000  # rows that repetitions and leaks are looked for in
+FEW_ROWS = 100  # too few to say of a column that it never changes
+NAMED = 5  # columns or episodes named before the rest is only counted
+MARGIN = 0.05  # of a column's range in training, by which new rows may leave it
+FEW_OUTSIDE = 0.01  # of the rows, that may leave it by more
+Rows = NDArray[np.float32]
+
+
+def check_trainable(frames: Frames, rows: NDArray[np.int64], statistics: Statistics, horizons: Sequence[int]) -> None:
+    """ValueError if the training rows are all one row, or their frame numbers can't be what they should be."""
+    if (statistics["min"] == statistics["max"]).all():
+        raise ValueError(
+            f"all {len(rows):,} training rows are the same row, so there is nothing to learn; check the recording"
+        )
+    if frames.frame is None:
+        return
+    episode, frame, step = _steps(frames, rows)
+    twice = np.flatnonzero(step == 0)
+    if len(twice):
+        raise ValueError(
+            f"{len(twice):,} rows repeat a frame of their episode, first frame {frame[twice[0]]} of episode "
+            f"{episode[twice[0]]}; give every game, and every player's view of it, an 'episode' of its own"
+        )
+    stride = _stride(step)
+    if odd := [horizon for horizon in horizons if horizon % stride]:
+        raise ValueError(
+            f"frame numbers rise by {stride} from row to row, and no row is {odd[0]} frames after another; choose "
+            f"multiples of {stride}, such as --horizon {2 * stride} --horizon {8 * stride}"
+        )
+
+
+def training_warnings(
+    frames: Frames, rows: NDArray[np.int64], statistics: Statistics, horizons: Sequence[int], batch_size: int
+) -> list[str]:
+    """What may spoil a run over the training rows though it can start; empty if nothing does."""
+    found = [
+        *_dead_columns(frames, statistics),
+        *_repeated_row(frames.features[_sample(rows)], len(rows)),
+        *leaked_labels(frames),
+    ]
+    if len(rows) < batch_size:
+        found.append(
+            f"{len(rows):,} training rows are fewer than a batch of {batch_size:,}: every step sees them all and soon "
+            "knows them by heart; record more games"
+        )
+    if frames.frame is not None:
+        found += _short_episodes(frames, rows, max(horizons))
+        found += _gaps(frames, rows)
+    return found
+
+
+def unlike_training(rows: Rows, names: Sequence[str], statistics: Mapping[str, Sequence[float]]) -> list[str]:
+    """How the columns of raw rows [n, C] differ from those a model was trained on, whose `statistics` its bundle
+    holds; empty if they don't. What a bundle does not hold is not compared."""
+    found: list[str] = []
+    if not len(rows) or "std" not in statistics:
+        return found
+    alive = np.asarray(statistics["std"], np.float32) > DEAD_STD
+    low, high = rows.min(0), rows.max(0)
+    if len(rows) >= FEW_ROWS and (still := np.flatnonzero(alive & (low == high))).size:
+        found.append(
+            f"{_named(names, still)} never changed in these {len(rows):,} rows but did in training; a single game may "
+            "be so, in many games it means columns lost or filled with zeros on the way"
+        )
+    if (woken := np.flatnonzero(~alive & (low != high))).size:
+        found.append(
+            f"{_named(names, woken)} never changed in training, so the model takes no notice of them, but do here; "
+            "train on games in which they change if they matter"
+        )
+    if "min" not in statistics or "max" not in statistics:
+        return found
+    least, most = np.asarray(statistics["min"]), np.asarray(statistics["max"])
+    margin = MARGIN * (most - least)
+    beyond = np.flatnonzero(alive & ((low < least - margin) | (high > most + margin)))
+    share = ((rows[:, beyond] < (least - margin)[beyond]) | (rows[:, beyond] > (most + margin)[beyond])).mean(0)
+    if (outside := beyond[share > FEW_OUTSIDE]).size:
+        worst = beyond[share.argmax()]
+        found.append(
+            f"{_named(names, outside)} lie outside the range of training in over {FEW_OUTSIDE:.0%} of the rows, "
+            f"{names[worst]} in {share.max():.0%} (here {low[worst]:g} … {high[worst]:g}, in training "
+            f"{least[worst]:g} … {most[worst]:g}); look for other units or columns out of place"
+        )
+    return found
+
+
+def leaked_labels(frames: Frames) -> list[str]:
+    """Which labels are among the features under another name."""
+    found = []
+    sample = _sample(np.arange(len(frames)))
+    for label, values in frames.labels.items():
+        kept = sample[values[sample] >= 0]
+        if len(np.unique(values[kept])) < 2:
+            continue
+        copies = np.flatnonzero((frames.features[kept] == values[kept, None]).all(0))
+        if copies.size:
+            found.append(
+                f"the label '{label}' is among the features too, as {_named(frames.schema.names, copies)}: a probe for "
+                "it only reads the answer; leave such columns out, or give them names that start with y_"
+            )
+    return found
+
+
+def _dead_columns(frames: Frames, statistics: Statistics) -> list[str]:
+    dead = np.flatnonzero(statistics["std"] <= DEAD_STD)
+    if not dead.size:
+        return []
+    return [
+        f"{_named(frames.schema.names, dead)} never changed in the training rows and are silenced, now and when "
+        "served; leave them out, or record games in which they change"
+    ]
+
+
+def _repeated_row(sample: Rows, rows: int) -> list[str]:
+    _, counts = np.unique(
+        np.ascontiguousarray(sample).view(f"V{sample.itemsize * sample.shape[1]}"), return_counts=True
+    )
+    share = counts.max() / len(sample)
+    if share <= 0.5:
+        return []
+    return [
+        f"{share:.0%} of the {rows:,} training rows are one and the same row; check whether the recording stood still, "
+        "and leave such rows out"
+    ]
+
+
+def _short_episodes(frames: Frames, rows: NDArray[np.int64], horizon: int) -> list[str]:
+    episode, frame, _ = _steps(frames, rows)
+    names, first, count = np.unique(episode, return_index=True, return_counts=True)
+    short = [str(name) for name in names[frame[first + count - 1] - frame[first] < horizon]]
+    if not short:
+        return []
+    return [
+        f"{len(short)} of {len(names)} training episodes are no longer than the longest horizon, {horizon} frames, and "
+        f"teach nothing ({_listed(short)}); choose a shorter --horizon to use them"
+    ]
+
+
+def _gaps(frames: Frames, rows: NDArray[np.int64]) -> list[str]:
+    episode, frame, step = _steps(frames, rows)
+    gaps = np.flatnonzero(step > _stride(step))
+    if not gaps.size:
+        return []
+    return [
+        f"frame numbers jump {len(gaps):,} times within {len(np.unique(episode[gaps]))} training episodes, first from "
+        f"{frame[gaps[0]]} to {frame[gaps[0] + 1]} in episode {episode[gaps[0]]}; rows whose later frame is missing "
+        "teach nothing, so record every frame"
+    ]
+
+
+def _steps(frames: Frames, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Episode and frame of the rows in order of time, and what each frame number rises by; −1 to another episode."""
+    assert frames.frame is not None
+    order = rows[np.lexsort((frames.frame[rows], frames.episode[rows]))]
+    episode, frame = frames.episode[order], frames.frame[order]
+    return episode, frame, np.where(np.diff(episode) == 0, np.diff(frame), -1)
+
+
+def _stride(step: NDArray[np.int64]) -> int:
+    """What all frame numbers of an episode rise by multiples of; 1 where no episode has two rows."""
+    return int(np.gcd.reduce(step[step > 0])) or 1
+
+
+def _sample(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    return rows if len(rows) <= SAMPLE_ROWS else np.random.default_rng(0).choice(rows, SAMPLE_ROWS, replace=False)
+
+
+def _named(names: Sequence[str], columns: NDArray[np.int64]) -> str:
+    return f"{len(columns)} of {len(names)} columns ({_listed([names[i] for i in columns])})"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")

@@ -1,0 +1,219 @@
+"""Frames of games from Parquet or NumPy files: features, episodes, splits, labels and the feature schema."""
+
+import fnmatch
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from bundle.schema import Schema, read_description, unnamed_columns
+from model.data.symmetry import Symmetry, symmetries
+
+NEVER_FEATURES = ("episode", "frame", "split", "action", "reward", "y_*")
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Rows in the order of the data. `frame` counts within an episode; None where the rows come in no order. Where the
+    data names neither, each row is an episode of its own."""
+
+    features: NDArray[np.float32]  # [rows, columns]
+    schema: Schema
+    episode: NDArray[np.int64]  # [rows]
+    frame: NDArray[np.int64] | None = None  # [rows]
+    split: NDArray[np.str_] | None = None  # [rows]
+    labels: dict[str, NDArray[np.int64]] = field(default_factory=dict)  # name → [rows]
+    symmetries: tuple[Symmetry, ...] = ()  # how a row looks seen otherwise, where the layout says so
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    @property
+    def independent(self) -> bool:
+        """Whether no row shares an episode with another."""
+        return self.frame is None and len(np.unique(self.episode)) == len(self)
+
+    def take(self, rows: NDArray[Any]) -> "Frames":
+        """The chosen rows (indices or a mask)."""
+        frame = None if self.frame is None else self.frame[rows]
+        split = None if self.split is None else self.split[rows]
+        labels = {name: values[rows] for name, values in self.labels.items()}
+        return Frames(self.features[rows], self.schema, self.episode[rows], frame, split, labels, self.symmetries)
+
+
+def read_frames(source: str | Path, *, features: str | None = None, labels: Sequence[str] = ("y_*",)) -> Frames:
+    """Frames from one Parquet file, a folder or a glob of them, or an .npy/.npz file.
+
+    `features` is a pattern that columns must match, such as `ram_*`; `labels` are patterns of columns of whole numbers,
+    none of which may be a feature too.
+    """
+    paths = _paths(source)
+    if paths[0].suffix in (".npy", ".npz"):
+        return _read_numpy(paths[0], features, labels)
+    tables = [pq.read_table(path) for path in paths]
+    for path, table in zip(paths, tables, strict=True):
+        if table.schema.names != tables[0].schema.names:
+            raise ValueError(f"{path.name} has other columns than {paths[0].name}; files read together must be alike")
+    metadata = tables[0].schema.metadata or {}
+    table = pa.concat_tables(tables)
+    values, names = _features(table, features)
+    about = _description(paths[0].parent) if features is None else {}
+    if features is None and b"groups" in metadata:
+        about |= _layout(metadata.get(b"layout", b"").decode()) | {"groups": json.loads(metadata[b"groups"])}
+    schema = Schema.of(names, about)
+    columns = set(table.column_names)
+    frame = _integers(table, "frame") if "frame" in columns else None
+    return Frames(
+        values,
+        schema,
+        _integers(table, "episode") if "episode" in columns else _unnamed_episodes(len(table), frame),
+        frame,
+        np.asarray(table["split"].to_pylist(), np.str_) if "split" in columns else None,
+        _labels({name: table[name].to_numpy() for name in _matching(table.column_names, labels)}, names),
+        symmetries(schema, about),
+    )
+
+
+def class_names(source: str | Path) -> dict[str, list[str]]:
+    """Label → what its classes 0, 1, … are called, as far as the data's schema.json (`classes`) or layout says."""
+    path = _paths(source)[0]
+    named: dict[str, list[str]] = _description(path.parent).get("classes", {})
+    if path.suffix != ".parquet":
+        return named
+    metadata = pq.read_schema(path).metadata or {}
+    keys = _layout(metadata.get(b"layout", b"").decode()).get("classes", {})
+    return named | {
+        label: json.loads(metadata[key.encode()]) for label, key in keys.items() if key.encode() in metadata
+    }
+
+
+def _paths(source: str | Path) -> list[Path]:
+    path = Path(source)
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        found = sorted(path.glob("*.parquet"))
+    else:
+        found = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
+    if not found:
+        raise FileNotFoundError(f"{source}: no such file, no Parquet file in it, and no match for it as a pattern")
+    return found
+
+
+def _read_numpy(path: Path, pattern: str | None, labels: Sequence[str]) -> Frames:
+    loaded = np.load(path, allow_pickle=False)
+    arrays = dict(loaded) if path.suffix == ".npz" else {"features": loaded}
+    if "features" not in arrays:
+        raise ValueError(
+            f"{path.name} has no array 'features' (it has {sorted(arrays)}); save the rows under that name"
+        )
+    values = np.ascontiguousarray(arrays.pop("features"), np.float32)
+    if values.ndim != 2:
+        raise ValueError(f"{path.name} has features of shape {values.shape}; they must be [rows, columns]")
+    named = _matching([*arrays], labels)
+    for name in {"episode", "frame", "split", *named} & arrays.keys():
+        if (shape := arrays[name].shape) != (len(values),):
+            raise ValueError(f"{path.name} has {name} of shape {shape}; it must be one number a row, [{len(values)}]")
+    about = _description(path.parent)
+    schema = Schema.of(unnamed_columns(values.shape[1]), about)
+    if pattern is not None:
+        names = _matching(schema.names, [pattern])
+        if not names:
+            raise ValueError(f"no column matches {pattern!r}; the columns are {list(schema.names[:8])} …")
+        values, about = values[:, np.isin(schema.names, names)], {}
+        schema = Schema.of(names, about)
+    _check_finite(values, schema.names)
+    frame = np.asarray(arrays["frame"], np.int64) if "frame" in arrays else None
+    return Frames(
+        values,
+        schema,
+        np.asarray(arrays["episode"], np.int64) if "episode" in arrays else _unnamed_episodes(len(values), frame),
+        frame,
+        np.asarray(arrays["split"], np.str_) if "split" in arrays else None,
+        _labels({name: arrays[name] for name in named}, schema.names),
+        symmetries(schema, about),
+    )
+
+
+def _unnamed_episodes(rows: int, frame: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """Frames that no column tells apart are one game; rows without even a frame number have nothing to do with each
+    other."""
+    return np.arange(rows) if frame is None else np.zeros(rows, np.int64)
+
+
+def _labels(columns: dict[str, NDArray[Any]], features: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+    """Each [rows], −1 for none; ValueError where one is no whole numbers, or a feature too."""
+    if both := sorted(columns.keys() & set(features)):
+        raise ValueError(
+            f"{', '.join(both)}: a label that is also a feature tells nothing, the probe would only copy it; "
+            "name other labels with --labels, or pick the feature columns with --features"
+        )
+    found = {}
+    for name, values in columns.items():
+        whole = values.dtype.kind in "biu"
+        if values.dtype.kind == "f":  # how a column of whole numbers with gaps is stored
+            values = np.where(np.isnan(values), -1, values)
+            whole = bool((np.isfinite(values) & (values == np.trunc(values))).all())
+        if not whole:
+            some = ", ".join(map(str, values[:3]))
+            raise ValueError(
+                f"label '{name}' holds {some} …; labels are whole numbers, −1 or nothing where there is none"
+            )
+        found[name] = values.astype(np.int64)
+    return found
+
+
+def _features(table: pa.Table, pattern: str | None) -> tuple[NDArray[np.float32], list[str]]:
+    if "features" in table.column_names and pattern is None:
+        column = table["features"].combine_chunks()
+        flat = column.flatten().to_numpy(zero_copy_only=False)
+        values = np.ascontiguousarray(flat, np.float32).reshape(len(table), -1)
+        names = unnamed_columns(values.shape[1])
+    else:
+        banned = set(_matching(table.column_names, NEVER_FEATURES))
+        names = [name for name in _matching(table.column_names, [pattern or "*"]) if name not in banned]
+        if not names:
+            raise ValueError(f"no column matches {pattern or '*'!r}; the columns are {table.column_names[:8]} …")
+        values = np.empty((len(table), len(names)), np.float32)
+        for i, name in enumerate(names):
+            kind = table.schema.field(name).type
+            if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+                raise ValueError(f"column '{name}' is {kind}, not numbers; pick the feature columns with --features")
+            values[:, i] = table[name].to_numpy()
+    _check_finite(values, names)
+    return values, names
+
+
+def _check_finite(values: NDArray[np.float32], names: Sequence[str]) -> None:
+    # Summing in float64 is many times cheaper than isfinite on every number, and just as telling.
+    for i in np.flatnonzero(~np.isfinite(values.sum(0, dtype=np.float64))).tolist():
+        row = int(np.flatnonzero(~np.isfinite(values[:, i]))[0])
+        raise ValueError(f"{names[i]} is {values[row, i]} in row {row}; features must be finite numbers")
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    """What a schema.json beside the data says of its columns."""
+    beside = folder / "schema.json"
+    return read_description(beside) if beside.is_file() else {}
+
+
+def _layout(name: str) -> dict[str, Any]:
+    """What is known of the columns of a layout that ships with this package."""
+    known = files("model.data.layouts") / f"{name}.json"
+    described: dict[str, Any] = json.loads(known.read_text()) if known.is_file() else {}
+    return described
+
+
+def _matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+
+
+def _integers(table: pa.Table, name: str) -> NDArray[np.int64]:
+    return np.asarray(table[name].to_numpy(), np.int64)

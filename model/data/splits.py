@@ -1,0 +1,49 @@
+"""Which rows are for training and which are held out: whole episodes, never rows; and which row comes later."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.data.frames import Frames
+
+
+def split_rows(frames: Frames, *, held_out: float = 0.1, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row indices for training and for validation.
+
+    A `split` column is obeyed (`train` and `val`). Where it names no `val`, or there is none, `held_out` of the
+    episodes for training, at least one, are drawn for validation; ValueError if there is no second one to hold out.
+    Rows of data without games are episodes of their own, and so held out at random.
+    """
+    rows = np.arange(len(frames))
+    if frames.split is not None:
+        train, val = rows[frames.split == "train"], rows[frames.split == "val"]
+        if not len(train):
+            raise ValueError(f"the split column has no 'train' (it has {sorted(set(frames.split.tolist()))})")
+        if len(val):
+            return train, val
+        rows = train
+    episodes = np.unique(frames.episode[rows])
+    if len(episodes) < 2:
+        raise ValueError(
+            f"{len(episodes)} episode: nothing can be held out. Rows of one game are near-copies of each other; "
+            "give at least two games, told apart by an 'episode' column"
+        )
+    drawn = np.random.default_rng(seed).permutation(episodes)
+    chosen = drawn[: max(1, round(held_out * len(episodes)))]
+    is_val = np.isin(frames.episode[rows], chosen)
+    return rows[~is_val], rows[is_val]
+
+
+def rows_ahead(frames: Frames, horizon: int) -> NDArray[np.int64]:
+    """For each row the row of the same episode `horizon` frames later, −1 where there is none."""
+    if horizon == 0:
+        return np.arange(len(frames))
+    if frames.frame is None:
+        raise ValueError(f"horizon {horizon} looks ahead, but the data has no 'frame' column; train with horizon 0")
+    # One sortable number a frame of an episode, with room for `horizon` between two episodes.
+    first = frames.frame.min()
+    span = frames.frame.max() - first + 1 + horizon
+    key = np.unique(frames.episode, return_inverse=True)[1] * span + (frames.frame - first)
+    order = np.argsort(key, kind="stable")
+    found = np.searchsorted(key, key + horizon, sorter=order).clip(max=len(key) - 1)
+    ahead = order[found]
+    return np.where(key[ahead] == key + horizon, ahead, -1)

@@ -1,0 +1,1 @@
+"""What an embedding is worth: probes, and which of them are run."""

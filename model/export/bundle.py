@@ -1,0 +1,269 @@
+"""PyTorch → ONNX bundle: three graphs, checked against PyTorch, and the golden rows that the service repeats."""
+
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bundle.columns import Statistics
+from bundle.folders import next_version
+from bundle.schema import Schema
+from bundle.writer import writing_bundle
+from model.export.graphs import ServedEncoder, ServedPredictor, embed
+from model.export.int8 import Arrays, write_int8
+from model.networks.config import Config
+from model.networks.encoder import ContextEncoder
+from model.networks.predictor import Predictor
+from model.training.checkpoint import Checkpoint
+
+OPSET = 23  # the first with attention as one operator
+PARITY_BATCHES = (1, 2, 7, 64)
+ATOL, RTOL = 1e-5, 1e-4
+GOLDEN_ROWS = 16
+
+
+class Networks(NamedTuple):
+    """What the graphs are made of; `encoding` maps raw rows [B, C] to the inputs [B, M] of both encoders."""
+
+    encoding: nn.Module
+    context_encoder: ContextEncoder
+    target_encoder: ContextEncoder
+    predictor: Predictor
+
+
+def export_bundle(
+    checkpoint: Checkpoint, models: Path, name: str, *, half: bool = False, card: str | None = None
+) -> Path:
+    """`export_networks` of a training run."""
+    jepa, summary = checkpoint.jepa, checkpoint.summary
+    own_keys = ("loss_quantiles", "history", "licence", "data")
+    about = {
+        "training": {
+            "steps": checkpoint.step,
+            "recipe": checkpoint.recipe,
+            **{key: value for key, value in summary.items() if key not in own_keys},
+        },
+        **{key: summary[key] for key in own_keys if key in summary},
+    }
+    networks = Networks(jepa.encoding, jepa.context_encoder, jepa.target_encoder, jepa.predictor)
+    return export_networks(
+        networks,
+        checkpoint.schema,
+        about,
+        models,
+        name,
+        statistics=checkpoint.statistics,
+        sample=checkpoint.sample,
+        half=half,
+        card=card,
+    )
+
+
+def export_networks(
+    networks: Networks,
+    schema: Schema,
+    known: Mapping[str, Any],
+    models: Path,
+    name: str,
+    *,
+    statistics: Statistics | None = None,
+    sample: NDArray[np.float32] | None = None,
+    half: bool = False,
+    card: str | None = None,
+) -> Path:
+    """Writes `<models>/<name>/<next version>/` and returns it; ValueError if a graph differs from PyTorch.
+
+    `known` is what bundle.json says beside what the networks tell themselves. `half` rounds the weights to float16 and
+    stores those of the float32 graphs so, half the size; what the graphs compute stays float32. `sample` [2n, C] are n
+    rows that int8 graphs are fitted to and n that they are judged by; without it there are none. `card` becomes
+    README.md.
+    """
+    for network in networks:
+        network.eval()
+    config = networks.context_encoder.config
+    golden_inputs = _golden_inputs(config, schema, statistics)
+    about = {
+        "created": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "input_dim": schema.input_dim,
+        "embed_dim": config.embed_dim,
+        "schema": schema.as_dict(),
+        "schema_hash": schema.hash,
+        "patches": [{"name": p.name, "groups": [g.name for g in p.groups]} for p in config.patches],
+        "horizons": list(config.horizons),
+        "options": {
+            key: value for key, value in config.as_dict().items() if key not in ("input_dim", "patches", "horizons")
+        },
+        **known,
+    }
+    if statistics is not None:
+        about["statistics"] = {
+            key: [float(f"{v:.7g}") for v in statistics[key]] for key in ("mean", "std", "min", "max")
+        }
+    with writing_bundle(models, name, about) as folder:
+        golden = dict(golden_inputs)
+        for role, encoder in (("context", networks.context_encoder), ("target", networks.target_encoder)):
+            golden[f"{role}_embedding"] = _export(
+                ServedEncoder(networks.encoding, encoder, schema),
+                partial(embed, networks.encoding, encoder, schema),
+                {"features": golden["features"]},
+                "embedding",
+                folder / f"{role}_encoder.onnx",
+                half,
+            )
+        golden["prediction"] = _export(
+            ServedPredictor(networks.predictor),
+            lambda context, targets, horizon: networks.predictor(context, targets > 0, horizon),
+            {"context": golden["context_embedding"], "targets": golden["targets"], "horizon": golden["horizon"]},
+            "prediction",
+            folder / "predictor.onnx",
+            half,
+        )
+        np.savez(folder / "golden.npz", **golden)  # type: ignore[arg-type]
+        if sample is not None:
+            fitted, judged = np.split(sample, 2)
+            asked = {
+                "features": judged,
+                "targets": np.ones((len(judged), len(config.patches)), np.float32),
+                "horizon": np.full(len(judged), config.horizons[0], np.float32),
+            }
+            about["precision"] = {"int8": write_int8(folder, _questions(config, schema, fitted), asked, golden)}
+        if half:
+            for path in folder.glob("*[!8].onnx"):
+                _store_half(path)
+        if card is not None:
+            (folder / "README.md").write_text(card)
+    return models / name / str(next_version(models, name) - 1)
+
+
+def _golden_inputs(config: Config, schema: Schema, statistics: Statistics | None) -> Arrays:
+    """Questions about rows drawn around the training statistics (a standard normal where there are none)."""
+    drawn = np.random.default_rng(0).normal(size=(GOLDEN_ROWS, schema.input_dim))
+    if statistics is not None:
+        drawn = np.clip(statistics["mean"] + statistics["std"] * drawn, statistics["min"], statistics["max"])
+    return _questions(config, schema, drawn)
+
+
+def _questions(config: Config, schema: Schema, rows: NDArray[np.floating]) -> Arrays:
+    """The rows [n, C], every third with a hidden group, and what the predictor is asked about each."""
+    rng = np.random.default_rng(0)
+    features, count = rows.astype(np.float32), len(rows)
+    if len(schema.groups) > 1:
+        for row in range(0, count, 3):
+            group = schema.groups[row % len(schema.groups)]
+            features[row, group.start : group.stop] = np.nan
+    targets = rng.random((count, len(config.patches))) < 0.5
+    targets[np.arange(count), rng.integers(len(config.patches), size=count)] = True
+    horizon = rng.choice(config.horizons, count)
+    return {
+        "features": features,
+        "targets": targets.astype(np.float32),
+        "horizon": horizon.astype(np.float32),
+    }
+
+
+def _export(
+    served: nn.Module, trained: Callable[..., Tensor], inputs: Arrays, output: str, path: Path, half: bool
+) -> NDArray[np.float32]:
+    """Writes one graph, checks it against PyTorch at several batch sizes, and returns PyTorch's answer to `inputs`."""
+    served.eval()
+    example = tuple(torch.from_numpy(values) for values in inputs.values())
+    with torch.no_grad():
+        # Folded weights add up in another order.
+        _check_close(served(*example), trained(*example), 10 * ATOL, f"{path.name} differs from the trained network")
+    if half:
+        for parameter in served.parameters():
+            parameter.data = parameter.data.half().float()
+    # It names operators that we don't use, one line each.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        # torch 2.13 deprecates a class that its own exporter still uses, and inputs sharing one batch are meant to.
+        warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
+        warnings.filterwarnings("ignore", message="# The axis name: batch", category=UserWarning)
+        program = torch.onnx.export(
+            served,
+            example,
+            input_names=list(inputs),
+            output_names=[output],
+            dynamic_shapes=tuple({0: "batch"} for _ in inputs),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned no program")
+    graph = program.model_proto
+    _strip_traces(graph)
+    onnx.checker.check_model(graph, full_check=True)
+    onnx.save(graph, path)
+    _check_parity(served, inputs, path)
+    with torch.no_grad():
+        answer: NDArray[np.float32] = served(*example).numpy()
+    return answer
+
+
+def _strip_traces(graph: onnx.ModelProto) -> None:
+    """Drops which line of which source each node came from: heavier than a small network, and it names folders."""
+    for part in (
+        *graph.graph.node,
+        *graph.graph.value_info,
+        *graph.graph.input,
+        *graph.graph.output,
+        graph.graph,
+    ):
+        del part.metadata_props[:]
+        part.doc_string = ""
+
+
+def _store_half(path: Path) -> None:
+    """Keeps the rounded weights as float16 with a Cast before use, which ONNX Runtime folds away while it loads.
+
+    Only what loses nothing is kept so: means and edges of the feature encoding are not weights, and were not rounded.
+    """
+    graph = onnx.load(path)
+    casts = []
+    for weight in graph.graph.initializer:
+        values = onnx.numpy_helper.to_array(weight)
+        if values.dtype == np.float32 and values.size >= 256 and np.array_equal(values.astype(np.float16), values):
+            stored = onnx.numpy_helper.from_array(values.astype(np.float16))
+            casts.append(onnx.helper.make_node("Cast", [f"{weight.name}.half"], [weight.name], to=weight.data_type))
+            stored.name = f"{weight.name}.half"
+            weight.CopyFrom(stored)
+    nodes = [*casts, *graph.graph.node]
+    del graph.graph.node[:]
+    graph.graph.node.extend(nodes)
+    onnx.save(graph, path)
+
+
+def _check_parity(network: nn.Module, inputs: Arrays, path: Path) -> None:
+    """Raises ValueError unless ONNX Runtime gives PyTorch's answers, with a batch dimension that is free."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    for given in session.get_inputs():
+        if not isinstance(given.shape[0], str):
+            raise ValueError(
+                f"{path.name}: the batch of '{given.name}' is frozen to {given.shape[0]}; export it dynamic"
+            )
+    for batch in PARITY_BATCHES:
+        fed = {name: np.resize(values, (batch, *values.shape[1:])) for name, values in inputs.items()}
+        with torch.no_grad():
+            expected = network(*(torch.from_numpy(values) for values in fed.values()))
+        answered = torch.from_numpy(session.run(None, fed)[0])
+        _check_close(answered, expected, ATOL, f"{path.name} differs from PyTorch at batch {batch}")
+
+
+def _check_close(found: Tensor, expected: Tensor, atol: float, otherwise: str) -> None:
+    # Rounding is relative to the numbers that were added up, which an embedding's size tells, not each element's.
+    size = max(1.0, float(expected.square().mean().sqrt()))
+    if not torch.allclose(found, expected, atol=atol * size, rtol=RTOL):
+        raise ValueError(f"{otherwise} by {float((found - expected).abs().max()):.2e}; it is not written")

@@ -1,0 +1,115 @@
+"""The context encoder; the target encoder is its exponential moving average. Dims: B batch, M inputs, G groups,
+N patches, D embed."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bundle.schema import group_of_columns
+from model.networks.config import Config
+from model.networks.layers import Block, init_weights, positions
+
+
+class PatchProjection(nn.Module):
+    """Projects the inputs of one patch, and which of its groups are hidden, to one token."""
+
+    def __init__(self, inputs: Tensor, signs: Tensor, embed_dim: int) -> None:
+        """`inputs` and `signs`: which of the M inputs, and which of the G hidden flags, the patch has, as bools."""
+        super().__init__()
+        self.inputs: Tensor
+        self.signs: Tensor
+        self.register_buffer("inputs", inputs.nonzero()[:, 0], persistent=False)
+        # A patch of one group needs no such sign: hidden, it is no token at all.
+        self.register_buffer(
+            "signs", signs.nonzero()[:, 0] if signs.sum() > 1 else signs.new_zeros(0), persistent=False
+        )
+        self.whole = bool(inputs.all())
+        self.project = nn.Linear(len(self.inputs) + len(self.signs), embed_dim)
+
+    def forward(self, features: Tensor, hidden: Tensor) -> Tensor:
+        """features [B, M] with zeros where hidden, hidden [B, G] as 0 and 1 → [B, D]."""
+        # Gathering columns is slow in ONNX Runtime, so a patch that has them all takes them as they are.
+        seen = features if self.whole else features.index_select(1, self.inputs)
+        if len(self.signs):
+            seen = torch.cat([seen, hidden if self.whole else hidden.index_select(1, self.signs)], dim=1)
+        return F.gelu(self.project(seen))
+
+
+class ContextEncoder(nn.Module):
+    """[B, M] → [B, D]: patches projected to tokens, + learned position, pre-norm blocks, LayerNorm, mean pool over
+    the visible patches."""
+
+    def __init__(self, config: Config, input_columns: Sequence[int] | None = None) -> None:
+        """`input_columns` [M] says which column of a row each input tells of (None: the inputs are the columns)."""
+        super().__init__()
+        self.config = config
+        groups = [group.name for group in config.groups]
+        column_group = torch.tensor(group_of_columns(config.groups))
+        columns = torch.arange(config.input_dim) if input_columns is None else torch.tensor(input_columns)
+        group_inputs = F.one_hot(column_group[columns], len(groups)).T.float()  # [G, M]
+        group_patch = torch.tensor([[group in patch.groups for patch in config.patches] for group in config.groups])
+        self.group_inputs: Tensor
+        self.group_patch: Tensor
+        self.register_buffer("group_inputs", group_inputs, persistent=False)
+        self.register_buffer("group_patch", group_patch.float(), persistent=False)  # [G, N]
+        self.patches = nn.ModuleList(
+            PatchProjection(group_inputs[signs].any(0), signs, config.embed_dim) for signs in group_patch.T
+        )
+        self.position = positions(len(config.patches), config.embed_dim)
+        self.blocks = nn.ModuleList(
+            Block(config.embed_dim, config.num_heads, config.mlp_ratio, config.dropout)
+            for _ in range(config.encoder_depth)
+        )
+        self.norm = nn.LayerNorm(config.embed_dim)
+        init_weights(self, config.encoder_depth)
+
+    def forward(self, features: Tensor, visible: Tensor | None = None) -> Tensor:
+        """features [B, M], visible [B, G] bool (None: all) → embedding [B, D]; ValueError if a row sees nothing."""
+        return self.pool(self.patch_embeddings(features, visible), visible)
+
+    def pool(self, tokens: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Patch embeddings [B, N, D], visible [B, G] → their mean over the visible patches [B, D]."""
+        if len(self.patches) == 1:
+            return tokens.flatten(1)
+        if visible is None:
+            return tokens.mean(1)
+        shown = self.visible_patches(visible).to(tokens.dtype)[:, :, None]  # [B, N, 1]
+        return (tokens * shown).sum(1) / shown.sum(1)
+
+    def patch_embeddings(self, features: Tensor, visible: Tensor | None = None) -> Tensor:
+        """features [B, M], visible [B, G] → one vector a patch [B, N, D]; those of hidden patches mean nothing."""
+        B, M = features.shape
+        if self.group_inputs.shape[1] != M:
+            raise ValueError(f"features has {M} columns; this encoder's input_dim is {self.group_inputs.shape[1]}")
+        if visible is None:
+            hidden = features.new_zeros(B, len(self.group_patch))
+        else:
+            check_visible(visible)
+            hidden = 1 - visible.to(features.dtype)  # [B, G]
+            features = features * (visible.to(features.dtype) @ self.group_inputs)
+        tokens = [patch(features, hidden) for patch in self.patches]
+        if len(tokens) == 1:
+            # Without a token axis the layers are plain matrix products, which ONNX Runtime runs faster.
+            x, mask = tokens[0] + self.position, None  # [B, D]
+        else:
+            x = torch.stack(tokens, dim=1) + self.position  # [B, N, D]
+            mask = None if visible is None else self.visible_patches(visible)  # [B, N]
+        for block in self.blocks:
+            x = block(x, mask)
+        normed: Tensor = self.norm(x)
+        return normed.view(B, len(tokens), -1)
+
+    def visible_patches(self, visible: Tensor) -> Tensor:
+        """visible [B, G] → [B, N] bool: a patch is visible while any of its groups is."""
+        return visible.to(self.group_patch.dtype) @ self.group_patch > 0
+
+
+def check_visible(visible: Tensor) -> None:
+    """Raises ValueError where a row of the mask [B, G] leaves nothing visible (not while exporting)."""
+    if torch.compiler.is_compiling() or torch.compiler.is_exporting():
+        return
+    blind = (~visible.any(1)).nonzero()
+    if len(blind):
+        raise ValueError(f"visible hides every group of row {int(blind[0])}; leave at least one group visible")

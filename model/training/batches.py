@@ -1,0 +1,113 @@
+"""What a training step reads, drawn and gathered on the device that computes. Dims: B rows, K later frames of each,
+C columns, G groups, H horizons, S symmetries."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bundle.schema import group_of_columns
+from model.data.frames import Frames
+from model.data.splits import rows_ahead
+from model.data.symmetry import Symmetry
+from model.training.masking import MaskSampler
+
+COMPOSITE_EVERY = 4  # rows of a batch
+LATER_FRAMES = 2  # horizons drawn for each row of a batch, or all where there are fewer
+CHUNK = 65_536  # rows compared at a time
+
+
+class Batch(NamedTuple):
+    """Raw rows and what may be seen of them; K is 0 where rows have no order."""
+
+    rows: Tensor  # [B + K·B, C]: the rows now, then the first later frame of each, then the second
+    horizon: Tensor  # [K·B] frames ahead
+    visible: Tensor  # [B, G] bool: what the context sees
+    known: Tensor | None  # [B, G] bool: what can be known at all as a row is seen (None: everything)
+    composites: Tensor  # [B / 4, C]: of every fourth row, with half of its groups from a row of anywhere
+    composites_known: Tensor | None  # [B / 4, G]
+
+
+class Batches:
+    """Draws batches from frames; the rows stay in memory as float16 where that loses nothing."""
+
+    def __init__(
+        self,
+        frames: Frames,
+        horizons: Sequence[int],
+        hide_share: tuple[float, float],
+        symmetries: Sequence[Symmetry],
+        device: torch.device,
+    ) -> None:
+        self.ordered = frames.frame is not None
+        self.values = compact(frames.features).to(device)  # [rows, C]
+        self.horizons = torch.tensor(horizons, dtype=torch.float32, device=device)
+        ahead = [torch.from_numpy(rows_ahead(frames, horizon)) for horizon in horizons]
+        self.ahead = torch.stack(ahead).to(device)  # [H, rows], −1 where there is none
+        groups = frames.schema.groups
+        self.mask = MaskSampler(len(groups), hide_share)
+        self.group = torch.tensor(group_of_columns(groups), device=device)
+        self.symmetries = symmetries
+        hidden = torch.stack([symmetry.hidden for symmetry in symmetries]).to(device) if symmetries else None  # [S, G]
+        self.hidden = hidden if hidden is not None and hidden.any() else None
+
+    def anchors(self, rows: NDArray[np.int64]) -> Tensor:
+        """Those of the rows that have a later row at every horizon."""
+        chosen = torch.from_numpy(rows).to(self.ahead.device)
+        return chosen[(self.ahead[:, chosen] >= 0).all(0)]
+
+    def draw(self, rows: Tensor, count: int, generator: torch.Generator, *, rank: int = 0, ranks: int = 1) -> Batch:
+        """`count` of the rows, with replacement; several ranks draw the same batch and take a share each, of a multiple
+        of COMPOSITE_EVERY rows."""
+        device = self.values.device
+        share = slice(count * rank // ranks, count * (rank + 1) // ranks)
+
+        def mine(drawn: Tensor) -> Tensor:
+            return drawn[share].to(device)
+
+        now = rows[mine(torch.randint(len(rows), (count,), generator=generator))]  # [B]
+        turned = mine(torch.rand(count, len(self.symmetries), generator=generator) < 0.5)
+        visible, known = mine(self.mask(count, generator)), None
+        if self.hidden is not None:
+            known = ~(turned[:, :, None] & self.hidden).any(1)
+            visible = visible & known
+        other = rows[mine(torch.randint(len(rows), (count,), generator=generator))]
+        kept = mine(torch.rand(count, self.mask.groups, generator=generator) < 0.5)
+        fourth = slice(None, None, COMPOSITE_EVERY)
+        own, others = self.seen(now[fourth], turned[fourth]), self.seen(other[fourth], turned[fourth])
+        composites = torch.where(kept[fourth][:, self.group], own, others)
+        rest = visible, known, composites, None if known is None else known[fourth]
+        if not self.ordered:
+            return Batch(self.seen(now, turned), self.horizons[:0], *rest)
+        order = torch.rand(count, len(self.horizons), generator=generator).argsort(1)
+        choice = mine(order[:, :LATER_FRAMES]).T  # [K, B]
+        taken = torch.cat([now[None], self.ahead[choice, now]])  # [1 + K, B]
+        turned = turned.repeat(len(taken), 1)
+        return Batch(self.seen(taken.flatten(), turned), self.horizons[choice].flatten(), *rest)
+
+    def seen(self, rows: Tensor, turned: Tensor | None = None) -> Tensor:
+        """Raw features [n, C] of the rows [n], by each symmetry where `turned` [n, S]."""
+        features = self.values.index_select(0, rows).float()
+        if turned is not None:
+            for symmetry, applies in zip(self.symmetries, turned.T, strict=True):
+                features = torch.where(applies[:, None], symmetry.apply(features), features)
+        return features
+
+
+def compact(features: NDArray[np.float32]) -> Tensor:
+    """The features as float16 if every one of them is a float16 number, else as they are."""
+    whole = torch.from_numpy(features)
+    half = torch.empty(whole.shape, dtype=torch.float16)
+    for kept, part in zip(torch.split(half, CHUNK), torch.split(whole, CHUNK), strict=True):
+        kept.copy_(part)
+        if not torch.equal(kept.float(), part):
+            return whole
+    return half
+
+
+def evenly(rows: Tensor, count: int) -> Tensor:
+    """`count` of the rows at even distances, or all."""
+    return rows[torch.linspace(0, len(rows) - 1, min(count, len(rows)), dtype=torch.float64).long().to(rows.device)]

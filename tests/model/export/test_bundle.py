@@ -1,0 +1,98 @@
+import json
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+
+from model.export.bundle import _check_parity, _export
+from tests.model.conftest import ROWS, SCHEMA
+
+
+def run(path, **inputs):
+    return ort.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, inputs)[0]
+
+
+def test_the_graphs_normalise_raw_rows_themselves(exported):
+    jepa, folder = exported
+    with torch.no_grad():
+        expected = jepa.context_encoder(jepa.encoding(torch.from_numpy(ROWS))).numpy()
+    np.testing.assert_allclose(run(folder / "context_encoder.onnx", features=ROWS), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_nan_hides_its_group_and_rows_of_a_batch_do_not_mix(exported):
+    jepa, folder = exported
+    rows = ROWS[:3].copy()
+    rows[1, 9] = np.nan
+    visible = torch.ones(3, 3, dtype=torch.bool)
+    visible[1, 1] = False
+    with torch.no_grad():
+        expected = jepa.target_encoder(jepa.encoding(torch.from_numpy(ROWS[:3])), visible).numpy()
+    np.testing.assert_allclose(run(folder / "target_encoder.onnx", features=rows), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_the_golden_rows_are_repeated_by_onnx_runtime(exported):
+    _, folder = exported
+    golden = np.load(folder / "golden.npz", allow_pickle=False)
+    assert np.isnan(golden["features"]).any()
+    for role in ("context", "target"):
+        answered = run(folder / f"{role}_encoder.onnx", features=golden["features"])
+        np.testing.assert_allclose(answered, golden[f"{role}_embedding"], atol=1e-5, rtol=1e-4)
+    asked = {"context": golden["context_embedding"], "targets": golden["targets"], "horizon": golden["horizon"]}
+    np.testing.assert_allclose(run(folder / "predictor.onnx", **asked), golden["prediction"], atol=1e-5, rtol=1e-4)
+
+
+def test_bundle_json_says_what_is_served(exported):
+    _jepa, folder = exported
+    about = json.loads((folder / "bundle.json").read_text())
+    assert about["schema_hash"] == SCHEMA.hash
+    assert about["horizons"] == [6, 30]
+    assert about["licence"] == "CC0"
+    assert about["input_dim"] == 20
+    assert about["options"]["embed_dim"] == 32
+    assert about["training"]["rows"] == 64
+    graphs = ("context_encoder", "target_encoder", "predictor")
+    assert set(about["files"]) == {
+        *(f"{graph}{variant}.onnx" for graph in graphs for variant in ("", ".int8")),
+        "golden.npz",
+        "README.md",
+    }
+
+
+def test_half_weights_are_half_the_bytes_compute_nearly_the_same_and_name_no_folder(halved):
+    jepa, folder = halved
+    stored = onnx.load(folder / "predictor.onnx").graph.initializer
+    large = [weight for weight in stored if np.prod(weight.dims) >= 256]
+    assert large
+    assert all(weight.data_type == onnx.TensorProto.FLOAT16 for weight in large)
+    assert b"site-packages" not in (folder / "context_encoder.onnx").read_bytes()
+    with torch.no_grad():
+        expected = jepa.context_encoder(jepa.encoding(torch.from_numpy(ROWS))).numpy()
+    answered = run(folder / "context_encoder.onnx", features=ROWS)
+    np.testing.assert_allclose(answered, expected, atol=5e-3)
+
+
+def test_without_rows_to_fit_them_to_there_are_no_int8_graphs(halved):
+    about = json.loads((halved.folder / "bundle.json").read_text())
+    assert "precision" not in about
+    assert not [*halved.folder.glob("*.int8.onnx")]
+
+
+def test_a_graph_that_differs_is_refused(exported):
+    jepa, folder = exported
+    golden = np.load(folder / "golden.npz")
+
+    class Shifted(torch.nn.Module):
+        def forward(self, features):
+            return jepa.context_encoder(jepa.encoding(features)) + 0.01
+
+    with pytest.raises(ValueError, match=r"context_encoder.onnx differs from PyTorch at batch 1 by 1.*e-02"):
+        _check_parity(Shifted(), {"features": np.nan_to_num(golden["features"])}, folder / "context_encoder.onnx")
+
+
+def test_a_served_network_that_differs_from_the_trained_one_is_refused(tmp_path):
+    served, inputs = torch.nn.Linear(2, 2), {"features": np.ones((3, 2), np.float32)}
+    with pytest.raises(ValueError, match=r"x\.onnx differs from the trained network by 1\.00e\+00; it is not written"):
+        _export(served, lambda features: served(features) + 1, inputs, "embedding", tmp_path / "x.onnx", half=False)
+    assert not [*tmp_path.iterdir()]
