@@ -18,15 +18,18 @@
     ├── QueueFull             429
     ├── HeadTooLarge          431
     ├── ModelFailed           500
+    ├── ServiceFailed         500  a fault of the service itself; its log has the reason
     ├── NotReady              503  starting, or no model
     │   └── Draining          503
     ├── TooManyConnections    503
     └── DeadlineExpired       504
 
-Raise them anywhere; `app.api.problems` turns them into what the dialect's clients read.
+    ClientLeft                     nobody waits for the answer any more
+
+Raise them anywhere: `app.api.guard` counts them, and each dialect renders them in the words of its clients.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 Loc = tuple[str | int, ...]
@@ -38,7 +41,6 @@ class ServiceError(Exception):
     status: ClassVar[int] = 500
     slug: ClassVar[str] = "internal"
     title: ClassVar[str] = "Internal error"
-    headers: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
@@ -55,8 +57,6 @@ class MalformedBody(ServiceError):
 
 class Unauthorized(ServiceError):
     status, slug, title = 401, "unauthorized", "A key is needed"
-    # The body is not read.
-    headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": "Bearer", "Connection": "close"}
 
 
 class ModelRefused(ServiceError):
@@ -89,8 +89,6 @@ class TooSlow(ServiceError):
 
 class BodyTooLarge(ServiceError):
     status, slug, title = 413, "body-too-large", "The body is too large"
-    # The rest of the body is never read, so the connection cannot carry another request.
-    headers: ClassVar[Mapping[str, str]] = {"Connection": "close"}
 
 
 class TooManyRows(ServiceError):
@@ -123,12 +121,10 @@ class InvalidInput(ServiceError):
 
 class UpgradeRequired(ServiceError):
     status, slug, title = 426, "upgrade-required", "This is a WebSocket"
-    headers: ClassVar[Mapping[str, str]] = {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
 
 
 class QueueFull(ServiceError):
     status, slug, title = 429, "queue-full", "The queue is full"
-    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
 
     def __init__(self, queue_rows: int, reason: str) -> None:
         super().__init__(f"{queue_rows} rows wait already and {reason}; send this again later")
@@ -146,27 +142,31 @@ class ModelFailed(ServiceError):
     status, slug, title = 500, "model-failed", "The model could not compute this"
 
 
+class ServiceFailed(ServiceError):
+    status, slug, title = 500, "service-failed", "The service failed"
+
+
 class NotReady(ServiceError):
     status, slug, title = 503, "not-ready", "The service is not ready"
-    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
 
 
 def no_memory() -> NotReady:
     return NotReady("no memory is left for this request; send fewer rows at once, or send it again later")
 
 
-class Draining(NotReady):
-    # So that nobody is about to send on a connection when it is closed.
-    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1", "Connection": "close"}
+class Draining(NotReady): ...
 
 
 class TooManyConnections(ServiceError):
     status, slug, title = 503, "too-many-connections", "The service has as many connections as it takes"
-    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
 
 
 class DeadlineExpired(ServiceError):
     status, slug, title = 504, "deadline-expired", "The request's deadline passed"
+
+
+class ClientLeft(Exception):
+    """Nobody waits for the answer any more, so that there is none."""
 
 
 def listed(names: Sequence[str]) -> str:

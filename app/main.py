@@ -10,21 +10,18 @@ from types import FrameType
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
 
 from app import __version__
 from app.api import health
-from app.api.middleware import KeyMiddleware, TelemetryMiddleware
+from app.api.guard import Guard
+from app.api.middleware import guard_app
 from app.api.native import openapi as native_openapi
 from app.api.native import routes as native
 from app.api.native.handler import Handler
 from app.api.oip import openapi as oip_openapi
 from app.api.oip import repository
 from app.api.oip import routes as oip
-from app.api.problems import render, render_http
-from app.errors import ServiceError
+from app.api.oip.problems import OPEN_INFERENCE
 from app.service import Service
 from app.settings import Settings
 
@@ -33,13 +30,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """Settings come from the environment unless given; models are loaded when the server starts the app, or before
     by `app.state.service.load`."""
     service = Service(settings or Settings())
+    guard = Guard(service.telemetry, service.keys, metrics_need_key=service.settings.metrics_need_key)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with _obeying_signals(service):
             service.open()
             tasks = [asyncio.create_task(each) for each in (service.beat(), service.watcher.watch())]
-            async with _grpc(service):
+            async with _grpc(service, guard):
                 yield
                 service.drain()
             for task in tasks:
@@ -57,7 +55,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.service = service
     app.openapi = lambda: _openapi(app, service)  # type: ignore[method-assign]
-    handlers = [Handler(endpoint, service) for endpoint in native.ENDPOINTS]
+    app.state.guard = guard
+    handlers = [Handler(endpoint, service, guard) for endpoint in native.ENDPOINTS]
     app.state.handlers = {handler.path.encode(): handler for handler in handlers}
     app.router.routes += [handler.route() for handler in handlers]
     app.router.routes += oip.infer_routes()
@@ -65,33 +64,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(oip.router)
     app.include_router(repository.router)
     app.include_router(health.router)
-    app.add_middleware(KeyMiddleware, keys=service.keys, open_metrics=not service.settings.metrics_need_key)
-    app.add_middleware(TelemetryMiddleware, telemetry=service.telemetry)
-
-    @app.exception_handler(ServiceError)
-    async def refuse(request: Request, error: ServiceError) -> Response:
-        service.telemetry.count_rejection(error)
-        return render(error, request.scope["path"])
-
-    @app.exception_handler(HTTPException)
-    async def refuse_http(request: Request, error: HTTPException) -> Response:
-        return render_http(error.status_code, error.detail, error.headers, request.scope["path"])
-
-    @app.exception_handler(ClientDisconnect)
-    async def nobody_listens(_: Request, __: ClientDisconnect) -> Response:
-        return Response(status_code=499)
-
+    guard_app(app, guard, [OPEN_INFERENCE])
     return app
 
 
 @asynccontextmanager
-async def _grpc(service: Service) -> AsyncIterator[None]:
+async def _grpc(service: Service, guard: Guard) -> AsyncIterator[None]:
     if service.settings.grpc_port is None:
         yield
         return
     from app.api.oip.grpc.server import serving  # which needs an extra
 
-    async with serving(service):
+    async with serving(service, guard):
         yield
 
 

@@ -2,11 +2,10 @@
 
 import zlib
 
-from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from app.api.headers import RawHeaders
-from app.errors import BodyTooLarge, MalformedBody, UnsupportedMediaType
+from app.errors import BodyTooLarge, ClientLeft, MalformedBody, UnsupportedMediaType
 
 # By their name in HTTP, the `wbits` of zlib; what HTTP calls deflate is zlib's format.
 CODINGS = {b"gzip": 31, b"deflate": 15}
@@ -22,7 +21,7 @@ async def read_body(headers: RawHeaders, receive: Receive, max_bytes: int) -> by
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise ClientDisconnect
+            raise ClientLeft
         chunks.append(message.get("body", b""))
         received += len(chunks[-1])
         if received > max_bytes:

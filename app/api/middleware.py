@@ -1,82 +1,76 @@
-"""What happens to each request on the long way, whatever answers it."""
+"""The door of everything that goes through ASGI: each request passes the guard, and hears in its dialect what is
+refused."""
 
-import logging
+from collections.abc import Sequence
 from time import monotonic
 
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.problems import render, render_http
-from app.auth import Keys
-from app.errors import Unauthorized
-from app.telemetry.metrics import Telemetry
-from app.telemetry.request_context import calling
-
-logger = logging.getLogger(__name__)
+from app.api.guard import CLIENT_LEFT, Guard, Visit
+from app.api.problems import Dialect, render, render_http
+from app.errors import ClientLeft, ServiceError
 
 METHODS = frozenset(("GET", "HEAD", "POST"))
-PROBES = frozenset(("/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"))
+PROBLEMS = Dialect("", render, render_http)
 
 
-# An orchestrator's probes have no key to send, and learn nothing.
-OPEN = frozenset(("/livez", "/readyz", "/v2/health/live", "/v2/health/ready"))
+class GuardMiddleware:
+    """Refusals are problem documents but below the prefixes of the `dialects`."""
 
-
-class TelemetryMiddleware:
-    """Counts and times requests, gives each an id, and answers for what fails."""
-
-    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
+    def __init__(self, app: ASGIApp, guard: Guard, dialects: Sequence[Dialect]) -> None:
         self.app = app
-        self.telemetry = telemetry
+        self._guard = guard
+        self._dialects = dialects
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in PROBES:
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started = monotonic()
-        caller = self.telemetry.arrived(dict(scope["headers"]), scope["method"], scope["path"], started)
-        status = 0
+        visit = self._guard.visit(dict(scope["headers"]), scope["method"], scope["path"], monotonic())
+        has_begun = False
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal has_begun
             if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"].append((b"x-request-id", caller.request_id))
+                has_begun = True
+                visit.status = message["status"]
+                if self._guard.counts(visit.path):
+                    message["headers"].append((b"x-request-id", visit.context.request_id))
             await send(message)
 
-        token = calling.set(caller)
         try:
-            await self.app(scope, receive, send_with_id)
-        except Exception:
-            if status:  # half of an answer is out
+            with visit:
+                try:
+                    await self.app(scope, receive, send_with_id)
+                finally:
+                    self._name_route(visit, scope)
+        except ServiceError as error:
+            if has_begun:
                 raise
-            logger.exception("the service failed on a request to %s", scope["path"])
-            answer = render_http(500, "the service failed on this request; its log has the reason", path=scope["path"])
-            await answer(scope, receive, send_with_id)
-        finally:
-            calling.reset(token)
-            # Labels must not grow with what clients send: the template of the route, never the path.
-            route = getattr(scope.get("route"), "path", "unmatched")
-            method = scope["method"] if route != "unmatched" and scope["method"] in METHODS else "other"
-            metrics = self.telemetry.route(method, route)
-            self.telemetry.answered(
-                caller, metrics, scope["method"], scope["path"], status or 500, monotonic() - started
-            )
+            await dialect_of(visit.path, self._dialects).render(error)(scope, receive, send_with_id)
+        except ClientLeft:
+            await Response(status_code=CLIENT_LEFT)(scope, receive, send_with_id)
+
+    def _name_route(self, visit: Visit, scope: Scope) -> None:
+        """Labels must not grow with what clients send: the template of the route, never the path."""
+        route = getattr(scope.get("route"), "path", "unmatched")
+        method = visit.method if route != "unmatched" and visit.method in METHODS else "other"
+        visit.route = self._guard.telemetry.route(method, route)
 
 
-class KeyMiddleware:
-    """Before everything but probes and, where they are left open, metrics."""
+def dialect_of(path: str, dialects: Sequence[Dialect]) -> Dialect:
+    return next((each for each in dialects if each.speaks_at(path)), PROBLEMS)
 
-    def __init__(self, app: ASGIApp, keys: Keys, open_metrics: bool) -> None:
-        self.app = app
-        self._keys = keys
-        self._open = OPEN | ({"/metrics"} if open_metrics else set())
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in self._open:
-            try:
-                self._keys.check(dict(scope["headers"]))
-            except Unauthorized as error:
-                scope["app"].state.service.telemetry.count_rejection(error)
-                await render(error, scope["path"])(scope, receive, send)
-                return
-        await self.app(scope, receive, send)
+def guard_app(app: FastAPI, guard: Guard, dialects: Sequence[Dialect]) -> None:
+    """Puts the guard before all routes of the app, and words to what the framework refuses by itself."""
+    app.add_middleware(GuardMiddleware, guard=guard, dialects=dialects)
+
+    @app.exception_handler(HTTPException)
+    async def refuse_http(request: Request, error: HTTPException) -> Response:
+        dialect = dialect_of(request.scope["path"], dialects)
+        return dialect.render_http(error.status_code, error.detail, error.headers)

@@ -1,16 +1,36 @@
-"""Turns a refusal into what the dialect's clients read."""
+"""Refusals as RFC 9457 problem documents, and what a dialect of its own has to bring along."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from app.errors import InvalidInput, ServiceError
+from app.errors import (
+    BodyTooLarge,
+    Draining,
+    NotReady,
+    QueueFull,
+    ServiceError,
+    ServiceFailed,
+    TooManyConnections,
+    Unauthorized,
+    UpgradeRequired,
+)
 
-PROBLEM = "application/problem+json"  # RFC 9457
+PROBLEM = "application/problem+json"
+# A connection is closed where the rest of a body is never read, and where nobody shall be about to send on it.
+HEADERS: Mapping[type[ServiceError], Mapping[str, str]] = {
+    Unauthorized: {"WWW-Authenticate": "Bearer", "Connection": "close"},
+    BodyTooLarge: {"Connection": "close"},
+    UpgradeRequired: {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"},
+    QueueFull: {"Retry-After": "1"},
+    NotReady: {"Retry-After": "1"},
+    Draining: {"Retry-After": "1", "Connection": "close"},
+    TooManyConnections: {"Retry-After": "1"},
+}
 
 
 class FieldError(BaseModel):
@@ -29,31 +49,40 @@ class Problem(BaseModel):
     queue_rows: int | None = Field(None, description="With status 429: the rows that wait")
 
 
-def render(error: ServiceError, path: str = "") -> Response:
-    """To a request for that path. It never repeats what the client sent but for names of fields and models."""
-    if _is_v2(path):
-        status = 400 if isinstance(error, InvalidInput) else error.status
-        return _json({"error": error.detail}, status, "application/json", error.headers)
-    about = f"urn:jepa:error:{error.slug}", error.title, error.status, error.detail
-    return _json(_problem(*about) | error.members(), error.status, PROBLEM, error.headers)
+class Dialect(NamedTuple):
+    """How refusals are written to clients of the paths below `prefix`."""
+
+    prefix: str
+    render: Callable[[ServiceError], Response]
+    # What the framework refuses by itself, such as an unknown path or a wrong method: status, detail, headers.
+    render_http: Callable[[int, str, Mapping[str, str] | None], Response]
+
+    def speaks_at(self, path: str) -> bool:
+        return path == self.prefix or path.startswith(f"{self.prefix}/")
 
 
-def render_http(status: int, detail: str, headers: Mapping[str, str] | None = None, path: str = "") -> Response:
-    """What the framework refuses by itself: no such path, wrong method."""
-    if _is_v2(path):
-        return _json({"error": detail}, status, "application/json", headers)
-    return _json(_problem("about:blank", HTTPStatus(status).phrase, status, detail), status, PROBLEM, headers)
+def headers_of(error: ServiceError) -> Mapping[str, str]:
+    return HEADERS.get(type(error), {})
 
 
-def _is_v2(path: str) -> bool:
-    """Whether clients of the Open Inference Protocol ask; they read `error` alone, and of plain JSON."""
-    return path == "/v2" or path.startswith("/v2/")
+def render(error: ServiceError) -> Response:
+    """A problem document. It never repeats what the client sent but for names of fields and models."""
+    if isinstance(error, ServiceFailed):
+        return render_http(error.status, error.detail)
+    about = _problem(f"urn:jepa:error:{error.slug}", error.title, error.status, error.detail)
+    return json_response(about | error.members(), error.status, PROBLEM, headers_of(error))
+
+
+def render_http(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    return json_response(_problem("about:blank", HTTPStatus(status).phrase, status, detail), status, PROBLEM, headers)
 
 
 def _problem(type_: str, title: str, status: int, detail: str) -> dict[str, Any]:
     return {"type": type_, "title": title, "status": status, "detail": detail}
 
 
-def _json(document: dict[str, Any], status: int, media_type: str, headers: Mapping[str, str] | None) -> Response:
-    # The stdlib writes ASCII, whatever half of a surrogate pair a field was called; orjson would raise.
+def json_response(
+    document: Mapping[str, Any], status: int, media_type: str, headers: Mapping[str, str] | None
+) -> Response:
+    # The standard library writes ASCII whatever a field was called; orjson raises on half a surrogate pair.
     return Response(json.dumps(document), status, headers=headers, media_type=media_type)

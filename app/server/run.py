@@ -42,7 +42,7 @@ def run(settings: Settings) -> None:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     share_one_heap()
     from app.main import create_app
-    from app.server.protocol import Protocol
+    from app.server.protocol import FrontDoor
     from app.server.watchdog import watch_over
     from app.server.workers import Crew
     from app.service import Service
@@ -59,8 +59,8 @@ def run(settings: Settings) -> None:
     service: Service = app.state.service
     config = uvicorn.Config(
         app,
-        http=Protocol,
-        ws="none",  # Protocol has its own
+        http=FrontDoor,
+        ws="none",  # FrontDoor has its own
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.graceful_timeout_s,
         ssl_certfile=settings.tls_cert_file,

@@ -25,7 +25,7 @@ from app.api.native.handler import Asked, Handler
 from app.api.native.request import Answer, read_head
 from app.api.native.schemas import EmbedOptions
 from app.api.validation import check_schema
-from app.errors import ForeignOrigin, ServiceError, UpgradeRequired
+from app.errors import ForeignOrigin, UpgradeRequired
 
 PATH = b"/stream"
 FRAMES = b"/embed"  # whose handler answers them
@@ -39,7 +39,6 @@ Headers = Sequence[tuple[bytes, bytes]]
 def open_stream(handler: Handler, url: bytes, headers: Headers, request_id: bytes) -> "Stream":
     """For a handshake; raises ServiceError. The first write of the stream is the answer to it."""
     service, found = handler.service, dict(headers)
-    service.keys.check(found)
     _check_origin(found)
     service.admit()
     binary = {b"content-type": BINARY, b"accept": BINARY, b"content-encoding": b"identity"}
@@ -145,13 +144,8 @@ class Stream(asyncio.Protocol):
             return
         call = Call(self._handler, self._asked, self._metrics, self._write)
         (number,) = NUMBER.unpack_from(content)
-        self._calls[call], request_id = number, b"%s/%d" % (self._request_id, number)
-        try:
-            self._handler.service.admit()
-        except ServiceError as error:
-            call.refuse(error, request_id)
-        else:
-            call.start(content[NUMBER.size :], request_id)
+        self._calls[call] = number
+        call.start(content[NUMBER.size :], b"%s/%d" % (self._request_id, number), is_admitted=False)
 
     # What goes
 

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import uvicorn
 
-from app.server.protocol import Protocol
+from app.server.protocol import FrontDoor
 from app.server.watchdog import LOOK_EVERY_S, PARENTS_LOOKS, Pulse, watch_over
 from app.system.counters import Cell
 from app.telemetry.metrics import Telemetry
@@ -66,8 +66,8 @@ class Server(uvicorn.Server):
             self.server_state.tasks.add(connecting)  # type: ignore[arg-type]
             connecting.add_done_callback(self.server_state.tasks.discard)
 
-    def _protocol(self) -> Protocol:
-        return Protocol(self.config, self.server_state, self.lifespan.state, self._loop)
+    def _protocol(self) -> FrontDoor:
+        return FrontDoor(self.config, self.server_state, self.lifespan.state, self._loop)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop.remove_reader(self._channel)

@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from uvicorn.server import ServerState
 
 from app.main import create_app
-from app.server.protocol import Protocol
+from app.server.protocol import FrontDoor
 from app.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -55,10 +55,10 @@ async def client_of(app: FastAPI, way: str = "asgi") -> AsyncIterator[httpx.Asyn
 @asynccontextmanager
 async def listening(app: FastAPI) -> AsyncIterator[int]:
     """The port on which this process answers with the app, which has been started."""
-    config = uvicorn.Config(app, http=Protocol, ws="none", proxy_headers=False, lifespan="off", log_config=None)
+    config = uvicorn.Config(app, http=FrontDoor, ws="none", proxy_headers=False, lifespan="off", log_config=None)
     config.load()
     state = ServerState()
-    server = await asyncio.get_running_loop().create_server(lambda: Protocol(config, state, {}), "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(lambda: FrontDoor(config, state, {}), "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:

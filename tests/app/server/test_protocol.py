@@ -1,10 +1,12 @@
-"""The short way past ASGI. That it answers as the long one does, tests/app/api/native/test_routes.py proves."""
+"""The front door. That its short way answers as the long one does, tests/app/api/native/test_routes.py proves."""
 
 import asyncio
+import inspect
 import json
 from collections.abc import AsyncIterator, Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +14,15 @@ import uvicorn
 from fastapi import FastAPI
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from app.api.native.handler import Handler
+from app.api.native.request import Answer
 from app.main import create_app
-from app.server.protocol import Protocol
+from app.server import protocol
+from app.server.head import Head, parse
+from app.server.protocol import FrontDoor
 from app.service import Service
 from app.settings import Settings
 from tests.support.bundles import TinyModel
@@ -157,17 +163,17 @@ def test_however_requests_are_cut_into_chunks_each_gets_its_answer_in_turn(
     transport = Recorder()
 
     async def feed() -> None:
-        config = uvicorn.Config(opened, http=Protocol, proxy_headers=False, lifespan="off", log_config=None)
+        config = uvicorn.Config(opened, http=FrontDoor, proxy_headers=False, lifespan="off", log_config=None)
         config.load()
-        protocol = Protocol(config, ServerState(), {}, asyncio.get_running_loop())
-        protocol.connection_made(transport)
+        door = FrontDoor(config, ServerState(), {}, asyncio.get_running_loop())
+        door.connection_made(transport)
         for (start, stop), pause in zip(pairwise(edges), turns, strict=True):
-            protocol.data_received(stream[start:stop])
+            door.data_received(stream[start:stop])
             for _ in range(pause):
                 await asyncio.sleep(0)
         while transport.written.count(b"x-batch-rows") + transport.written.count(b"ok\n") < len(sent):
             await asyncio.sleep(0)
-        protocol.connection_lost(None)
+        door.connection_lost(None)
 
     asyncio.run(feed())
     answers = [answer for answer in transport.answers() if answer[0] != 100]
@@ -180,21 +186,20 @@ def test_however_requests_are_cut_into_chunks_each_gets_its_answer_in_turn(
 
 
 @pytest.fixture
-def parsed(monkeypatch: pytest.MonkeyPatch) -> list[None]:
-    """As long as the number of messages that went through the parser, of connections made from now on."""
-    messages: list[None] = []
-    begin = Protocol.on_message_begin
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The heads that were parsed."""
+    heads: list[bytes] = []
 
-    def counted(self: Protocol) -> None:
-        messages.append(None)
-        begin(self)
+    def counted(raw: bytes) -> Head | None:
+        heads.append(raw)
+        return parse(raw)
 
-    monkeypatch.setattr(Protocol, "on_message_begin", counted)
-    return messages
+    monkeypatch.setattr(protocol, "parse", counted)
+    return heads
 
 
 async def test_a_head_seen_before_is_not_parsed_again_and_each_body_is_its_own(
-    parsed: list[None], connection: tuple[Reader, Writer]
+    parsed: list[bytes], connection: tuple[Reader, Writer]
 ) -> None:
     reader, writer = connection
     for rows, heads in ((1, 1), (2, 2)):
@@ -244,6 +249,69 @@ async def test_what_is_unusual_goes_the_long_way(connection: tuple[Reader, Write
     assert long_way == ["/embed", "/embed"]
 
 
+async def test_an_unusual_request_does_not_keep_the_next_from_the_short_way(
+    connection: tuple[Reader, Writer], long_way: list[str]
+) -> None:
+    reader, writer = connection
+    for _ in range(2):
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await read_answer(reader))[2] == b"ok\n"
+        writer.write(request(0))
+        np.testing.assert_allclose(floats((await read_answer(reader))[2]), answer_to(0), atol=1e-5)
+    assert long_way == []
+
+
+@pytest.mark.parametrize("protocol", ["h2c", "websocket", "TLS/1.0, h2c"])
+async def test_an_offer_of_another_protocol_is_ignored_and_the_body_is_read_as_one(
+    connection: tuple[Reader, Writer], protocol: str
+) -> None:
+    reader, writer = connection
+    offer = ("Connection: Upgrade, HTTP2-Settings", f"Upgrade: {protocol}", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
+    for seed in range(2):
+        writer.write(request(seed, 1, *offer))
+        np.testing.assert_allclose(floats((await read_answer(reader))[2]), answer_to(seed), atol=1e-5)
+    hidden = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    lines = ("POST /livez HTTP/1.1", "Host: x", *offer, f"Content-Length: {len(hidden)}", "", "")
+    writer.write("\r\n".join(lines).encode() + hidden + request(2))
+    assert (await read_answer(reader))[0] == 405
+    np.testing.assert_allclose(floats((await read_answer(reader))[2]), answer_to(2), atol=1e-5)
+
+
+async def test_what_is_no_http_is_answered_after_the_requests_before_it(connection: tuple[Reader, Writer]) -> None:
+    reader, writer = connection
+    writer.write(request(0) + request(1) + b"\0\r\n\r\n")
+    for seed in range(2):
+        np.testing.assert_allclose(floats((await read_answer(reader))[2]), answer_to(seed), atol=1e-5)
+    assert (await read_answer(reader))[0] == 400
+    assert await reader.read() == b""
+
+
+async def test_a_long_pipeline_is_answered_in_turn(connection: tuple[Reader, Writer]) -> None:
+    reader, writer = connection
+    for seed in range(600):
+        writer.write(request(seed % 3) if seed % 5 else b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    for seed in range(600):
+        body = (await read_answer(reader))[2]
+        if seed % 5:
+            np.testing.assert_allclose(floats(body), answer_to(seed % 3), atol=1e-5)
+        else:
+            assert body == b"ok\n"
+
+
+def test_what_the_door_needs_of_uvicorn_is_there() -> None:
+    """These names are public but not promised; `pyproject.toml` has an upper bound for the same reason."""
+    for name in ("on_response_complete", "timeout_keep_alive_handler", "shutdown", "connection_made", "data_received"):
+        assert callable(vars(HttpToolsProtocol)[name])
+    for name in ("connection_lost", "pause_writing", "resume_writing"):
+        assert callable(vars(HttpToolsProtocol)[name])
+    parameters = [*inspect.signature(HttpToolsProtocol).parameters]
+    assert parameters[:3] == ["config", "server_state", "app_state"]
+    state = ServerState()
+    assert state.connections == set()
+    assert state.default_headers == []
+    assert state.tasks == set()
+
+
 async def test_a_pipelined_request_waits_for_the_answer_to_the_one_before(
     connection: tuple[Reader, Writer], service: Service, long_way: list[str]
 ) -> None:
@@ -254,7 +322,7 @@ async def test_a_pipelined_request_waits_for_the_answer_to_the_one_before(
     service.workers.release()
     for seed in (1, 2):
         np.testing.assert_allclose(floats((await read_answer(reader))[2]), answer_to(seed), atol=1e-5)
-    assert long_way == ["/embed"]
+    assert long_way == []
 
 
 # The connection
@@ -265,16 +333,63 @@ async def until_queued(service: Service, rows: int) -> None:
         await asyncio.sleep(0.001)
 
 
-async def test_rows_of_a_client_that_left_are_not_computed(connection: tuple[Reader, Writer], service: Service) -> None:
+def question(path: str) -> bytes:
+    """A request of one row to that endpoint, or of a pair of rows."""
+    body = TINY.rows(2 if path == "/loss" else 1).tobytes()
+    lines = (f"POST {path} HTTP/1.1", "Host: x", f"Content-Type: {BINARY}", f"Content-Length: {len(body)}", "", "")
+    return "\r\n".join(lines).encode() + body
+
+
+@pytest.mark.parametrize(
+    ("path", "waiting"),
+    [
+        ("/embed", {"target_encoder": 1}),
+        ("/predict", {"context_encoder": 1}),
+        ("/loss", {"context_encoder": 1, "target_encoder": 1}),
+    ],
+)
+async def test_rows_of_a_client_that_left_are_not_computed(
+    connection: tuple[Reader, Writer], service: Service, path: str, waiting: dict[str, int]
+) -> None:
     _, writer = connection
+
+    async def until(rows: dict[str, int]) -> None:
+        queues = service.registry.get(None).engine.queues
+        while {name: queue.queue_rows for name, queue in queues.items() if queue.queue_rows} != rows:
+            await asyncio.sleep(0.001)
+
     assert service.workers.acquire(lambda: None)
-    writer.write(request(0))
-    await until_queued(service, 1)
+    writer.write(question(path))
+    await until(waiting)
     writer.close()
-    await until_queued(service, 0)
+    await until({})
     service.workers.release()
-    assert b"jepa_http_requests_in_flight 0.0" in service.telemetry.text()
-    assert b'jepa_infer_rows_total{graph="target_encoder",model="tiny"} 0.0' in service.telemetry.text()
+    await asyncio.sleep(0.05)
+    metrics = service.telemetry.text()
+    assert b"jepa_http_requests_in_flight 0.0" in metrics
+    assert f'jepa_http_requests_total{{method="POST",route="{path}",status="499"}} 1.0'.encode() in metrics
+    for graph in ("context_encoder", "target_encoder", "predictor"):
+        assert f'jepa_infer_rows_total{{graph="{graph}",model="tiny"}} 0.0'.encode() in metrics
+
+
+@pytest.mark.parametrize("lines", [(), ("Expect: 100-continue",)], ids=["short way", "long way"])
+async def test_a_handler_runs_in_a_task_whichever_way_leads_to_it(
+    connection: tuple[Reader, Writer], app: FastAPI, lines: tuple[str, ...]
+) -> None:
+    """`asyncio.timeout` does not work outside of one."""
+    handler: Handler = app.state.handlers[b"/embed"]
+    answer = handler.answer
+
+    async def within_a_second(*arguments: Any) -> Answer:
+        async with asyncio.timeout(1):
+            return await answer(*arguments)
+
+    handler.answer = within_a_second  # type: ignore[method-assign]
+    reader, writer = connection
+    writer.write(request(0, 1, *lines))
+    if lines:
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+    assert (await read_answer(reader))[0] == 200
 
 
 @pytest.mark.parametrize(("lines", "version"), [(("Connection: close",), "1.1"), ((), "1.0")])
@@ -291,13 +406,13 @@ async def test_a_connection_ends_when_the_client_says_so(
 
 @pytest.mark.parametrize("requests", [0, 1])
 async def test_an_idle_connection_is_closed(app: FastAPI, requests: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    begin = Protocol.connection_made
+    begin = FrontDoor.connection_made
 
-    def impatient(self: Protocol, transport: asyncio.Transport) -> None:
-        self.timeout_keep_alive = 0.05  # type: ignore[assignment]
+    def impatient(self: FrontDoor, transport: asyncio.Transport) -> None:
+        self.keep_alive_s = 0.05
         begin(self, transport)
 
-    monkeypatch.setattr(Protocol, "connection_made", impatient)
+    monkeypatch.setattr(FrontDoor, "connection_made", impatient)
     async with listening(app) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for seed in range(requests):
@@ -311,13 +426,13 @@ async def test_an_idle_connection_is_closed(app: FastAPI, requests: int, monkeyp
 async def test_a_connection_that_is_used_outlives_the_time_of_an_idle_one(
     app: FastAPI, sent: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin = Protocol.connection_made
+    begin = FrontDoor.connection_made
 
-    def impatient(self: Protocol, transport: asyncio.Transport) -> None:
-        self.timeout_keep_alive = 1
+    def impatient(self: FrontDoor, transport: asyncio.Transport) -> None:
+        self.keep_alive_s = 1
         begin(self, transport)
 
-    monkeypatch.setattr(Protocol, "connection_made", impatient)
+    monkeypatch.setattr(FrontDoor, "connection_made", impatient)
     async with listening(app) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for _ in range(6):

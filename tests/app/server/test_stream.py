@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 
 from app.main import create_app
-from app.server.protocol import Protocol
+from app.server.protocol import FrontDoor
 from app.service import Service
 from app.settings import Settings
 from app.telemetry.logs import Json
@@ -374,10 +374,10 @@ async def test_who_does_not_read_its_answers_is_cut_off(models: Path) -> None:
 
 
 async def test_a_stopping_service_answers_what_has_come_and_closes(app: FastAPI, service: Service) -> None:
-    config = uvicorn.Config(app, http=Protocol, ws="none", proxy_headers=False, lifespan="off", log_config=None)
+    config = uvicorn.Config(app, http=FrontDoor, ws="none", proxy_headers=False, lifespan="off", log_config=None)
     config.load()
     state = ServerState()
-    server = await asyncio.get_running_loop().create_server(lambda: Protocol(config, state, {}), "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(lambda: FrontDoor(config, state, {}), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     assert service.workers.acquire(lambda: None)
     async with opened(port) as busy, opened(port) as idle:

@@ -1,0 +1,20 @@
+"""Refusals as clients of the Open Inference Protocol read them: `error` alone, in plain JSON."""
+
+from collections.abc import Mapping
+
+from starlette.responses import Response
+
+from app.api.problems import Dialect, headers_of, json_response
+from app.errors import InvalidInput, ServiceError
+
+
+def render(error: ServiceError) -> Response:
+    status = 400 if isinstance(error, InvalidInput) else error.status
+    return render_http(status, error.detail, headers_of(error))
+
+
+def render_http(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    return json_response({"error": detail}, status, "application/json", headers)
+
+
+OPEN_INFERENCE = Dialect("/v2", render, render_http)
