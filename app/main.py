@@ -30,7 +30,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """Settings come from the environment unless given; models are loaded when the server starts the app, or before
     by `app.state.service.load`."""
     service = Service(settings or Settings())
-    guard = Guard(service.telemetry, service.keys, metrics_need_key=service.settings.metrics_need_key)
+    guard = Guard(service)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

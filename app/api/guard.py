@@ -12,14 +12,14 @@ ServiceError, or the cancellation of whoever waited.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import monotonic
 from types import TracebackType
 from typing import Self
 
-from app.auth import Keys
 from app.errors import ClientLeft, ServiceError, ServiceFailed, no_memory
-from app.telemetry.metrics import RouteMetrics, Telemetry
+from app.service import Service
+from app.telemetry.metrics import RouteMetrics
 from app.telemetry.request_context import Caller, calling
 
 logger = logging.getLogger(__name__)
@@ -36,10 +36,9 @@ METRICS = "/metrics"
 class Guard:
     """Keys and telemetry of one service."""
 
-    def __init__(self, telemetry: Telemetry, keys: Keys, *, metrics_need_key: bool) -> None:
-        self.telemetry = telemetry
-        self.keys = keys
-        self._open = PROBES if metrics_need_key else PROBES | {METRICS}
+    def __init__(self, service: Service) -> None:
+        self.telemetry, self.keys = service.telemetry, service.keys
+        self._open = PROBES if service.settings.metrics_need_key else PROBES | {METRICS}
         self._uncounted = PROBES | {METRICS}
 
     def visit(
@@ -52,8 +51,11 @@ class Guard:
         route: RouteMetrics | None = None,
         request_id: bytes | None = None,
     ) -> "Visit":
-        """A request whose head came at `arrived` (`time.monotonic`). A door that learns the route only while it answers
-        sets `visit.route`; `request_id` is a new one, or the client's, unless given."""
+        """A request whose head came at `arrived` (`time.monotonic`).
+
+        Without a `request_id` it gets the client's, or a new one. A door that learns its route only while it answers
+        sets `visit.route`; one whose dialect has statuses of its own sets `visit.status_of`.
+        """
         return Visit(self, headers, method, path, arrived, route, request_id)
 
     def needs_key(self, path: str) -> bool:
@@ -66,7 +68,7 @@ class Guard:
 class Visit:
     """One request, from its head to its answer."""
 
-    __slots__ = ("_guard", "_headers", "_token", "arrived", "context", "method", "path", "route", "status")
+    __slots__ = ("_guard", "_headers", "_token", "arrived", "context", "method", "path", "route", "status", "status_of")
 
     def __init__(
         self,
@@ -81,6 +83,7 @@ class Visit:
         self._guard, self._headers = guard, headers
         self.method, self.path, self.arrived, self.route = method, path, arrived, route
         self.status = 200
+        self.status_of: Callable[[ServiceError], int] = _own_status
         telemetry = guard.telemetry
         if guard.counts(path):
             self.context = telemetry.arrived(headers, method, path, arrived, request_id)
@@ -122,8 +125,12 @@ class Visit:
             error = no_memory()
         if isinstance(error, ServiceError):
             self._guard.telemetry.count_rejection(error)
-            self.status = error.status
+            self.status = self.status_of(error)
             return error
         self.status = 500
         logger.exception("the service failed on a request to %s", self.path, exc_info=error)
         return ServiceFailed("the service failed on this request; its log has the reason")
+
+
+def _own_status(error: ServiceError) -> int:
+    return error.status

@@ -11,11 +11,11 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.guard import CLIENT_LEFT, Guard, Visit
-from app.api.problems import Dialect, render, render_http
+from app.api.problems import Dialect, render, render_http, status_of
 from app.errors import ClientLeft, ServiceError
 
 METHODS = frozenset(("GET", "HEAD", "POST"))
-PROBLEMS = Dialect("", render, render_http)
+PROBLEMS = Dialect("", render, render_http, status_of)
 
 
 class GuardMiddleware:
@@ -31,6 +31,8 @@ class GuardMiddleware:
             await self.app(scope, receive, send)
             return
         visit = self._guard.visit(dict(scope["headers"]), scope["method"], scope["path"], monotonic())
+        dialect = dialect_of(visit.path, self._dialects)
+        visit.status_of = dialect.status_of
         has_begun = False
 
         async def send_with_id(message: Message) -> None:
@@ -51,7 +53,7 @@ class GuardMiddleware:
         except ServiceError as error:
             if has_begun:
                 raise
-            await dialect_of(visit.path, self._dialects).render(error)(scope, receive, send_with_id)
+            await dialect.render(error)(scope, receive, send_with_id)
         except ClientLeft:
             await Response(status_code=CLIENT_LEFT)(scope, receive, send_with_id)
 

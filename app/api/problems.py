@@ -56,9 +56,14 @@ class Dialect(NamedTuple):
     render: Callable[[ServiceError], Response]
     # What the framework refuses by itself, such as an unknown path or a wrong method: status, detail, headers.
     render_http: Callable[[int, str, Mapping[str, str] | None], Response]
+    status_of: Callable[[ServiceError], int]
 
     def speaks_at(self, path: str) -> bool:
         return path == self.prefix or path.startswith(f"{self.prefix}/")
+
+
+def status_of(error: ServiceError) -> int:
+    return error.status
 
 
 def headers_of(error: ServiceError) -> Mapping[str, str]:

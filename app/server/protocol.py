@@ -99,7 +99,7 @@ class FrontDoor(asyncio.Protocol):
             self._refuse(TooManyConnections("every connection is taken; keep one open and send all frames over it"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._state.connections.discard(self)  # type: ignore[arg-type]
+        self._state.connections.discard(self)
         self._telemetry.connections.add(-1)
         self._telemetry.connections_closed.add()
         if self._timer is not None:
@@ -369,7 +369,7 @@ class FrontDoor(asyncio.Protocol):
                 stream = open_stream(self._handlers[FRAMES], head.url, head.lines, visit.context.request_id)
                 if self._timer is not None:
                     self._timer.cancel()
-                self._state.connections.discard(self)  # type: ignore[arg-type]
+                self._state.connections.discard(self)
                 stream.begin(self.transport, self._state.connections)
         except ServiceError as error:
             self._write(written(error), visit.context.request_id, keep_alive=False)

@@ -9,12 +9,15 @@ from app.errors import InvalidInput, ServiceError
 
 
 def render(error: ServiceError) -> Response:
-    status = 400 if isinstance(error, InvalidInput) else error.status
-    return render_http(status, error.detail, headers_of(error))
+    return render_http(status_of(error), error.detail, headers_of(error))
+
+
+def status_of(error: ServiceError) -> int:
+    return 400 if isinstance(error, InvalidInput) else error.status
 
 
 def render_http(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     return json_response({"error": detail}, status, "application/json", headers)
 
 
-OPEN_INFERENCE = Dialect("/v2", render, render_http)
+OPEN_INFERENCE = Dialect("/v2", render, render_http, status_of)

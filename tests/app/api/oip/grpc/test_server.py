@@ -17,6 +17,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from tritonclient.grpc import model_config_pb2, service_pb2
 from tritonclient.utils import InferenceServerException
 
+from app.api.guard import Guard
 from app.api.oip.grpc.messages import METHODS, SERVICE, message
 from app.api.oip.grpc.server import serving
 from app.main import create_app
@@ -57,7 +58,10 @@ async def answering(models: Path, **settings: Any) -> AsyncIterator[tuple[triton
     """A client of a server in this process."""
     service = create_app(Settings(models=models, grpc_port=0, **settings)).state.service
     service.open()
-    async with serving(service) as port, triton_aio.InferenceServerClient(f"127.0.0.1:{port}") as client:
+    async with (
+        serving(service, Guard(service)) as port,
+        triton_aio.InferenceServerClient(f"127.0.0.1:{port}") as client,
+    ):
         yield client, service
     service.close()
 
@@ -344,7 +348,7 @@ async def test_a_stopping_server_answers_what_has_come_and_nothing_else(
 ) -> None:
     service = create_app(Settings(models=models, grpc_port=0, **holds)).state.service
     service.open()
-    running = serving(service)
+    running = serving(service, Guard(service))
     port = await running.__aenter__()
     async with triton_aio.InferenceServerClient(f"127.0.0.1:{port}") as client:
         assert service.workers.acquire(lambda: None)
@@ -371,7 +375,7 @@ async def test_a_certificate_holds_for_grpc_too(models: Path, tiny: TinyModel, c
     service = create_app(settings).state.service
     service.open()
     async with (
-        serving(service) as port,
+        serving(service, Guard(service)) as port,
         triton_aio.InferenceServerClient(f"127.0.0.1:{port}", ssl=True, root_certificates=str(certificate)) as client,
     ):
         result = await client.infer("tiny", [tensor("features", tiny.rows(2))])
