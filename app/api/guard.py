@@ -17,7 +17,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Self
 
-from app.errors import ClientLeft, ServiceError, ServiceFailed, no_memory
+from app.errors import ClientLeft, ServiceError, ServiceFailed, Unauthorized, no_memory
 from app.service import Service
 from app.telemetry.metrics import RouteMetrics
 from app.telemetry.request_context import Caller, calling
@@ -57,6 +57,14 @@ class Guard:
         sets `visit.route`; one whose dialect has statuses of its own sets `visit.status_of`.
         """
         return Visit(self, headers, method, path, arrived, route, request_id)
+
+    def has_key(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Asked beforehand by a door that would rather not read a stranger's body."""
+        try:
+            self.keys.check(headers)
+        except Unauthorized:
+            return False
+        return True
 
     def needs_key(self, path: str) -> bool:
         return path not in self._open

@@ -20,8 +20,8 @@ from uvicorn.server import ServerState
 from app.api.native.handler import Handler
 from app.api.native.request import Answer
 from app.main import create_app
-from app.server import protocol
-from app.server.head import Head, parse
+from app.server import framing
+from app.server.framing import Head, parse
 from app.server.protocol import FrontDoor
 from app.service import Service
 from app.settings import Settings
@@ -190,11 +190,11 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The heads that were parsed."""
     heads: list[bytes] = []
 
-    def counted(raw: bytes) -> Head | None:
+    def counted(raw: bytes) -> Head:
         heads.append(raw)
         return parse(raw)
 
-    monkeypatch.setattr(protocol, "parse", counted)
+    monkeypatch.setattr(framing, "parse", counted)
     return heads
 
 

@@ -1,0 +1,32 @@
+"""uvicorn's own way from bytes to ASGI and back, for what is unusual."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+
+class LongWay(HttpToolsProtocol):
+    """uvicorn's protocol as it is, but that whoever feeds it hears of each answer's end, and closes what is idle."""
+
+    def __init__(
+        self, answered: Callable[[], None], config: uvicorn.Config, state: ServerState, app_state: dict[str, Any]
+    ) -> None:
+        super().__init__(config, state, app_state)
+        self._answered = answered
+
+    def take_over(self, transport: asyncio.Transport, is_writable: bool) -> None:
+        """Writes to the connection from now on; whoever counts connections, or waits for their end, does not see it."""
+        self.connection_made(transport)
+        self.connections.discard(self)
+        if not is_writable:
+            self.pause_writing()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._answered()
+
+    def timeout_keep_alive_handler(self) -> None: ...
