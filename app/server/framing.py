@@ -1,4 +1,4 @@
-"""Where the messages of a connection begin and end in the bytes that come, and what their heads say."""
+"""Splits the bytes of a connection into HTTP messages: where each begins and ends, and what its head says."""
 
 from dataclasses import dataclass
 from time import monotonic
@@ -14,7 +14,7 @@ UPGRADE_HEADERS = frozenset((b"upgrade", b"http2-settings", b"connection"))
 
 
 class Unframed(Exception):
-    """What came is no HTTP, or a message whose length only its chunks tell."""
+    """The bytes are not HTTP, or a message whose length is not known from its head."""
 
 
 @dataclass(slots=True)
@@ -44,8 +44,8 @@ class Head:
         )
 
     def without_upgrade(self) -> bytes:
-        """The same head without the offer of another protocol, which a server may ignore (RFC 9110, 7.8): a parser that
-        sees it takes no body."""
+        """The same head without `Upgrade`, which a server may ignore (RFC 9110, 7.8). With it, httptools would skip the
+        body, and the body would be parsed as the next request."""
         if b"upgrade" not in self.headers:
             return self.raw
         first, *lines = self.raw.removesuffix(b"\r\n\r\n").split(b"\r\n")
@@ -56,12 +56,14 @@ class Head:
 
 
 class Inbox:
-    """The bytes of one connection, handed out message by message: a head, then its body."""
+    """Bytes received on one connection, taken out message by message: a head, then its body."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
-        self.missing_bytes = 0  # of the body whose head was handed out
-        self.began: float | None = None  # `time.monotonic`, of a message that has not come to its end
+        # Bytes of the current body that have not been taken out.
+        self.missing_bytes = 0
+        # When the current message began (`time.monotonic`), None between messages.
+        self.began: float | None = None
 
     def __len__(self) -> int:
         return len(self._bytes)
@@ -70,7 +72,7 @@ class Inbox:
         self._bytes += data
 
     def head(self) -> Head | None:
-        """The next one, if it is here whole; raises Unframed or HeadTooLarge."""
+        """The next head, once it has arrived whole; raises Unframed or HeadTooLarge."""
         # Empty lines before a request are ignored (RFC 9112, 2.2).
         while self._bytes.startswith((b"\r", b"\n")):
             del self._bytes[:1]
@@ -88,11 +90,11 @@ class Inbox:
         return head
 
     def body(self) -> bytes | None:
-        """That of the last head, if it is here whole."""
+        """The body that belongs to the last head, once it has arrived whole."""
         return self.part() if len(self._bytes) >= self.missing_bytes else None
 
     def part(self) -> bytes:
-        """What is here of the body of the last head."""
+        """As much of that body as has arrived."""
         part = self._take(min(self.missing_bytes, len(self._bytes)))
         self._expect(self.missing_bytes - len(part))
         return part
@@ -118,7 +120,7 @@ def too_large() -> HeadTooLarge:
 
 
 def find_end(data: bytearray) -> int:
-    """How long the head at the start of `data` is, its empty line included; −1 where that has not come yet."""
+    """Length of the head at the start of `data`, with its empty line; −1 if that has not arrived yet."""
     if not data.startswith(METHODS) and not any(method.startswith(bytes(data[:8])) for method in METHODS):
         raise Unframed("no known method")
     end, bare = data.find(b"\r\n\r\n"), data.find(b"\n\n")
@@ -128,7 +130,7 @@ def find_end(data: bytearray) -> int:
 
 
 def parse(raw: bytes) -> Head:
-    """Raises Unframed for what the parser refuses, and for a message whose length its head does not tell."""
+    """Raises Unframed for what the parser refuses, and for a message without a length in its head."""
     read = _Reader()
     parser = httptools.HttpRequestParser(read)
     try:
@@ -152,7 +154,7 @@ def _has_token(value: bytes, token: bytes) -> bool:
 
 
 class _Reader:
-    """What httptools calls."""
+    """Collects what httptools finds."""
 
     def __init__(self) -> None:
         self.url = b""
@@ -170,7 +172,7 @@ class _Reader:
 
 
 class Watch:
-    """Sees where messages begin and end in bytes that somebody else parses."""
+    """Notes where messages begin and end in bytes that uvicorn parses."""
 
     def __init__(self) -> None:
         self.began: float | None = None
@@ -184,7 +186,8 @@ class Watch:
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            return  # whoever parses it finds that too, and answers
+            # uvicorn finds the same error and answers it.
+            return
         self._head_bytes = self._head_bytes + len(data) if self._in_head else 0
         if self._head_bytes > MAX_HEAD_BYTES:
             raise too_large()

@@ -1,4 +1,4 @@
-"""uvicorn's own way from bytes to ASGI and back, for what is unusual."""
+"""uvicorn's way from bytes to ASGI and back, for all requests that the front door does not answer itself."""
 
 import asyncio
 from collections.abc import Callable
@@ -19,7 +19,7 @@ class LongWay(HttpToolsProtocol):
         self._answered = answered
 
     def take_over(self, transport: asyncio.Transport, is_writable: bool) -> None:
-        """Writes to the connection from now on; whoever counts connections, or waits for their end, does not see it."""
+        """Serves this connection. The server keeps counting and closing the front door, not this protocol."""
         self.connection_made(transport)
         self.connections.discard(self)
         if not is_writable:
@@ -29,4 +29,5 @@ class LongWay(HttpToolsProtocol):
         super().on_response_complete()
         self._answered()
 
-    def timeout_keep_alive_handler(self) -> None: ...
+    def timeout_keep_alive_handler(self) -> None:
+        """Does nothing: the front door closes idle connections."""

@@ -1,15 +1,14 @@
-"""The front door: an HTTP protocol that answers by itself what bots send sixty times a second.
+"""The front door: an HTTP protocol that answers the usual requests itself and leaves the rest to uvicorn.
 
     data ─► head ─┬─► POST /embed, /predict, /loss with a Content-Length ─► a Call ─► one write
-                  ├─► a WebSocket for /stream ─► app.server.stream, which has the connection from then on
-                  ├─► any other request of a known length ─► a stock uvicorn protocol, message by message
-                  └─► chunks, and what is no HTTP ─► the same protocol, which has the bytes from then on
+                  ├─► a WebSocket handshake for /stream ─► app.server.stream, which owns the connection from then on
+                  ├─► any other request of known length ─► a stock uvicorn protocol, one message at a time
+                  └─► chunked bodies, and what is not HTTP ─► the same protocol, which gets all bytes from then on
 
-The short way makes no scope and no messages, and goes through the headers once. A bot's heads are alike, byte for byte:
-one that equals the last on its connection is not parsed again. Requests of one connection are answered one after
-another; what a client sends meanwhile waits, up to a limit beyond which it is not read.
-
-uvicorn has limits neither of connections, nor of a head, nor of the time that a request takes to come: those are here.
+The first of these, the short way, builds no ASGI scope and no messages. A bot sends the same head with every frame,
+byte for byte: a head equal to the connection's last one is not parsed again. Requests are answered one at a time; bytes
+that arrive meanwhile wait, and past a limit the socket is not read. uvicorn limits neither connections, nor the size of
+a head, nor the time a request takes to arrive: this module does.
 """
 
 import asyncio
@@ -30,9 +29,9 @@ from app.server.long_way import LongWay
 from app.server.stream import FRAMES, PATH, open_stream
 from app.service import Service
 
-# What may wait behind a request that is being answered; a client that sends more is not read until it is.
+# Bytes that may wait behind a request that is being answered; past this the socket is not read.
 MAX_WAITING_BYTES = 2**16
-# How long an idle connection still hears, while the service stops, that it has to go elsewhere.
+# When the service stops, an idle connection stays open this long: a bot that sends a frame then gets a 503.
 FAREWELL_S = 0.25
 STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 
@@ -75,7 +74,7 @@ class FrontDoor(asyncio.Protocol):
         self.transport = transport
         self._state.connections.add(self)  # type: ignore[arg-type]
         self._telemetry.connections.add()
-        self._look()
+        self._check_timeouts()
         if len(self._state.connections) > self._service.max_connections:
             self._refuse(TooManyConnections("every connection is taken; keep one open and send all frames over it"))
 
@@ -102,7 +101,7 @@ class FrontDoor(asyncio.Protocol):
             self._long_way.resume_writing()
 
     def shutdown(self) -> None:
-        """The server ends. A bot may be about to send its next frame: for a moment it is told to go elsewhere."""
+        """Called by uvicorn when the server stops."""
         self._is_stopping = True
         if self._call is not None:
             self._call.keep_alive = False
@@ -118,15 +117,14 @@ class FrontDoor(asyncio.Protocol):
             self._long_way.shutdown()
 
     def _close(self) -> None:
-        """Without the answers that the client does not read."""
+        """Drops answers that the client does not read, which would otherwise keep the connection open."""
         if self._is_writable:
             self.transport.close()
         else:
             self.transport.abort()
 
-    def _look(self) -> None:
-        """Whether the client is too slow, or has been silent for too long. One timer a connection, that is set anew
-        only when it has run out: setting one a request costs as much as reading a row."""
+    def _check_timeouts(self) -> None:
+        """Ends a connection that is slow or silent. One timer, restarted when it fires: one per request is too dear."""
         now, patience_s = monotonic(), float(self._settings.read_timeout_s)
         left_s = min(patience_s, self.keep_alive_s)
         if (began := self._inbox.began) is not None:
@@ -139,16 +137,16 @@ class FrontDoor(asyncio.Protocol):
             if left_s <= 0:
                 self._close()
         if not self.transport.is_closing():
-            self._timer = self._loop.call_later(left_s, self._look)
+            self._timer = self._loop.call_later(left_s, self._check_timeouts)
 
     def _refuse(self, error: ServiceError) -> None:
-        """What comes on this connection is not read to its end, so that it can carry nothing more."""
+        """Answers if nothing else is being answered, and closes: the rest of the request is never read."""
         self._telemetry.count_rejection(error)
-        if not self._is_answering:  # or two answers would get mixed up
+        if not self._is_answering:
             self._write(written(error), self._telemetry.request_id({}), keep_alive=False)
         self._close()
 
-    # What comes
+    # Receiving
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -168,7 +166,7 @@ class FrontDoor(asyncio.Protocol):
             self._refuse(no_memory())
 
     def _seen(self, data: bytes) -> Call | None:
-        """The last call, if this is a whole request, alone, with the same head."""
+        """The last call, if `data` is exactly one request with the same head."""
         is_the_same = (
             len(data) == self._last_bytes
             and data.startswith(self._last_head)
@@ -181,15 +179,16 @@ class FrontDoor(asyncio.Protocol):
         return self._last_call if is_the_same else None
 
     def _advance(self) -> None:
-        """Goes on with what has come, as far as that goes."""
-        if self._is_advancing:  # an answer was written meanwhile
+        """Processes what has arrived, as far as possible."""
+        # An answer written below leads back here; the loop that is running already goes on with the next message.
+        if self._is_advancing:
             return
         self._is_advancing = True
         try:
             while not self.transport.is_closing() and self._take():
                 pass
         except Unframed:
-            # Of chunks, and of what is no HTTP, the end is uvicorn's to find: it gets the connection and its bytes.
+            # Only uvicorn finds the end of chunks, and answers what is not HTTP: it gets all bytes from now on.
             self._watch = Watch()
             self._pass_raw(self._watch, self._inbox.rest())
         finally:
@@ -198,7 +197,7 @@ class FrontDoor(asyncio.Protocol):
             self.transport.pause_reading()
 
     def _take(self) -> bool:
-        """One step; False where more has to come or to be answered first."""
+        """One step; False if more bytes have to arrive, or an answer has to be written, first."""
         if self._watch is not None:
             return False
         if self._inbox.missing_bytes and self._call is not None:
@@ -217,7 +216,7 @@ class FrontDoor(asyncio.Protocol):
         return head is not None
 
     def _open(self, head: Head) -> None:
-        """A message of which the body may still come."""
+        """Starts a message; its body may still have to arrive."""
         handler = self._handlers.get(head.path)
         if head.is_websocket and head.path == PATH:
             self._open_stream(head)
@@ -249,10 +248,11 @@ class FrontDoor(asyncio.Protocol):
             and b"expect" not in head.headers
             and self._is_writable
             and self._service.is_ready
-            and self._guard.has_key(head.headers)  # or its body is not read
+            # The guard checks the key again; this check is for a stranger's body, which is never read.
+            and self._guard.has_key(head.headers)
         )
 
-    # What goes
+    # Sending
 
     def _start(self, call: Call, content: bytes) -> None:
         self._call, self._is_answering = call, True
@@ -264,7 +264,7 @@ class FrontDoor(asyncio.Protocol):
         self.answered()
 
     def answered(self) -> None:
-        """A request of this connection has its whole answer."""
+        """The answer to a request on this connection has been written."""
         if self._watch is not None:
             self._raw_answers += 1
         self._is_answering = self._watch is not None and self._watch.heads > self._raw_answers
@@ -274,7 +274,7 @@ class FrontDoor(asyncio.Protocol):
             self._advance()
 
     def _write(self, answer: Answer, request_id: bytes, keep_alive: bool) -> None:
-        # uvicorn's date comes first, in a new list every second.
+        # default_headers holds the date; uvicorn replaces the list every second.
         lines = [b"%s: %s\r\n" % header for header in (*self._state.default_headers, *answer.headers)]
         end = b"\r\n\r\n" if keep_alive else b"\r\nconnection: close\r\n\r\n"
         self.transport.write(

@@ -18,7 +18,8 @@ from app.system.allocator import share_one_heap
 
 logger = logging.getLogger("app.serve")
 
-OTHER_FILES = 128  # than connections: models, sockets, what a library opens
+# File descriptors kept free for models, sockets and libraries.
+RESERVED_FILES = 128
 
 
 class CannotStart(Exception):
@@ -26,7 +27,8 @@ class CannotStart(Exception):
 
 
 class Server(uvicorn.Server):
-    """For the one process there is: closed to new connections as soon as it is told to end, not up to 0.1 s later."""
+    """The server of a lone process. It stops accepting as soon as it is told to end; uvicorn's own does so up to 0.1 s
+    later."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
@@ -35,9 +37,9 @@ class Server(uvicorn.Server):
 
 
 def run(settings: Settings) -> None:
-    """Answers until SIGTERM or SIGINT; exits the process where workers did, or where the service failed."""
-    # Read when NumPy and ONNX Runtime are loaded: neither the threads that the one keeps for products of matrices nor
-    # the one by which the other reports to Microsoft is of use, and they would not survive the fork of the workers.
+    """Serves until SIGTERM or SIGINT. With workers, and if the service fails, it exits the process with their code."""
+    # Both variables are read when NumPy and ONNX Runtime are imported. OpenBLAS would start threads for matrix products
+    # and ONNX Runtime one for telemetry; neither is of use here, and threads do not survive the fork of the workers.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     share_one_heap()
@@ -52,7 +54,7 @@ def run(settings: Settings) -> None:
     _allow_files(settings.max_connections)
     listener = _listen(settings.host, settings.port, "--port")
     if settings.grpc_port is not None:
-        # Processes open it each for itself, once they are there, but 0 must be the same number to all.
+        # Each process opens the gRPC port itself, later; a port of 0 must become the same number in all of them.
         with _listen(settings.host, settings.grpc_port, "--grpc-port") as found:
             settings = settings.model_copy(update={"grpc_port": found.getsockname()[1]})
     app = create_app(settings)
@@ -81,15 +83,16 @@ def run(settings: Settings) -> None:
         logger.warning(
             "whoever reaches %s can use this service; JEPA_API_KEYS_FILE would let in only who has a key", host
         )
-    # uvicorn raises the signal once more when all is answered; the default would make that exit code 143 or 130.
+    # uvicorn raises the signal again once all requests are answered; its default action would exit with 143 or 130.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     if sys.platform != "win32":
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the models are about to be read
+        # SIGHUP asks for a look at the models, which are about to be read anyway.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         service.load()
         service.share_out()
-        # What is loaded stays: no collection need look at it again, or copy its pages into a worker by doing so.
+        # What is loaded stays: the collector need not visit it again, which would also copy its pages in workers.
         gc.collect()
         gc.freeze()
         if service.processes > 1:
@@ -119,12 +122,12 @@ def _check_models(settings: Settings) -> None:
 
 
 def _allow_files(connections: int) -> None:
-    """Each connection is an open file, and the usual limit is a thousand."""
+    """Raises the limit of open files: each connection is one, and the usual limit is about a thousand."""
     if sys.platform != "win32":
         import resource
 
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = connections + OTHER_FILES
+        wanted = connections + RESERVED_FILES
         if soft != resource.RLIM_INFINITY and soft < wanted:
             most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

@@ -1,9 +1,10 @@
-"""A bot's frames over a WebSocket that stays open: one binary message in, one out, by the same queues as POST /embed.
+"""Frames over a WebSocket that stays open: one binary message in, one out, through the same queues as POST /embed.
 
     in     number, uint32 │ float32 …    little-endian; rows of input_dim
     out    number, uint32 │ float32 …    rows of embed_dim; or, as text, the problem document with the number as `seq`
 
-A stream is a stream of frames as X-Stream-Id names one: a frame gives its place in the queue to a newer one.
+A WebSocket counts as one stream of frames, as X-Stream-Id names one: a newer frame replaces an older one that still
+waits in the queue.
 """
 
 import asyncio
@@ -28,16 +29,19 @@ from app.api.validation import check_schema
 from app.errors import ForeignOrigin, UpgradeRequired
 
 PATH = b"/stream"
-FRAMES = b"/embed"  # whose handler answers them
+# The endpoint whose handler answers the frames.
+FRAMES = b"/embed"
 NUMBER = struct.Struct("<I")
-MOST_AT_ONCE = 32
-CLOSES_S = 1.0  # for the client to answer that the stream is closed
+# Frames taken in one turn of the event loop, so that a client that sends thousands at once does not hold up the others.
+MAX_FRAMES_A_TURN = 32
+# How long the client has to confirm that the stream is closed.
+CLOSE_TIMEOUT_S = 1.0
 
 Headers = Sequence[tuple[bytes, bytes]]
 
 
 def open_stream(handler: Handler, url: bytes, headers: Headers, request_id: bytes) -> "Stream":
-    """For a handshake; raises ServiceError. The first write of the stream is the answer to it."""
+    """Checks a handshake; raises ServiceError. The first bytes the stream writes are the answer to it."""
     service, found = handler.service, dict(headers)
     _check_origin(found)
     service.admit()
@@ -46,7 +50,7 @@ def open_stream(handler: Handler, url: bytes, headers: Headers, request_id: byte
     model = service.registry.get(head.options.model if head.options else None)
     check_schema(model, {head.schema_hash, head.options.schema_hash if head.options else None})
     head.stream = head.stream or uuid4().hex
-    # Floats hardly shrink, so no extension is offered.
+    # Floats hardly compress, so permessage-deflate is not offered.
     connection = ServerProtocol(max_size=service.settings.max_body_bytes + NUMBER.size)
     lines = (b"%s: %s\r\n" % header for header in headers)
     connection.receive_data(b"GET %s HTTP/1.1\r\n%s\r\n" % (url, b"".join(lines)))
@@ -60,37 +64,43 @@ def open_stream(handler: Handler, url: bytes, headers: Headers, request_id: byte
 
 
 def _check_origin(headers: dict[bytes, bytes]) -> None:
-    """Browsers open WebSockets to anywhere for any page, but say whose page it is; nobody else sends an Origin."""
+    """Browsers let any page open a WebSocket to anywhere, and name the page's origin; other clients send no Origin."""
     origin = headers.get(b"origin")
     if origin is not None and origin.partition(b"://")[2].lower() != headers.get(b"host", b"").lower():
         raise ForeignOrigin("a page of another origin may not open a stream; let a proxy of its own origin pass it on")
 
 
 class Stream(asyncio.Protocol):
-    """Has the connection from the handshake on."""
+    """Owns the connection from the handshake on."""
 
     def __init__(self, handler: Handler, asked: Asked, connection: ServerProtocol, request_id: bytes) -> None:
         self._handler, self._asked, self._connection, self._request_id = handler, asked, connection, request_id
         self._settings, self._telemetry = handler.service.settings, handler.service.telemetry
         self._metrics = self._telemetry.route("WS", PATH.decode())
-        self._frames: deque[Frame] = deque()  # of WebSocket, that came and were not looked at yet
-        self._pieces: list[bytes] = []  # of a message that comes in several
-        self._calls: dict[Call, int] = {}
-        self._heard_at = monotonic()  # the last of a message
-        self._began_at: float | None = None  # a message that has not come to its end
-        self._choked_at: float | None = None  # since the client does not read
-        self._leaves = False
+        # per connection
+        self._timer: asyncio.TimerHandle | None = None
         self._end: asyncio.TimerHandle | None = None
+        self._is_stopping = False
+        # WebSocket frames that have arrived and have not been processed.
+        self._frames: deque[Frame] = deque()
+        # Frame numbers of the calls that are not answered yet.
+        self._calls: dict[Call, int] = {}
+        # When the last message ended, when the current one began, and since when the client has not read its answers.
+        self._heard_at = monotonic()
+        self._began_at: float | None = None
+        self._blocked_at: float | None = None
+        # per message: its fragments
+        self._pieces: list[bytes] = []
 
     def begin(self, transport: asyncio.Transport, connections: set[Any]) -> None:
-        """Takes the connection over; who counts `connections`, or waits for their end, finds it there."""
+        """Takes over the connection, and its place among the `connections` that the server counts and closes."""
         self.transport, self._connections = transport, connections
         self._loop = asyncio.get_running_loop()
         connections.add(self)
         transport.set_protocol(self)
         self._telemetry.streams.add()
         self._flush()
-        self._look()
+        self._check_timeouts()
 
     def connection_lost(self, _: Exception | None) -> None:
         self._connections.discard(self)
@@ -104,7 +114,7 @@ class Stream(asyncio.Protocol):
         self._telemetry.connections.add(-1)
         self._telemetry.connections_closed.add()
 
-    # What comes
+    # Receiving
 
     def data_received(self, data: bytes) -> None:
         self._connection.receive_data(data)
@@ -114,17 +124,16 @@ class Stream(asyncio.Protocol):
         else:
             self._began_at = self._began_at or monotonic()
         self._frames += frames
-        self._go_on()
+        self._process()
 
-    def _go_on(self) -> None:
-        """Some at a time, so that nobody who sends thousands at once holds up the others."""
-        for _ in range(min(MOST_AT_ONCE, len(self._frames))):
+    def _process(self) -> None:
+        for _ in range(min(MAX_FRAMES_A_TURN, len(self._frames))):
             self._take(self._frames.popleft())
         self._flush()
         if self._frames:
             self.transport.pause_reading()
-            self._loop.call_soon(self._go_on)
-        elif self._choked_at is None:
+            self._loop.call_soon(self._process)
+        elif self._blocked_at is None:
             self.transport.resume_reading()
 
     def _take(self, frame: Frame) -> None:
@@ -147,7 +156,7 @@ class Stream(asyncio.Protocol):
         self._calls[call] = number
         call.start(content[NUMBER.size :], b"%s/%d" % (self._request_id, number), is_admitted=False)
 
-    # What goes
+    # Sending
 
     def _write(self, call: Call, answer: Answer) -> None:
         number, is_open = self._calls[call], self._connection.state is State.OPEN
@@ -156,7 +165,7 @@ class Stream(asyncio.Protocol):
         elif is_open:
             self._connection.send_text(orjson.dumps(orjson.loads(answer.body) | {"seq": number}))
         del self._calls[call]
-        self._leave_if_told()
+        self._close_if_done()
         self._flush()
 
     def _flush(self) -> None:
@@ -164,53 +173,53 @@ class Stream(asyncio.Protocol):
             if data:
                 self.transport.write(data)
             elif self.transport.can_write_eof():
-                # If it were closed, what still comes would make the client's system drop what it was told last.
+                # Closing with unread bytes would send a reset, and the client would lose the last message.
                 self.transport.write_eof()
             else:
                 self.transport.close()
         if self._connection.state is not State.OPEN and self._end is None:
-            self._end = self._loop.call_later(CLOSES_S, self.transport.abort)
+            self._end = self._loop.call_later(CLOSE_TIMEOUT_S, self.transport.abort)
 
     def pause_writing(self) -> None:
-        """Whoever does not read its answers is not read either."""
-        self._choked_at = monotonic()
+        """A client that does not read its answers is not read either."""
+        self._blocked_at = monotonic()
         self.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        self._choked_at = None
+        self._blocked_at = None
         if not self._frames:
             self.transport.resume_reading()
 
-    # How it ends
+    # Ending
 
     def shutdown(self) -> None:
-        """The service stops; what has come is still answered."""
-        self._leaves = True
-        self._leave_if_told()
+        """The service stops; frames that have arrived are still answered."""
+        self._is_stopping = True
+        self._close_if_done()
         self._flush()
 
-    def _leave_if_told(self) -> None:
-        if self._leaves and not self._calls and not self._frames:
+    def _close_if_done(self) -> None:
+        if self._is_stopping and not self._calls and not self._frames:
             self._close(CloseCode.GOING_AWAY, "the service is stopping")
 
     def _close(self, code: CloseCode, reason: str) -> None:
         if self._connection.state is State.OPEN:
             self._connection.send_close(code, reason)
 
-    def _look(self) -> None:
-        """Whether the client does not read, is too slow, or has been silent for too long: one timer a stream."""
+    def _check_timeouts(self) -> None:
+        """Ends the stream if the client does not read, sends too slowly or has gone silent. One timer per stream."""
         now, patience_s = monotonic(), self._settings.read_timeout_s
 
         def left_s(since: float | None, limit_s: float) -> float:
             return limit_s if since is None else since + limit_s - now
 
-        choked_s, late_s = left_s(self._choked_at, patience_s), left_s(self._began_at, patience_s)
+        blocked_s, late_s = left_s(self._blocked_at, patience_s), left_s(self._began_at, patience_s)
         idle_s = left_s(None if self._calls else self._heard_at, self._settings.keep_alive_s)
-        if choked_s <= 0:
+        if blocked_s <= 0:
             self.transport.abort()
         elif late_s <= 0:
             self._close(CloseCode.POLICY_VIOLATION, f"a message had not come to its end after {patience_s} s")
         elif idle_s <= 0:
             self._close(CloseCode.GOING_AWAY, f"nothing came for {self._settings.keep_alive_s} s")
         self._flush()
-        self._timer = self._loop.call_later(max(0.01, min(choked_s, late_s, idle_s)), self._look)
+        self._timer = self._loop.call_later(max(0.01, min(blocked_s, late_s, idle_s)), self._check_timeouts)

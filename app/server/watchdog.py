@@ -1,7 +1,8 @@
-"""Whether a process of the service still lives: its event loop turns, and its batch threads come back from their runs.
+"""Ends a process whose event loop has stopped, or whose batch threads do not return from their runs.
 
-Each shows that in the ledger, by `app.service.Service.beat`. A thread beside the loop ends the process where it does
-not, with the stacks of all threads in the log; where not even that thread gets a turn, the parent of workers does.
+`app.service.Service.beat` records a heartbeat in the shared counters. A thread in the same process watches it, and ends
+the process with the stacks of all threads in the log; if not even that thread gets to run, the parent of the workers
+kills the process.
 """
 
 import logging
@@ -16,13 +17,16 @@ from app.system.counters import Sheet
 logger = logging.getLogger("app.serve")
 
 LOOK_EVERY_S = 0.2
-STILL_LOOKS = 50  # until a process ends itself
-PARENTS_LOOKS = 75  # until its parent does that
-STANDS_STILL = 70  # the exit code; EX_SOFTWARE of sysexits.h
+# Looks in a row without a heartbeat until a process ends itself, and until its parent kills it.
+MAX_STILL_LOOKS = 50
+MAX_STILL_LOOKS_OF_PARENT = 75
+# Exit code; EX_SOFTWARE of sysexits.h.
+HUNG_EXIT_CODE = 70
 
 
 class Pulse:
-    """Of the process that writes to the sheet. Counted in looks, so that a pause of the whole machine kills nobody."""
+    """The heartbeat of the process that writes to the sheet. It is counted in looks, not in seconds, so that a pause of
+    the whole machine kills nobody."""
 
     def __init__(self, sheet: Sheet) -> None:
         self._sheet = sheet
@@ -30,7 +34,7 @@ class Pulse:
         self._still_looks = 0
 
     def still_looks(self) -> int:
-        """Looks once more: how many in a row have found it where it was; none before it has begun to turn."""
+        """Looks once more: how many looks in a row found no new heartbeat; 0 before the first one."""
         turned_at = self._sheet.turned_at
         self._still_looks = self._still_looks + 1 if turned_at and turned_at == self._turned_at else 0
         self._turned_at = turned_at
@@ -38,16 +42,16 @@ class Pulse:
 
 
 def watch_over(sheet: Sheet) -> None:
-    """Ends this process should it stand still; whoever started it, or its orchestrator, starts another."""
+    """Ends this process if it hangs; the parent or the orchestrator starts another."""
     threading.Thread(target=_watch, args=(Pulse(sheet),), name="watchdog", daemon=True).start()
 
 
 def _watch(pulse: Pulse) -> None:
-    while pulse.still_looks() < STILL_LOOKS:
+    while pulse.still_looks() < MAX_STILL_LOOKS:
         sleep(LOOK_EVERY_S)
-    seconds = STILL_LOOKS * LOOK_EVERY_S
+    seconds = MAX_STILL_LOOKS * LOOK_EVERY_S
     logger.critical("nothing has moved for %.0f s, so this process ends; it stands here:\n%s", seconds, _stacks())
-    os._exit(STANDS_STILL)
+    os._exit(HUNG_EXIT_CODE)
 
 
 def _stacks() -> str:

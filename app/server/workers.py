@@ -1,8 +1,8 @@
-"""Worker processes: forked when the models are loaded, so that they share the weights, and handed connections in turn.
+"""Worker processes, forked once the models are loaded so that they share the weights.
 
-The kernel spreads connections unevenly, whether the workers listen on one socket (a burst goes to whoever wakes first)
-or on one each (SO_REUSEPORT hashes). A bot keeps its connection for a whole game, so this process accepts them all and
-passes each to the worker that has the fewest.
+The kernel balances connections badly: with one listening socket a burst goes to whichever worker wakes first, and
+SO_REUSEPORT hashes. A bot keeps its connection for a whole game, so the parent accepts every connection and passes it
+to the worker that has the fewest.
 """
 
 import asyncio
@@ -17,22 +17,26 @@ from typing import NoReturn
 import uvicorn
 
 from app.server.protocol import FrontDoor
-from app.server.watchdog import LOOK_EVERY_S, PARENTS_LOOKS, Pulse, watch_over
+from app.server.watchdog import LOOK_EVERY_S, MAX_STILL_LOOKS_OF_PARENT, Pulse, watch_over
 from app.system.counters import Cell
 from app.telemetry.metrics import Telemetry
 
 logger = logging.getLogger("app.serve")
 
-HELD_S = 1e-3
-REST_S = 0.1  # so that what may last is neither tried nor logged all the time
-LIVES_S, MOST_EARLY_DEATHS = 1.0, 5  # in a row: what kills a worker so soon will kill the next
+# Pause before the parent offers a connection again that no worker had room for.
+RETRY_S = 1e-3
+# Pause after a failed accept, so that an error which lasts is not retried and logged in a loop.
+ACCEPT_PAUSE_S = 0.1
+# After this many workers in a row that died within MIN_LIFE_S, the service gives up: the next would die as well.
+MIN_LIFE_S = 1.0
+MAX_EARLY_DEATHS = 5
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server for the connections that come over a channel; it ends when the other end is gone."""
+    """uvicorn's server, for connections that arrive over a channel from the parent; it ends when the parent is gone."""
 
     def __init__(self, config: uvicorn.Config, channel: socket.socket, closed: Cell) -> None:
-        """`closed` counts connections, for the parent, that have ended."""
+        """`closed` counts the connections that have ended, which tells the parent how many are open."""
         super().__init__(config)
         self._channel, self._closed = channel, closed
         self._channel.setblocking(False)
@@ -43,13 +47,14 @@ class Server(uvicorn.Server):
         self._loop.add_reader(self._channel, self._take)
 
     def _take(self) -> None:
-        """All that wait: one a turn, and a burst under load would be let in after those who came first were served."""
+        """Takes every waiting connection at once: taking one per turn, a loaded loop would keep a burst waiting."""
         while True:
             try:
                 message, descriptors, _, _ = socket.recv_fds(self._channel, 1, 1)
             except BlockingIOError:
                 return
-            if message and not descriptors:  # as the kernel says that this process has too many open files
+            # A message without its descriptor: the kernel had to drop it because this process has too many open files.
+            if message and not descriptors:
                 logger.warning("a connection could not be taken: too many open files")
                 self._closed.add()
                 continue
@@ -75,7 +80,7 @@ class Server(uvicorn.Server):
 
 
 class Worker:
-    """A process as its parent sees it."""
+    """A worker process, as the parent sees it."""
 
     def __init__(self, pid: int, channel: socket.socket, given: int, pulse: Pulse) -> None:
         self.pid, self.channel, self.given, self.pulse = pid, channel, given, pulse
@@ -83,16 +88,18 @@ class Worker:
 
 
 class Crew:
-    """All workers of a service; `run` returns the exit code once all have ended."""
+    """The workers of a service; `run` returns the exit code once all of them have ended."""
 
     def __init__(self, config: uvicorn.Config, listener: socket.socket, telemetry: Telemetry, count: int) -> None:
         self._config, self._listener, self._telemetry, self._count = config, listener, telemetry, count
         self._workers: dict[int, Worker] = {}
         self._told_to_stop = self._told_to_look = False
-        self._killed_at: float | None = None  # whoever has not stopped by then
+        # When workers that have not stopped by themselves are killed.
+        self._killed_at: float | None = None
         self._looked_at = 0.0
         self._early_deaths = 0
-        self._held: socket.socket | None = None  # a connection that no worker could take yet
+        # A connection that no worker could take yet.
+        self._held: socket.socket | None = None
 
     def run(self) -> int:
         self._telemetry.ledger.share(self._count)
@@ -107,7 +114,7 @@ class Crew:
             selector.register(self._listener, selectors.EVENT_READ)
             while self._workers:
                 if self._held is not None:
-                    sleep(HELD_S)
+                    sleep(RETRY_S)
                 if (self._held or selector.select(LOOK_EVERY_S)) and not self._told_to_stop:
                     self._accept()
                 if self._told_to_look:
@@ -118,14 +125,15 @@ class Crew:
                     self._stop()
                 if monotonic() - self._looked_at >= LOOK_EVERY_S:
                     self._look_after_workers()
-        return int(self._early_deaths > MOST_EARLY_DEATHS)
+        return int(self._early_deaths > MAX_EARLY_DEATHS)
 
     def _fork(self, number: int) -> None:
         ours, theirs = socket.socketpair()
         pid = os.fork()
         if pid == 0:
             for channel in (ours, *(worker.channel for worker in self._workers.values())):
-                channel.close()  # or a worker would not see this process end
+                # Only the parent may hold these ends: a worker notices the parent's death by its channel closing.
+                channel.close()
             self._work(number, theirs)
         theirs.close()
         ours.setblocking(False)
@@ -133,9 +141,10 @@ class Crew:
         self._workers[number] = Worker(pid, ours, self._closed(number), pulse)
 
     def _work(self, number: int, channel: socket.socket) -> NoReturn:
-        """The life of a worker. `os._exit`, as ONNX Runtime would wait for threads that did not come along."""
+        """The life of a worker. It ends by `os._exit`, as ONNX Runtime would wait for threads that were not forked."""
         try:
-            for each in (signal.SIGTERM, signal.SIGINT):  # before and after uvicorn handles them
+            # Before uvicorn installs its handlers, and after it has removed them.
+            for each in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(each, lambda *_: os._exit(0))
             self._listener.close()
             if self._held is not None:
@@ -149,16 +158,17 @@ class Crew:
         os._exit(1)
 
     def _accept(self) -> None:
-        """All that wait, each for the worker with the fewest."""
+        """Accepts every waiting connection and hands each to the worker with the fewest."""
         while True:
             if self._held is None:
                 try:
                     self._held, _ = self._listener.accept()
                 except BlockingIOError:
                     return
-                except OSError as error:  # gone already, or too many open files
+                # The client has gone already, or there are too many open files.
+                except OSError as error:
                     logger.warning("a connection could not be accepted: %s", error)
-                    sleep(REST_S)
+                    sleep(ACCEPT_PAUSE_S)
                     return
             if not self._hand_over(self._held):
                 return
@@ -166,7 +176,7 @@ class Crew:
             self._held = None
 
     def _hand_over(self, connection: socket.socket) -> bool:
-        """False where no worker has room in its channel, as after a burst, or all hang or are about to be buried."""
+        """False if no worker has room in its channel: after a burst, or if all of them hang or have just died."""
         for _, worker in sorted(self._workers.items(), key=lambda item: item[1].given - self._closed(item[0])):
             try:
                 socket.send_fds(worker.channel, [b"1"], [connection.fileno()])
@@ -196,7 +206,7 @@ class Crew:
                 self._bury(number, os.waitstatus_to_exitcode(status))
             elif self._killed_at is not None and self._killed_at < self._looked_at:
                 os.kill(worker.pid, signal.SIGKILL)
-            elif worker.pulse.still_looks() >= PARENTS_LOOKS:
+            elif worker.pulse.still_looks() >= MAX_STILL_LOOKS_OF_PARENT:
                 logger.error("worker %d stands still, and is killed", number)
                 os.kill(worker.pid, signal.SIGKILL)
 
@@ -206,8 +216,8 @@ class Crew:
         self._telemetry.ledger.leave(number)
         if self._told_to_stop:
             return
-        self._early_deaths = self._early_deaths + 1 if monotonic() - worker.born < LIVES_S else 0
-        if self._early_deaths > MOST_EARLY_DEATHS:
+        self._early_deaths = self._early_deaths + 1 if monotonic() - worker.born < MIN_LIFE_S else 0
+        if self._early_deaths > MAX_EARLY_DEATHS:
             logger.error("worker %d ended with code %d again and again; giving up", number, code)
             self._told_to_stop = True
         else:

@@ -19,7 +19,8 @@ BOTS = 16
 STUCK = """
 import signal, time
 import app.inference.batcher, app.inference.batch_limits, app.service, app.server.watchdog
-app.server.watchdog.STILL_LOOKS, app.server.watchdog.PARENTS_LOOKS, app.service.STUCK_S = 7, 10, 0.5
+app.server.watchdog.MAX_STILL_LOOKS, app.server.watchdog.MAX_STILL_LOOKS_OF_PARENT = 7, 10
+app.service.STUCK_S = 0.5
 app.inference.batch_limits.DEAF_S = 0  # so that there is work for batch threads
 
 def stand_still(*_):

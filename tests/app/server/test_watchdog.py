@@ -3,7 +3,7 @@
 import signal
 from pathlib import Path
 
-from app.server.watchdog import STANDS_STILL, STILL_LOOKS, Pulse
+from app.server.watchdog import HUNG_EXIT_CODE, MAX_STILL_LOOKS, Pulse
 from app.system.counters import Ledger
 from tests.support.serving import Server
 
@@ -11,7 +11,8 @@ from tests.support.serving import Server
 STUCK = """
 import signal, sys, time
 import app.inference.batcher, app.inference.jobs, app.service, app.server.watchdog
-app.server.watchdog.STILL_LOOKS, app.server.watchdog.LOOK_EVERY_S, app.server.watchdog.PARENTS_LOOKS = 4, 0.3, 6
+app.server.watchdog.MAX_STILL_LOOKS, app.server.watchdog.LOOK_EVERY_S = 4, 0.3
+app.server.watchdog.MAX_STILL_LOOKS_OF_PARENT = 6
 app.service.STUCK_S = 0.3
 
 def stand_still(*_):
@@ -31,7 +32,7 @@ def children(server: Server) -> list[int]:
 def test_looks_count_from_the_last_turn_and_only_once_there_was_one() -> None:
     ledger = Ledger()
     pulse = Pulse(ledger.sheets[0])
-    assert {pulse.still_looks() for _ in range(2 * STILL_LOOKS)} == {0}
+    assert {pulse.still_looks() for _ in range(2 * MAX_STILL_LOOKS)} == {0}
     ledger.turn()
     assert [pulse.still_looks() for _ in range(3)] == [0, 1, 2]
     ledger.turn()
@@ -41,7 +42,7 @@ def test_looks_count_from_the_last_turn_and_only_once_there_was_one() -> None:
 def test_a_lone_process_whose_event_loop_stands_still_says_where_and_ends(models: Path) -> None:
     with Server("--models", str(models), "--workers", "1", before=STUCK) as server:
         server.process.send_signal(signal.SIGUSR1)
-        assert server.process.wait(timeout=20) == STANDS_STILL
+        assert server.process.wait(timeout=20) == HUNG_EXIT_CODE
         server._reader.join()
         assert "CRITICAL nothing has moved" in server.log
         assert "in stand_still" in server.log
