@@ -2,8 +2,8 @@
 
     data ─► head ─┬─► POST /embed, /predict, /loss with a Content-Length ─► a Call ─► one write
                   ├─► a WebSocket handshake for /stream ─► app.server.stream, which owns the connection from then on
-                  ├─► any other request of known length ─► a stock uvicorn protocol, one message at a time
-                  └─► chunked bodies, and what is not HTTP ─► the same protocol, which gets all bytes from then on
+                  ├─► any other request ─► a stock uvicorn protocol, one message at a time
+                  └─► what is not HTTP ─► the same protocol, which refuses it
 
 The first of these, the short way, builds no ASGI scope and no messages. A bot sends the same head with every frame,
 byte for byte: a head equal to the connection's last one is not parsed again. Requests are answered one at a time; bytes
@@ -24,7 +24,7 @@ from app.api.native.call import Call, written
 from app.api.native.handler import Asked, Handler
 from app.api.native.request import Answer
 from app.errors import HeadTooLarge, ServiceError, TooManyConnections, TooSlow, no_memory
-from app.server.framing import Head, Inbox, Unframed, Watch
+from app.server.framing import Head, Inbox, Unframed
 from app.server.long_way import LongWay
 from app.server.stream import FRAMES, PATH, open_stream
 from app.service import Service
@@ -59,8 +59,7 @@ class FrontDoor(asyncio.Protocol):
         self._is_writable = True
         self._is_advancing = False
         self._long_way: LongWay | None = None
-        self._watch: Watch | None = None  # where everything goes to the long way as it comes
-        self._raw_answers = 0
+        self._is_raw = False  # what came is not HTTP, and uvicorn's to refuse
         self._timer: asyncio.TimerHandle | None = None
         self._last_call: Call | None = None  # its head and size were …
         self._last_head, self._last_bytes = b"", -1
@@ -154,16 +153,17 @@ class FrontDoor(asyncio.Protocol):
                 handler, is_kept = last.handler, not self._is_stopping
                 call = Call(handler, last.asked, handler.metrics, self._write_answer, is_kept)
                 self._start(call, data[len(self._last_head) :])
-            elif self._watch is not None:
-                self._pass_raw(self._watch, data)
+            elif self._is_raw:
+                self._stock().data_received(data)
             elif not self.transport.is_closing():
                 self._inbox.add(data)
                 self._advance()
-        except HeadTooLarge as error:
-            self._refuse(error)
         except MemoryError:
-            self._inbox.rest()
-            self._refuse(no_memory())
+            self._give_up(no_memory())
+
+    def _give_up(self, error: ServiceError) -> None:
+        self._inbox.rest()
+        self._refuse(error)
 
     def _seen(self, data: bytes) -> Call | None:
         """The last call, if `data` is exactly one request with the same head."""
@@ -187,10 +187,11 @@ class FrontDoor(asyncio.Protocol):
         try:
             while not self.transport.is_closing() and self._take():
                 pass
+        except HeadTooLarge as error:
+            self._give_up(error)
         except Unframed:
-            # Only uvicorn finds the end of chunks, and answers what is not HTTP: it gets all bytes from now on.
-            self._watch = Watch()
-            self._pass_raw(self._watch, self._inbox.rest())
+            self._is_raw = self._is_answering = True
+            self._stock().data_received(self._inbox.rest())
         finally:
             self._is_advancing = False
         if len(self._inbox) > MAX_WAITING_BYTES and self._is_answering:
@@ -198,14 +199,12 @@ class FrontDoor(asyncio.Protocol):
 
     def _take(self) -> bool:
         """One step; False if more bytes have to arrive, or an answer has to be written, first."""
-        if self._watch is not None:
-            return False
-        if self._inbox.missing_bytes and self._call is not None:
+        if self._inbox.expects_body and self._call is not None:
             content = self._inbox.body()
             if content is not None:
                 self._start(self._call, content)
             return content is not None
-        if self._inbox.missing_bytes:
+        if self._inbox.expects_body:
             part = self._inbox.part()
             if part:
                 self._stock().data_received(part)
@@ -217,23 +216,18 @@ class FrontDoor(asyncio.Protocol):
 
     def _open(self, head: Head) -> None:
         """Starts a message; its body may still have to arrive."""
-        handler = self._handlers.get(head.path)
+        handler, length = self._handlers.get(head.path), head.content_length or 0
         if head.is_websocket and head.path == PATH:
             self._open_stream(head)
         elif handler is not None and self._is_usual(head):
             asked, keep_alive = Asked(head.headers, head.query), head.keep_alive and not self._is_stopping
             self._call = Call(handler, asked, handler.metrics, self._write_answer, keep_alive)
-            if len(self._inbox) == head.content_length and keep_alive:
+            if len(self._inbox) == length and keep_alive:
                 self._last_call, self._last_head = self._call, head.raw
-                self._last_bytes = len(head.raw) + head.content_length
+                self._last_bytes = len(head.raw) + length
         else:
             self._is_answering = True
             self._stock().data_received(head.without_upgrade())
-
-    def _pass_raw(self, watch: Watch, data: bytes) -> None:
-        watch.feed(data)
-        self._inbox.began, self._is_answering = watch.began, watch.heads > self._raw_answers
-        self._stock().data_received(data)
 
     def _stock(self) -> LongWay:
         if self._long_way is None:
@@ -244,7 +238,7 @@ class FrontDoor(asyncio.Protocol):
     def _is_usual(self, head: Head) -> bool:
         return (
             head.method == b"POST"
-            and 0 < head.content_length <= self._settings.max_body_bytes
+            and 0 < (head.content_length or 0) <= self._settings.max_body_bytes
             and b"expect" not in head.headers
             and self._is_writable
             and self._service.is_ready
@@ -265,11 +259,11 @@ class FrontDoor(asyncio.Protocol):
 
     def answered(self) -> None:
         """The answer to a request on this connection has been written."""
-        if self._watch is not None:
-            self._raw_answers += 1
-        self._is_answering = self._watch is not None and self._watch.heads > self._raw_answers
+        self._is_answering = False
         self._idle_since = monotonic()
-        if self._inbox:
+        if self._is_raw:
+            self._close()
+        elif self._inbox:
             self.transport.resume_reading()
             self._advance()
 

@@ -511,3 +511,12 @@ async def test_one_connection_too_many_is_refused_and_the_others_live(hasty: int
     assert (await read_answer(reader))[0] == 200
     for each in (first_writer, third_writer, writer):
         each.close()
+
+
+async def test_a_head_without_end_behind_other_requests_is_refused_after_their_answers(hasty: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", hasty)
+    writer.write(request(0) + request(1) + b"POST /embed HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 100_000)
+    for seed in range(2):
+        np.testing.assert_allclose(floats((await read_answer(reader))[2]), answer_to(seed), atol=1e-5)
+    assert await refusal(reader) == (431, "head-too-large")
+    writer.close()
