@@ -16,7 +16,7 @@ UPGRADE_HEADERS = frozenset((b"upgrade", b"http2-settings", b"connection"))
 
 
 class Unframed(Exception):
-    """The bytes are not HTTP, or a message whose end cannot be found."""
+    """The bytes are not HTTP, or a message whose end is not certain: what follows it could be taken for its body."""
 
 
 @dataclass(slots=True)

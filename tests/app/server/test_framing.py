@@ -84,7 +84,7 @@ def test_a_message_has_begun_from_its_first_byte_to_its_last() -> None:
         b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
     ],
 )
-def test_what_has_no_certain_end_is_left_to_uvicorn(sent: bytes) -> None:
+def test_what_has_no_certain_end_is_no_message(sent: bytes) -> None:
     inbox = Inbox()
     inbox.add(sent)
     with pytest.raises(Unframed):  # noqa: PT012 (the head may be right, and its chunks not)
