@@ -15,7 +15,7 @@ help:
 	@echo "make bench   what serving costs beside the model's arithmetic, one table (needs wrk and h2load)"
 	@echo "make bench-peers   the service beside LitServe, BentoML, MLServer, Ray Serve and FastAPI (ARGS=--help)"
 	@echo "make soak MIN=30   so many minutes of everything at once: memory and p99 over time as soak.png, and a verdict"
-	@echo "make hashes  write requirements/*.txt anew: what the image, these tools and KServe's client are made of, by SHA-256"
+	@echo "make hashes  write requirements/{serve,build,tools}.txt anew: what the image and these tools are made of, by SHA-256"
 	@echo "make audit   whether what the image is made of has known holes (asks PyPI)"
 	@echo "make sbom    dist/sbom.json, the bill of materials of the image's Python packages (CycloneDX)"
 	@echo "make clean   remove .venv and what the tools left behind"
@@ -23,8 +23,9 @@ help:
 serve: .venv/serve
 	$(BIN)/jepa serve --host $(HOST) --port $(PORT)
 
+# Two processes, each of which starts with half of the tests in order, and takes over what the other has left.
 test: lint types .venvs/kserve/made
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # The tests that draw their examples, with 50 times as many.
 fuzz: .venv/test
@@ -42,13 +43,11 @@ bench-peers: .venv/test
 	$(BIN)/python -m benchmarks.peers.run $(ARGS)
 
 # For the Python of the image on Linux; to bring the tools up to date: make hashes UPGRADE=--upgrade
-# kserve wants older releases than those that the rest is pinned to.
 hashes: .venvs/tools/made
-	for set in pyproject.toml:serve requirements/build.in:build requirements/tools.in:tools requirements/kserve.in:kserve; do \
-		case $$set in *:kserve) pins= ;; *) pins="-c constraints.txt" ;; esac; \
+	for set in pyproject.toml:serve requirements/build.in:build requirements/tools.in:tools; do \
 		UV_CUSTOM_COMPILE_COMMAND="make hashes" $(TOOLS)/uv pip compile --quiet --generate-hashes $(UPGRADE) \
 			--python-version 3.11 --python-platform linux --no-strip-markers \
-			$$pins -o requirements/$${set#*:}.txt $${set%:*} || exit 1; \
+			-c constraints.txt -o requirements/$${set#*:}.txt $${set%:*} || exit 1; \
 	done
 
 audit: .venvs/tools/made
@@ -86,10 +85,9 @@ types: .venv/test
 	$(TOOLS)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
-# What KServe's client needs, which tests/app/api/oip/test_kserve_client.py runs.
 .venvs/kserve/made: requirements/kserve.txt
 	$(PYTHON) -m venv --clear .venvs/kserve
-	.venvs/kserve/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r $<
+	.venvs/kserve/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r $<
 	@touch $@
 
 .venvs/image/made: requirements/serve.txt .venvs/tools/made

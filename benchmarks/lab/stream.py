@@ -1,6 +1,6 @@
 """What a frame costs a bot over a stream, and over POST: `jepa_client` both ways, against the bundled model.
 
-    .venv/bin/python -m benchmarks.stream
+    .venv/bin/python -m benchmarks.lab.stream
 
 CPU is that of a frame, of the bot's process and of all of the service's. Rounds alternate between the ways, and of them
 the median counts.

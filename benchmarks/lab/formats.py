@@ -1,8 +1,8 @@
 """What number formats, and other ways to write the same graphs, give on this machine: tables of rows/s.
 
-    python -m benchmarks.formats BUNDLE      float32 and int8 graphs of a bundle; /predict as two runs and as one graph
-    python -m benchmarks.formats reference   new networks of the reference's sizes, with 1 and 8 tokens a frame: also
-                                             exported as they are trained, and in dynamic int8
+    python -m benchmarks.lab.formats BUNDLE      float32 and int8 graphs of a bundle; /predict in two runs and in one
+    python -m benchmarks.lab.formats reference   new networks of the reference's sizes, with 1 and 8 tokens a frame:
+                                                 also exported as they are trained, and in dynamic int8
 
 The variants of a line run in turn, over and over, so that a neighbour's work hits all alike, and the time of the
 quarter's best rounds counts. Within one thread the clock is that thread's CPU time.

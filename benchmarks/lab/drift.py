@@ -1,6 +1,6 @@
 """What drift statistics cost of throughput: `jepa serve` as it is beside one that does not count, in one run.
 
-    .venv/bin/python -m benchmarks.drift --rounds 40
+    .venv/bin/python -m benchmarks.lab.drift --rounds 40
 
 Both run all the time, and are loaded in turn: counting, not, not, counting, a second each. Of a round the ratio counts,
 of the rounds the median, with the interval that holds the true one in 95 of 100 such runs.

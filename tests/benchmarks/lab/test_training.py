@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks import training as benchmark
+from benchmarks.lab import training as benchmark
 from model.training.loop import Training
 from model.training.recipe import Recipe
 from tests.support.games import make_games

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import objectives, sizes
+from benchmarks.lab import objectives, sizes
 from tests.support.games import make_games
 
 
