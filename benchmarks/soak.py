@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import httpx
 import numpy as np
+from matplotlib.figure import Figure
 
 from app.settings import DEFAULT_MODEL
 from benchmarks.programs import Service, write_body
@@ -202,7 +203,7 @@ def verdict(samples: list[Sample], books: Books) -> tuple[bool, str]:
 
 
 def draw(samples: list[Sample], books: Books, path: Path) -> None:
-    figure = plots.Figure(figsize=(8, 6), layout="constrained")
+    figure = Figure(figsize=(8, 6), layout="constrained")
     memory, tail = figure.subplots(2, sharex=True)
     minutes = [each.at_s / 60 for each in samples]
     for i, pid in enumerate(sorted({pid for each in samples for pid in each.mib})):

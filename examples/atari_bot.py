@@ -13,9 +13,12 @@ points say where to look next (Szita & Lörincz, 2006, https://doi.org/10.1162/n
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
+from gymnasium.spaces import Discrete
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
 from jepa_client import JepaClient, JepaError
@@ -30,10 +33,10 @@ UNSEEN = 2**30  # seeds of games below are learned from, those above decide what
 class Standard:
     """Features as they vary in random play, and a constant."""
 
-    def __init__(self, envs: VectorEnv, steps: int, rng: np.random.Generator) -> None:
+    def __init__(self, envs: VectorEnv[Any, Any, Any], steps: int, rng: np.random.Generator) -> None:
         seen = [envs.reset(seed=int(rng.integers(UNSEEN)))[0]]
         for _ in range(steps):
-            actions = rng.integers(envs.single_action_space.n, size=envs.num_envs)
+            actions = rng.integers(number_of_actions(envs), size=envs.num_envs)
             seen.append(envs.step(actions)[0])
         rows = np.concatenate(seen)
         self.mean, self.scale = rows.mean(0), np.maximum(rows.std(0), 1e-3)
@@ -44,7 +47,12 @@ class Standard:
         return np.concatenate([standard, np.ones((len(rows), 1))], axis=1)
 
 
-def play(envs: VectorEnv, policies: np.ndarray, standard: Standard, steps: int, seed: int) -> np.ndarray:
+def number_of_actions(envs: VectorEnv[Any, Any, Any]) -> int:
+    assert isinstance(envs.single_action_space, Discrete)
+    return int(envs.single_action_space.n)
+
+
+def play(envs: VectorEnv[Any, Any, Any], policies: np.ndarray, standard: Standard, steps: int, seed: int) -> np.ndarray:
     """The points [P] that each policy [P, A, D + 1] makes; a game that ends is followed by another."""
     rows, _ = envs.reset(seed=seed)
     points = np.zeros(len(policies))
@@ -55,11 +63,12 @@ def play(envs: VectorEnv, policies: np.ndarray, standard: Standard, steps: int, 
     return points
 
 
-def learn(envs: VectorEnv, options: argparse.Namespace, seed: int, name: str) -> float:
+def learn(envs: VectorEnv[Any, Any, Any], options: argparse.Namespace, seed: int, name: str) -> float:
     """The mean points of the policy that was found, in games that none was chosen by."""
     rng, count = np.random.default_rng(seed), envs.num_envs
     standard = Standard(envs, options.steps // 2, rng)
-    mean = np.zeros((envs.single_action_space.n, envs.single_observation_space.shape[0] + 1))
+    width = len(standard.mean) + 1
+    mean = np.zeros((number_of_actions(envs), width))
     spread = np.ones_like(mean)
     for generation in range(options.generations):
         policies = mean + spread * rng.standard_normal((count, *mean.shape))
@@ -71,17 +80,17 @@ def learn(envs: VectorEnv, options: argparse.Namespace, seed: int, name: str) ->
     return float(play(envs, np.stack([mean] * count), standard, options.steps, UNSEEN + count * seed).mean())
 
 
-def play_at_random(envs: VectorEnv, options: argparse.Namespace, seed: int) -> float:
+def play_at_random(envs: VectorEnv[Any, Any, Any], options: argparse.Namespace, seed: int) -> float:
     rng = np.random.default_rng(seed)
     envs.reset(seed=UNSEEN + envs.num_envs * seed)
-    actions = rng.integers(envs.single_action_space.n, size=(options.steps, envs.num_envs))
+    actions = rng.integers(number_of_actions(envs), size=(options.steps, envs.num_envs))
     return float(sum(envs.step(each)[1] for each in actions).mean())
 
 
 def compare(client: JepaClient, options: argparse.Namespace) -> None:
     envs = SyncVectorEnv([partial(make_atari, options.game)] * options.population)
     embedded = EmbedVectorObservation(envs, client, model=options.model)
-    played = {
+    played: dict[str, Callable[[int], float]] = {
         "random play": partial(play_at_random, envs, options),
         "linear, memory": lambda seed: learn(envs, options, seed, "memory"),
         "linear, embedding": lambda seed: learn(embedded, options, seed, "embedding"),

@@ -30,6 +30,8 @@ from bundle.reader import Bundle, read_bundle
 
 BATCHES = (1, 8, 64)
 RUNS_A_ROUND, LEAST_ROUNDS = 3, 5
+# The output of one graph that is an input of the other.
+JOINT = [("context_encoder/embedding", "predictor/context")]
 
 Feeds = dict[str, np.ndarray]
 Run = Callable[[Feeds], object]
@@ -91,7 +93,8 @@ def reference_variants(tokens: int, folder: Path) -> dict[str, tuple[Feeds, dict
         def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
             if self.graph == "predictor":
                 context, targets, horizon = inputs
-                return self.jepa.predictor(context, targets > 0, horizon)
+                predicted: torch.Tensor = self.jepa.predictor(context, targets > 0, horizon)
+                return predicted
             return embed(self.jepa.encoding, self.jepa.target_encoder, schema, *inputs)
 
     found = {}
@@ -123,7 +126,7 @@ def compare(model: str, graphs: dict[str, tuple[Feeds, dict[str, Path]]], thread
     print_head(model, next(iter(graphs.values()))[1])
     for graph, (feeds, files) in graphs.items():
         for number in threads:
-            runs = {name: partial(session(path, number).run, None) for name, path in files.items()}
+            runs: dict[str, Run] = {name: partial(session(path, number).run, None) for name, path in files.items()}
             print_lines(graph, number, runs, feeds, seconds)
 
 
@@ -137,11 +140,12 @@ def compare_fused(bundle: Bundle, folder: Path, seconds: float) -> None:
     print_head(bundle.manifest.name, ("two runs", "one graph"))
     for precision in filter(bundle.has, ("float32", "int8")):
         files = {graph: bundle.graph(graph, precision) for graph in ("context_encoder", "predictor")}
-        parts = (onnx.compose.add_prefix(onnx.load(path), f"{graph}/") for graph, path in files.items())
-        joined = onnx.compose.merge_models(*parts, io_map=[("context_encoder/embedding", "predictor/context")])
+        encoder, predictor = (onnx.compose.add_prefix(onnx.load(path), f"{graph}/") for graph, path in files.items())
+        joined = onnx.compose.merge_models(encoder, predictor, io_map=JOINT)
         onnx.save(joined, folder / "fused.onnx")
         encode, predict, fused = (session(path, 1) for path in (*files.values(), folder / "fused.onnx"))
-        runs = {"two runs": partial(predict_in_two, encode, predict), "one graph": partial(fused.run, None)}
+        in_two: Run = partial(predict_in_two, encode, predict)
+        runs: dict[str, Run] = {"two runs": in_two, "one graph": partial(fused.run, None)}
         print_lines(f"/predict, {precision}", 1, runs, asked, seconds)
 
 

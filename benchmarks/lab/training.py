@@ -49,7 +49,7 @@ def flops_a_step(training: Training) -> int:
     with FlopCounterMode(display=False) as counter:
         training.objective(batch)[0].backward()
     training.optimiser.zero_grad()
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def rows_a_second(training: Training, path: Path) -> float:

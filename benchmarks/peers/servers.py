@@ -64,7 +64,7 @@ def install(peer: str) -> str | None:
         return None
     print(f"installing {peer} …", flush=True)
     subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
-    command = [venv / "bin" / "python", "-m", "pip", "install", "--quiet", "-r", requirements]
+    command = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet", "-r", str(requirements)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
@@ -81,11 +81,11 @@ def running(server: Server, models: Path, encoder: Path, row: Rows) -> Iterator[
     where = {"MODEL": str(encoder), "PORT": str(port), "BENTOML_PORT": str(port), "BENTOML_HOST": "127.0.0.1"}
     if server is JEPA:
         folder = HERE.parents[1]
-        command = [Path(sys.executable).with_name("jepa"), "serve", "--models", models, "--port", str(port)]
+        command = [str(Path(sys.executable).with_name("jepa")), "serve", "--models", str(models), "--port", str(port)]
         command += ["--precision", "float32"]
     else:
         folder = HERE / server.peer
-        command = [VENVS / server.peer / "bin" / "python", *server.command]
+        command = [str(VENVS / server.peer / "bin" / "python"), *server.command]
     environment = os.environ | QUIET | server.environment | where
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -10,7 +11,7 @@ from tests.support.bundles import TinyModel
 from tests.support.serving import Server
 
 
-def version(number: int, **options: object) -> TinyModel:
+def version(number: int, **options: Any) -> TinyModel:
     """Each answers differently."""
     return TinyModel(version=number, seed=number, **options)
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import uvicorn
@@ -69,7 +70,7 @@ async def listening(app: FastAPI) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def serving(way: str = "asgi", **settings: object) -> AsyncIterator[httpx.AsyncClient]:
+async def serving(way: str = "asgi", **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a new app with these settings."""
     async with client_of(create_app(Settings(**settings)), way) as client:
         yield client
