@@ -1,4 +1,4 @@
-"""The least that ASGI costs: an app that reads its request and answers with the bytes of the files in `ANSWERS`."""
+"""The minimal cost of ASGI: an app that reads the request and answers with the bytes of a file named in `ANSWERS`."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""At the end of a run of the tests: what the service bore."""
+"""Prints a table of the faults that the service survived at the end of a test run."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Small real bundles, made without PyTorch: a tiny network in ONNX, and the same network once more in NumPy."""
+"""Small real bundles, made without PyTorch: a tiny network in ONNX, and the same network in NumPy to check it."""
 
 import hashlib
 import json
@@ -20,17 +20,19 @@ COST = {"rows": 100, "noise": 1e-4, "least_cosine": 0.999, "largest_difference":
 
 @dataclass(frozen=True)
 class TinyModel:
-    """Options and weights; the ONNX graphs and `encode`/`predict` below compute the same from them."""
+    """A tiny network's options and weights, from which the ONNX graphs and `encode`/`predict` compute the same."""
 
     name: str = "tiny"
     version: int = 1
-    groups: tuple[tuple[str, int], ...] = (("own", 3), ("opponent", 5), ("stage", 2))  # name, width
+    # Names and widths.
+    groups: tuple[tuple[str, int], ...] = (("own", 3), ("opponent", 5), ("stage", 2))
     patches: tuple[tuple[str, ...], ...] = (("own",), ("opponent", "stage"))
     horizons: tuple[int, ...] = (6, 15)
     embed_dim: int = 4
     seed: int = 0
     quantiles: bool = True
-    int8_steps: int = 0  # beside the others, graphs with weights rounded to so many steps on either side of 0
+    # If not 0, int8 graphs are written too, with weights rounded to this many steps on either side of 0.
+    int8_steps: int = 0
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -181,7 +183,7 @@ def _rounded(weights: Array, steps: int) -> Array:
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """`bundle.json` with the sizes and hashes of what lies in the folder now."""
+    """Writes `bundle.json` with the sizes and hashes of the files in the folder."""
     files = {
         path.name: {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}
         for path in sorted(folder.iterdir())
