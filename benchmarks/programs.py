@@ -85,7 +85,7 @@ def _closed_loop(url: str, body: Body, connections: int, seconds: float) -> "sub
 
 
 class Outcome(NamedTuple):
-    """How the service answered the bots' frames: latencies of those answered with 200, both from when they were sent and
+    """How the service answered the frames of bots: latencies of those answered with 200, from when they were sent and
     from when they were due, and how long the others took to be refused."""
 
     seconds: float

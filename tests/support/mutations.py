@@ -40,8 +40,10 @@ def mutated(draw: st.DrawFn, document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _place(draw: st.DrawFn, node: Any) -> tuple[Any, Any]:
-    """A container in the document and one of its keys or indices, drawn level by level, as drawing from all places at once
-    would favour long lists."""
+    """A container in the document and one of its keys or indices.
+
+    Drawn level by level, since drawing from all places at once would favour long lists.
+    """
     key = draw(st.sampled_from([*node] if isinstance(node, dict) else range(len(node))))
     inner = node[key]
     return _place(draw, inner) if isinstance(inner, dict | list) and inner and draw(st.booleans()) else (node, key)
