@@ -13,7 +13,7 @@ from app.system.counters import Ledger
 from bundle.manifest import Manifest
 
 # One request in so many, at random: every n-th could always be the same bot's.
-SAMPLED = 128  # `python -m benchmarks.drift` says what it costs
+SAMPLED = 128  # `python -m benchmarks.lab.drift` says what it costs
 FEW_ROWS = 1000  # before a column is said never to change
 DEAD_STD = 1e-4  # of a column that never changed in training, as training has it
 MARGIN = 0.05  # of the training range, beside it, that is no drift yet

@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -32,7 +32,8 @@ pytestmark = pytest.mark.anyio
 
 TINY = TinyModel()
 BINARY = "application/octet-stream"
-Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+Reader: TypeAlias = asyncio.StreamReader
+Writer: TypeAlias = asyncio.StreamWriter
 
 
 def request(seed: int, rows: int = 1, *lines: str, version: str = "1.1") -> bytes:
