@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from bundle.manifest import schema_hash
+from bundle.schema import schema_hash
 
 Array = NDArray[np.float32]
 OPSET = 20
