@@ -385,7 +385,7 @@ async def test_a_handler_runs_in_a_task_whichever_way_leads_to_it(
         async with asyncio.timeout(1):
             return await answer(*arguments)
 
-    handler.answer = within_a_second  # type: ignore[method-assign]
+    handler.answer = within_a_second  # type: ignore[method-assign, assignment]
     reader, writer = connection
     writer.write(request(0, 1, *lines))
     if lines:
