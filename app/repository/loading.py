@@ -7,14 +7,12 @@ from time import perf_counter, thread_time
 
 from app.inference.batch_limits import Pace, measure_pace
 from app.inference.sessions import Graphs
-from app.repository.precision import Choice, choose
-from app.settings import Precision, Settings
-from app.system.table import Board
+from app.repository.precision import choose
+from app.settings import Settings
 from bundle.folders import BundleError
 from bundle.reader import Bundle, read_bundle
 
 Stamp = tuple[object, ...]
-FORMATS: tuple[Precision, ...] = ("float32", "int8")
 
 
 @dataclass(frozen=True)
@@ -41,11 +39,10 @@ def stamp_of(folder: Path) -> Stamp:
 
 
 class Loader:
-    """Loads bundles as the settings say; on the board all processes agree on a model's number format."""
+    """Loads bundles as the settings say."""
 
-    def __init__(self, settings: Settings, board: Board) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._board = board
 
     def load(self, folder: Path) -> Loaded:
         """Raises BundleError, whatever is wrong."""
@@ -66,28 +63,9 @@ class Loader:
             raise BundleError(
                 f"{folder} holds version {manifest.version} of '{manifest.name}'; folders must be named so"
             )
-        graphs, precision, reason = self._choose(bundle)
+        graphs, precision, reason = choose(bundle, self._settings.precision, self._settings.intra_op_threads)
         paces = self._paces(bundle, graphs)
         return Loaded(bundle, stamp, precision, reason, graphs, paces, perf_counter() - started)
-
-    def _choose(self, bundle: Bundle) -> Choice:
-        """Processes measure apart, and might differ where both formats are about as fast: the first to end decides."""
-        wanted, threads = self._settings.precision, self._settings.intra_op_threads
-        if wanted != "auto" or not bundle.has("int8"):
-            return choose(bundle, wanted, threads)
-        choice = None if self._agreed(bundle) else choose(bundle, "auto", threads)
-        if choice is not None and not self._agreed(bundle):
-            self._board["format", bundle.manifest.name] = _number_of(bundle) | FORMATS.index(choice.precision)
-        agreed = self._agreed(bundle)
-        if choice is not None and choice.precision == agreed:
-            return choice
-        return choose(bundle, agreed or "auto", threads)._replace(
-            reason="so measured when these files were loaded first"
-        )
-
-    def _agreed(self, bundle: Bundle) -> Precision | None:
-        found = self._board["format", bundle.manifest.name]
-        return FORMATS[found & 1] if found & ~1 == _number_of(bundle) else None
 
     def _paces(self, bundle: Bundle, graphs: Graphs) -> dict[str, Pace]:
         golden, settings = bundle.golden, self._settings
@@ -102,8 +80,3 @@ class Loader:
             role: measure_pace(getattr(graphs, role).run, inputs, max_rows=settings.max_batch_rows, clock=clock)
             for role, inputs in samples.items()
         }
-
-
-def _number_of(bundle: Bundle) -> int:
-    """Even, and another for other files."""
-    return hash(tuple(entry.sha256 for entry in bundle.manifest.files.values())) & ~1

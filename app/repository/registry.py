@@ -80,7 +80,7 @@ class Registry:
         self._observers = observers
         self._max_queue_rows = settings.max_queue_rows
         self.board = Board()
-        self._loader = Loader(settings, self.board)
+        self._loader = Loader(settings)
         self.models: dict[str, ServedModel] = {}
         self.refused: list[Refused] = []
         self.versions: dict[str, list[int]] = {}  # on disk, served or not

@@ -244,23 +244,6 @@ def test_a_model_loaded_later_gets_the_share_of_those_before(tmp_path: Path, wor
     assert {queue.max_queue_rows for queue in registry.queues()} == {77}
 
 
-def test_processes_agree_on_the_format_that_the_first_of_them_measured(
-    tmp_path: Path, workers: Workers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    TinyModel(int8_steps=100).write(tmp_path)
-    monkeypatch.setattr("app.repository.precision.speed_up", lambda *_: {1: 3.0})
-    registry = loaded(tmp_path, workers)
-    assert registry.get(None).precision == "int8"
-    monkeypatch.setattr("app.repository.precision.speed_up", lambda *_: {1: 0.5})  # what another process finds
-    (tmp_path / "tiny" / "1" / "bundle.json").touch()
-    look(registry)
-    assert registry.get(None).precision == "int8"
-    assert registry.get(None).precision_reason == "so measured when these files were loaded first"
-    TinyModel(version=2, seed=2, int8_steps=100).write(tmp_path)
-    look(registry)
-    assert registry.get(None).precision == "float32"
-
-
 def test_a_limit_on_batches_that_is_set_holds_for_every_graph(models: Path, workers: Workers) -> None:
     queues = loaded(models, workers, max_batch_rows=3).get(None).engine.queues
     assert {queue.pace.max_rows for _, queue in queues.items()} == {3}
