@@ -1,11 +1,11 @@
-"""From a bundle's folder to graphs that are checked, measured and warm: a model but its queues. In any thread."""
+"""From a bundle's folder to graphs that are checked, measured and warm: a model without its queues. In any thread."""
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter, thread_time
 
-from app.inference.batch_limits import Pace, measure_pace
+from app.inference.batch_limits import BatchLimits, measure_limits
 from app.inference.sessions import Graphs
 from app.repository.precision import choose
 from app.settings import Settings
@@ -17,19 +17,24 @@ Stamp = tuple[object, ...]
 
 @dataclass(frozen=True)
 class Loaded:
-    """A bundle that passed its checks; `paces` by the names of its graphs."""
+    """A bundle that passed its checks, and what was measured of each of its graphs, by name."""
 
     bundle: Bundle
     stamp: Stamp
     precision: str
     precision_reason: str
     graphs: Graphs
-    paces: dict[str, Pace]
+    limits: dict[str, BatchLimits]
     load_s: float
+
+    @property
+    def row_s(self) -> float:
+        """Seconds that a lone row takes in the slowest graph."""
+        return max(limits.measured_s[1] for limits in self.limits.values())
 
 
 def stamp_of(folder: Path) -> Stamp:
-    """Another one as soon as a file in the folder was written, replaced, renamed or made readable."""
+    """Differs as soon as a file in the folder was written, replaced, renamed or made readable."""
     try:
         with os.scandir(folder) as entries:
             found = [(entry.name, entry.stat()) for entry in entries]
@@ -52,11 +57,13 @@ class Loader:
             raise
         except OSError as error:
             raise BundleError(f"{error.filename or folder} cannot be read: {error.strerror or error}") from error
-        except Exception as error:  # what a spoilt file makes the libraries raise; the models that are served live on
+        except Exception as error:
+            # Whatever a spoilt file makes the libraries raise: the models that are served live on.
             raise BundleError(f"{folder} cannot be loaded ({type(error).__name__}: {error})") from error
 
     def _load(self, folder: Path) -> Loaded:
-        started, stamp = perf_counter(), stamp_of(folder)  # before it is read: what changes meanwhile is seen next time
+        # The stamp is taken before anything is read, so that a file that changes meanwhile is seen by the next look.
+        started, stamp = perf_counter(), stamp_of(folder)
         bundle = read_bundle(folder)
         manifest = bundle.manifest
         if (folder.parent.name, folder.name) != (manifest.name, str(manifest.version)):
@@ -64,10 +71,10 @@ class Loader:
                 f"{folder} holds version {manifest.version} of '{manifest.name}'; folders must be named so"
             )
         graphs, precision, reason = choose(bundle, self._settings.precision, self._settings.intra_op_threads)
-        paces = self._paces(bundle, graphs)
-        return Loaded(bundle, stamp, precision, reason, graphs, paces, perf_counter() - started)
+        limits = self._measure(bundle, graphs)
+        return Loaded(bundle, stamp, precision, reason, graphs, limits, perf_counter() - started)
 
-    def _paces(self, bundle: Bundle, graphs: Graphs) -> dict[str, Pace]:
+    def _measure(self, bundle: Bundle, graphs: Graphs) -> dict[str, BatchLimits]:
         golden, settings = bundle.golden, self._settings
         features = (golden.features,)
         samples = {
@@ -75,8 +82,9 @@ class Loader:
             "target_encoder": features,
             "predictor": (golden.context_embedding, golden.targets, golden.horizon),
         }
+        # With one thread a run is this thread's, and its CPU time is the same however busy the machine is.
         clock = thread_time if settings.intra_op_threads == 1 else perf_counter
         return {
-            role: measure_pace(getattr(graphs, role).run, inputs, max_rows=settings.max_batch_rows, clock=clock)
+            role: measure_limits(getattr(graphs, role).run, inputs, max_rows=settings.max_batch_rows, clock=clock)
             for role, inputs in samples.items()
         }

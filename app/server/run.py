@@ -87,8 +87,7 @@ def run(settings: Settings) -> None:
     if sys.platform != "win32":
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the models are about to be read
     try:
-        service.load()
-        service.share_out()
+        service.load(may_fork=hasattr(os, "fork"))
         # What is loaded stays: no collection need look at it again, or copy its pages into a worker by doing so.
         gc.collect()
         gc.freeze()

@@ -19,8 +19,8 @@ BOTS = 16
 STUCK = """
 import signal, time
 import app.inference.batcher, app.inference.batch_limits, app.service, app.server.watchdog
-app.server.watchdog.STILL_LOOKS, app.server.watchdog.PARENTS_LOOKS, app.service.STUCK_S = 7, 10, 0.5
-app.inference.batch_limits.DEAF_S = 0  # so that there is work for batch threads
+app.server.watchdog.STILL_LOOKS, app.server.watchdog.PARENTS_LOOKS, app.service.MAX_RUN_S = 7, 10, 0.5
+app.inference.batch_limits.MAX_LOOP_BLOCK_S = 0  # so that there is work for batch threads
 
 def stand_still(*_):
     time.sleep(600)

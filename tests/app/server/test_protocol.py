@@ -55,7 +55,8 @@ async def read_answer(reader: Reader) -> tuple[int, dict[str, str], bytes]:
 
 @pytest.fixture
 async def app(models: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FastAPI]:
-    monkeypatch.setattr("app.inference.batch_limits.DEAF_S", 0)  # so that whoever takes the thread can hold requests up
+    # So that whoever takes the thread can hold requests up.
+    monkeypatch.setattr("app.inference.batch_limits.MAX_LOOP_BLOCK_S", 0)
     app = create_app(Settings(models=models, batch_threads=1))
     async with app.router.lifespan_context(app):
         yield app
@@ -248,10 +249,10 @@ async def test_a_pipelined_request_waits_for_the_answer_to_the_one_before(
     connection: tuple[Reader, Writer], service: Service, long_way: list[str]
 ) -> None:
     reader, writer = connection
-    assert service.workers.acquire(lambda: None)
+    assert service.threads.acquire(lambda: None)
     writer.write(request(1) + request(2))
     await until_queued(service, 1)
-    service.workers.release()
+    service.threads.release()
     for seed in (1, 2):
         np.testing.assert_allclose(floats((await read_answer(reader))[2]), answer_to(seed), atol=1e-5)
     assert long_way == ["/embed"]
@@ -267,12 +268,12 @@ async def until_queued(service: Service, rows: int) -> None:
 
 async def test_rows_of_a_client_that_left_are_not_computed(connection: tuple[Reader, Writer], service: Service) -> None:
     _, writer = connection
-    assert service.workers.acquire(lambda: None)
+    assert service.threads.acquire(lambda: None)
     writer.write(request(0))
     await until_queued(service, 1)
     writer.close()
     await until_queued(service, 0)
-    service.workers.release()
+    service.threads.release()
     assert b"jepa_http_requests_in_flight 0.0" in service.telemetry.text()
     assert b'jepa_infer_rows_total{graph="target_encoder",model="tiny"} 0.0' in service.telemetry.text()
 

@@ -12,7 +12,7 @@ STUCK = """
 import signal, sys, time
 import app.inference.batcher, app.inference.jobs, app.service, app.server.watchdog
 app.server.watchdog.STILL_LOOKS, app.server.watchdog.LOOK_EVERY_S, app.server.watchdog.PARENTS_LOOKS = 4, 0.3, 6
-app.service.STUCK_S = 0.3
+app.service.MAX_RUN_S = 0.3
 
 def stand_still(*_):
     time.sleep(600)
