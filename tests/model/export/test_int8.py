@@ -81,7 +81,7 @@ def test_the_cost_in_bundle_json_is_that_of_the_graphs(exported):
         ),
         abs=1e-5,
     )
-    assert 0 < cost["noise"] < 0.1
+    assert cost["noise"] > 0
     assert cost["golden_cosine"] < 1
 
 
@@ -89,6 +89,7 @@ def test_the_cost_in_bundle_json_is_that_of_the_graphs(exported):
 def test_the_cost_is_small_enough_for_the_graphs_to_be_served(exported):
     _, folder = exported
     cost = json.loads((folder / "bundle.json").read_text())["precision"]["int8"]
+    assert cost["noise"] < 0.1
     assert cost["golden_cosine"] > selfcheck.INT8_COSINE
 
 
