@@ -2,31 +2,32 @@
 
 import asyncio
 import logging
-import os
 from enum import Enum
 from time import monotonic
 
 from app.auth import Keys
 from app.errors import Draining, ModelControlOff, NotReady, QueueFull, ServiceError
 from app.inference.jobs import Ticket
-from app.inference.threads import Workers
+from app.inference.layout import Layout, plan
+from app.inference.threads import BatchThreads
 from app.repository.metrics import ModelMetrics
+from app.repository.queues import QueueMaker
 from app.repository.registry import Registry
 from app.repository.watcher import Watcher
 from app.settings import Settings
 from app.system.allocator import give_back
 from app.system.cores import available_cores
+from app.system.streams import Streams
+from app.system.table import Table
 from app.telemetry.metrics import Telemetry
 
 logger = logging.getLogger(__name__)
 
-# Where a row takes longer all cores had better share one queue, so that no frame waits for one core while another is
-# idle. Below that the interpreter is what they compete for, and each has a process of its own.
-HEAVY_S = 1e-3
 BEAT_EVERY_S = 0.25
 CANARY_EVERY_S = 1.0
 CANARY_TIMEOUT_S = 5.0
-STUCK_S = 5.0  # of a run, which is over in milliseconds
+# A run takes milliseconds; past this its thread counts as hung.
+MAX_RUN_S = 5.0
 
 
 class Phase(Enum):
@@ -43,45 +44,53 @@ class Service:
         self.telemetry = Telemetry()
         self.keys = Keys(settings.keys)
         self.phase = Phase.STARTING
-        self.processes = 1
-        self.workers = Workers(settings.batch_threads or available_cores())
-        self.registry = Registry(settings, self.workers, self.telemetry)
+        # For as many processes as there may be; how many there are is known once the models are loaded.
+        board = Table(settings.workers or available_cores())
+        self.registry = Registry(settings, board, self.telemetry)
         self.watcher = Watcher(self.registry, self.telemetry.ledger, settings.watch_s)
-        self.max_connections = settings.max_connections  # of this process
         self._canary_until = 0.0
         self._drained_at = 0.0
+        # Since `load`.
         self._loaded = False
+        self._layout: Layout
+        self._streams: Streams
+        self.threads: BatchThreads
 
-    def load(self) -> None:
-        """Reads the models, once, in this process or in the one that it was forked from."""
-        if not self._loaded:
-            self.registry.load_all()
-            give_back()
-            self._loaded = True
-
-    def share_out(self) -> None:
-        """Once the models are loaded and before the fork: sets how many processes there are, and what each has."""
-        settings, cores = self.settings, available_cores()
-        slowest_s = max((queue.pace.measured_s[1] for queue in self.registry.queues()), default=0.0)
-        forks = slowest_s < HEAVY_S and settings.intra_op_threads == 1 and hasattr(os, "fork")
-        self.processes = settings.workers or (cores if forks else 1)
-        self.workers.set_threads(
-            settings.batch_threads or max(1, cores // (self.processes * settings.intra_op_threads))
+    def load(self, *, may_fork: bool = False) -> None:
+        """Reads and measures the models and lays the service out for them: once, in this process or, where it
+        `may_fork`, in the one that it is then forked from. No thread is started."""
+        if self._loaded:
+            return
+        look = self.registry.look()
+        self._layout = plan(
+            self.settings,
+            cores=available_cores(),
+            row_s=max((loaded.row_s for loaded in look.loaded), default=0.0),
+            may_fork=may_fork,
         )
-        self.registry.share(max(settings.max_rows, settings.max_queue_rows // self.processes))
-        self.max_connections = -(-settings.max_connections // self.processes)
         logger.info("laid out as %s", ", ".join(f"{name} {count}" for name, count in self.layout.items()))
+        self.threads = BatchThreads(self._layout.batch_threads)
+        self._streams = Streams(self._layout.processes)
+        self.registry.begin(look, QueueMaker(self._layout, self.threads, self._streams, self.telemetry.graph))
+        give_back()
+        self._loaded = True
 
     @property
     def layout(self) -> dict[str, int]:
-        return {
-            "processes": self.processes,
-            "batch_threads": self.workers.threads,
-            "intra_op_threads": self.settings.intra_op_threads,
-        }
+        return self._layout.shown()
+
+    @property
+    def processes(self) -> int:
+        return self._layout.processes
+
+    @property
+    def max_connections(self) -> int:
+        """Of this process."""
+        return self._layout.max_connections
 
     def open(self) -> None:
         self.load()
+        self.registry.board.own = self._streams.table.own = self.telemetry.ledger.own
         self.watcher.open()
         self.telemetry.begin(ModelMetrics(self.registry, self.layout))
         self.phase = Phase.READY
@@ -92,11 +101,11 @@ class Service:
 
     @property
     def grace_s(self) -> float:
-        """What is left to who was admitted before `drain`."""
+        """Seconds that are left to requests which were admitted before `drain`."""
         return max(0.0, self._drained_at + self.settings.graceful_timeout_s - monotonic())
 
     def close(self) -> None:
-        self.workers.close()
+        self.threads.close()
         self.telemetry.close()
 
     @property
@@ -110,7 +119,7 @@ class Service:
             due = loop.time() + BEAT_EVERY_S
             await asyncio.sleep(BEAT_EVERY_S)
             self.telemetry.loop_lag.observe(max(0.0, loop.time() - due))
-            if self.workers.longest_run_s < STUCK_S:
+            if self.threads.longest_run_s < MAX_RUN_S:
                 self.telemetry.ledger.turn()
 
     def admit(self) -> None:
@@ -130,16 +139,17 @@ class Service:
         self.admit()
         if not self.registry.models:
             raise NotReady("no model is loaded; the log says which bundles were refused and why")
-        if (run_s := self.workers.longest_run_s) >= STUCK_S:
+        if (run_s := self.threads.longest_run_s) >= MAX_RUN_S:
             raise NotReady(
                 f"a run has not come back for {run_s:.0f} s; another process will take the place of this one"
             )
         if monotonic() < self._canary_until:
             return
         ticket = Ticket(deadline=monotonic() + CANARY_TIMEOUT_S)
-        for model in [*self.registry.models.values()]:  # which may change meanwhile
+        # A copy, as models may come and go meanwhile.
+        for model in [*self.registry.models.values()]:
             try:
-                # Past the engine, which counts what comes in for drift.
+                # Not by the engine, which would count this row among those that come in.
                 await model.engine.queues.target_encoder.submit(model.bundle.golden.features[:1], ticket=ticket)
             except QueueFull:
                 logger.info("ready, though the queue is full")
@@ -147,7 +157,7 @@ class Service:
                 raise NotReady(f"model '{model.bundle.manifest.name}' does not answer: {error.detail}") from error
         try:
             async with asyncio.timeout(CANARY_TIMEOUT_S):
-                await self.workers.try_thread()
+                await self.threads.try_thread()
         except TimeoutError:
             raise NotReady(f"no batch thread took work for {CANARY_TIMEOUT_S:g} s") from None
         self._canary_until = monotonic() + CANARY_EVERY_S

@@ -33,7 +33,7 @@ class Settings(BaseSettings):
     )
     precision: Precision = Field(
         default="auto",
-        description="Number format of the graphs; auto: int8 where the bundle says it costs little and it is faster",
+        description="Number format of the graphs; auto: int8 where it costs little and the processor is made for it",
     )
     watch_s: Annotated[float, Field(ge=0)] = Field(
         default=2, description="Seconds between looks at the models folder for what changed; 0: only at SIGHUP"

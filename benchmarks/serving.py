@@ -22,10 +22,9 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
-from app.repository.loading import FORMATS
-from app.settings import DEFAULT_MODEL
+from app.settings import DEFAULT_MODEL, Precision
 from benchmarks.programs import (
     CORES,
     Body,
@@ -84,7 +83,7 @@ class Bench:
                 answers[body.kind] = folder / f"answer-{body.kind}"
                 answers[body.kind].write_bytes(ask(service.url, body))
         self.answers = answers
-        self.formats = {name: Raw(bundle, name) for name in FORMATS}
+        self.formats = {name: Raw(bundle, name) for name in get_args(Precision) if name != "auto"}
         self.raw = self.formats[card["precision"]]
         self.name = (
             f"{card['name']}, {len(card['patches'])} token{'s' * (len(card['patches']) > 1)}, {card['precision']}"

@@ -1,4 +1,4 @@
-"""How large a run pays, and which runs are too short to be worth a thread: measured when a model is loaded."""
+"""How many rows a run takes, and which runs are too short to be worth a thread: measured when a model is loaded."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -9,46 +9,48 @@ import numpy as np
 from app.rows import Array, Run
 
 SWEEP_ROWS = (1, 2, 4, 8, 16, 32, 64)
-# What a run costs beside its rows: gathering them and handing out the answers.
+# What a run costs besides computing its rows: gathering them and handing out the answers.
 HANDLING_S = 0.02e-3
-# Four times what a hop to a thread and back costs: what an event loop can spare that feeds several threads.
-INLINE_S = 0.4e-3
-# A quarter of a frame at 60 Hz: the longest that a loop is deaf which has its core to itself. It could answer no row
-# meanwhile, but refuse one.
-DEAF_S = 4e-3
-# Half a frame at 60 Hz: whoever comes while a run is on waits for its end.
-LONGEST_RUN_S = 8e-3
+# How long a run may block an event loop that feeds several batch threads: four times what it takes to hand the run to a
+# thread and to hear back. While the loop is blocked it can give no thread its next run.
+MAX_INLINE_RUN_S = 0.4e-3
+# The same with one batch thread. A quarter of a frame at 60 Hz: meanwhile the loop can read no request, but a thread of
+# its own would only take the core from it, and no row would be answered sooner.
+MAX_LOOP_BLOCK_S = 4e-3
+# How long a run of several rows may take. Half a frame at 60 Hz, as whoever comes while a run is on waits for its end.
+MAX_BATCH_S = 8e-3
 
 
 @dataclass(frozen=True)
-class Pace:
-    """At most `max_rows` go into one run; runs of up to `inline_rows` stay on the event loop."""
+class BatchLimits:
+    """At most `max_rows` go into one run; runs of up to `inline_rows` are computed on the event loop itself."""
 
     max_rows: int
     inline_rows: int = 0
-    measured_s: dict[int, float] = field(default_factory=dict)  # rows of a run → its seconds
+    # Rows of a run → the seconds it took.
+    measured_s: dict[int, float] = field(default_factory=dict)
 
-    def beside(self, threads: int) -> "Pace":
-        """The same, for an event loop beside so many threads; beside one it gains nothing by leaving the work to it."""
-        limit_s = DEAF_S if threads == 1 else INLINE_S
-        return replace(self, inline_rows=min(self.max_rows, inline_rows(self.measured_s, limit_s)))
+    def with_threads(self, batch_threads: int) -> "BatchLimits":
+        """The limits of a process that has so many batch threads."""
+        limit_s = MAX_LOOP_BLOCK_S if batch_threads == 1 else MAX_INLINE_RUN_S
+        return replace(self, inline_rows=min(self.max_rows, choose_inline_rows(self.measured_s, limit_s)))
 
     def __str__(self) -> str:
         times = ", ".join(f"{rows}: {seconds * 1e3:.2f} ms" for rows, seconds in self.measured_s.items())
         return f"at most {self.max_rows} rows a run, up to {self.inline_rows} on the event loop ({times})"
 
 
-def measure_pace(
+def measure_limits(
     run: Run,
     samples: tuple[Array, ...],
     *,
     max_rows: int = 0,
     budget_s: float = 0.15,
     clock: Callable[[], float] = thread_time,
-) -> Pace:
+) -> BatchLimits:
     """Tries growing runs made of `samples` ([n, …] each) until the budget is spent; `max_rows` 0 chooses the limit.
 
-    The time of this thread is not lengthened by what else the machine does, but leaves out what other threads do.
+    The CPU time of this thread does not grow with what else the machine does, but leaves out the work of other threads.
     """
 
     def seconds(feeds: tuple[Array, ...]) -> float:
@@ -61,18 +63,19 @@ def measure_pace(
     for rows in SWEEP_ROWS:
         feeds = tuple(np.resize(array, (rows, *array.shape[1:])) for array in samples)
         measured[rows] = min(seconds(feeds) for _ in range(5 if rows <= 8 else 3))
-        # The next size takes about twice as long, three times.
+        # The next size takes about twice as long and is tried three times.
         if clock() + 6 * measured[rows] > ends_at:
             break
-    return Pace(max_rows or choose_max_rows(measured), 0, measured)
+    return BatchLimits(max_rows or choose_max_rows(measured), 0, measured)
 
 
-def choose_max_rows(measured: dict[int, float]) -> int:
+def choose_max_rows(measured_s: dict[int, float]) -> int:
     """The smallest run within a twentieth of the best rows/s, among those that are over in time."""
-    in_time = {rows: seconds for rows, seconds in measured.items() if seconds <= LONGEST_RUN_S} or {1: measured[1]}
+    in_time = {rows: seconds for rows, seconds in measured_s.items() if seconds <= MAX_BATCH_S} or {1: measured_s[1]}
     rates = {rows: rows / (seconds + HANDLING_S) for rows, seconds in in_time.items()}
     return next(rows for rows, rate in rates.items() if rate >= 0.95 * max(rates.values()))
 
 
-def inline_rows(measured: dict[int, float], limit_s: float) -> int:
-    return max((rows for rows, seconds in measured.items() if seconds <= limit_s), default=0)
+def choose_inline_rows(measured_s: dict[int, float], limit_s: float) -> int:
+    """The largest run that was over within the limit; 0 if none was."""
+    return max((rows for rows, seconds in measured_s.items() if seconds <= limit_s), default=0)

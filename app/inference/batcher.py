@@ -1,7 +1,7 @@
 """One queue per graph. What waited while the last run was busy goes into the next; nothing waits for company.
 
-    submit() ─► queue ─► _dispatch, once a turn of the event loop ─┬─► a short run: on the loop ──────────┬─► own rows
-                                                                   └─► else: on a thread of the Workers ──┘
+    submit() ─► queue ─► _dispatch, once a turn of the event loop ─┬─► a short run: on the loop ──────┬─► own rows
+                                                                   └─► else: on one of BatchThreads ──┘
 
 Queue and jobs belong to the event loop; threads see only arrays. What is counted is rows, never requests.
 """
@@ -15,16 +15,21 @@ from typing import Protocol
 import numpy as np
 
 from app.errors import DeadlineExpired, ModelFailed, QueueFull, ServiceError, Superseded
-from app.inference.batch_limits import Pace
+from app.inference.batch_limits import BatchLimits
 from app.inference.jobs import ANY_TIME, Job, Outcome, Slice, Ticket, Timing, execute
-from app.inference.threads import Workers
+from app.inference.threads import BatchThreads
 from app.rows import Array, Run
+from app.system.streams import Streams
 from app.telemetry.request_context import calling
+
+# How much the last run counts in what runs take lately, and the last row in how long rows keep others waiting.
+RUN_WEIGHT = 0.2
+ROW_WEIGHT = 0.1
 
 
 class Observer(Protocol):
-    """Told of every run: its rows, whether it was as large as allowed, its seconds, and how long its callers waited;
-    and of the rows that still wait after a run was sent off."""
+    """Is told of every run: its rows, whether it was as large as allowed, how long it took, and how long its callers
+    had waited; and of the rows that are left in the queue once a run was sent off."""
 
     def ran(self, rows: int, full: bool, infer_s: float, waits_s: list[float]) -> None: ...
 
@@ -32,42 +37,57 @@ class Observer(Protocol):
 
 
 class Batcher:
-    """A queue before one graph; see the module's docstring."""
+    """The queue of one graph; see the docstring of the module."""
 
     def __init__(
         self,
         run: Run,
-        pace: Pace,
-        workers: Workers,
+        limits: BatchLimits,
+        threads: BatchThreads,
+        streams: Streams,
         *,
         max_queue_rows: int,
         observer: Observer | None = None,
         name: str = "",
     ) -> None:
-        """Queues of the same `name` in other processes take frames of the same streams."""
-        self.pace = pace
-        self.queue_rows = 0
+        """Queues of the same `name` in other processes, which share `streams`, take frames of the same streams."""
+        self.limits = limits
+        self.max_queue_rows = max_queue_rows
         self._run = run
         self._name = name
-        self._workers = workers
-        self.max_queue_rows = max_queue_rows
+        self._threads = threads
+        self._streams = streams
         self._observer = observer
+
         self._queue: deque[Job] = deque()
-        self._streams: dict[str, Job] = {}  # only jobs that are in the queue
+        # Rows in the queue, without those of its jobs that are in a run already.
+        self.queue_rows = 0
+        # The job of each stream that is in the queue; there is at most one.
+        self._newest: dict[str, Job] = {}
+
+        # Whether `_end_turn` is called at the end of this turn of the loop.
         self._dispatch_is_due = False
-        self._run_s = 0.0  # about what a run takes lately
-        self._row_s = 0.0  # about how long one row keeps those behind it waiting lately, whatever else the loop does
+        # Jobs that came in this turn of the loop, and in the last turn in which any came.
+        self._arrivals = self._last_arrivals = 0
+
+        # Moving averages: the seconds that a run takes, and those that one row adds to the wait of the rows behind it,
+        # which counts whatever else the loop does meanwhile.
+        self._run_s = 0.0
+        self._row_s = 0.0
         self._delivered_at = 0.0
-        self._arrivals = self._last_arrivals = 0  # in this turn of the event loop, and in the last that had any
 
     async def submit(self, *inputs: Array, ticket: Ticket = ANY_TIME) -> tuple[Array, Timing]:
-        """Arrays [B, …], alike in B → their answer [B, D], as if they had been run alone."""
+        """Arrays [B, …], alike in B → their answer [B, D], as if they had been run alone.
+
+        DeadlineExpired, Superseded and QueueFull say why rows were not computed, ModelFailed that the graph failed.
+        """
         loop = asyncio.get_running_loop()
         job = Job(inputs, len(inputs[0]), ticket, monotonic(), loop.create_future(), calling.get())
         self._admit(job)
         self._arrivals += 1
         if self._arrivals == 1 and self._last_arrivals == 1:
-            self._dispatch()  # where requests come one at a time there is nobody to wait for
+            # Where requests come one at a time, the end of the turn would bring no second one.
+            self._dispatch()
         self._dispatch_soon(loop)
         if ticket.deadline is None:
             expiry = None
@@ -83,7 +103,7 @@ class Batcher:
                 self._remove(job)
 
     def _dispatch_soon(self, loop: asyncio.AbstractEventLoop) -> None:
-        """At the end of this turn of the loop, when everything that arrived in it is in the queue."""
+        """At the end of this turn of the loop, when everything that came in it is in the queue."""
         if not self._dispatch_is_due:
             self._dispatch_is_due = True
             loop.call_soon(self._end_turn)
@@ -92,8 +112,9 @@ class Batcher:
         self._dispatch_is_due = False
         arrivals, self._arrivals = self._arrivals, 0
         self._last_arrivals = arrivals or self._last_arrivals
-        if arrivals > 1 and self.queue_rows < self.pace.max_rows:
-            # While these were read others may have come, from clients that were just answered: look once more.
+        if arrivals > 1 and self.queue_rows < self.limits.max_rows:
+            # Clients that were all answered by one run ask again at about the same time. While the requests of this
+            # turn were read, others may have reached their sockets, so the loop looks there once more before the run.
             self._dispatch_soon(asyncio.get_running_loop())
         else:
             self._dispatch()
@@ -102,23 +123,23 @@ class Batcher:
         deadline, stream = job.ticket.deadline, job.ticket.stream
         if deadline is not None and deadline <= job.queued_at:
             raise DeadlineExpired("the deadline had passed before the rows reached the queue")
-        if stream is not None and (older := self._streams.get(stream)):
+        if stream is not None and (older := self._newest.get(stream)):
             self._refuse(older, _superseded())
         if self.queue_rows + job.rows > self.max_queue_rows:
             raise QueueFull(self.queue_rows, f"the queue takes {self.max_queue_rows}")
-        # An answer that comes just in time is one for which the next in line is late: half of the time left is for
-        # waiting. Otherwise a queue under overload is as long as the deadline, and runs are for those who expire in it.
+        # Only half of the time that is left may go into waiting. If all of it could, a queue under overload would grow
+        # until whoever is first has no time left, and run after run would be for rows that expire during it.
         wait_s = self.queue_rows * self._row_s
         if deadline is not None and wait_s > (deadline - job.queued_at) / 2:
             raise QueueFull(self.queue_rows, f"they take about {wait_s * 1e3:.0f} ms, which the deadline hardly leaves")
         self._queue.append(job)
         self.queue_rows += job.rows
         if stream is not None:
-            self._streams[stream] = job
-            self._workers.streams.put((self._name, stream), job.queued_at)
+            self._newest[stream] = job
+            self._streams.put((self._name, stream), job.queued_at)
 
     def _remove(self, job: Job) -> None:
-        """Takes a job that was given up out of the queue, unless something else has."""
+        """Takes a job that was given up out of the queue, if it is still there."""
         if job in self._queue:
             self._queue.remove(job)
             self.queue_rows -= job.rows - job.taken
@@ -129,26 +150,28 @@ class Batcher:
 
     def _refuse(self, job: Job, error: ServiceError) -> None:
         self._remove(job)
-        if not job.future.done():  # the caller may have just left
+        # The caller may have left a moment ago.
+        if not job.future.done():
             job.future.set_exception(error)
 
     def _forget_stream(self, job: Job) -> None:
         if job.ticket.stream is not None:
-            del self._streams[job.ticket.stream]
+            del self._newest[job.ticket.stream]
 
     def _dispatch(self) -> None:
         while self._queue:
             if self._stays_on_the_loop():
                 if batch := self._take():
                     self._deliver(batch, execute(self._run, batch))
-                    if self._queue:  # not before these answers are written and newcomers read
+                    if self._queue:
+                        # The next run can wait until these answers are written and newcomers are read.
                         self._dispatch_soon(asyncio.get_running_loop())
                     break
-            elif self._workers.acquire(self._dispatch):
+            elif self._threads.acquire(self._dispatch):
                 if batch := self._take():
                     self._send_off(batch)
                 else:
-                    self._workers.release()
+                    self._threads.release()
             else:
                 break
         if self._observer is not None:
@@ -156,28 +179,34 @@ class Batcher:
 
     def _send_off(self, batch: list[Slice]) -> None:
         try:
-            running = self._workers.run(partial(execute, self._run, batch))
-        except (RuntimeError, MemoryError) as error:  # no thread can be started, or the service ends
-            self._workers.release()
+            running = self._threads.run(partial(execute, self._run, batch))
+        except (RuntimeError, MemoryError) as error:
+            # No thread can be started, or the service has ended.
+            self._threads.release()
             failure = ModelFailed(f"the model could not be run ({error}); send this again later")
             self._deliver(batch, Outcome([failure] * len(batch), monotonic(), 0.0))
         else:
             running.add_done_callback(partial(self._finish, batch))
 
     def _stays_on_the_loop(self) -> bool:
-        """Where one thread has all the cores there are it would take them from the loop; several share what waits."""
-        next_run = min(self.queue_rows, self.pace.max_rows) if self._workers.threads == 1 else self.queue_rows
-        return next_run <= self.pace.inline_rows
+        """Whether the next run is short enough to be computed here.
+
+        One batch thread would take the core from the loop, so what counts is how long the next run is. Several threads
+        share what waits, so what counts is all of it.
+        """
+        next_run = min(self.queue_rows, self.limits.max_rows) if self._threads.count == 1 else self.queue_rows
+        return next_run <= self.limits.inline_rows
 
     def _take(self) -> list[Slice]:
         """The next run: whole jobs in the order they came, or one piece of a job larger than a run may be."""
         now = monotonic()
         batch: list[Slice] = []
-        room = self.pace.max_rows
+        room = self.limits.max_rows
         while self._queue and room:
             job = self._queue[0]
             left = job.rows - job.taken
-            if job.future.done():  # cancelled, or another piece failed
+            if job.future.done():
+                # Cancelled, or another piece of it failed.
                 self._remove(job)
                 continue
             if refusal := self._refusal(job, now):
@@ -194,38 +223,37 @@ class Batcher:
             self.queue_rows -= rows
             self._queue.popleft()
             if job.taken < job.rows:
-                self._queue.append(job)  # at the end, so that small requests pass between the pieces of a large one
+                # At the end, so that small requests pass between the pieces of a large one.
+                self._queue.append(job)
             else:
                 self._forget_stream(job)
         return batch
 
     def _refusal(self, job: Job, now: float) -> ServiceError | None:
-        """Why its rows are not worth a run any more."""
+        """Why the rows of a job are not worth a run any more; None where they are."""
         deadline, stream = job.ticket.deadline, job.ticket.stream
-        # Under overload whoever is first has hardly any time left, and would waste one run after the other; but whoever
-        # is alone is tried, so that one slow run does not close the door for ever.
+        # A run that ends after the deadline is wasted, so rows are refused that would be late if it took as long as
+        # runs did lately. A job that is alone is tried all the same, or one slow run would have all refused for ever.
         if deadline is not None and deadline <= now + (self._run_s if len(self._queue) > 1 else 0.0):
             return DeadlineExpired("the deadline passed while the rows waited, or would have before their run was over")
-        if (
-            stream is not None
-            and not job.taken
-            and self._workers.streams.has_newer((self._name, stream), job.queued_at)
-        ):
+        if stream is not None and not job.taken and self._streams.has_newer((self._name, stream), job.queued_at):
             return _superseded()
         return None
 
     def _finish(self, batch: list[Slice], running: "asyncio.Future[Outcome]") -> None:
-        # First, so that the thread has its next run while answers are written.
-        self._workers.release(running)
+        # The thread is given its next run first, and computes while answers are written.
+        self._threads.release(running)
         self._deliver(batch, running.result())
 
     def _deliver(self, batch: list[Slice], outcome: Outcome) -> None:
-        self._run_s += 0.2 * (outcome.infer_s - self._run_s)
+        self._run_s += RUN_WEIGHT * (outcome.infer_s - self._run_s)
         batch_rows = sum(piece.stop - piece.start for piece in batch)
+        # These rows kept others waiting since the last answers were handed out, or since they came to an idle queue.
         began, self._delivered_at = max(self._delivered_at, batch[0].job.queued_at), monotonic()
-        self._row_s += 0.1 * ((self._delivered_at - began) / batch_rows - self._row_s)
+        self._row_s += ROW_WEIGHT * ((self._delivered_at - began) / batch_rows - self._row_s)
         for (job, start, stop), answer in zip(batch, outcome.answers, strict=True):
-            if job.future.done():  # cancelled, expired, or another piece failed
+            if job.future.done():
+                # Cancelled, expired, or another piece of it failed.
                 continue
             if job.caller is not None and job.caller.trace is not None:
                 queued_at, failed = None if start else job.queued_at, isinstance(answer, ModelFailed)
@@ -243,7 +271,7 @@ class Batcher:
                 job.future.set_result((rows, Timing(job.queue_s, job.infer_s, batch_rows)))
         if self._observer is not None:
             waits_s = [piece.job.queue_s for piece in batch if piece.start == 0]
-            self._observer.ran(batch_rows, batch_rows == self.pace.max_rows, outcome.infer_s, waits_s)
+            self._observer.ran(batch_rows, batch_rows == self.limits.max_rows, outcome.infer_s, waits_s)
 
 
 def _superseded() -> Superseded:

@@ -1,6 +1,6 @@
-"""What goes into one run: slices of the rows that callers wait for, gathered, computed and told apart again.
+"""What goes into one run: slices of the rows that callers wait for, gathered, computed and handed back to each.
 
-Of a job the event loop keeps the books; `execute` sees only arrays, and may run in any thread.
+Only the event loop changes a job; `execute` sees arrays alone and may run in any thread.
 """
 
 import asyncio
@@ -20,9 +20,11 @@ logger = logging.getLogger(__name__)
 
 
 class Ticket(NamedTuple):
-    """What a caller asks of the queue: when (`time.monotonic`) its answer is worthless, its stream of frames."""
+    """What a caller asks of the queue."""
 
+    # `time.monotonic` from which on an answer is worthless.
     deadline: float | None = None
+    # Which frames it is one of: of those that wait, only the newest is computed.
     stream: str | None = None
 
 
@@ -45,7 +47,7 @@ NOT_RUN = Timing()
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """A caller's rows: `taken` of them have gone into runs, `done` have come back."""
+    """The rows of one caller: `taken` of them have gone into runs, `done` have come back."""
 
     inputs: tuple[Array, ...]
     rows: int
@@ -57,7 +59,8 @@ class Job:
     done: int = 0
     queue_s: float = 0.0
     infer_s: float = 0.0
-    parts: dict[int, Array] | None = None  # first row → answer, of a job larger than a run may be
+    # First row → answer, of a job that is larger than a run may be.
+    parts: dict[int, Array] | None = None
 
 
 class Slice(NamedTuple):
@@ -74,8 +77,10 @@ class Slice(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    answers: list[Array | ModelFailed]  # one a slice
-    began: float  # `time.monotonic`
+    """What a run came to: an answer for each slice, when it began (`time.monotonic`), and how long it took."""
+
+    answers: list[Array | ModelFailed]
+    began: float
     infer_s: float
 
 
@@ -96,7 +101,8 @@ def _answers(run: Run, batch: list[Slice]) -> list[Array | ModelFailed]:
         if not all_finite(output):
             raise _not_finite(output, batch[0].start)
         return [output[start:end] for start, end in pairwise(edges)]
-    except Exception as error:  # whatever a graph raises, the queue lives on
+    except Exception as error:
+        # Whatever a graph raises, the queue lives on.
         if len(batch) > 1:
             return [answer for piece in batch for answer in _answers(run, [piece])]
         rows, caller = batch[0].stop - batch[0].start, batch[0].job.caller

@@ -7,27 +7,22 @@ from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import Any, TypeVar
 
-from app.system.streams import Streams
-
 T = TypeVar("T")
 
 
-class Workers:
-    """Handed out in turn; and the streams that all processes share."""
+class BatchThreads:
+    """Handed out in turn, by the event loop; none is started before it has something to run."""
 
-    def __init__(self, threads: int) -> None:
-        self.streams = Streams()
+    def __init__(self, count: int) -> None:
+        self.count = self._free = count
+        # Queues that wait for a thread, called in turn.
         self._line: deque[Callable[[], None]] = deque()
-        self._began: dict[asyncio.Future[Any], float] = {}  # the runs that are on, the first to begin first
-        self.set_threads(threads)
-
-    def set_threads(self, threads: int) -> None:
-        """Before any work is done."""
-        self.threads = self._free = threads
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="batch")
+        # The runs that are on and when they began, the oldest first.
+        self._began: dict[asyncio.Future[Any], float] = {}
+        self._executor = ThreadPoolExecutor(count, thread_name_prefix="batch")
 
     def acquire(self, call_when_free: Callable[[], None]) -> bool:
-        """Takes a thread, or puts the caller in line."""
+        """Takes a thread if one is free; otherwise `call_when_free` is called, once, when one may be."""
         if self._free:
             self._free -= 1
             return True
@@ -45,7 +40,8 @@ class Workers:
         if running is not None:
             del self._began[running]
         self._free += 1
-        while self._free and self._line:  # whoever is called may have nothing left to run
+        # Whoever is called may have nothing left to run, and then the next in line is.
+        while self._free and self._line:
             self._line.popleft()()
 
     @property

@@ -1,37 +1,40 @@
-"""From a bundle's folder to graphs that are checked, measured and warm: a model but its queues. In any thread."""
+"""From a bundle's folder to graphs that are checked, measured and warm: a model without its queues. In any thread."""
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter, thread_time
 
-from app.inference.batch_limits import Pace, measure_pace
+from app.inference.batch_limits import BatchLimits, measure_limits
 from app.inference.sessions import Graphs
-from app.repository.precision import Choice, choose
-from app.settings import Precision, Settings
-from app.system.table import Board
+from app.repository.precision import choose
+from app.settings import Settings
 from bundle.folders import BundleError
 from bundle.reader import Bundle, read_bundle
 
 Stamp = tuple[object, ...]
-FORMATS: tuple[Precision, ...] = ("float32", "int8")
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A bundle that passed its checks; `paces` by the names of its graphs."""
+    """A bundle that passed its checks, and what was measured of each of its graphs, by name."""
 
     bundle: Bundle
     stamp: Stamp
     precision: str
     precision_reason: str
     graphs: Graphs
-    paces: dict[str, Pace]
+    limits: dict[str, BatchLimits]
     load_s: float
+
+    @property
+    def row_s(self) -> float:
+        """Seconds that a lone row takes in the slowest graph."""
+        return max(limits.measured_s[1] for limits in self.limits.values())
 
 
 def stamp_of(folder: Path) -> Stamp:
-    """Another one as soon as a file in the folder was written, replaced, renamed or made readable."""
+    """Differs as soon as a file in the folder was written, replaced, renamed or made readable."""
     try:
         with os.scandir(folder) as entries:
             found = [(entry.name, entry.stat()) for entry in entries]
@@ -41,11 +44,10 @@ def stamp_of(folder: Path) -> Stamp:
 
 
 class Loader:
-    """Loads bundles as the settings say; on the board all processes agree on a model's number format."""
+    """Loads bundles as the settings say."""
 
-    def __init__(self, settings: Settings, board: Board) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._board = board
 
     def load(self, folder: Path) -> Loaded:
         """Raises BundleError, whatever is wrong."""
@@ -55,41 +57,24 @@ class Loader:
             raise
         except OSError as error:
             raise BundleError(f"{error.filename or folder} cannot be read: {error.strerror or error}") from error
-        except Exception as error:  # what a spoilt file makes the libraries raise; the models that are served live on
+        except Exception as error:
+            # Whatever a spoilt file makes the libraries raise: the models that are served live on.
             raise BundleError(f"{folder} cannot be loaded ({type(error).__name__}: {error})") from error
 
     def _load(self, folder: Path) -> Loaded:
-        started, stamp = perf_counter(), stamp_of(folder)  # before it is read: what changes meanwhile is seen next time
+        # The stamp is taken before anything is read, so that a file that changes meanwhile is seen by the next look.
+        started, stamp = perf_counter(), stamp_of(folder)
         bundle = read_bundle(folder)
         manifest = bundle.manifest
         if (folder.parent.name, folder.name) != (manifest.name, str(manifest.version)):
             raise BundleError(
                 f"{folder} holds version {manifest.version} of '{manifest.name}'; folders must be named so"
             )
-        graphs, precision, reason = self._choose(bundle)
-        paces = self._paces(bundle, graphs)
-        return Loaded(bundle, stamp, precision, reason, graphs, paces, perf_counter() - started)
+        graphs, precision, reason = choose(bundle, self._settings.precision, self._settings.intra_op_threads)
+        limits = self._measure(bundle, graphs)
+        return Loaded(bundle, stamp, precision, reason, graphs, limits, perf_counter() - started)
 
-    def _choose(self, bundle: Bundle) -> Choice:
-        """Processes measure apart, and might differ where both formats are about as fast: the first to end decides."""
-        wanted, threads = self._settings.precision, self._settings.intra_op_threads
-        if wanted != "auto" or not bundle.has("int8"):
-            return choose(bundle, wanted, threads)
-        choice = None if self._agreed(bundle) else choose(bundle, "auto", threads)
-        if choice is not None and not self._agreed(bundle):
-            self._board["format", bundle.manifest.name] = _number_of(bundle) | FORMATS.index(choice.precision)
-        agreed = self._agreed(bundle)
-        if choice is not None and choice.precision == agreed:
-            return choice
-        return choose(bundle, agreed or "auto", threads)._replace(
-            reason="so measured when these files were loaded first"
-        )
-
-    def _agreed(self, bundle: Bundle) -> Precision | None:
-        found = self._board["format", bundle.manifest.name]
-        return FORMATS[found & 1] if found & ~1 == _number_of(bundle) else None
-
-    def _paces(self, bundle: Bundle, graphs: Graphs) -> dict[str, Pace]:
+    def _measure(self, bundle: Bundle, graphs: Graphs) -> dict[str, BatchLimits]:
         golden, settings = bundle.golden, self._settings
         features = (golden.features,)
         samples = {
@@ -97,13 +82,9 @@ class Loader:
             "target_encoder": features,
             "predictor": (golden.context_embedding, golden.targets, golden.horizon),
         }
+        # With one thread a run is this thread's, and its CPU time is the same however busy the machine is.
         clock = thread_time if settings.intra_op_threads == 1 else perf_counter
         return {
-            role: measure_pace(getattr(graphs, role).run, inputs, max_rows=settings.max_batch_rows, clock=clock)
+            role: measure_limits(getattr(graphs, role).run, inputs, max_rows=settings.max_batch_rows, clock=clock)
             for role, inputs in samples.items()
         }
-
-
-def _number_of(bundle: Bundle) -> int:
-    """Even, and another for other files."""
-    return hash(tuple(entry.sha256 for entry in bundle.manifest.files.values())) & ~1

@@ -40,8 +40,8 @@ class ModelMetrics(Collector):
             for kind in KINDS:
                 drifted.add_metric([name, kind], findings.count(kind))
             for graph, queue in model.engine.queues.items():
-                limit.add_metric([name, graph], queue.pace.max_rows)
-                inline.add_metric([name, graph], queue.pace.inline_rows)
+                limit.add_metric([name, graph], queue.limits.max_rows)
+                inline.add_metric([name, graph], queue.limits.inline_rows)
             manifest = model.bundle.manifest
             about = [model.precision, model.precision_reason, manifest.schema_hash]
             info.add_metric([name, str(manifest.version), *about], 1)

@@ -1,25 +1,21 @@
-"""Which number format a model is served in: int8 where its bundle says it costs little and it is faster here."""
+"""Which number format a model is served in: int8 where it costs little and the processor is made for it.
 
-from collections.abc import Callable
-from math import inf
-from time import perf_counter, thread_time
+Nothing is timed, so that equal bundles are served in the same format by every process and every replica on machines of
+one kind.
+"""
+
 from typing import NamedTuple
-
-import numpy as np
 
 from app.inference.sessions import Graphs
 from app.repository import selfcheck
-from app.rows import Array
 from app.settings import Precision
+from app.system.processor import multiplies_int8_fast
 from bundle.folders import BundleError
 from bundle.reader import Bundle
 
-# On the Melee games a linear probe's AUC falls by about as much as int8 adds noise; docs/formats.md.
-MOST_NOISE = 0.002
-LEAST_SPEED_UP = 1.1
-# A lone frame and a batch; so few runs that a start is not held up.
-TRIED_ROWS = (1, 16)
-TRIES, LEAST_TRIES, BUDGET_S = 7, 3, 0.1
+# Of the variance of the embedding. On the Melee games a linear probe's AUC falls by about as much as int8 adds noise;
+# docs/formats.md.
+MAX_NOISE = 0.002
 
 
 class Choice(NamedTuple):
@@ -41,12 +37,8 @@ def choose(bundle: Bundle, wanted: Precision, threads: int) -> Choice:
         int8 = _checked(bundle, "int8", threads)
     except BundleError as error:
         return Choice(float32, "float32", f"int8 does not work here: {error}")
-    ratios = speed_up(bundle, float32, int8, threads)
-    measured = " and ".join(f"{ratio:.1f} times with {rows}" for rows, ratio in ratios.items())
-    if min(ratios.values()) < LEAST_SPEED_UP:
-        return Choice(float32, "float32", f"int8 is not faster here: {measured} rows a run")
     noise = bundle.manifest.precision["int8"].noise
-    return Choice(int8, "int8", f"faster here, {measured} rows a run; its noise is {noise:.2g} of the variance")
+    return Choice(int8, "int8", f"this processor multiplies int8 fast, and its noise is {noise:.2g} of the variance")
 
 
 def _checked(bundle: Bundle, precision: str, threads: int) -> Graphs:
@@ -61,42 +53,8 @@ def _why_not_int8(bundle: Bundle) -> str | None:
         return "the bundle has no int8 graphs"
     if cost is None:
         return "the bundle does not say what int8 costs; export it again"
-    if cost.noise > MOST_NOISE:
-        return f"the noise of int8 is {cost.noise:.2g} of the variance, above {MOST_NOISE:g}"
+    if cost.noise > MAX_NOISE:
+        return f"the noise of int8 is {cost.noise:.2g} of the variance, above {MAX_NOISE:g}"
+    if not multiplies_int8_fast():
+        return "this processor has no instructions that make int8 faster"
     return None
-
-
-def speed_up(bundle: Bundle, float32: Graphs, int8: Graphs, threads: int) -> dict[int, float]:
-    """Rows of a run → how many times as fast int8 is, all three graphs together."""
-    # A run of one thread is this thread's: its CPU time tells the formats apart even where neighbours keep us waiting.
-    clock = thread_time if threads == 1 else perf_counter
-    return {rows: _ratio(_runs(bundle, float32, rows), _runs(bundle, int8, rows), clock) for rows in TRIED_ROWS}
-
-
-def _ratio(slow: Callable[[], None], fast: Callable[[], None], clock: Callable[[], float]) -> float:
-    """By the best of some tries, in turn, so that a burst of other work meets both."""
-    best = {slow: inf, fast: inf}
-    ends_at = perf_counter() + BUDGET_S
-    for tried in range(TRIES):
-        if tried >= LEAST_TRIES and perf_counter() > ends_at:
-            break
-        for run in best:
-            started = clock()
-            run()
-            best[run] = min(best[run], clock() - started)
-    return best[slow] / best[fast]
-
-
-def _runs(bundle: Bundle, graphs: Graphs, rows: int) -> Callable[[], None]:
-    def sized(array: Array) -> Array:
-        return np.resize(array, (rows, *array.shape[1:]))
-
-    features = sized(bundle.golden.features)
-    question = [*map(sized, (bundle.golden.context_embedding, bundle.golden.targets, bundle.golden.horizon))]
-
-    def run() -> None:
-        graphs.context_encoder.run(features)
-        graphs.target_encoder.run(features)
-        graphs.predictor.run(*question)
-
-    return run

@@ -1,7 +1,8 @@
 """Which models are served: finds out what changed in the models folder, and hands out engines by name.
 
-    look()   heavy, in any thread, changes nothing that is served ─► Look
-    take()   on the event loop, where queues and metrics live: each new model takes its place by one assignment
+    look()    heavy, in any thread, changes nothing that is served ─► Look
+    begin()   serves what the first look found
+    take()    on the event loop, where queues and metrics live: each new model takes its place by one assignment
 
 Whoever holds a ServedModel is answered by it to the end; when nobody does it goes, its sessions and queues with it.
 """
@@ -12,13 +13,12 @@ from pathlib import Path
 from typing import Protocol
 
 from app.errors import InvalidInput, ModelRefused, NotReady, UnknownModel, listed
-from app.inference.batcher import Batcher, Observer
-from app.inference.engine import Engine, Queues
-from app.inference.threads import Workers
+from app.inference.engine import Engine
 from app.repository.loading import Loaded, Loader, Stamp, stamp_of
+from app.repository.queues import QueueMaker
 from app.rows import Forms
 from app.settings import Settings
-from app.system.table import Board
+from app.system.table import Table
 from app.telemetry.drift import Drift
 from bundle.folders import BundleError, versions
 from bundle.manifest import Manifest
@@ -26,7 +26,8 @@ from bundle.reader import Bundle
 
 logger = logging.getLogger(__name__)
 
-HIGHEST, UNLOADED = 0, -1  # what is wished of a model; a positive number is the version that is pinned
+# What is wished of a model; a positive number is the version that is pinned.
+HIGHEST, UNLOADED = 0, -1
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,7 @@ class Look:
 
 
 class Observers(Protocol):
-    """Makes what watches the runs of a model's graph and the rows that come in, and counts loads."""
-
-    def graph(self, model: str, graph: str) -> Observer: ...
+    """Makes what watches the rows that come in for a model, and counts loads."""
 
     def drift(self, manifest: Manifest) -> Drift: ...
 
@@ -74,21 +73,25 @@ class Observers(Protocol):
 class Registry:
     """The models by name."""
 
-    def __init__(self, settings: Settings, workers: Workers, observers: Observers) -> None:
-        self._settings = settings
-        self._workers = workers
-        self._observers = observers
-        self._max_queue_rows = settings.max_queue_rows
-        self.board = Board()
-        self._loader = Loader(settings, self.board)
+    def __init__(self, settings: Settings, board: Table, observers: Observers) -> None:
+        """On the `board` processes let each other know what was wished of their models."""
+        self.board = board
         self.models: dict[str, ServedModel] = {}
         self.refused: list[Refused] = []
-        self.versions: dict[str, list[int]] = {}  # on disk, served or not
+        # On disk, served or not.
+        self.versions: dict[str, list[int]] = {}
+        self._settings = settings
+        self._observers = observers
+        self._loader = Loader(settings)
         self._missed: set[str] = set()
+        # Since `begin`.
+        self._queues: QueueMaker
 
-    def load_all(self) -> None:
-        """Of each model the highest version that passes; a bundle that fails is logged and stands in nobody's way."""
-        self.take(self.look())
+    def begin(self, look: Look, queues: QueueMaker) -> None:
+        """Serves what was found: of each model the highest version that passes, with queues made by `queues`, as those
+        of all models that are loaded later."""
+        self._queues = queues
+        self.take(look)
         default = self._settings.default_model
         if default is not None and default not in self.models:
             logger.warning("default_model '%s' is not loaded; there is %s", default, listed([*self.models]) or "none")
@@ -127,7 +130,8 @@ class Registry:
                 except BundleError as error:
                     self._refuse(look, Refused(folder, str(error), stamp))
             if served is not None and served.bundle.folder == folder:
-                return  # its files were spoilt, perhaps for a moment: no reason to fall back
+                # Its files were spoilt, perhaps for a moment: no reason to fall back to a lower version.
+                return
 
     def _refuse(self, look: Look, refused: Refused) -> None:
         refused = replace(refused, reason=self._told(refused.reason))
@@ -205,7 +209,7 @@ class Registry:
         bundle = loaded.bundle
         manifest = bundle.manifest
         name, all_versions = manifest.name, self.versions.get(manifest.name) or [manifest.version]
-        engine = Engine(manifest, self._queues(loaded), self._observers.drift(manifest))
+        engine = Engine(manifest, self._queues.make(loaded), self._observers.drift(manifest))
         about = loaded.precision, loaded.precision_reason
         self.models[name] = ServedModel(
             bundle, loaded.stamp, all_versions, *about, engine, Forms(manifest), loaded.load_s
@@ -217,33 +221,6 @@ class Registry:
         del self.models[name]
         self._observers.count_load(name, "unloaded")
         logger.info("%s is not served any more", name)
-
-    def _queues(self, loaded: Loaded) -> Queues:
-        name = loaded.bundle.manifest.name
-
-        def queue(role: str) -> Batcher:
-            pace = loaded.paces[role].beside(self._workers.threads)
-            logger.info("%s %s runs %s", name, role, pace)
-            return Batcher(
-                getattr(loaded.graphs, role).run,
-                pace,
-                self._workers,
-                max_queue_rows=self._max_queue_rows,
-                observer=self._observers.graph(name, role),
-                name=f"{name} {role}",
-            )
-
-        return Queues(queue("context_encoder"), queue("target_encoder"), queue("predictor"))
-
-    def queues(self) -> list[Batcher]:
-        return [queue for model in self.models.values() for _, queue in model.engine.queues.items()]
-
-    def share(self, max_queue_rows: int) -> None:
-        """Once the workers' threads are known: what each queue takes in this process, now or loaded later."""
-        self._max_queue_rows = max_queue_rows
-        for queue in self.queues():
-            queue.pace = queue.pace.beside(self._workers.threads)
-            queue.max_queue_rows = max_queue_rows
 
     def get(self, name: str | None) -> ServedModel:
         """The model of that name, or the default one."""

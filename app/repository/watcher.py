@@ -18,8 +18,8 @@ from app.system.counters import Ledger
 
 logger = logging.getLogger(__name__)
 
-SPREADS_WITHIN_S = 30.0
-ASKS_EVERY_S = 0.02
+MAX_SPREAD_S = 30.0
+ASK_EVERY_S = 0.02
 
 
 class Watcher:
@@ -30,7 +30,8 @@ class Watcher:
         self._board = registry.board
         self._turn = asyncio.Lock()
         self._asked = asyncio.Event()
-        self._parent = os.getpid()  # or, where workers are not forked, this process
+        # The parent of the workers or, where none are forked, this process.
+        self._parent = os.getpid()
 
     def open(self) -> None:
         """Before the first request, as a worker may take the place of one that had looked since the fork."""
@@ -57,10 +58,11 @@ class Watcher:
         began = monotonic_ns()
         try:
             changed = self._registry.take(await asyncio.to_thread(self._registry.look))
-        except Exception:  # whatever it was, the next look may go well
+            self._board["looked", self._ledger.own] = began
+        except Exception:
+            # Whatever it was, the next look may go well.
             logger.exception("the models could not be looked at")
         else:
-            self._board["looked", self._ledger.own] = began
             if changed:
                 await asyncio.to_thread(give_back)
 
@@ -83,12 +85,13 @@ class Watcher:
         if os.getppid() != self._parent:
             return
         self._board["asked"] = 1
-        asked = monotonic_ns()  # which is the same in all processes
+        # One clock for all processes.
+        asked = monotonic_ns()
         os.kill(self._parent, signal.SIGHUP)
         try:
-            async with asyncio.timeout(SPREADS_WITHIN_S):
+            async with asyncio.timeout(MAX_SPREAD_S):
                 while not self._all_looked(asked):
-                    await asyncio.sleep(ASKS_EVERY_S)
+                    await asyncio.sleep(ASK_EVERY_S)
         except TimeoutError:
             raise NotReady("done in this process, but not yet in all; the others will when they look") from None
 

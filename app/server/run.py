@@ -90,8 +90,7 @@ def run(settings: Settings) -> None:
         # SIGHUP asks for a look at the models, which are about to be read anyway.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        service.load()
-        service.share_out()
+        service.load(may_fork=hasattr(os, "fork"))
         # What is loaded stays: the collector need not visit it again, which would also copy its pages in workers.
         gc.collect()
         gc.freeze()

@@ -1,7 +1,19 @@
-"""Metrics in memory that worker processes share: each writes to a sheet of its own, whichever is scraped adds them up.
+"""Metrics in memory that worker processes share: each writes to a sheet of its own, and whichever is scraped adds the
+sheets up.
 
-Nothing locks: the only writer of a sheet is the event loop of its process. prometheus_client's way, a file a process,
-costs a lock and a write to a map for each number, and leaves the files of the dead behind.
+No lock is needed: only the event loop of a process writes to its sheet, and a number is 8 bytes, which are written and
+read at once. prometheus_client would keep a file for each process, take a lock for each number, and leave the files of
+processes that have died behind.
+
+What a sheet holds, in this order:
+
+    head      how many bytes of names there are, the process that writes here, when its event loop last turned
+    names     a line of JSON for each key: how many numbers it has, the name of its metric, the values of its labels
+    numbers   those of all keys, one after the other in the order of the names
+
+A key is added at the end and never removed, so its place on a sheet is fixed. Sheets are made with the keys that were
+known before the fork, which therefore have the same place on all; later ones stand where each process put them, and
+are found by name when the sheets are added up.
 """
 
 import json
@@ -20,23 +32,25 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-# Room for a thousand models; what is not used takes no memory.
-NAMES_BYTES = 2**22
-NUMBERS = 2**18
-HEAD = struct.Struct("qqd")  # bytes of names, process id (0: nobody writes here), when its event loop last turned
+# Enough for a thousand models. The system provides memory only for pages that are written to.
+MAX_NAMES_BYTES = 2**22
+MAX_NUMBERS = 2**18
+# Bytes of names, process id (0: nobody writes here), `time.monotonic` of the last turn of the event loop.
+HEAD = struct.Struct("qqd")
 
 Kind = type[CounterMetricFamily] | type[GaugeMetricFamily] | type[HistogramMetricFamily]
-Key = tuple[str, ...]  # a metric's name, then the values of its labels
+# The name of a metric, then the values of its labels.
+Key = tuple[str, ...]
 
 
 class Sheet:
-    """The numbers of one process; `names` has a line for each key and how many numbers are its."""
+    """The numbers of one process, as the docstring of the module describes them."""
 
     def __init__(self) -> None:
-        memory = memoryview(mmap.mmap(-1, HEAD.size + NAMES_BYTES + 8 * NUMBERS))
+        memory = memoryview(mmap.mmap(-1, HEAD.size + MAX_NAMES_BYTES + 8 * MAX_NUMBERS))
         self._head = memory[: HEAD.size]
-        self._names = memory[HEAD.size : HEAD.size + NAMES_BYTES]
-        self.numbers = memory[HEAD.size + NAMES_BYTES :].cast("d")
+        self._names = memory[HEAD.size : HEAD.size + MAX_NAMES_BYTES]
+        self.numbers = memory[HEAD.size + MAX_NAMES_BYTES :].cast("d")
 
     @property
     def names(self) -> bytes:
@@ -53,17 +67,20 @@ class Sheet:
         return moment
 
     def sign(self, pid: int) -> None:
-        """Says who writes here, and that its event loop turns."""
+        """Notes who writes here, and that its event loop has turned just now."""
         HEAD.pack_into(self._head, 0, HEAD.unpack(self._head)[0], pid, monotonic())
 
     def append(self, names: bytes) -> None:
+        """Adds lines to the names. Their bytes are written before the head counts them, so that whoever scrapes
+        meanwhile sees no half of a line."""
         used, pid, turned_at = HEAD.unpack(self._head)
-        if used + len(names) > NAMES_BYTES:
+        if used + len(names) > MAX_NAMES_BYTES:
             raise MemoryError("the metrics' names are longer than there is memory for")
         self._names[used : used + len(names)] = names
         HEAD.pack_into(self._head, 0, used + len(names), pid, turned_at)
 
     def places(self) -> dict[Key, slice]:
+        """Where the numbers of each key stand."""
         found, start = {}, 0
         for line in self.names.splitlines():
             width, *key = json.loads(line)
@@ -73,7 +90,7 @@ class Sheet:
 
 
 class Cell:
-    """A counter or a gauge."""
+    """A counter or a gauge with certain labels, as this process counts it."""
 
     __slots__ = ("_ledger", "_place")
 
@@ -87,11 +104,12 @@ class Cell:
         self._ledger.numbers[self._place] = value
 
     def on(self, sheet: int) -> float:
+        """What the process of that sheet has counted."""
         return self._ledger.sheets[sheet].numbers[self._place]
 
 
 class Distribution:
-    """How many values fell into each bucket, and their sum."""
+    """A histogram with certain labels: how many values fell into each bucket, and the sum of all."""
 
     __slots__ = ("_edges", "_ledger", "_place", "_sum")
 
@@ -106,7 +124,7 @@ class Distribution:
 
 
 class Family(NamedTuple):
-    """A metric with its labels; `edges` of the buckets make it a histogram."""
+    """A metric with the names of its labels; one with `edges`, the upper ends of its buckets, is a histogram."""
 
     ledger: "Ledger"
     kind: Kind
@@ -116,10 +134,11 @@ class Family(NamedTuple):
     edges: tuple[float, ...]
 
     def cell(self, *labels: str) -> Cell:
+        """The counter or gauge with these values of the labels, which is 0 until something is counted."""
         return Cell(self.ledger, self.ledger.place((self.name, *labels), 1))
 
     def value(self, numbers: list[float]) -> tuple[Any, ...]:
-        """What `add_metric` of the kind takes beside labels."""
+        """What `add_metric` of this kind takes besides the values of labels."""
         if not self.edges:
             return (numbers[0],)
         *counts, total = numbers
@@ -131,13 +150,15 @@ class Family(NamedTuple):
 
 
 class Ledger(Collector):
-    """The sheets of all processes of a service, and the metrics that stand in them."""
+    """The sheets of all processes of a service, and the metrics that stand on them."""
 
     def __init__(self) -> None:
+        # Shared by all processes since the fork: one for each.
         self.sheets = [Sheet()]
         self._families: list[Family] = []
-        self._end = 0  # of the numbers in use
-        self.own = 0  # number of the sheet that this process writes to
+        # Of this process: which sheet it writes to, and where the numbers in use end there.
+        self.own = 0
+        self._end = 0
         self._open(0)
 
     def counter(self, name: str, text: str, *labels: str) -> Family:
@@ -157,23 +178,24 @@ class Ledger(Collector):
         return family
 
     def place(self, key: Key, width: int) -> int:
-        """Where the numbers of a key begin on this process's sheet, and on those of the workers it will fork."""
+        """Where the numbers of a key begin on this process's sheet and on those of the workers that it will fork;
+        MemoryError where there is no room for them."""
         if key not in self._places:
             start = self._end
-            if start + width > NUMBERS:
+            if start + width > MAX_NUMBERS:
                 raise MemoryError("there are more metrics than there is memory for")
             self.sheets[self.own].append(json.dumps([width, *key]).encode() + b"\n")
             self._places[key], self._end = slice(start, start + width), start + width
         return int(self._places[key].start)
 
     def on_each_sheet(self, key: Key) -> list[list[float]]:
-        """The numbers of a key, of every process that has any."""
+        """The numbers of a key on the sheet of every process that has any."""
         places = [(sheet, sheet.places()) for sheet in self.sheets]
         return [[*sheet.numbers[found[key]]] for sheet, found in places if key in found]
 
     def share(self, workers: int) -> None:
-        """Before the fork: a sheet a worker, each with the names there are, so that the places known now hold there.
-        What was counted so far stands on the first."""
+        """Before the fork: makes a sheet for each worker, with the names there are, so that places which are known now
+        are right on all. What was counted so far goes to the first."""
         before = self.sheets[0]
         self.sheets = [Sheet() for _ in range(workers)]
         for sheet in self.sheets:
@@ -187,16 +209,16 @@ class Ledger(Collector):
         self._end = max((place.stop for place in self._places.values()), default=0)
 
     def take(self, number: int) -> None:
-        """In a new process: writes to that sheet from now on, and counts on where a worker that died left off."""
+        """In a new process: writes to that sheet from now on, and counts on from where a worker that died left off."""
         self._open(number)
         self.turn()
 
     def turn(self) -> None:
-        """The event loop turns."""
+        """Notes that the event loop has turned."""
         self.sheets[self.own].sign(os.getpid())
 
     def leave(self, number: int) -> None:
-        """The worker of that sheet is gone: what it counted stays, what it held does not."""
+        """The worker of that sheet is gone: its counters stay, and its gauges, such as requests in flight, become 0."""
         sheet = self.sheets[number]
         sheet.sign(0)
         gauges = {family.name for family in self._families if family.kind is GaugeMetricFamily}
@@ -205,6 +227,7 @@ class Ledger(Collector):
                 sheet.numbers[place.start] = 0.0
 
     def collect(self) -> Iterator[Metric]:
+        """The sums over all sheets."""
         totals: dict[Key, list[float]] = {}
         for sheet in self.sheets:
             for key, place in sheet.places().items():

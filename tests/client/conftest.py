@@ -69,10 +69,10 @@ def running(serve: Callable[..., Running]) -> Running:
 
 @pytest.fixture
 def held(serve: Callable[..., Running], monkeypatch: pytest.MonkeyPatch) -> Running:
-    """A service whose only thread is taken, until `service.workers.release()` in the loop."""
-    monkeypatch.setattr("app.inference.batch_limits.DEAF_S", 0)
+    """A service whose only thread is taken, until `service.threads.release()` in the loop."""
+    monkeypatch.setattr("app.inference.batch_limits.MAX_LOOP_BLOCK_S", 0)
     running = serve(batch_threads=1, max_rows=4, max_queue_rows=5)
-    assert running.service.workers.acquire(lambda: None)
+    assert running.service.threads.acquire(lambda: None)
     return running
 
 

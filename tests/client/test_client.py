@@ -236,12 +236,12 @@ def test_no_answer_in_time_is_an_expired_deadline_and_the_frame_is_dropped(
         connect(held.url, timeout=0.05).embed(tiny.rows(1))
     assert expired.value.status == 504
     until(lambda: queue_rows(held) == 0)
-    portal.call(held.service.workers.release)
+    portal.call(held.service.threads.release)
 
 
 def test_a_service_that_does_not_answer_is_not_ready(held: Running, connect: Connect, portal: BlockingPortal) -> None:
     assert not connect(held.url, timeout=0.05).ready()
-    portal.call(held.service.workers.release)
+    portal.call(held.service.threads.release)
 
 
 def test_a_full_queue_is_waited_for_as_long_as_the_service_says(
@@ -255,7 +255,7 @@ def test_a_full_queue_is_waited_for_as_long_as_the_service_says(
             connect(held.url, timeout=0.9).embed(tiny.rows(2))
         later = threads.submit(client.embed, tiny.rows(2, seed=1))
         until(lambda: 'rejected_total{reason="queue_full"} 2.0' in httpx.get(f"{held.url}/metrics").text)
-        portal.call(held.service.workers.release)
+        portal.call(held.service.threads.release)
         np.testing.assert_allclose(later.result(), tiny.encode(tiny.rows(2, seed=1)), atol=1e-5)
         assert waiting.result().shape == (4, 4)
 
@@ -271,7 +271,7 @@ def test_a_newer_frame_of_a_stream_takes_the_place_of_one_that_waits(
         with pytest.raises(Superseded) as superseded:
             older.result()
         assert superseded.value.status == 409
-        portal.call(held.service.workers.release)
+        portal.call(held.service.threads.release)
         np.testing.assert_allclose(newer.result(), tiny.encode(tiny.rows(1, seed=1)), atol=1e-5)
 
 

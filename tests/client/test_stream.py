@@ -182,7 +182,7 @@ def test_a_frame_whose_answer_was_lost_is_not_sent_again(
         with pytest.raises(ServiceUnreachable, match="was closed before this frame was answered"):
             waiting.result()
     assert before.connections == 1
-    portal.call(held.service.workers.release)
+    portal.call(held.service.threads.release)
     np.testing.assert_allclose(embed(tiny.rows(1, seed=1)), tiny.encode(tiny.rows(1, seed=1)), atol=1e-5)
 
 
@@ -195,7 +195,7 @@ def test_no_answer_in_time_is_an_expired_deadline_and_never_the_answer_to_a_late
             embed(tiny.rows(1, seed))
         assert expired.value.status == 504
     until(lambda: queue_rows(held) == 0)
-    portal.call(held.service.workers.release)
+    portal.call(held.service.threads.release)
     np.testing.assert_allclose(embed(tiny.rows(1, seed=2)), tiny.encode(tiny.rows(1, seed=2)), atol=1e-5)
 
 
@@ -212,7 +212,7 @@ def test_tasks_share_a_stream_and_the_newest_frame_wins(held: Running, portal: B
             tasks = [asyncio.create_task(stream.embed(tiny.rows(1, seed))) for seed in range(3)]
             while not all(task.done() for task in tasks[:2]):
                 await asyncio.sleep(0.001)
-            held.service.workers.release()
+            held.service.threads.release()
             return await asyncio.gather(*tasks, return_exceptions=True)
 
     *older, newest = portal.call(play)

@@ -20,8 +20,8 @@ STUCK = """
 import signal, time
 import app.inference.batcher, app.inference.batch_limits, app.service, app.server.watchdog
 app.server.watchdog.MAX_STILL_LOOKS, app.server.watchdog.MAX_STILL_LOOKS_OF_PARENT = 7, 10
-app.service.STUCK_S = 0.5
-app.inference.batch_limits.DEAF_S = 0  # so that there is work for batch threads
+app.service.MAX_RUN_S = 0.5
+app.inference.batch_limits.MAX_LOOP_BLOCK_S = 0  # so that there is work for batch threads
 
 def stand_still(*_):
     time.sleep(600)

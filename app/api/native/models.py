@@ -29,7 +29,7 @@ def card(model: ServedModel, layout: Mapping[str, int]) -> dict[str, Any]:
 def _pace(queue: Batcher) -> dict[str, Any]:
     """Rows and milliseconds."""
     return {
-        "max_batch_rows": queue.pace.max_rows,
-        "inline_rows": queue.pace.inline_rows,
-        "measured_ms": {str(rows): round(seconds * 1e3, 3) for rows, seconds in queue.pace.measured_s.items()},
+        "max_batch_rows": queue.limits.max_rows,
+        "inline_rows": queue.limits.inline_rows,
+        "measured_ms": {str(rows): round(seconds * 1e3, 3) for rows, seconds in queue.limits.measured_s.items()},
     }

@@ -74,7 +74,7 @@ async def run(
         raise
     counted.succeeded(
         len(next(iter(asked.inputs.values()))),
-        signature.queue.pace.max_rows,
+        signature.queue.limits.max_rows,
         timing,
         input_s=computing_at - read_at,
         output_s=done_at - making_at,

@@ -56,9 +56,9 @@ async def test_batch_threads_that_take_no_work_make_it_not_ready(models: Path, m
     monkeypatch.setattr("app.service.CANARY_TIMEOUT_S", 0.2)
     app = create_app(Settings(models=models, batch_threads=2))
     async with client_of(app) as client:
-        workers, over = app.state.service.workers, threading.Event()
-        for _ in range(workers.threads):
-            workers._executor.submit(over.wait)
+        threads, over = app.state.service.threads, threading.Event()
+        for _ in range(threads.count):
+            threads._executor.submit(over.wait)
         response = await client.get("/readyz")
         assert response.status_code == 503
         assert response.json()["detail"] == "no batch thread took work for 0.2 s"
@@ -73,12 +73,12 @@ async def test_a_run_that_does_not_end_makes_it_not_ready_and_stops_the_heartbea
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.service.BEAT_EVERY_S", 0.01)
-    monkeypatch.setattr("app.service.STUCK_S", 0.1)
+    monkeypatch.setattr("app.service.MAX_RUN_S", 0.1)
     app = create_app(Settings(models=models, batch_threads=2))
     async with client_of(app) as client:
         service, over = app.state.service, threading.Event()
-        assert service.workers.acquire(lambda: None)
-        running = service.workers.run(over.wait)
+        assert service.threads.acquire(lambda: None)
+        running = service.threads.run(over.wait)
         await asyncio.sleep(0.15)
         response = await client.get("/readyz")
         assert response.status_code == 503
@@ -90,7 +90,7 @@ async def test_a_run_that_does_not_end_makes_it_not_ready_and_stops_the_heartbea
         assert (await client.get("/livez")).status_code == 200
         over.set()
         await running
-        service.workers.release(running)
+        service.threads.release(running)
         assert (await client.get("/readyz")).status_code == 200
         await asyncio.sleep(0.1)
         assert sheet.turned_at > turned_at

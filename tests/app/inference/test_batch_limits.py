@@ -3,7 +3,14 @@ import time
 import numpy as np
 import pytest
 
-from app.inference.batch_limits import DEAF_S, INLINE_S, Pace, choose_max_rows, inline_rows, measure_pace
+from app.inference.batch_limits import (
+    MAX_INLINE_RUN_S,
+    MAX_LOOP_BLOCK_S,
+    BatchLimits,
+    choose_inline_rows,
+    choose_max_rows,
+    measure_limits,
+)
 from app.rows import Array
 
 
@@ -24,8 +31,8 @@ def test_the_limit_is_the_smallest_run_that_is_about_as_good_as_any(
 
 
 def test_only_runs_the_event_loop_can_spare_are_inline() -> None:
-    assert inline_rows({1: 0.0001, 2: 0.0003, 4: 0.0005}, 0.0004) == 2
-    assert inline_rows({1: 0.002}, 0.001) == 0
+    assert choose_inline_rows({1: 0.0001, 2: 0.0003, 4: 0.0005}, 0.0004) == 2
+    assert choose_inline_rows({1: 0.002}, 0.001) == 0
 
 
 def test_measuring_stops_at_its_budget_and_obeys_a_limit_that_is_set() -> None:
@@ -37,14 +44,16 @@ def test_measuring_stops_at_its_budget_and_obeys_a_limit_that_is_set() -> None:
         return rows
 
     samples = (np.zeros((3, 5), np.float32),)
-    pace = measure_pace(run, samples, max_rows=5, budget_s=0.05, clock=time.perf_counter)
+    limits = measure_limits(run, samples, max_rows=5, budget_s=0.05, clock=time.perf_counter)
     assert max(tried) < 64
-    assert pace.max_rows == 5
-    assert pace.measured_s.keys() == set(tried)
+    assert limits.max_rows == 5
+    assert limits.measured_s.keys() == set(tried)
 
 
 def test_a_loop_that_feeds_several_threads_keeps_only_short_runs_to_itself() -> None:
-    pace = Pace(8, measured_s={1: INLINE_S / 2, 4: INLINE_S, 8: DEAF_S, 16: 2 * DEAF_S})
-    assert pace.beside(2).inline_rows == 4
-    assert pace.beside(1).inline_rows == 8
-    assert Pace(2, measured_s=pace.measured_s).beside(1).inline_rows == 2
+    limits = BatchLimits(
+        8, measured_s={1: MAX_INLINE_RUN_S / 2, 4: MAX_INLINE_RUN_S, 8: MAX_LOOP_BLOCK_S, 16: 2 * MAX_LOOP_BLOCK_S}
+    )
+    assert limits.with_threads(2).inline_rows == 4
+    assert limits.with_threads(1).inline_rows == 8
+    assert BatchLimits(2, measured_s=limits.measured_s).with_threads(1).inline_rows == 2

@@ -10,20 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.errors import DeadlineExpired, ModelFailed, QueueFull, Superseded
-from app.inference.batch_limits import Pace
+from app.inference.batch_limits import BatchLimits
 from app.inference.batcher import Batcher
 from app.inference.jobs import Ticket
-from app.inference.threads import Workers
+from app.inference.threads import BatchThreads
+from app.system.streams import Streams
 from tests.support.fakes import POISON, FakeGraph, RecordingObserver, rows_from
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def workers() -> Iterator[Workers]:
-    workers = Workers(1)
-    yield workers
-    workers.close()
+def threads() -> Iterator[BatchThreads]:
+    threads = BatchThreads(1)
+    yield threads
+    threads.close()
 
 
 @pytest.fixture
@@ -33,12 +34,12 @@ def graph() -> Iterator[FakeGraph]:
     graph.release()
 
 
-def threaded(graph: FakeGraph, workers: Workers, max_rows: int = 8, max_queue_rows: int = 1000) -> Batcher:
-    return Batcher(graph.run, Pace(max_rows), workers, max_queue_rows=max_queue_rows)
+def threaded(graph: FakeGraph, threads: BatchThreads, max_rows: int = 8, max_queue_rows: int = 1000) -> Batcher:
+    return Batcher(graph.run, BatchLimits(max_rows), threads, Streams(), max_queue_rows=max_queue_rows)
 
 
-def inline(graph: FakeGraph, workers: Workers, max_rows: int = 8) -> Batcher:
-    return Batcher(graph.run, Pace(max_rows, inline_rows=max_rows), workers, max_queue_rows=1000)
+def inline(graph: FakeGraph, threads: BatchThreads, max_rows: int = 8) -> Batcher:
+    return Batcher(graph.run, BatchLimits(max_rows, inline_rows=max_rows), threads, Streams(), max_queue_rows=1000)
 
 
 async def until_running(graph: FakeGraph) -> None:
@@ -89,9 +90,9 @@ plans = st.lists(
 @given(plans, st.integers(1, 8), st.integers(0, 8), st.integers(1, 2))
 @settings(max_examples=150, deadline=None)
 def test_every_caller_gets_exactly_its_own_rows(
-    requests: list[Plan], max_rows: int, inline_rows: int, threads: int
+    requests: list[Plan], max_rows: int, inline_rows: int, count: int
 ) -> None:
-    graph, workers, observer = FakeGraph(), Workers(threads), RecordingObserver()
+    graph, threads, observer = FakeGraph(), BatchThreads(count), RecordingObserver()
 
     async def call(batcher: Batcher, number: int, plan: Plan) -> None:
         for _ in range(plan.comes):
@@ -124,7 +125,9 @@ def test_every_caller_gets_exactly_its_own_rows(
             assert 1 <= timing.batch_rows <= max_rows
 
     async def all_calls() -> None:
-        batcher = Batcher(graph.run, Pace(max_rows, inline_rows), workers, max_queue_rows=10_000, observer=observer)
+        batcher = Batcher(
+            graph.run, BatchLimits(max_rows, inline_rows), threads, Streams(), max_queue_rows=10_000, observer=observer
+        )
         await asyncio.gather(*(call(batcher, i, plan) for i, plan in enumerate(requests)))
         assert batcher.queue_rows == 0
         # The queue lives on, with every thread free.
@@ -134,13 +137,15 @@ def test_every_caller_gets_exactly_its_own_rows(
     try:
         asyncio.run(all_calls())
     finally:
-        workers.close()
+        threads.close()
     assert max(graph.batches) <= max_rows
     assert all(full == (rows == max_rows) for rows, full in observer.runs)
 
 
-async def test_what_waited_while_the_last_run_was_busy_goes_into_one_run(graph: FakeGraph, workers: Workers) -> None:
-    batcher = threaded(graph, workers)
+async def test_what_waited_while_the_last_run_was_busy_goes_into_one_run(
+    graph: FakeGraph, threads: BatchThreads
+) -> None:
+    batcher = threaded(graph, threads)
     first = await busy(graph, batcher)
     others = [asyncio.create_task(batcher.submit(rows_from(10 * i, 2))) for i in range(4)]
     await until_queued()
@@ -150,35 +155,37 @@ async def test_what_waited_while_the_last_run_was_busy_goes_into_one_run(graph: 
     assert graph.batches == [1, 8]
 
 
-async def test_a_lone_request_waits_for_no_other(graph: FakeGraph, workers: Workers) -> None:
-    await threaded(graph, workers).submit(rows_from(0, 1))
-    await inline(graph, workers).submit(rows_from(0, 1))
+async def test_a_lone_request_waits_for_no_other(graph: FakeGraph, threads: BatchThreads) -> None:
+    await threaded(graph, threads).submit(rows_from(0, 1))
+    await inline(graph, threads).submit(rows_from(0, 1))
     assert graph.batches == [1, 1]
 
 
-async def test_requests_of_one_turn_of_the_loop_share_an_inline_run(graph: FakeGraph, workers: Workers) -> None:
-    batcher = inline(graph, workers)
+async def test_requests_of_one_turn_of_the_loop_share_an_inline_run(graph: FakeGraph, threads: BatchThreads) -> None:
+    batcher = inline(graph, threads)
     answers = await asyncio.gather(*(batcher.submit(rows_from(i, 1)) for i in range(5)))
     assert graph.batches == [5]
     assert [timing.batch_rows for _, timing in answers] == [5] * 5
 
 
-async def test_short_runs_stay_on_the_event_loop_and_long_ones_leave_it(workers: Workers) -> None:
+async def test_short_runs_stay_on_the_event_loop_and_long_ones_leave_it(threads: BatchThreads) -> None:
     ran_in: list[str] = []
 
     def run(rows: np.ndarray) -> np.ndarray:
         ran_in.append(threading.current_thread().name)
         return rows
 
-    batcher = Batcher(run, Pace(max_rows=8, inline_rows=2), workers, max_queue_rows=100)
+    batcher = Batcher(run, BatchLimits(max_rows=8, inline_rows=2), threads, Streams(), max_queue_rows=100)
     await batcher.submit(rows_from(0, 2))
     await batcher.submit(rows_from(0, 3))
     assert ran_in[0] == threading.current_thread().name
     assert ran_in[1].startswith("batch")
 
 
-async def test_a_small_request_passes_between_the_pieces_of_a_large_one(graph: FakeGraph, workers: Workers) -> None:
-    batcher = threaded(graph, workers, max_rows=4)
+async def test_a_small_request_passes_between_the_pieces_of_a_large_one(
+    graph: FakeGraph, threads: BatchThreads
+) -> None:
+    batcher = threaded(graph, threads, max_rows=4)
     first = await busy(graph, batcher)
     large = asyncio.create_task(batcher.submit(rows_from(0, 12)))
     small = asyncio.create_task(batcher.submit(rows_from(500, 1)))
@@ -189,8 +196,8 @@ async def test_a_small_request_passes_between_the_pieces_of_a_large_one(graph: F
     assert graph.batches == [1, 4, 1, 4, 4]
 
 
-async def test_a_poisoned_request_fails_alone(graph: FakeGraph, workers: Workers) -> None:
-    batcher = inline(graph, workers)
+async def test_a_poisoned_request_fails_alone(graph: FakeGraph, threads: BatchThreads) -> None:
+    batcher = inline(graph, threads)
     poisoned = rows_from(0, 2)
     poisoned[1] = POISON
     good, bad = await asyncio.gather(batcher.submit(rows_from(5, 2)), batcher.submit(poisoned), return_exceptions=True)
@@ -199,14 +206,14 @@ async def test_a_poisoned_request_fails_alone(graph: FakeGraph, workers: Workers
     np.testing.assert_array_equal(good[0], FakeGraph.answer_to(rows_from(5, 2)))
 
 
-async def test_a_graph_that_loses_rows_is_a_failure_and_no_mixed_up_answer(workers: Workers) -> None:
-    batcher = Batcher(lambda rows: rows[:-1], Pace(8, inline_rows=8), workers, max_queue_rows=100)
+async def test_a_graph_that_loses_rows_is_a_failure_and_no_mixed_up_answer(threads: BatchThreads) -> None:
+    batcher = Batcher(lambda rows: rows[:-1], BatchLimits(8, inline_rows=8), threads, Streams(), max_queue_rows=100)
     with pytest.raises(ModelFailed):
         await batcher.submit(rows_from(0, 3))
 
 
-async def test_a_full_queue_refuses_at_once_and_says_how_deep_it_is(graph: FakeGraph, workers: Workers) -> None:
-    batcher = threaded(graph, workers, max_queue_rows=10)
+async def test_a_full_queue_refuses_at_once_and_says_how_deep_it_is(graph: FakeGraph, threads: BatchThreads) -> None:
+    batcher = threaded(graph, threads, max_queue_rows=10)
     first = await busy(graph, batcher)
     waiting = asyncio.create_task(batcher.submit(rows_from(0, 9)))
     await until_queued()
@@ -219,8 +226,8 @@ async def test_a_full_queue_refuses_at_once_and_says_how_deep_it_is(graph: FakeG
     await asyncio.gather(first, waiting, fits)
 
 
-async def test_expired_rows_are_never_computed(graph: FakeGraph, workers: Workers) -> None:
-    batcher = threaded(graph, workers)
+async def test_expired_rows_are_never_computed(graph: FakeGraph, threads: BatchThreads) -> None:
+    batcher = threaded(graph, threads)
     first = await busy(graph, batcher)
     late = asyncio.create_task(batcher.submit(rows_from(77, 1), ticket=Ticket(deadline=monotonic() + 0.02)))
     with pytest.raises(DeadlineExpired):
@@ -234,9 +241,9 @@ async def test_expired_rows_are_never_computed(graph: FakeGraph, workers: Worker
 
 
 async def test_rows_are_dropped_at_their_turn_when_the_loop_was_too_busy_to_notice_their_deadline(
-    graph: FakeGraph, workers: Workers
+    graph: FakeGraph, threads: BatchThreads
 ) -> None:
-    batcher = inline(graph, workers)
+    batcher = inline(graph, threads)
     late = asyncio.create_task(batcher.submit(rows_from(77, 1), ticket=Ticket(deadline=monotonic() + 0.005)))
     asyncio.get_running_loop().call_soon(threading.Event().wait, 0.01)
     with pytest.raises(DeadlineExpired):
@@ -244,8 +251,8 @@ async def test_rows_are_dropped_at_their_turn_when_the_loop_was_too_busy_to_noti
     assert graph.rows_seen == []
 
 
-async def test_cancelled_rows_are_never_computed(graph: FakeGraph, workers: Workers) -> None:
-    batcher = threaded(graph, workers)
+async def test_cancelled_rows_are_never_computed(graph: FakeGraph, threads: BatchThreads) -> None:
+    batcher = threaded(graph, threads)
     first = await busy(graph, batcher)
     left = asyncio.create_task(batcher.submit(rows_from(77, 3)))
     await until_queued()
@@ -257,8 +264,10 @@ async def test_cancelled_rows_are_never_computed(graph: FakeGraph, workers: Work
     assert graph.rows_seen == [9000]
 
 
-async def test_a_newer_frame_of_a_stream_takes_the_place_of_one_that_waits(graph: FakeGraph, workers: Workers) -> None:
-    batcher = threaded(graph, workers)
+async def test_a_newer_frame_of_a_stream_takes_the_place_of_one_that_waits(
+    graph: FakeGraph, threads: BatchThreads
+) -> None:
+    batcher = threaded(graph, threads)
     first = await busy(graph, batcher)
     frames = [asyncio.create_task(batcher.submit(rows_from(i, 1), ticket=Ticket(stream="bot"))) for i in range(3)]
     other = asyncio.create_task(batcher.submit(rows_from(50, 1), ticket=Ticket(stream="another bot")))
@@ -270,8 +279,8 @@ async def test_a_newer_frame_of_a_stream_takes_the_place_of_one_that_waits(graph
     assert sorted(graph.rows_seen) == [2, 50, 9000]
 
 
-async def test_a_frame_that_runs_already_is_not_superseded(graph: FakeGraph, workers: Workers) -> None:
-    batcher = threaded(graph, workers)
+async def test_a_frame_that_runs_already_is_not_superseded(graph: FakeGraph, threads: BatchThreads) -> None:
+    batcher = threaded(graph, threads)
     graph.hold()
     running = asyncio.create_task(batcher.submit(rows_from(0, 1), ticket=Ticket(stream="bot")))
     await until_running(graph)
@@ -282,14 +291,17 @@ async def test_a_frame_that_runs_already_is_not_superseded(graph: FakeGraph, wor
 
 
 async def test_a_newer_frame_in_another_process_takes_the_place_of_one_that_waits(
-    graph: FakeGraph, workers: Workers
+    graph: FakeGraph, threads: BatchThreads
 ) -> None:
-    other_process = Batcher(FakeGraph().run, Pace(8, inline_rows=8), workers, max_queue_rows=10, name="melee target")
-    batcher = Batcher(graph.run, Pace(8), workers, max_queue_rows=10, name="melee target")
+    streams = Streams(2)
+    limits = BatchLimits(8, inline_rows=8)
+    other_process = Batcher(FakeGraph().run, limits, threads, streams, max_queue_rows=10, name="melee target")
+    batcher = Batcher(graph.run, BatchLimits(8), threads, streams, max_queue_rows=10, name="melee target")
     first = await busy(graph, batcher)
     older = asyncio.create_task(batcher.submit(rows_from(0, 1), ticket=Ticket(stream="bot")))
     stays = asyncio.create_task(batcher.submit(rows_from(1, 1), ticket=Ticket(stream="another bot")))
     await until_queued()
+    streams.table.own = 1
     await other_process.submit(rows_from(2, 1), ticket=Ticket(stream="bot"))
     graph.release()
     with pytest.raises(Superseded):
@@ -298,8 +310,8 @@ async def test_a_newer_frame_in_another_process_takes_the_place_of_one_that_wait
     assert graph.rows_seen == [9000, 1]
 
 
-async def test_who_would_be_late_makes_room_for_who_would_not(graph: FakeGraph, workers: Workers) -> None:
-    batcher = threaded(graph, workers)
+async def test_who_would_be_late_makes_room_for_who_would_not(graph: FakeGraph, threads: BatchThreads) -> None:
+    batcher = threaded(graph, threads)
     first = await busy(graph, batcher)
     batcher._run_s = 3600.0  # what it knows of the runs before
     late = asyncio.create_task(batcher.submit(rows_from(1, 1), ticket=Ticket(deadline=monotonic() + 60)))
@@ -312,15 +324,15 @@ async def test_who_would_be_late_makes_room_for_who_would_not(graph: FakeGraph, 
     assert graph.rows_seen == [9000, 2]
 
 
-async def test_who_is_alone_is_tried_however_short_the_time(workers: Workers) -> None:
-    batcher = Batcher(lambda rows: rows, Pace(8, inline_rows=8), workers, max_queue_rows=10)
+async def test_who_is_alone_is_tried_however_short_the_time(threads: BatchThreads) -> None:
+    batcher = Batcher(lambda rows: rows, BatchLimits(8, inline_rows=8), threads, Streams(), max_queue_rows=10)
     batcher._run_s = 3600.0  # one very slow run
     await batcher.submit(rows_from(0, 1), ticket=Ticket(deadline=monotonic() + 60))
 
 
-async def test_queues_that_share_a_thread_take_turns(workers: Workers) -> None:
+async def test_queues_that_share_a_thread_take_turns(threads: BatchThreads) -> None:
     graphs = FakeGraph(), FakeGraph()
-    batchers = [threaded(graph, workers, max_rows=1) for graph in graphs]
+    batchers = [threaded(graph, threads, max_rows=1) for graph in graphs]
     order: list[int] = []
 
     async def call(i: int) -> None:
@@ -332,10 +344,10 @@ async def test_queues_that_share_a_thread_take_turns(workers: Workers) -> None:
 
 
 async def test_the_thread_goes_to_the_next_queue_when_the_one_in_line_has_nothing_left(
-    graph: FakeGraph, workers: Workers
+    graph: FakeGraph, threads: BatchThreads
 ) -> None:
     other_graph = FakeGraph()
-    batcher, leaving, other = (threaded(each, workers) for each in (graph, FakeGraph(), other_graph))
+    batcher, leaving, other = (threaded(each, threads) for each in (graph, FakeGraph(), other_graph))
     first = await busy(graph, batcher)
     left = asyncio.create_task(leaving.submit(rows_from(0, 1)))
     await until_queued()
@@ -348,8 +360,10 @@ async def test_the_thread_goes_to_the_next_queue_when_the_one_in_line_has_nothin
     assert other_graph.batches == [1]
 
 
-async def test_what_would_wait_too_long_for_its_deadline_is_refused_at_once(graph: FakeGraph, workers: Workers) -> None:
-    batcher = threaded(graph, workers, max_rows=1)
+async def test_what_would_wait_too_long_for_its_deadline_is_refused_at_once(
+    graph: FakeGraph, threads: BatchThreads
+) -> None:
+    batcher = threaded(graph, threads, max_rows=1)
     for _ in range(20):  # each holds whoever is behind it for about 50 ms
         first = await busy(graph, batcher)
         await asyncio.sleep(0.05)

@@ -6,35 +6,32 @@ import numpy as np
 import pytest
 
 from app.errors import InvalidInput, ModelFailed
-from app.inference.batch_limits import Pace
+from app.inference.batch_limits import BatchLimits
 from app.inference.batcher import Batcher
 from app.inference.engine import Engine, Queues
-from app.inference.threads import Workers
-from app.repository.registry import Registry
+from app.inference.threads import BatchThreads
 from app.rows import Array
-from app.settings import Settings
-from app.telemetry.metrics import Telemetry
+from app.system.streams import Streams
 from tests.support.bundles import TinyModel
+from tests.support.models import loaded
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def workers() -> Iterator[Workers]:
-    workers = Workers(1)
-    yield workers
-    workers.close()
+def threads() -> Iterator[BatchThreads]:
+    threads = BatchThreads(1)
+    yield threads
+    threads.close()
 
 
-def engine_of(models: Path, workers: Workers) -> Engine:
-    registry = Registry(Settings(models=models), workers, Telemetry())
-    registry.load_all()
-    return registry.get(None).engine
+def engine_of(models: Path, threads: BatchThreads) -> Engine:
+    return loaded(models, threads).get(None).engine
 
 
 @pytest.fixture
-def engine(models: Path, workers: Workers) -> Engine:
-    return engine_of(models, workers)
+def engine(models: Path, threads: BatchThreads) -> Engine:
+    return engine_of(models, threads)
 
 
 async def test_hiding_a_group_is_the_same_as_never_having_seen_it(engine: Engine, tiny: TinyModel) -> None:
@@ -133,10 +130,10 @@ async def test_a_name_the_model_does_not_know_is_refused(
     assert message in found_message
 
 
-async def test_a_model_of_one_patch_predicts_only_the_whole_row(tmp_path: Path, workers: Workers) -> None:
+async def test_a_model_of_one_patch_predicts_only_the_whole_row(tmp_path: Path, threads: BatchThreads) -> None:
     whole = TinyModel(patches=(("own", "opponent", "stage"),))
     whole.write(tmp_path)
-    engine = engine_of(tmp_path, workers)
+    engine = engine_of(tmp_path, threads)
     with pytest.raises(InvalidInput, match="predicts only the whole row at once; leave targets out"):
         await engine.predict(whole.rows(1), targets=["own"])
     everything = await engine.predict(whole.rows(1))
@@ -146,11 +143,11 @@ async def test_a_model_of_one_patch_predicts_only_the_whole_row(tmp_path: Path, 
 
 
 async def test_an_answer_that_is_not_finite_is_a_failure_that_names_the_row(
-    engine: Engine, tiny: TinyModel, workers: Workers
+    engine: Engine, tiny: TinyModel, threads: BatchThreads
 ) -> None:
     def overflow(features: Array) -> Array:
         return np.where(np.arange(len(features))[:, None] == 1, np.float32(np.inf), features)
 
-    queue = Batcher(overflow, Pace(8, inline_rows=8), workers, max_queue_rows=8)
+    queue = Batcher(overflow, BatchLimits(8, inline_rows=8), threads, Streams(), max_queue_rows=8)
     with pytest.raises(ModelFailed, match="answered row 1 with numbers that are not finite"):
         await Engine(engine.manifest, Queues(queue, queue, queue), engine.drift).embed(tiny.rows(3))

@@ -7,46 +7,38 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import pytest
 
 from app.errors import InvalidInput, NotReady, UnknownModel
-from app.inference.threads import Workers
+from app.inference.threads import BatchThreads
 from app.repository.registry import Registry
-from app.settings import Settings
-from app.telemetry.metrics import Telemetry
 from tests.support.bundles import TinyModel, write_manifest
+from tests.support.models import loaded
 
 
 @pytest.fixture
-def workers() -> Iterator[Workers]:
-    workers = Workers(1)
-    yield workers
-    workers.close()
-
-
-def loaded(models: Path, workers: Workers, **settings: Any) -> Registry:
-    registry = Registry(Settings(models=models, **settings), workers, Telemetry())
-    registry.load_all()
-    return registry
+def threads() -> Iterator[BatchThreads]:
+    threads = BatchThreads(1)
+    yield threads
+    threads.close()
 
 
 def spoil(folder: Path) -> None:
     (folder / "predictor.onnx").write_bytes(b"half a file")
 
 
-def test_the_highest_version_is_served(tmp_path: Path, workers: Workers) -> None:
+def test_the_highest_version_is_served(tmp_path: Path, threads: BatchThreads) -> None:
     for version in (1, 9, 10):
         TinyModel(version=version).write(tmp_path)
-    model = loaded(tmp_path, workers).get("tiny")
+    model = loaded(tmp_path, threads).get("tiny")
     assert model.bundle.manifest.version == 10
     assert model.versions == [10, 9, 1]
 
 
 def test_a_bundle_that_fails_is_refused_with_its_reason_and_the_others_go_on(
-    tmp_path: Path, workers: Workers, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, threads: BatchThreads, caplog: pytest.LogCaptureFixture
 ) -> None:
     TinyModel(version=1).write(tmp_path)
     spoil(TinyModel(version=2).write(tmp_path))
@@ -54,68 +46,68 @@ def test_a_bundle_that_fails_is_refused_with_its_reason_and_the_others_go_on(
     (tmp_path / "notes").mkdir()
     (tmp_path / "readme.txt").touch()
     with caplog.at_level(logging.ERROR):
-        registry = loaded(tmp_path, workers)
+        registry = loaded(tmp_path, threads)
     assert [*registry.models] == ["tiny"]
     assert registry.get(None).bundle.manifest.version == 1
     assert {refused.folder for refused in registry.refused} == {tmp_path / "tiny" / "2", tmp_path / "broken" / "1"}
     assert "has 11 bytes" in caplog.text
 
 
-def test_a_model_that_computes_something_else_here_is_refused(tmp_path: Path, workers: Workers) -> None:
+def test_a_model_that_computes_something_else_here_is_refused(tmp_path: Path, threads: BatchThreads) -> None:
     folder = TinyModel().write(tmp_path)
     golden = dict(np.load(folder / "golden.npz"))
     golden["prediction"] += 0.01
     np.savez(folder / "golden.npz", **golden)
     write_manifest(folder, TinyModel().manifest())
-    (refused,) = loaded(tmp_path, workers).refused
+    (refused,) = loaded(tmp_path, threads).refused
     assert "predictor.onnx does not reproduce its golden rows: largest difference 0.01" in refused.reason
 
 
-def test_a_folder_must_be_named_as_its_bundle(tmp_path: Path, workers: Workers) -> None:
+def test_a_folder_must_be_named_as_its_bundle(tmp_path: Path, threads: BatchThreads) -> None:
     TinyModel().write(tmp_path).parent.rename(tmp_path / "other")
-    (refused,) = loaded(tmp_path, workers).refused
+    (refused,) = loaded(tmp_path, threads).refused
     assert "holds version 1 of 'tiny'" in refused.reason
 
 
-def test_int8_needs_graphs_in_int8(models: Path, workers: Workers) -> None:
-    (refused,) = loaded(models, workers, precision="int8").refused
+def test_int8_needs_graphs_in_int8(models: Path, threads: BatchThreads) -> None:
+    (refused,) = loaded(models, threads, precision="int8").refused
     assert "serve it with precision float32" in refused.reason
 
 
-def test_no_name_means_the_only_model_or_the_default_one(tmp_path: Path, workers: Workers) -> None:
+def test_no_name_means_the_only_model_or_the_default_one(tmp_path: Path, threads: BatchThreads) -> None:
     TinyModel(name="one").write(tmp_path)
-    assert loaded(tmp_path, workers).get(None).bundle.manifest.name == "one"
+    assert loaded(tmp_path, threads).get(None).bundle.manifest.name == "one"
     TinyModel(name="two").write(tmp_path)
     with pytest.raises(InvalidInput, match="several models are loaded, so name one: 'one', 'two'"):
-        loaded(tmp_path, workers).get(None)
-    assert loaded(tmp_path, workers, default_model="two").get(None).bundle.manifest.name == "two"
+        loaded(tmp_path, threads).get(None)
+    assert loaded(tmp_path, threads, default_model="two").get(None).bundle.manifest.name == "two"
 
 
-def test_an_unknown_name_is_answered_with_those_there_are(models: Path, workers: Workers) -> None:
+def test_an_unknown_name_is_answered_with_those_there_are(models: Path, threads: BatchThreads) -> None:
     with pytest.raises(UnknownModel, match="loaded: 'tiny'"):
-        loaded(models, workers).get("chess")
+        loaded(models, threads).get("chess")
 
 
-def test_without_any_model_the_service_is_not_ready(tmp_path: Path, workers: Workers) -> None:
+def test_without_any_model_the_service_is_not_ready(tmp_path: Path, threads: BatchThreads) -> None:
     with pytest.raises(NotReady):
-        loaded(tmp_path, workers).get(None)
+        loaded(tmp_path, threads).get(None)
 
 
 def look(registry: Registry) -> None:
     registry.take(registry.look())
 
 
-def test_a_look_without_a_change_loads_nothing(tmp_path: Path, workers: Workers) -> None:
+def test_a_look_without_a_change_loads_nothing(tmp_path: Path, threads: BatchThreads) -> None:
     TinyModel().write(tmp_path)
-    registry = loaded(tmp_path, workers)
+    registry = loaded(tmp_path, threads)
     served = registry.get(None)
     look(registry)
     assert registry.get(None) is served
 
 
-def test_lower_versions_on_disk_are_listed_as_they_come_and_go(tmp_path: Path, workers: Workers) -> None:
+def test_lower_versions_on_disk_are_listed_as_they_come_and_go(tmp_path: Path, threads: BatchThreads) -> None:
     TinyModel(version=2).write(tmp_path)
-    registry = loaded(tmp_path, workers)
+    registry = loaded(tmp_path, threads)
     engine = registry.get(None).engine
     TinyModel(version=1).write(tmp_path)
     look(registry)
@@ -124,13 +116,13 @@ def test_lower_versions_on_disk_are_listed_as_they_come_and_go(tmp_path: Path, w
 
 
 def test_a_refused_bundle_is_tried_again_when_its_files_change_and_not_before(
-    tmp_path: Path, workers: Workers, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, threads: BatchThreads, caplog: pytest.LogCaptureFixture
 ) -> None:
     TinyModel(version=1).write(tmp_path)
     folder = TinyModel(version=2).write(tmp_path)
     whole = (folder / "predictor.onnx").read_bytes()
     spoil(folder)
-    registry = loaded(tmp_path, workers)
+    registry = loaded(tmp_path, threads)
     for _ in range(3):
         look(registry)
     assert caplog.text.count("has 11 bytes") == 1
@@ -141,11 +133,11 @@ def test_a_refused_bundle_is_tried_again_when_its_files_change_and_not_before(
 
 
 def test_files_that_are_spoilt_under_a_served_version_do_not_make_it_fall_back(
-    tmp_path: Path, workers: Workers
+    tmp_path: Path, threads: BatchThreads
 ) -> None:
     TinyModel(version=1).write(tmp_path)
     folder = TinyModel(version=2).write(tmp_path)
-    registry = loaded(tmp_path, workers)
+    registry = loaded(tmp_path, threads)
     served = registry.get(None)
     spoil(folder)
     look(registry)
@@ -153,20 +145,20 @@ def test_files_that_are_spoilt_under_a_served_version_do_not_make_it_fall_back(
     assert "has 11 bytes" in registry.refused[0].reason
 
 
-def test_files_that_are_replaced_under_a_served_version_are_served(tmp_path: Path, workers: Workers) -> None:
+def test_files_that_are_replaced_under_a_served_version_are_served(tmp_path: Path, threads: BatchThreads) -> None:
     folder = TinyModel().write(tmp_path)
-    registry = loaded(tmp_path, workers)
+    registry = loaded(tmp_path, threads)
     shutil.rmtree(folder)
     TinyModel(groups=(("own", 1), ("opponent", 1), ("stage", 1))).write(tmp_path)
     look(registry)
     assert registry.get(None).bundle.manifest.input_dim == 3
 
 
-def test_a_file_that_no_library_can_make_sense_of_is_a_refusal(tmp_path: Path, workers: Workers) -> None:
+def test_a_file_that_no_library_can_make_sense_of_is_a_refusal(tmp_path: Path, threads: BatchThreads) -> None:
     folder = TinyModel().write(tmp_path)
     (folder / "golden.npz").write_bytes(b"no archive")
     write_manifest(folder, TinyModel().manifest())
-    (refused,) = loaded(tmp_path, workers).refused
+    (refused,) = loaded(tmp_path, threads).refused
     assert "tiny/1 cannot be loaded (ValueError: " in refused.reason
 
 
@@ -191,14 +183,14 @@ def bound_by_permissions() -> Iterator[None]:
 
 
 def test_what_may_not_be_read_is_refused_with_that_reason_until_it_may(
-    public_folder: Path, workers: Workers, caplog: pytest.LogCaptureFixture
+    public_folder: Path, threads: BatchThreads, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = TinyModel().write(public_folder) / "golden.npz"
     other = TinyModel(name="other").write(public_folder).parent
     file.chmod(0)
     other.chmod(0)
     with bound_by_permissions():
-        registry = loaded(public_folder, workers)
+        registry = loaded(public_folder, threads)
     reasons = {refused.folder: refused.reason for refused in registry.refused}
     assert reasons == {
         file.parent: "tiny/1/golden.npz cannot be read: Permission denied",
@@ -218,9 +210,9 @@ def test_what_may_not_be_read_is_refused_with_that_reason_until_it_may(
     assert caplog.text.count(f"{public_folder} cannot be read: Permission denied") == 1
 
 
-def test_nothing_of_a_model_stays_in_memory_when_it_was_replaced(tmp_path: Path, workers: Workers) -> None:
+def test_nothing_of_a_model_stays_in_memory_when_it_was_replaced(tmp_path: Path, threads: BatchThreads) -> None:
     TinyModel(version=1).write(tmp_path)
-    registry = loaded(tmp_path, workers)
+    registry = loaded(tmp_path, threads)
     gone = []
     gc.disable()  # or a cycle that would keep sessions until somebody collects it went unseen
     try:
@@ -238,31 +230,14 @@ def test_nothing_of_a_model_stays_in_memory_when_it_was_replaced(tmp_path: Path,
         gc.enable()
 
 
-def test_a_model_loaded_later_gets_the_share_of_those_before(tmp_path: Path, workers: Workers) -> None:
-    registry = loaded(tmp_path, workers)
-    registry.share(max_queue_rows=77)
+def test_a_model_loaded_later_gets_the_share_of_those_before(tmp_path: Path, threads: BatchThreads) -> None:
+    registry = loaded(tmp_path, threads, max_rows=10, max_queue_rows=77)
     TinyModel().write(tmp_path)
     look(registry)
-    assert {queue.max_queue_rows for queue in registry.queues()} == {77}
+    queues = registry.get(None).engine.queues
+    assert {queue.max_queue_rows for _, queue in queues.items()} == {77}
 
 
-def test_processes_agree_on_the_format_that_the_first_of_them_measured(
-    tmp_path: Path, workers: Workers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    TinyModel(int8_steps=100).write(tmp_path)
-    monkeypatch.setattr("app.repository.precision.speed_up", lambda *_: {1: 3.0})
-    registry = loaded(tmp_path, workers)
-    assert registry.get(None).precision == "int8"
-    monkeypatch.setattr("app.repository.precision.speed_up", lambda *_: {1: 0.5})  # what another process finds
-    (tmp_path / "tiny" / "1" / "bundle.json").touch()
-    look(registry)
-    assert registry.get(None).precision == "int8"
-    assert registry.get(None).precision_reason == "so measured when these files were loaded first"
-    TinyModel(version=2, seed=2, int8_steps=100).write(tmp_path)
-    look(registry)
-    assert registry.get(None).precision == "float32"
-
-
-def test_a_limit_on_batches_that_is_set_holds_for_every_graph(models: Path, workers: Workers) -> None:
-    queues = loaded(models, workers, max_batch_rows=3).get(None).engine.queues
-    assert {queue.pace.max_rows for _, queue in queues.items()} == {3}
+def test_a_limit_on_batches_that_is_set_holds_for_every_graph(models: Path, threads: BatchThreads) -> None:
+    queues = loaded(models, threads, max_batch_rows=3).get(None).engine.queues
+    assert {queue.limits.max_rows for _, queue in queues.items()} == {3}

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 
 from app.errors import NotReady
-from app.inference.threads import Workers
-from app.repository.registry import UNLOADED, Registry
+from app.inference.threads import BatchThreads
+from app.repository.registry import UNLOADED
 from app.repository.watcher import Watcher
-from app.settings import Settings
 from app.telemetry.metrics import Telemetry
 from tests.conftest import Survived
 from tests.support.bundles import TinyModel, write_manifest
 from tests.support.changes import post, put, reasons, served, until, version
 from tests.support.forks import in_child
+from tests.support.models import empty, loaded
 from tests.support.serving import Server
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")]
@@ -34,10 +34,10 @@ ROWS = TinyModel().rows(2, seed=3)
 
 
 @pytest.fixture
-def workers() -> Iterator[Workers]:
-    workers = Workers(1)
-    yield workers
-    workers.close()
+def threads() -> Iterator[BatchThreads]:
+    threads = BatchThreads(1)
+    yield threads
+    threads.close()
 
 
 async def test_no_request_fails_and_no_answer_mixes_versions_while_models_are_swapped(
@@ -177,12 +177,11 @@ def test_without_a_watch_the_models_are_looked_at_on_sighup(own_models: Path, wo
 
 
 def test_who_waits_for_a_process_that_does_not_look_is_told_so(
-    own_models: Path, workers: Workers, monkeypatch: pytest.MonkeyPatch
+    own_models: Path, threads: BatchThreads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.repository.watcher.SPREADS_WITHIN_S", 0.1)
+    monkeypatch.setattr("app.repository.watcher.MAX_SPREAD_S", 0.1)
     telemetry = Telemetry()
-    registry = Registry(Settings(models=own_models), workers, telemetry)
-    registry.load_all()
+    registry = loaded(own_models, threads, telemetry)
     watcher = Watcher(registry, telemetry.ledger, 0)
     telemetry.ledger.share(2)
     telemetry.ledger.sheets[1].sign(1)  # it lives, and never looks
@@ -202,19 +201,17 @@ def test_who_waits_for_a_process_that_does_not_look_is_told_so(
 
 
 async def test_a_look_that_fails_is_logged_and_the_next_one_goes_well(
-    own_models: Path, workers: Workers, caplog: pytest.LogCaptureFixture
+    own_models: Path, threads: BatchThreads, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("app.repository.registry.stamp_of", lambda _: 1 / 0)
     telemetry = Telemetry()
-    registry = Registry(Settings(models=own_models), workers, telemetry)
+    registry = empty(own_models, threads, telemetry)
     watcher = Watcher(registry, telemetry.ledger, 0.01)
     watching = asyncio.create_task(watcher.watch())
-    for slot in range(len(registry.board._table)):  # no key is found, and none has room
-        registry.board._table[slot] = 1
     await asyncio.sleep(0.2)
     assert "the models could not be looked at" in caplog.text
     assert registry.models == {}
-    for slot in range(len(registry.board._table)):
-        registry.board._table[slot] = 0
+    monkeypatch.undo()
     async with asyncio.timeout(20):
         while not registry.models:
             await asyncio.sleep(0.01)
@@ -222,11 +219,11 @@ async def test_a_look_that_fails_is_logged_and_the_next_one_goes_well(
 
 
 async def test_memory_is_given_back_after_every_change_and_only_then(
-    own_models: Path, workers: Workers, monkeypatch: pytest.MonkeyPatch
+    own_models: Path, threads: BatchThreads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given_back: list[set[str]] = []
     telemetry = Telemetry()
-    registry = Registry(Settings(models=own_models), workers, telemetry)
+    registry = empty(own_models, threads, telemetry)
     monkeypatch.setattr("app.repository.watcher.give_back", lambda: given_back.append({*registry.models}))
     watcher = Watcher(registry, telemetry.ledger, 0)
     telemetry.ledger.sheets[0].sign(0)  # nobody else is to be told

@@ -62,7 +62,8 @@ async def read_answer(reader: Reader) -> tuple[int, dict[str, str], bytes]:
 
 @pytest.fixture
 async def app(models: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FastAPI]:
-    monkeypatch.setattr("app.inference.batch_limits.DEAF_S", 0)  # so that whoever takes the thread can hold requests up
+    # So that whoever takes the thread can hold requests up.
+    monkeypatch.setattr("app.inference.batch_limits.MAX_LOOP_BLOCK_S", 0)
     app = create_app(Settings(models=models, batch_threads=1))
     async with app.router.lifespan_context(app):
         yield app
@@ -317,10 +318,10 @@ async def test_a_pipelined_request_waits_for_the_answer_to_the_one_before(
     connection: tuple[Reader, Writer], service: Service, long_way: list[str]
 ) -> None:
     reader, writer = connection
-    assert service.workers.acquire(lambda: None)
+    assert service.threads.acquire(lambda: None)
     writer.write(request(1) + request(2))
     await until_queued(service, 1)
-    service.workers.release()
+    service.threads.release()
     for seed in (1, 2):
         np.testing.assert_allclose(floats((await read_answer(reader))[2]), answer_to(seed), atol=1e-5)
     assert long_way == []
@@ -359,12 +360,12 @@ async def test_rows_of_a_client_that_left_are_not_computed(
         while {name: queue.queue_rows for name, queue in queues.items() if queue.queue_rows} != rows:
             await asyncio.sleep(0.001)
 
-    assert service.workers.acquire(lambda: None)
+    assert service.threads.acquire(lambda: None)
     writer.write(question(path))
     await until(waiting)
     writer.close()
     await until({})
-    service.workers.release()
+    service.threads.release()
     await asyncio.sleep(0.05)
     metrics = service.telemetry.text()
     assert b"jepa_http_requests_in_flight 0.0" in metrics

@@ -72,7 +72,8 @@ async def running(
 
 @pytest.fixture
 async def app(models: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FastAPI]:
-    monkeypatch.setattr("app.inference.batch_limits.DEAF_S", 0)  # so that whoever takes the thread can hold frames up
+    # So that whoever takes the thread can hold frames up.
+    monkeypatch.setattr("app.inference.batch_limits.MAX_LOOP_BLOCK_S", 0)
     app = create_app(Settings(models=models, batch_threads=1, max_rows=8, max_body_bytes=4000))
     async with app.router.lifespan_context(app):
         yield app
@@ -183,14 +184,14 @@ async def test_thousands_at_once_are_all_answered_and_others_come_in_between(por
 async def test_a_newer_frame_takes_the_place_of_one_that_waits_in_its_own_stream_alone(
     port: int, service: Service
 ) -> None:
-    assert service.workers.acquire(lambda: None)
+    assert service.threads.acquire(lambda: None)
     async with opened(port) as stream, opened(port) as other:
         await other.send(frame(9))
         for number in (1, 2, 3):
             await stream.send(frame(number))
         assert [await answer(stream) for _ in range(2)] == [(1, 409), (2, 409)]
         await queued(service, 2)
-        service.workers.release()
+        service.threads.release()
         for each, number in ((stream, 3), (other, 9)):
             seq, embeddings = await answer(each)
             assert seq == number
@@ -198,22 +199,22 @@ async def test_a_newer_frame_takes_the_place_of_one_that_waits_in_its_own_stream
 
 
 async def test_a_frame_past_its_deadline_is_refused_and_never_computed(port: int, service: Service) -> None:
-    assert service.workers.acquire(lambda: None)
+    assert service.threads.acquire(lambda: None)
     async with opened(port, X_Request_Timeout_Ms="20") as stream:
         await stream.send(frame(5))
         assert await answer(stream) == (5, 504)
-    service.workers.release()
+    service.threads.release()
     assert b'jepa_infer_rows_total{graph="target_encoder",model="tiny"} 0.0' in service.telemetry.text()
 
 
 async def test_rows_of_a_client_that_left_are_not_computed(port: int, service: Service) -> None:
-    assert service.workers.acquire(lambda: None)
+    assert service.threads.acquire(lambda: None)
     async with opened(port) as stream:
         await stream.send(frame(1))
         await queued(service, 1)
         stream.transport.abort()
         await queued(service, 0)
-    service.workers.release()
+    service.threads.release()
     text = service.telemetry.text()
     assert b"jepa_http_requests_in_flight 0.0" in text
     assert b"jepa_streams 0.0" in text
@@ -379,14 +380,14 @@ async def test_a_stopping_service_answers_what_has_come_and_closes(app: FastAPI,
     state = ServerState()
     server = await asyncio.get_running_loop().create_server(lambda: FrontDoor(config, state, {}), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    assert service.workers.acquire(lambda: None)
+    assert service.threads.acquire(lambda: None)
     async with opened(port) as busy, opened(port) as idle:
         await busy.send(frame(1))
         await queued(service, 1)
         for connection in [*state.connections]:
             connection.shutdown()
         assert await closing(idle) == (1001, "the service is stopping")
-        service.workers.release()
+        service.threads.release()
         assert (await answer(busy))[0] == 1
         assert await closing(busy) == (1001, "the service is stopping")
     while state.connections:

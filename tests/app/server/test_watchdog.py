@@ -13,7 +13,7 @@ import signal, sys, time
 import app.inference.batcher, app.inference.jobs, app.service, app.server.watchdog
 app.server.watchdog.MAX_STILL_LOOKS, app.server.watchdog.LOOK_EVERY_S = 4, 0.3
 app.server.watchdog.MAX_STILL_LOOKS_OF_PARENT = 6
-app.service.STUCK_S = 0.3
+app.service.MAX_RUN_S = 0.3
 
 def stand_still(*_):
     time.sleep(600)

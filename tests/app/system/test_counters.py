@@ -119,7 +119,9 @@ def test_what_was_counted_before_the_fork_counts_once(ledger: Ledger) -> None:
     assert samples(ledger) == {("loads_total", "melee"): 2}
 
 
-@pytest.mark.parametrize(("limit", "message"), [("NAMES_BYTES", "names are longer"), ("NUMBERS", "more metrics")])
+@pytest.mark.parametrize(
+    ("limit", "message"), [("MAX_NAMES_BYTES", "names are longer"), ("MAX_NUMBERS", "more metrics")]
+)
 def test_more_metrics_than_there_is_memory_for_are_an_error(
     limit: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,8 +4,10 @@ import numpy as np
 import onnx
 import pytest
 
+from app.repository import selfcheck
 from model.export.int8 import least_cosine, noise, run
 from tests.model.conftest import ROWS
+from tests.support.processor import needs_int8_dot_products
 
 GRAPHS = ("context_encoder", "target_encoder", "predictor")
 
@@ -68,8 +70,27 @@ def test_the_cost_in_bundle_json_is_that_of_the_graphs(exported):
         min(least_cosine(a, b) for a, b in zip(float32, int8, strict=True)), abs=1e-5
     )
     assert cost["noise"] == pytest.approx(max(noise(a, b) for a, b in zip(float32, int8, strict=True)), rel=1e-3)
-    assert 0 < cost["noise"] < 0.1
-    assert 0.98 < cost["golden_cosine"] < 1
+    golden = dict(np.load(folder / "golden.npz"))
+    asked = {"features": golden["features"]}
+    question = {"context": golden["context_embedding"], "targets": golden["targets"], "horizon": golden["horizon"]}
+    assert cost["golden_cosine"] == pytest.approx(
+        min(
+            least_cosine(run(folder / "context_encoder.int8.onnx", asked), golden["context_embedding"]),
+            least_cosine(run(folder / "target_encoder.int8.onnx", asked), golden["target_embedding"]),
+            least_cosine(run(folder / "predictor.int8.onnx", question), golden["prediction"]),
+        ),
+        abs=1e-5,
+    )
+    assert cost["noise"] > 0
+    assert cost["golden_cosine"] < 1
+
+
+@needs_int8_dot_products
+def test_the_cost_is_small_enough_for_the_graphs_to_be_served(exported):
+    _, folder = exported
+    cost = json.loads((folder / "bundle.json").read_text())["precision"]["int8"]
+    assert cost["noise"] < 0.1
+    assert cost["golden_cosine"] > selfcheck.INT8_COSINE
 
 
 def test_noise_is_what_an_independent_error_adds_to_the_variance():

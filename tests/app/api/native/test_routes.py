@@ -412,11 +412,11 @@ Held = tuple[httpx.AsyncClient, Service]
 @pytest.fixture
 async def held(models: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Held]:
     """A service whose only thread is taken, until it is released."""
-    monkeypatch.setattr("app.inference.batch_limits.DEAF_S", 0)
+    monkeypatch.setattr("app.inference.batch_limits.MAX_LOOP_BLOCK_S", 0)
     app = create_app(Settings(models=models, batch_threads=1, max_rows=4, max_queue_rows=5))
     service: Service = app.state.service
     async with client_of(app, way) as client:
-        assert service.workers.acquire(lambda: None)
+        assert service.threads.acquire(lambda: None)
         yield client, service
 
 
@@ -437,7 +437,7 @@ async def test_a_full_queue_is_429_at_once_with_its_depth(held: Held) -> None:
     document = problem(response, 429)
     assert document["queue_rows"] == 4
     assert int(response.headers["retry-after"]) >= 1
-    service.workers.release()
+    service.threads.release()
     assert (await waiting).status_code == 200
 
 
@@ -447,7 +447,7 @@ async def test_a_request_past_its_deadline_is_504_while_the_model_is_still_busy(
     problem(response, 504)
     assert queue_rows(service) == 0
     problem(await client.post("/embed", json={"features": ROW}, headers={"x-request-timeout-ms": "0"}), 504)
-    service.workers.release()
+    service.threads.release()
 
 
 async def test_a_newer_frame_of_a_stream_supersedes_one_that_waits(held: Held) -> None:
@@ -458,7 +458,7 @@ async def test_a_newer_frame_of_a_stream_supersedes_one_that_waits(held: Held) -
     newer = asyncio.create_task(client.post("/embed", json={"features": ROW}, headers=stream))
     document = problem(await older, 409)
     assert document["type"] == "urn:jepa:error:superseded"
-    service.workers.release()
+    service.threads.release()
     assert (await newer).status_code == 200
 
 
@@ -470,7 +470,7 @@ async def test_a_draining_service_finishes_what_it_has_and_takes_nothing_new(hel
     response = await client.post("/embed", json={"features": ROW})
     assert "draining" in problem(response, 503)["detail"]
     assert int(response.headers["retry-after"]) >= 1
-    service.workers.release()
+    service.threads.release()
     assert (await waiting).status_code == 200
 
 

@@ -253,11 +253,11 @@ Held = tuple[httpx.AsyncClient, Service]
 @pytest.fixture
 async def held(models: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Held]:
     """A service whose only thread is taken, until it is released."""
-    monkeypatch.setattr("app.inference.batch_limits.DEAF_S", 0)
+    monkeypatch.setattr("app.inference.batch_limits.MAX_LOOP_BLOCK_S", 0)
     app = create_app(Settings(models=models, batch_threads=1, max_rows=4, max_queue_rows=5))
     service: Service = app.state.service
     async with client_of(app) as client:
-        assert service.workers.acquire(lambda: None)
+        assert service.threads.acquire(lambda: None)
         yield client, service
 
 
@@ -273,7 +273,7 @@ async def test_a_full_queue_is_429_with_when_to_come_again(held: Held) -> None:
     response = await client.post(INFER, json=asked(ROW.repeat(2, 0)))
     assert "4 rows wait already" in refusal(response, 429)
     assert int(response.headers["retry-after"]) >= 1
-    service.workers.release()
+    service.threads.release()
     assert (await waiting).status_code == 200
 
 
@@ -288,7 +288,7 @@ async def test_a_request_past_the_earlier_of_its_deadlines_is_504(
     headers = {} if header_ms is None else {"x-request-timeout-ms": header_ms}
     assert "deadline" in refusal(await client.post(INFER, json=body, headers=headers), 504)
     await waits(service, 0)
-    service.workers.release()
+    service.threads.release()
 
 
 async def test_a_newer_frame_of_a_stream_supersedes_one_that_waits(held: Held) -> None:
@@ -298,7 +298,7 @@ async def test_a_newer_frame_of_a_stream_supersedes_one_that_waits(held: Held) -
     await waits(service, 1)
     newer = asyncio.create_task(client.post(INFER, json=asked(ROW), headers=stream))
     assert "newer frame" in refusal(await older, 409)
-    service.workers.release()
+    service.threads.release()
     assert (await newer).status_code == 200
 
 
@@ -315,7 +315,7 @@ async def test_a_draining_service_is_503_and_finishes_what_it_has(held: Held) ->
         assert "draining" in refusal_unmeasured(response)
         assert int(response.headers["retry-after"]) >= 1
     assert (await client.get("/v2/health/live")).status_code == 200
-    service.workers.release()
+    service.threads.release()
     assert (await waiting).status_code == 200
 
 

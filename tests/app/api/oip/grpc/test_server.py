@@ -69,7 +69,7 @@ async def answering(models: Path, **settings: Any) -> AsyncIterator[tuple[triton
 @pytest.fixture
 def holds(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Settings with which whoever takes the thread can hold requests up."""
-    monkeypatch.setattr("app.inference.batch_limits.DEAF_S", 0)
+    monkeypatch.setattr("app.inference.batch_limits.MAX_LOOP_BLOCK_S", 0)
     return {"batch_threads": 1, "max_rows": 4, "max_queue_rows": 4, "max_body_bytes": 4000}
 
 
@@ -304,12 +304,12 @@ async def test_a_request_past_its_deadline_is_refused_and_never_computed(
     models: Path, tiny: TinyModel, holds: dict[str, Any], limit: dict[str, Any]
 ) -> None:
     async with answering(models, **holds) as (client, service):
-        assert service.workers.acquire(lambda: None)
+        assert service.threads.acquire(lambda: None)
         with pytest.raises(InferenceServerException) as expired:
             await client.infer("tiny", [tensor("features", tiny.rows(1))], **limit)
         assert expired.value.status() == "StatusCode.DEADLINE_EXCEEDED"
         await queued(service, 0)
-        service.workers.release()
+        service.threads.release()
         text = service.telemetry.text()
         assert b'jepa_infer_rows_total{graph="target_encoder",model="tiny"} 0.0' in text
         assert b"jepa_http_requests_in_flight 0.0" in text
@@ -326,7 +326,7 @@ async def test_what_a_busy_service_refuses_has_codes_of_its_own(
             inputs = [tensor("features", tiny.rows(rows))]
             return asyncio.create_task(client.infer("tiny", inputs, headers=named))
 
-        assert service.workers.acquire(lambda: None)
+        assert service.threads.acquire(lambda: None)
         older = infer(4, x_stream_id="bot 1")
         await queued(service, 4)
         for task, code in ((infer(1), "RESOURCE_EXHAUSTED"), (infer(101), "RESOURCE_EXHAUSTED")):
@@ -337,7 +337,7 @@ async def test_what_a_busy_service_refuses_has_codes_of_its_own(
         with pytest.raises(InferenceServerException) as superseded:
             await older
         assert superseded.value.status() == "StatusCode.ABORTED"
-        service.workers.release()
+        service.threads.release()
         assert (await newer).as_numpy("embedding").shape == (3, 4)
         with pytest.raises(InferenceServerException, match="the request expects another") as mismatch:
             await infer(1, x_schema_hash="another")
@@ -353,7 +353,7 @@ async def test_a_stopping_server_answers_what_has_come_and_nothing_else(
     running = serving(service, Guard(service))
     port = await running.__aenter__()
     async with triton_aio.InferenceServerClient(f"127.0.0.1:{port}") as client:
-        assert service.workers.acquire(lambda: None)
+        assert service.threads.acquire(lambda: None)
         inputs = [tensor("features", tiny.rows(1))]
         waiting = asyncio.create_task(client.infer("tiny", inputs))
         await queued(service, 1)
@@ -364,7 +364,7 @@ async def test_a_stopping_server_answers_what_has_come_and_nothing_else(
         assert refused.value.status() == "StatusCode.UNAVAILABLE"
         stopping = asyncio.create_task(running.__aexit__(None, None, None))
         await asyncio.sleep(0.05)
-        service.workers.release()
+        service.threads.release()
         assert (await waiting).as_numpy("embedding").shape == (1, 4)
         await stopping
     service.close()

@@ -1,0 +1,44 @@
+"""How a service shares the cores, its queues and its connections out among processes and threads."""
+
+from dataclasses import dataclass
+
+from app.settings import Settings
+
+# From here on, the seconds that a row takes, all cores share the queues of one process, so that no frame waits for one
+# core while another is idle. Below it, what requests wait for is the interpreter, and each core has a process.
+MIN_HEAVY_ROW_S = 1e-3
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a service consists of; all but `processes` is of each process."""
+
+    processes: int
+    batch_threads: int
+    intra_op_threads: int
+    # Of each graph.
+    max_queue_rows: int
+    max_connections: int
+
+    def shown(self) -> dict[str, int]:
+        """What users are told of it."""
+        return {
+            "processes": self.processes,
+            "batch_threads": self.batch_threads,
+            "intra_op_threads": self.intra_op_threads,
+        }
+
+
+def plan(settings: Settings, *, cores: int, row_s: float, may_fork: bool) -> Layout:
+    """The layout on that many cores for models of which one row takes at most `row_s`; one process unless they may be
+    forked. What the settings say is kept to, and what they leave open (0) is chosen."""
+    forks_pay = row_s < MIN_HEAVY_ROW_S and settings.intra_op_threads == 1
+    processes = (settings.workers or (cores if forks_pay else 1)) if may_fork else 1
+    return Layout(
+        processes=processes,
+        batch_threads=settings.batch_threads or max(1, cores // (processes * settings.intra_op_threads)),
+        intra_op_threads=settings.intra_op_threads,
+        # Each process must be able to take the largest request.
+        max_queue_rows=max(settings.max_rows, settings.max_queue_rows // processes),
+        max_connections=-(-settings.max_connections // processes),
+    )
