@@ -17,8 +17,8 @@ def launch(devices: int = 1, accelerator: str = "auto") -> Fabric:
     """One process a device, each with a share of every batch: starts the others, which run this program again from its
     start, and joins them.
 
-    "auto" is a GPU where there is one. Under `torchrun` the processes are there already, as many as it was told, and
-    only join.
+    "auto" is a GPU where there is one. Under `torchrun` the processes are there already and only join; how
+    many is its choice.
     """
     if devices < 1:
         raise ValueError(f"devices is {devices}; it must be at least 1")
@@ -28,7 +28,7 @@ def launch(devices: int = 1, accelerator: str = "auto") -> Fabric:
     if torch.distributed.is_available() and torch.distributed.is_torchelastic_launched():
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
-    # It speaks of every process that joins.
+    # Fabric logs a line for every process that joins.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:
         fabric = Fabric(
