@@ -12,6 +12,7 @@ from model.networks.config import Config, Patch
 from model.networks.encoding import FeatureEncoding
 from model.networks.jepa import JEPA
 from model.training.checkpoint import Checkpoint
+from model.training.summary import TrainingSummary
 
 COLUMNS, GROUPS = 287, 8
 ROWS = 2048
@@ -27,7 +28,8 @@ def reference(tokens: int) -> Checkpoint:
     config = Config(COLUMNS, 256, 128, 6, 4, patches=patches, horizons=(6, 30))
     schema, statistics = Schema(tuple(f"f{i}" for i in range(COLUMNS)), groups), column_statistics(rows)
     jepa = JEPA(config, FeatureEncoding.fit(rows, schema, statistics)).eval()
-    return Checkpoint(jepa, schema, statistics, {}, 0, {"licence": "CC0-1.0", "rows": ROWS}, {}, sample=rows)
+    summary = TrainingSummary(rows=ROWS, licence="CC0-1.0")
+    return Checkpoint(jepa, schema, statistics, {}, 0, summary, {}, sample=rows)
 
 
 def export_reference(models: Path, tokens: int) -> Path:

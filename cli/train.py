@@ -5,7 +5,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bundle.folders import check_name
+from model import training
 from model.data.frames import read_frames
 from model.export.bundle import export_bundle
 from model.training.checkpoint import load_checkpoint
 from model.training.devices import ACCELERATORS, launch
 from model.training.diagnostics import warnings
-from model.training.loop import Report, Training, resume_training
 from model.training.recipe import PRESETS, Recipe
 
 console = Console(highlight=False, soft_wrap=True)
@@ -60,16 +60,20 @@ def train(
                 "no 'episode' and no 'frame' column says which rows belong together; they are held out at random"
             )
         frames = replace(frames, frame=None) if unordered else frames
-        training = resume_training(frames, path, fabric) if resume else Training(frames, recipe, fabric=fabric)
+        if resume:
+            run = training.resume(frames, path, fabric=fabric)
+        else:
+            run = training.prepare(frames, recipe, fabric=fabric)
         del frames  # the run has its own copy, of half the size where that loses nothing
-        training.checkpoint.summary |= {"licence": licence, "data": {"source": source or Path(data).name}}
+        run.checkpoint.summary.licence = licence
+        run.checkpoint.summary.data = {"source": source or Path(data).name}
         with _interruptions() as interrupted:
-            _say_what_comes(training)
-            finished = _run(training, path, interrupted)
+            _say_what_comes(run)
+            finished = _train(run, path, interrupted)
         if not first:
             return
         if not finished:
-            console.print(f"stopped at step {training.checkpoint.step}; go on with the same command and --resume")
+            console.print(f"stopped at step {run.checkpoint.step}; go on with the same command and --resume")
             raise typer.Exit(130)
         folder = export_bundle(load_checkpoint(path), out, name, half=half)
     except (ValueError, FileNotFoundError, FloatingPointError) as error:
@@ -116,20 +120,20 @@ def _refuse_to_lose(path: Path, resume: bool) -> None:
             )
 
 
-def _say_what_comes(training: Training) -> None:
-    summary, recipe, schema = training.checkpoint.summary, training.recipe, training.checkpoint.schema
-    ahead = ", ".join(map(str, training.horizons)) + " frames ahead" if training.ordered else "hidden groups of the row"
-    left = recipe.steps - training.checkpoint.step
-    seconds = left * training.seconds_a_step()
+def _say_what_comes(run: training.Run) -> None:
+    summary, recipe, schema = run.checkpoint.summary, run.recipe, run.checkpoint.schema
+    ahead = ", ".join(map(str, run.horizons)) + " frames ahead" if run.batches.ordered else "hidden groups of the row"
+    left = recipe.steps - run.checkpoint.step
+    seconds = left * training.seconds_a_step(run)
     console.print(
-        f"{summary['rows']:,} rows of {summary['episodes']} episodes, {schema.input_dim} columns in "
+        f"{summary.rows:,} rows of {summary.episodes} episodes, {schema.input_dim} columns in "
         f"{len(schema.groups)} groups; predicting {ahead}"
     )
-    for warning in training.warnings:
+    for warning in run.warnings:
         console.print(f"warning: {warning}", style="yellow")
     console.print(
         f"{left} steps of {recipe.batch_size} rows, about {_duration(seconds)}; "
-        f"{summary['random_start_share']:.2g} of the target encoder's random start will be left"
+        f"{summary.random_start_share:.2g} of the target encoder's random start will be left"
     )
 
 
@@ -137,7 +141,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
-def _run(training: Training, path: Path, interrupted: threading.Event) -> bool:
+def _train(run: training.Run, path: Path, interrupted: threading.Event) -> bool:
     """Whether the run came to its end."""
     log = path.with_name("training.jsonl")
     bar = Progress(
@@ -148,22 +152,22 @@ def _run(training: Training, path: Path, interrupted: threading.Event) -> bool:
         console=console,
         transient=True,
     )
-    task = bar.add_task("training", total=training.recipe.steps, completed=training.checkpoint.step)
+    task = bar.add_task("training", total=run.recipe.steps, completed=run.checkpoint.step)
 
-    def report(made: Report) -> None:
+    def report(made: training.Report) -> None:
         console.print(
             f"step {made.step}/{made.steps}  loss {made.loss:.4f}  over mean predictor {made.loss_ratio:.3f}  "
             f"std {made.std:.3f}  RankMe {made.rankme:.1f}  {made.rows_per_second:,.0f} rows/s  "
             f"{_duration(made.seconds_left)} left"
         )
-        for warning in warnings(made.std, made.rankme, made.loss_ratio, training.jepa.config.embed_dim):
+        for warning in warnings(made.std, made.rankme, made.loss_ratio, run.jepa.config.embed_dim):
             console.print(f"warning: {warning}", style="yellow")
         with log.open("a") as file:
-            file.write(json.dumps(asdict(made)) + "\n")
+            file.write(json.dumps(made.as_dict()) + "\n")
 
     def go_on(step: int) -> bool:
         bar.update(task, completed=step)
         return not interrupted.is_set()
 
     with bar if console.is_terminal else nullcontext():
-        return training.run(path, report, go_on)
+        return training.train(run, path, report, go_on)

@@ -9,8 +9,8 @@ import argparse
 from dataclasses import replace
 
 from benchmarks.lab.probing import View, asked_for, trained
-from model.training.loop import Training
 from model.training.recipe import PRESETS
+from model.training.run import prepare
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     print(" " * 24 + "".join(f"{label:>16}" for label in frames.labels))
     report("raw features", probe.raw)
     recipe = replace(PRESETS["default"], steps=options.steps)
-    report("untrained", probe.embeddings(Training(frames, recipe)))
+    report("untrained", probe.embeddings(prepare(frames, recipe).jepa))
     rivals = {
         "JEPA alone": replace(recipe, anchor=0.0, foresight=0.0, direction=0.0),
         "raw values alone": replace(recipe, prediction=0.0, foresight=0.0, direction=0.0),
@@ -31,7 +31,7 @@ def main() -> None:
         "and foresight: recipe": recipe,
     }
     for name, changed in rivals.items():
-        report(name, probe.embeddings(trained(frames, changed)))
+        report(name, probe.embeddings(trained(frames, changed).jepa))
 
 
 if __name__ == "__main__":

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from model.data.frames import Frames, read_frames
 from model.data.splits import split_rows
 from model.evaluation.probes import Score, linear_probe, score, usable_label
-from model.training.loop import Training
+from model.networks.jepa import JEPA
+from model.training.loop import train
 from model.training.recipe import Recipe
+from model.training.run import Run, prepare
 
 View = tuple[NDArray[np.float32], NDArray[np.float32]]  # rows that the probe learns on, rows it is tested on
 
@@ -34,9 +36,9 @@ class Probe:
             for name, classes in self.fit.labels.items()
         }
 
-    def embeddings(self, training: Training) -> View:
+    def embeddings(self, jepa: JEPA) -> View:
         """By the target encoder."""
-        jepa = training.jepa.eval()
+        jepa.eval()
 
         def embed(rows: NDArray[np.float32]) -> NDArray[np.float32]:
             with torch.inference_mode():
@@ -66,8 +68,8 @@ def asked_for(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, Fram
     return options, frames, probe
 
 
-def trained(frames: Frames, recipe: Recipe) -> Training:
-    training = Training(frames, recipe)
+def trained(frames: Frames, recipe: Recipe) -> Run:
+    run = prepare(frames, recipe)
     with tempfile.TemporaryDirectory() as folder:
-        training.run(Path(folder) / "checkpoint.safetensors", lambda _: None, lambda _: True)
-    return training
+        train(run, Path(folder) / "checkpoint.safetensors", lambda _: None, lambda _: True)
+    return run

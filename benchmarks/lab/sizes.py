@@ -42,12 +42,12 @@ def main() -> None:
         for number in options.sizes:
             name, recipe = [*SIZES.items()][number]
             recipe = replace(recipe, steps=options.steps)
-            training = trained(frames, recipe)
-            aucs = (score.auc for score in probe.scores(probe.embeddings(training)).values())
-            count = sum(weight.numel() for weight in training.jepa.target_encoder.parameters())
-            rate = recipe.steps * recipe.batch_size / training.checkpoint.summary["seconds"]
+            run = trained(frames, recipe)
+            aucs = (score.auc for score in probe.scores(probe.embeddings(run.jepa)).values())
+            count = sum(weight.numel() for weight in run.jepa.target_encoder.parameters())
+            rate = recipe.steps * recipe.batch_size / run.checkpoint.summary.seconds
             print(f"{name:30}" + "".join(f"{auc:>16.3f}" for auc in aucs) + f"{count:>16,}{rate:>16,.0f}", flush=True)
-            graphs[name] = export_bundle(training.checkpoint, Path(folder), f"size{number}") / "target_encoder.onnx"
+            graphs[name] = export_bundle(run.checkpoint, Path(folder), f"size{number}") / "target_encoder.onnx"
         print("\nrows/s of the target encoder, one thread, " + " and ".join(f"{n} rows a run" for n in BATCHES))
         for name, rates in speeds(graphs, frames.features[:64]).items():
             print(f"{name:30}" + "".join(f"{rate:>16,.0f}" for rate in rates))

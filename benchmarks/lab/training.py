@@ -17,8 +17,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from model.data.frames import read_frames
-from model.training.loop import Training
+from model.training.loop import train
 from model.training.recipe import PRESETS
+from model.training.run import Run, prepare
 
 SHAPES = ((1024, 256, 1024), (1024, 1024, 256), (1024, 1024, 1024), (2048, 2048, 2048))
 ROUND_S = 3.0
@@ -31,12 +32,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="of three seconds each")
     options = parser.parse_args()
     recipe = replace(PRESETS[options.preset], steps=10**6)
-    training = Training(read_frames(options.data, labels=("y_*",)), recipe)
-    dtype = torch.bfloat16 if training.half else torch.float32
-    flops = flops_a_step(training) / recipe.batch_size
+    run = prepare(read_frames(options.data, labels=("y_*",)), recipe)
+    dtype = torch.bfloat16 if run.checkpoint.summary.half_precision else torch.float32
+    flops = flops_a_step(run) / recipe.batch_size
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "checkpoint.safetensors"
-        rounds = [(rows_a_second(training, path), peak(dtype)) for _ in range(options.rounds)]
+        rounds = [(rows_a_second(run, path), peak(dtype)) for _ in range(options.rounds)]
     rate, limit = (median(each) for each in zip(*rounds, strict=True))
     share = median(rows * flops / most for rows, most in rounds)
     print(f"{options.preset}: {rate:,.0f} rows/s of {flops / 1e6:.1f} MFLOP each are {rate * flops / 1e9:.0f} GFLOP/s")
@@ -44,20 +45,20 @@ def main() -> None:
     print(f"share reached: {share:.2f} (rounds: {', '.join(f'{rows * flops / most:.2f}' for rows, most in rounds)})")
 
 
-def flops_a_step(training: Training) -> int:
-    batch = training.batches.draw(training.train_rows, training.recipe.batch_size, torch.Generator().manual_seed(0))
+def flops_a_step(run: Run) -> int:
+    batch = run.batches.draw(run.train_rows, run.recipe.batch_size, torch.Generator().manual_seed(0))
     with FlopCounterMode(display=False) as counter:
-        training.objective(batch)[0].backward()
-    training.optimiser.zero_grad()
+        run.objective(batch).backward()
+    run.optimiser.zero_grad()
     return int(counter.get_total_flops())
 
 
-def rows_a_second(training: Training, path: Path) -> float:
+def rows_a_second(run: Run, path: Path) -> float:
     """Of whole steps, drawing and optimiser included."""
-    first, started = training.checkpoint.step, time.perf_counter()
-    training.run(path, lambda _: None, lambda _: time.perf_counter() < started + ROUND_S, every=10**9)
-    steps = training.checkpoint.step - first
-    return steps * training.recipe.batch_size / (time.perf_counter() - started)
+    first, started = run.checkpoint.step, time.perf_counter()
+    train(run, path, lambda _: None, lambda _: time.perf_counter() < started + ROUND_S, every=10**9)
+    steps = run.checkpoint.step - first
+    return steps * run.recipe.batch_size / (time.perf_counter() - started)
 
 
 def peak(dtype: torch.dtype) -> float:

@@ -22,8 +22,9 @@ from model.evaluation.probes import principal_components
 from model.training.recipe import PRESETS
 
 ATARI_LABELS = 8
-MOST_CLASSES = 32
-LEAST_ENTROPY = 0.6  # nats; a byte that hardly changes tells nothing
+MAX_CLASSES = 32
+# In nats. A byte that hardly changes says nothing.
+MIN_ENTROPY = 0.6
 PROBE_ROWS = 20_000
 
 
@@ -41,7 +42,7 @@ def atari(path: Path) -> Frames:
     for name, values in frames.labels.items():
         share = np.unique(values, return_counts=True)[1] / len(values)
         entropy = float(-(share * np.log(share)).sum())
-        if len(share) <= MOST_CLASSES and entropy >= LEAST_ENTROPY:
+        if len(share) <= MAX_CLASSES and entropy >= MIN_ENTROPY:
             entropies[name] = entropy
     chosen = sorted(entropies, key=entropies.__getitem__, reverse=True)[:ATARI_LABELS]
     return replace(frames, labels={name: frames.labels[name] for name in sorted(chosen)})
@@ -53,7 +54,7 @@ def compare(name: str, frames: Frames, steps: int | None) -> None:
     views = {
         "raw": probe.raw,
         f"PCA-{recipe.embed_dim}": principal_components(*probe.raw, recipe.embed_dim),
-        "embedding": probe.embeddings(trained(frames, recipe)),
+        "embedding": probe.embeddings(trained(frames, recipe).jepa),
     }
     for view, given in views.items():
         scores = probe.scores(given).values()

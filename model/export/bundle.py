@@ -44,7 +44,8 @@ def export_bundle(
     checkpoint: Checkpoint, models: Path, name: str, *, half: bool = False, card: str | None = None
 ) -> Path:
     """`export_networks` of a training run."""
-    jepa, summary = checkpoint.jepa, checkpoint.summary
+    jepa, summary = checkpoint.jepa, checkpoint.summary.as_dict()
+    # These stand beside "training" in bundle.json.
     own_keys = ("loss_quantiles", "history", "licence", "data")
     about = {
         "training": {

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-LEVELS = 256  # a draw is one byte: a tenth of the time of a float each
+# A draw is one byte, which takes a tenth of the time of a float.
+LEVELS = 256
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.networks.column_heads import Anchor
+from model.networks.column_heads import ColumnHeads
 from model.networks.config import DEFAULT_PATCHES, Config, Options
 from model.networks.encoder import ContextEncoder
 from model.networks.encoding import FeatureEncoding
@@ -108,7 +108,7 @@ class JEPA(nn.Module):
         # Fixed at 1 and 0, the last norm makes each patch's embedding a target of mean 0 and variance 1 as it is:
         # a scale could otherwise shrink, which lowers the loss and teaches nothing.
         self.context_encoder.norm.requires_grad_(False)
-        self.anchor = Anchor(config)
+        self.column_heads = ColumnHeads(config)
         self.target_encoder = deepcopy(self.context_encoder).requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Self:

@@ -15,9 +15,11 @@ from model.data.splits import rows_ahead
 from model.data.symmetry import Symmetry
 from model.training.masking import MaskSampler
 
-COMPOSITE_EVERY = 4  # rows of a batch
-LATER_FRAMES = 2  # horizons drawn for each row of a batch, or all where there are fewer
-CHUNK = 65_536  # rows compared at a time
+# One row of this many in a batch is learned from as a composite, too.
+COMPOSITE_EVERY = 4
+# Horizons drawn for each row of a batch, or all where there are fewer.
+LATER_FRAMES = 2
+CHUNK_ROWS = 65_536
 
 
 class Batch(NamedTuple):
@@ -27,7 +29,7 @@ class Batch(NamedTuple):
     horizon: Tensor  # [K·B] frames ahead
     visible: Tensor  # [B, G] bool: what the context sees
     known: Tensor | None  # [B, G] bool: what can be known at all as a row is seen (None: everything)
-    composites: Tensor  # [B / 4, C]: of every fourth row, with half of its groups from a row of anywhere
+    composites: Tensor  # [B / 4, C]: every fourth row, with about half of its groups taken from another row
     composites_known: Tensor | None  # [B / 4, G]
 
 
@@ -54,7 +56,7 @@ class Batches:
         hidden = torch.stack([symmetry.hidden for symmetry in symmetries]).to(device) if symmetries else None  # [S, G]
         self.hidden = hidden if hidden is not None and hidden.any() else None
 
-    def anchors(self, rows: NDArray[np.int64]) -> Tensor:
+    def with_later_rows(self, rows: NDArray[np.int64]) -> Tensor:
         """Those of the rows that have a later row at every horizon."""
         chosen = torch.from_numpy(rows).to(self.ahead.device)
         return chosen[(self.ahead[:, chosen] >= 0).all(0)]
@@ -101,7 +103,7 @@ def compact(features: NDArray[np.float32]) -> Tensor:
     """The features as float16 if every one of them is a float16 number, else as they are."""
     whole = torch.from_numpy(features)
     half = torch.empty(whole.shape, dtype=torch.float16)
-    for kept, part in zip(torch.split(half, CHUNK), torch.split(whole, CHUNK), strict=True):
+    for kept, part in zip(torch.split(half, CHUNK_ROWS), torch.split(whole, CHUNK_ROWS), strict=True):
         kept.copy_(part)
         if not torch.equal(kept.float(), part):
             return whole

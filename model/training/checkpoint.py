@@ -18,6 +18,7 @@ from bundle.schema import Group, Schema
 from model.networks.config import Config
 from model.networks.encoding import FeatureEncoding
 from model.networks.jepa import JEPA
+from model.training.summary import TrainingSummary
 
 OPTIMISER = "optimiser."
 STATISTICS = "statistics."
@@ -27,15 +28,15 @@ SAMPLE = "sample"
 
 @dataclass
 class Checkpoint:
-    """What a run needs to go on and a bundle to be made. `summary` is what is known of the training so far; `sample`
-    [2n, C] are n training rows that int8 graphs are fitted to and n held-out rows that they are judged by."""
+    """What a run needs to go on and a bundle to be made. `sample` [2n, C] are n training rows that int8 graphs are
+    fitted to and n held-out rows that they are judged by."""
 
     jepa: JEPA
     schema: Schema
     statistics: Statistics
     recipe: dict[str, Any]
     step: int
-    summary: dict[str, Any]
+    summary: TrainingSummary
     optimiser: dict[str, Tensor]
     sample: NDArray[np.float32] | None = None
 
@@ -51,7 +52,7 @@ class Checkpoint:
             "schema": self.schema.as_dict(),
             "recipe": self.recipe,
             "step": self.step,
-            "summary": self.summary,
+            "summary": self.summary.as_dict(),
         }
         partial = path.with_suffix(".partial")
         save_file({k: v.contiguous() for k, v in tensors.items()}, partial, metadata={"about": json.dumps(about)})
@@ -64,7 +65,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         metadata = file.metadata() or {}
         if "about" not in metadata:
             raise ValueError(f"{path} is no checkpoint of `jepa train` (it has no 'about' in its metadata)")
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a file, not a dict)
+        # Before they were column heads they were the anchor.
+        renamed = {name: name.replace(f"{NETWORKS}anchor.", f"{NETWORKS}column_heads.") for name in file.keys()}  # noqa: SIM118 (a file, not a dict)
+        tensors = {now: file.get_tensor(name) for name, now in renamed.items()}
     about = json.loads(metadata["about"])
 
     def under(prefix: str) -> dict[str, Tensor]:
@@ -85,7 +88,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         statistics={name: value.numpy() for name, value in under(STATISTICS).items()},
         recipe=about["recipe"],
         step=about["step"],
-        summary=about["summary"],
+        summary=TrainingSummary.from_dict(about["summary"]),
         optimiser=under(OPTIMISER),
         sample=tensors[SAMPLE].numpy() if SAMPLE in tensors else None,
     )

@@ -1,6 +1,7 @@
 """Where a run computes: one process a device, started and joined by Lightning Fabric, and the threads of each."""
 
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -13,17 +14,29 @@ ACCELERATORS = ("auto", "cpu", "cuda", "mps")
 
 
 def launch(devices: int = 1, accelerator: str = "auto") -> Fabric:
-    """One process a device: starts the others, which run this program again from its start, and joins them.
+    """One process a device, each with a share of every batch: starts the others, which run this program again from its
+    start, and joins them.
 
-    "auto" is a GPU where there is one. Under `torchrun` the processes are there already and only join.
+    "auto" is a GPU where there is one. Under `torchrun` the processes are there already and only join; how
+    many is its choice.
     """
     if devices < 1:
         raise ValueError(f"devices is {devices}; it must be at least 1")
     if accelerator not in ACCELERATORS:
         raise ValueError(f"accelerator is '{accelerator}'; it must be one of {', '.join(ACCELERATORS)}")
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells of every process that joins
+    nodes = 1
+    if torch.distributed.is_available() and torch.distributed.is_torchelastic_launched():
+        devices = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // devices
+    # Fabric logs a line for every process that joins.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:
-        fabric = Fabric(accelerator=accelerator, devices=devices, strategy="ddp" if devices > 1 else "auto")
+        fabric = Fabric(
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=nodes,
+            strategy="ddp" if devices * nodes > 1 else "auto",
+        )
     except (RuntimeError, ValueError) as error:
         raise ValueError(
             f"there are no {devices} devices of accelerator '{accelerator}' here (CUDA devices: "

@@ -13,7 +13,8 @@ from model.training.batches import COMPOSITE_EVERY, Batch
 from model.training.devices import mean_of_processes, precision
 from model.training.objective import Objective
 
-MOST_SHARES = 4  # of a process: more threads wait for Python's lock about as long as they compute
+# Of a process. More threads wait for Python's lock about as long as they compute.
+MAX_SHARES = 4
 
 
 class Gradients:
@@ -29,7 +30,7 @@ class Gradients:
         self.learned = learned
         self.fabric = fabric
         self.half = half
-        most = min(torch.get_num_threads(), MOST_SHARES) if fabric.device.type == "cpu" else 1
+        most = min(torch.get_num_threads(), MAX_SHARES) if fabric.device.type == "cpu" else 1
         self.shares = next(count for count in range(most, 0, -1) if rows % (count * COMPOSITE_EVERY) == 0 or count == 1)
         self.threads = max(1, torch.get_num_threads() // self.shares)  # within one operation of one share
         self.pool = ThreadPoolExecutor(self.shares, "share", torch.set_num_threads, (self.threads,))
@@ -54,5 +55,5 @@ class Gradients:
         rank, ranks = self.fabric.global_rank * self.shares + share, self.fabric.world_size * self.shares
         batch, device = draw(rank, ranks), self.fabric.device
         with precision(device, half=self.half), draws(seed, rank, ranks, device):
-            loss: Tensor = self.objective(batch)[0]
+            loss: Tensor = self.objective(batch)
         return loss.detach(), torch.autograd.grad(loss, self.learned, allow_unused=True)

@@ -14,11 +14,11 @@ class MaskSampler:
         if not 0 <= low <= high < 1:
             raise ValueError(f"hide_share is {hide_share}; it must be (low, high) with 0 <= low <= high < 1")
         self.groups = groups
-        self.fewest = min(round(low * groups), groups - 1)
-        self.most = min(round(high * groups), groups - 1)
+        self.min_hidden = min(round(low * groups), groups - 1)
+        self.max_hidden = min(round(high * groups), groups - 1)
 
     def __call__(self, rows: int, generator: torch.Generator) -> Tensor:
-        """visible [rows, groups] bool; each row hides its own uniformly drawn count in [fewest, most]."""
-        count = torch.randint(self.fewest, self.most + 1, (rows, 1), generator=generator)
+        """visible [rows, groups] bool; each row hides its own uniformly drawn count in [min_hidden, max_hidden]."""
+        count = torch.randint(self.min_hidden, self.max_hidden + 1, (rows, 1), generator=generator)
         rank = torch.rand(rows, self.groups, generator=generator).argsort(1).argsort(1)
         return rank >= count

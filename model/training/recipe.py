@@ -17,7 +17,8 @@ class Recipe:
     encoder_depth: int = 3
     predictor_depth: int = 2
     num_heads: int = 8
-    tokens: str = "row"  # "row": the flat model, one token with hideable groups; "groups": a token a group
+    # "row": the flat model, one token with groups that can be hidden; "groups": one token a group.
+    tokens: str = "row"
     horizons: tuple[int, ...] = (1, 5, 10, 20, 30, 60)
     steps: int = 4000
     batch_size: int = 1024
@@ -26,13 +27,16 @@ class Recipe:
     warmup_steps: int = 100
     momentum: float = 0.998
     hide_share: tuple[float, float] = (0.0, 0.3)
-    dropout: float = 0.1  # of the context encoder; with few games, longer runs learn them by heart without it
-    symmetries: bool = True  # learn each game from both players and in the mirror, where the layout says how
-    prediction: float = 1.0  # weight of predicting the target encoder's representation
-    anchor: float = 20.0  # weight of predicting the columns, see `Anchor`
-    foresight: float = 20.0  # weight of predicting what the target encoder's representation foresees, see `Anchor`
-    direction: float = 10.0  # weight of predicting which columns rise and which fall, see `Anchor`
-    composite: float = 1.0  # weight of telling the columns of rows that are put together of two
+    # Of the context encoder. With few games, longer runs learn them by heart without it.
+    dropout: float = 0.1
+    # Whether to learn each game from both players' sides and in the mirror, where the layout says how.
+    symmetries: bool = True
+    # Weights of the terms of the loss, each a function in `losses`; 0 leaves one out.
+    prediction: float = 1.0
+    anchor: float = 20.0
+    foresight: float = 20.0
+    direction: float = 10.0
+    composite: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:

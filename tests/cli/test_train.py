@@ -1,6 +1,7 @@
 """The commands that learn, run as a user runs them: on files, in processes of their own where a signal matters."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -170,6 +171,17 @@ def test_two_devices_leave_one_bundle_and_say_everything_once(data, tmp_path):
     assert done.stderr == ""
     assert done.stdout.count("reading") == done.stdout.count("step 2/2") == done.stdout.count("is ready") == 1
     assert read_bundle(tmp_path / "model" / "1").manifest.training["steps"] == 2
+
+
+@pytest.mark.timeout(600)
+def test_processes_that_torchrun_started_share_one_run(data, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "cli", "train", str(data)]
+    options = ["--out", str(tmp_path), "--preset", "quick", "--steps", "2", "--horizon", "4", "--accelerator", "cpu"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, *options], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("reading") == done.stdout.count("step 2/2") == done.stdout.count("is ready") == 1
+    assert [folder.name for folder in (tmp_path / "model").glob("[0-9]*")] == ["1"]
 
 
 @pytest.mark.timeout(600)

@@ -15,6 +15,7 @@ from model.networks.encoding import FeatureEncoding
 from model.networks.jepa import JEPA
 from model.training.checkpoint import Checkpoint
 from model.training.recipe import Recipe
+from model.training.summary import TrainingSummary
 from tests.support.games import make_games
 
 GROUPS = (Group("own", 0, 8), Group("opponent", 8, 16), Group("stage", 16, 20))
@@ -35,7 +36,7 @@ def toy(patches):
     statistics = column_statistics(ROWS)
     config = Config(20, 32, 16, 2, 1, num_heads=4, patches=patches, horizons=(6, 30))
     jepa = JEPA(config, FeatureEncoding.fit(ROWS, SCHEMA, statistics)).eval()
-    return Checkpoint(jepa, SCHEMA, statistics, {}, 0, {"licence": "CC0", "rows": 64}, {}, ROWS)
+    return Checkpoint(jepa, SCHEMA, statistics, {}, 0, TrainingSummary(rows=64, licence="CC0"), {}, ROWS)
 
 
 @pytest.fixture(scope="session", params=["flat", "tokens"])

@@ -3,11 +3,12 @@ starts or resumes it, and prints the number of each finished step and each repor
 
 import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from model.training.devices import launch
-from model.training.loop import Training, resume_training
+from model.training.loop import train
+from model.training.run import prepare, resume
 from tests.model.training.test_loop import SMALL
 from tests.support.games import make_games
 
@@ -16,14 +17,14 @@ def main(path: Path, steps: int, devices: int, every: int = 1) -> None:
     fabric = launch(devices, "cpu")
     recipe = replace(SMALL, steps=steps)
     games = make_games()
-    training = resume_training(games, path, fabric) if path.exists() else Training(games, recipe, fabric=fabric)
+    run = resume(games, path, fabric=fabric) if path.exists() else prepare(games, recipe, fabric=fabric)
 
     def go_on(step: int) -> bool:
         if fabric.is_global_zero:
             print(step, flush=True)
         return True
 
-    training.run(path, lambda report: print(json.dumps(asdict(report)), flush=True), go_on, every=every)
+    train(run, path, lambda report: print(json.dumps(report.as_dict()), flush=True), go_on, every=every)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from model.training.checkpoint import load_checkpoint
 from model.training.diagnostics import warnings
-from model.training.loop import Training, resume_training
+from model.training.held_out import evaluate
+from model.training.loop import train
 from model.training.recipe import Recipe
+from model.training.run import prepare, resume
 from tests.support.games import make_games
 
 SMALL = Recipe(
@@ -22,14 +26,14 @@ def games():
     return make_games()
 
 
-def run(training, path, every=3):
+def trained(run, path, every=3):
     reports, steps = [], []
 
     def go_on(step):
         steps.append(step)
         return True
 
-    training.run(path, reports.append, go_on, every=every)
+    train(run, path, reports.append, go_on, every=every)
     return reports, steps
 
 
@@ -41,26 +45,26 @@ def weights(checkpoint):
 @pytest.mark.parametrize("ordered", [True, False])
 def test_training_reports_checkpoints_and_finishes(tmp_path, tokens, ordered):
     path = tmp_path / "c.safetensors"
-    reports, steps = run(Training(make_games(ordered=ordered), replace(SMALL, tokens=tokens)), path)
+    reports, steps = trained(prepare(make_games(ordered=ordered), replace(SMALL, tokens=tokens)), path)
     assert steps == [1, 2, 3, 4, 5, 6]
     assert [report.step for report in reports] == [3, 6]
     assert all(np.isfinite([r.loss, r.loss_ratio, r.std, r.rankme]).all() for r in reports)
     checkpoint = load_checkpoint(path)
     assert checkpoint.step == 6
     assert checkpoint.jepa.config.horizons == ((2, 5) if ordered else (0,))
-    quantiles = checkpoint.summary["loss_quantiles"]["2" if ordered else "0"]
+    quantiles = checkpoint.summary.loss_quantiles["2" if ordered else "0"]
     assert len(quantiles) == 101
     assert quantiles == sorted(quantiles)
 
 
 def test_a_stopped_run_resumes_to_the_weights_of_an_unbroken_one(games, tmp_path):
     whole, broken = tmp_path / "whole.safetensors", tmp_path / "broken.safetensors"
-    run(Training(games, SMALL), whole)
+    trained(prepare(games, SMALL), whole)
 
-    Training(games, SMALL).run(broken, lambda _: None, lambda step: step < 4, every=3)
+    train(prepare(games, SMALL), broken, lambda _: None, lambda step: step < 4, every=3)
     assert load_checkpoint(broken).step == 4
-    run(resume_training(games, broken), broken)
-    curves, unbroken = (load_checkpoint(path).summary["history"] for path in (broken, whole))
+    trained(resume(games, broken), broken)
+    curves, unbroken = (load_checkpoint(path).summary.history for path in (broken, whole))
     assert curves["step"] == [3, 6]
     assert curves == unbroken
     expected, resumed = weights(load_checkpoint(whole)), weights(load_checkpoint(broken))
@@ -79,85 +83,83 @@ def test_a_killed_run_resumes_from_its_last_save(games, tmp_path):
 
     path = tmp_path / "c.safetensors"
     with pytest.raises(PulledPlug):
-        Training(games, SMALL).run(path, lambda _: None, pull_plug, every=3)
+        train(prepare(games, SMALL), path, lambda _: None, pull_plug, every=3)
     assert load_checkpoint(path).step == 3
-    _, steps = run(resume_training(games, path), path)
+    _, steps = trained(resume(games, path), path)
     assert steps == [4, 5, 6]
 
 
 def test_longer_training_predicts_better_than_the_mean(tmp_path):
     recipe = replace(SMALL, steps=300, learning_rate=3e-3, hide_share=(0.0, 0.0), momentum=0.95, batch_size=128)
-    reports, _ = run(Training(make_games(episodes=30), recipe), tmp_path / "c.safetensors", every=300)
+    reports, _ = trained(prepare(make_games(episodes=30), recipe), tmp_path / "c.safetensors", every=300)
     assert reports[-1].loss_ratio < 0.8
     assert reports[-1].std > 0.1
 
 
 def test_no_row_of_a_held_out_game_is_trained_on(games):
-    training = Training(games, SMALL)
-    assert not set(games.episode[training.train_rows]) & set(games.episode[training.val_rows])
+    run = prepare(games, SMALL)
+    assert not set(games.episode[run.train_rows]) & set(games.episode[run.val_rows])
 
 
 def test_the_sample_is_of_training_games_and_then_of_held_out_ones(games, tmp_path):
-    training = Training(games, SMALL)
-    training.run(tmp_path / "c.safetensors", lambda _: None, lambda _: False)
+    run = prepare(games, SMALL)
+    train(run, tmp_path / "c.safetensors", lambda _: None, lambda _: False)
     sample = load_checkpoint(tmp_path / "c.safetensors").sample
-    np.testing.assert_array_equal(sample, training.checkpoint.sample)
+    np.testing.assert_array_equal(sample, run.checkpoint.sample)
     fitted, judged = np.split(sample, 2)
-    trained, held_out = (
-        {row.tobytes() for row in games.features[rows]} for rows in (training.train_rows, training.val_rows)
-    )
+    trained, held_out = ({row.tobytes() for row in games.features[rows]} for rows in (run.train_rows, run.val_rows))
     assert {row.tobytes() for row in fitted} <= trained
     assert {row.tobytes() for row in judged} <= held_out
-    assert len(judged) == len(training.val_rows)
+    assert len(judged) == len(run.val_rows)
 
 
 def test_the_target_encoder_follows_the_context_encoder_only_by_its_average(games, tmp_path):
-    training = Training(games, replace(SMALL, momentum=1.0, steps=1))
-    before = {k: v.clone() for k, v in training.jepa.target_encoder.state_dict().items()}
-    run(training, tmp_path / "c.safetensors")
+    run = prepare(games, replace(SMALL, momentum=1.0, steps=1))
+    before = {k: v.clone() for k, v in run.jepa.target_encoder.state_dict().items()}
+    trained(run, tmp_path / "c.safetensors")
     # At step 0 the warmed-up momentum is 1/10: nine tenths of the target are the context's weights after the step.
-    context = training.jepa.context_encoder.state_dict()
-    for name, value in training.jepa.target_encoder.state_dict().items():
+    context = run.jepa.context_encoder.state_dict()
+    for name, value in run.jepa.target_encoder.state_dict().items():
         torch.testing.assert_close(value, 0.1 * before[name] + 0.9 * context[name], msg=name)
 
 
 def test_horizons_longer_than_every_game_are_refused(games):
     with pytest.raises(ValueError, match="no training row has a frame 500 later in its episode; choose shorter"):
-        Training(games, replace(SMALL, horizons=(500,)))
+        prepare(games, replace(SMALL, horizons=(500,)))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_so(games, tmp_path):
-    training = Training(games, SMALL)
+    run = prepare(games, SMALL)
     with torch.no_grad():
-        training.jepa.predictor.project.weight.fill_(float("nan"))
+        run.jepa.predictor.project.weight.fill_(float("nan"))
     with pytest.raises(FloatingPointError, match="the loss is nan at step 0; lower the learning rate"):
-        run(training, tmp_path / "c.safetensors")
+        trained(run, tmp_path / "c.safetensors")
 
 
 def test_weights_that_are_not_finite_are_never_saved(games, tmp_path):
     path = tmp_path / "c.safetensors"
-    training = Training(games, SMALL)
+    run = prepare(games, SMALL)
 
     def spoil(step):
         if step == 6:  # after the loss of the step was found to be finite, before its report
             with torch.no_grad():
-                training.jepa.target_encoder.position.fill_(float("inf"))
+                run.jepa.target_encoder.position.fill_(float("inf"))
         return True
 
     with pytest.raises(
         FloatingPointError, match=r"the loss is nan at step 6; lower .* The weights saved last are good"
     ):
-        training.run(path, lambda _: None, spoil, every=3)
+        train(run, path, lambda _: None, spoil, every=3)
     checkpoint = load_checkpoint(path)
     assert checkpoint.step == 3
     assert all(value.isfinite().all() for value in weights(checkpoint).values())
 
 
 def test_collapse_is_seen_in_the_report_and_said_in_words(games):
-    training = Training(games, SMALL)
+    run = prepare(games, SMALL)
     with torch.no_grad():
-        training.jepa.context_encoder.patches[0].project.weight.zero_()
-    report = training.evaluate(0)
+        run.jepa.context_encoder.patches[0].project.weight.zero_()
+    report = evaluate(run)
     assert report.std < 1e-4
     assert warnings(report.std, report.rankme, report.loss_ratio, 16)[0].startswith(
         "collapse: embeddings hardly differ"
@@ -166,8 +168,8 @@ def test_collapse_is_seen_in_the_report_and_said_in_words(games):
 
 def test_frames_that_cannot_teach_are_refused_and_doubtful_ones_spoken_of(games):
     with pytest.raises(ValueError, match="all 1,000 training rows are the same row"):
-        Training(replace(games, features=np.ones_like(games.features)), SMALL)
-    (said,) = Training(replace(games, labels={}), replace(SMALL, batch_size=2048)).warnings
+        prepare(replace(games, features=np.ones_like(games.features)), SMALL)
+    (said,) = prepare(replace(games, labels={}), replace(SMALL, batch_size=2048)).warnings
     assert said.startswith("1,000 training rows are fewer than a batch of 2,048")
 
 
@@ -178,17 +180,17 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused(games):
     with pytest.raises(
         ValueError, match="batch_size is 32, which 3 devices do not divide into multiples of 4; choose a"
     ):
-        Training(games, SMALL, fabric=Three())
+        prepare(games, SMALL, fabric=Three())
 
 
 def test_a_run_of_a_version_that_trained_otherwise_is_not_resumed(games, tmp_path):
     path = tmp_path / "checkpoint.safetensors"
-    run(Training(games, replace(SMALL, steps=1)), path)
+    trained(prepare(games, replace(SMALL, steps=1)), path)
     older = load_checkpoint(path)
     del older.recipe["composite"]
     older.save(path)
     with pytest.raises(ValueError, match="begun by another version"):
-        resume_training(games, path)
+        resume(games, path)
 
 
 def test_a_run_can_be_resumed_before_its_first_step_is_over(games, tmp_path):
@@ -200,24 +202,37 @@ def test_a_run_can_be_resumed_before_its_first_step_is_over(games, tmp_path):
 
     path = tmp_path / "c.safetensors"
     with pytest.raises(PulledPlug):
-        Training(games, SMALL).run(path, lambda _: None, pull_plug)
+        train(prepare(games, SMALL), path, lambda _: None, pull_plug)
     assert load_checkpoint(path).step == 0
-    _, steps = run(resume_training(games, path), path)
+    _, steps = trained(resume(games, path), path)
     assert steps == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_checkpoint_for_other_columns_is_refused(games, tmp_path):
     path = tmp_path / "c.safetensors"
-    run(Training(games, SMALL), path)
+    trained(prepare(games, SMALL), path)
     other = make_games()
     other = replace(other, schema=replace(other.schema, names=(*other.schema.names[:-1], "weather")))
     with pytest.raises(ValueError, match="trained on other columns"):
-        resume_training(other, path)
+        resume(other, path)
+
+
+def test_a_run_that_was_begun_before_column_heads_had_their_name_goes_on(games, tmp_path):
+    older, whole = tmp_path / "older.safetensors", tmp_path / "whole.safetensors"
+    trained(prepare(games, SMALL), whole)
+    train(prepare(games, SMALL), older, lambda _: None, lambda step: step < 4, every=3)
+    with safe_open(older, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = {name.replace("jepa.column_heads.", "jepa.anchor."): value for name, value in load_file(older).items()}
+    assert any(name.startswith("jepa.anchor.") for name in tensors)
+    save_file(tensors, older, metadata=metadata)
+    trained(resume(games, older), older)
+    expected, resumed = weights(load_checkpoint(whole)), weights(load_checkpoint(older))
+    for name, value in expected.items():
+        torch.testing.assert_close(resumed[name], value, atol=0, rtol=0, msg=name)
 
 
 def test_a_foreign_safetensors_file_is_refused(tmp_path):
-    from safetensors.torch import save_file
-
     save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match="is no checkpoint of `jepa train`"):
         load_checkpoint(tmp_path / "x.safetensors")
@@ -242,8 +257,8 @@ def test_a_bad_recipe_is_refused(change, message):
 
 
 def test_a_checkpoint_of_other_weights_says_which_version_it_needs(games, tmp_path):
-    training = Training(games, SMALL)
-    training.jepa.anchor.heads.append(torch.nn.Linear(16, 10))
-    training.checkpoint.save(tmp_path / "c.safetensors")
+    run = prepare(games, SMALL)
+    run.jepa.column_heads.heads.append(torch.nn.Linear(16, 10))
+    run.checkpoint.save(tmp_path / "c.safetensors")
     with pytest.raises(ValueError, match="written by another version of jepa-serve"):
         load_checkpoint(tmp_path / "c.safetensors")

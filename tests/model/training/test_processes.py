@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from model.training.checkpoint import load_checkpoint
-from model.training.loop import Training
-from tests.model.training.test_loop import SMALL, run, weights
+from model.training.run import prepare
+from tests.model.training.test_loop import SMALL, trained, weights
 from tests.support.games import make_games
 
 ROOT = Path(__file__).parents[3]
@@ -42,7 +42,7 @@ def test_a_run_killed_at_any_time_resumes_to_the_weights_of_an_unbroken_one(tmp_
     assert process.returncode == 0, failed
     assert 1 < int(said.splitlines()[0]) <= steps  # it did go on
 
-    run(Training(make_games(), replace(SMALL, steps=steps)), whole, every=1)
+    trained(prepare(make_games(), replace(SMALL, steps=steps)), whole, every=1)
     expected, resumed = weights(load_checkpoint(whole)), weights(load_checkpoint(broken))
     for name, value in expected.items():
         torch.testing.assert_close(resumed[name], value, atol=0, rtol=0, msg=name)
@@ -52,7 +52,7 @@ def test_a_run_killed_at_any_time_resumes_to_the_weights_of_an_unbroken_one(tmp_
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="this PyTorch has no gloo")
 def test_two_processes_learn_what_one_does(tmp_path):
     alone, shared = tmp_path / "alone.safetensors", tmp_path / "shared.safetensors"
-    expected, _ = run(Training(make_games(), replace(SMALL, steps=12)), alone, every=1)
+    expected, _ = trained(prepare(make_games(), replace(SMALL, steps=12)), alone, every=1)
     with small_run(shared, 12, 2) as process:
         said, failed = process.communicate()
     assert process.returncode == 0, failed

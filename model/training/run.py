@@ -1,0 +1,164 @@
+"""A training run, made ready: the rows it learns from, its networks and what changes them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bundle.columns import Statistics, column_statistics
+from model.data import checks
+from model.data.frames import Frames
+from model.data.splits import split_rows
+from model.networks.encoding import FeatureEncoding
+from model.networks.jepa import JEPA
+from model.training import schedules
+from model.training.batches import COMPOSITE_EVERY, Batches, evenly
+from model.training.checkpoint import Checkpoint, load_checkpoint, restore_optimiser
+from model.training.devices import half_precision_pays, launch
+from model.training.gradients import Gradients
+from model.training.objective import Objective
+from model.training.recipe import Recipe
+from model.training.summary import TrainingSummary
+
+# Rows that the quantiles of the encoding are taken from.
+FIT_ROWS = 200_000
+# Rows that the shares of rising and falling columns are taken from.
+DIRECTION_ROWS = 20_000
+SAMPLE_ROWS = 2048
+CHUNK_ROWS = 2048
+
+
+@dataclass
+class Run:
+    """Everything that training changes or reads. Each process has one of its own, with equal weights."""
+
+    recipe: Recipe
+    fabric: Fabric
+    batches: Batches
+    train_rows: Tensor  # those that have a later row at every horizon
+    val_rows: Tensor  # of games that are held out
+    checkpoint: Checkpoint  # the networks and how far they have come
+    objective: Objective
+    gradients: Gradients
+    optimiser: torch.optim.Optimizer
+    warnings: list[str]  # what is doubtful in the data, in words
+
+    @property
+    def jepa(self) -> JEPA:
+        return self.checkpoint.jepa
+
+    @property
+    def horizons(self) -> tuple[int, ...]:
+        """Frames ahead; (0,) where rows have no order."""
+        return self.recipe.horizons if self.batches.ordered else (0,)
+
+
+def prepare(
+    frames: Frames, recipe: Recipe, *, fabric: Fabric | None = None, checkpoint: Checkpoint | None = None
+) -> Run:
+    """Makes a run over the frames' training episodes ready, from its start or where `checkpoint` stands.
+
+    `fabric` (None: this process alone, on the CPU) says where. Equal seeds and data give equal weights, resumed or not.
+    ValueError for frames that nothing can be learned from, and for a checkpoint of other columns.
+    """
+    fabric = fabric or launch(accelerator="cpu")
+    if checkpoint is not None and checkpoint.schema != frames.schema:
+        raise ValueError("the checkpoint was trained on other columns than this data has; train anew without --resume")
+    _check_shares(recipe.batch_size, fabric.world_size)
+    train, val = split_rows(frames, seed=recipe.seed)
+    statistics = column_statistics(frames.features[train]) if checkpoint is None else checkpoint.statistics
+    horizons = recipe.horizons if frames.frame is not None else (0,)
+    checks.check_trainable(frames, train, statistics, horizons)
+    warnings = checks.training_warnings(frames, train, statistics, horizons, recipe.batch_size)
+    symmetries = frames.symmetries if recipe.symmetries else ()
+    batches = Batches(frames, horizons, recipe.hide_share, symmetries, fabric.device)
+    train_rows = _usable_rows(batches, train, horizons, "training")
+    val_rows = _usable_rows(batches, val, horizons, "validation")
+    if checkpoint is None:
+        checkpoint = Checkpoint(
+            jepa=_networks(frames, train, statistics, recipe).to(fabric.device),
+            schema=frames.schema,
+            statistics=statistics,
+            recipe=recipe.as_dict(),
+            step=0,
+            summary=TrainingSummary(
+                rows=len(train_rows),
+                episodes=len(np.unique(frames.episode[train])),
+                half_precision=half_precision_pays(fabric.device),
+                random_start_share=schedules.random_start_share(recipe.steps, recipe.momentum),
+            ),
+            optimiser={},
+            sample=_sample(batches, train_rows, val_rows),
+        )
+        if batches.ordered:
+            _measure_directions(checkpoint.jepa, batches, train_rows, horizons)
+    checkpoint.jepa.to(fabric.device)
+    optimiser = adamw(checkpoint.jepa, recipe.weight_decay)
+    if checkpoint.optimiser:
+        restore_optimiser(optimiser, checkpoint.optimiser)
+    learned = [weight for group in optimiser.param_groups for weight in group["params"]]
+    objective, rows = Objective(checkpoint.jepa, recipe), recipe.batch_size // fabric.world_size
+    gradients = Gradients(objective, learned, rows, fabric, half=checkpoint.summary.half_precision)
+    return Run(recipe, fabric, batches, train_rows, val_rows, checkpoint, objective, gradients, optimiser, warnings)
+
+
+def resume(frames: Frames, path: Path, *, fabric: Fabric | None = None) -> Run:
+    """The run that `path` holds, ready to go on where it stopped; ValueError for one of another version."""
+    checkpoint = load_checkpoint(path)
+    if checkpoint.recipe.keys() != Recipe().as_dict().keys():
+        raise ValueError(f"{path} was begun by another version, which trained otherwise; train anew without --resume")
+    return prepare(frames, Recipe.from_dict(checkpoint.recipe), fabric=fabric, checkpoint=checkpoint)
+
+
+def adamw(jepa: JEPA, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW that decays matrices only: a decayed bias or norm gain only loses range."""
+    learned = [*jepa.context_encoder.parameters(), *jepa.predictor.parameters(), *jepa.column_heads.parameters()]
+    learned = [parameter for parameter in learned if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in learned if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in learned if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+
+
+def _check_shares(batch_size: int, processes: int) -> None:
+    if processes > 1 and batch_size % (processes * COMPOSITE_EVERY):
+        raise ValueError(
+            f"batch_size is {batch_size}, which {processes} devices do not divide into multiples of "
+            f"{COMPOSITE_EVERY}; choose a number of --devices that does"
+        )
+
+
+def _usable_rows(batches: Batches, rows: NDArray[np.int64], horizons: tuple[int, ...], purpose: str) -> Tensor:
+    kept = batches.with_later_rows(rows)
+    if not len(kept):
+        raise ValueError(f"no {purpose} row has a frame {max(horizons)} later in its episode; choose shorter horizons")
+    return kept
+
+
+def _networks(frames: Frames, train: NDArray[np.int64], statistics: Statistics, recipe: Recipe) -> JEPA:
+    """With random weights, and an encoding fitted to some of the training rows."""
+    torch.manual_seed(recipe.seed)
+    drawn = np.random.default_rng(recipe.seed).permutation(train)[:FIT_ROWS]
+    encoding = FeatureEncoding.fit(frames.features[drawn], frames.schema, statistics)
+    return JEPA(recipe.config(frames.schema, ordered=frames.frame is not None), encoding)
+
+
+def _measure_directions(jepa: JEPA, batches: Batches, rows: Tensor, horizons: tuple[int, ...]) -> None:
+    parts = torch.split(evenly(rows, DIRECTION_ROWS), CHUNK_ROWS)
+    now = [jepa.encoding(batches.seen(part)) for part in parts]
+    for horizon, ahead in zip(horizons, batches.ahead, strict=True):
+        later = (jepa.encoding(batches.seen(ahead[part])) for part in parts)
+        jepa.column_heads.measure_directions(horizon, zip(now, later, strict=True))
+
+
+def _sample(batches: Batches, train_rows: Tensor, val_rows: Tensor) -> NDArray[np.float32]:
+    """[2n, C]: n training rows, then n held-out ones."""
+    count = min(SAMPLE_ROWS, len(train_rows), len(val_rows))
+    chosen = torch.cat([evenly(train_rows, count), evenly(val_rows, count)])
+    rows: NDArray[np.float32] = batches.seen(chosen).numpy(force=True)
+    return rows

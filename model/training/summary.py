@@ -1,0 +1,39 @@
+"""What is known of a training run, in its checkpoint and in bundle.json."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+METRICS = ("loss", "loss_ratio", "std", "rankme")
+
+
+@dataclass
+class TrainingSummary:
+    """What a run learned from and how it went. Networks that no run has trained have the defaults."""
+
+    rows: int = 0
+    episodes: int = 0
+    seconds: float = 0.0
+    half_precision: bool = False  # whether matrices were multiplied as bfloat16
+    random_start_share: float = 1.0  # how much of the target encoder's random start is left at the end
+    metrics: dict[str, float] = field(default_factory=dict)  # METRICS of the last report
+    loss_quantiles: dict[str, list[float]] = field(default_factory=dict)  # by horizon: 0 … 100 % of the held-out loss
+    history: dict[str, list[float]] = field(default_factory=dict)  # "step" and METRICS, of every report
+    licence: str = ""
+    data: dict[str, str] = field(default_factory=dict)  # where it comes from
+
+    def record(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Keeps the METRICS of a report, and four digits of each for the curves."""
+        self.metrics = {name: metrics[name] for name in METRICS}
+        for name, value in {"step": step, **self.metrics}.items():
+            self.history.setdefault(name, []).append(float(f"{value:.4g}"))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "TrainingSummary":
+        """The summary that `as_dict` described; TypeError for a key it does not know."""
+        return cls(**values)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What JSON can hold; what is not known yet is left out."""
+        optional = ("metrics", "loss_quantiles", "history")
+        return {name: value for name, value in asdict(self).items() if value or name not in optional}
