@@ -14,7 +14,7 @@ from app.settings import Precision
 from bundle.folders import BundleError
 from bundle.reader import Bundle
 
-# On the Melee games a linear probe's AUC falls by about as much as int8 adds noise; docs/formats.md.
+# On the Melee games a linear probe's AUC falls by about as much as int8 adds noise; docs/lab/formats.md.
 MOST_NOISE = 0.002
 LEAST_SPEED_UP = 1.1
 # A lone frame and a batch; so few runs that a start is not held up.
