@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from app.api.native.routes import ENDPOINTS
 from app.api.native.schemas import ROWS
@@ -21,7 +22,7 @@ from app.settings import DEFAULT_MODEL, PREFIX, Settings
 from bundle.folders import locate
 from bundle.manifest import read_manifest
 from bundle.schema import Schema
-from cli.main import COMMANDS, load
+from cli.main import COMMANDS, app, load
 from jepa_client import JepaClient
 from model.export import edifice
 from tests.support.replays import duel, game
@@ -33,7 +34,7 @@ FIRST_HOUR = DOCS / "first-hour.md"
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "client/README.md")]
 PAGES += sorted(DOCS.rglob("*.md"))
 MAX_COLUMNS = 120
-# What the first hour trains and judges with, cut short: a user waits for minutes, a test does not.
+# A user waits for minutes, a test does not.
 SHORT = {"train": ["--steps", "2"], "eval": ["--rows", "400", "--test-rows", "400"]}
 ADDRESS = "127.0.0.1:8000"
 LUA = "lua" if shutil.which("lua") else "luajit"
@@ -106,22 +107,23 @@ def test_a_shell_snippet_runs_as_it_stands_and_prints_something(code, output, se
     assert printed.strip() == (output or printed).strip()
 
 
-def test_the_first_hour_leads_from_a_recording_to_a_bot(tmp_path):
-    """Its snippets and commands in the order of the page, in one folder."""
+@pytest.mark.timeout(600)  # a training, an export, and four programs
+def test_the_first_hour_leads_from_a_recording_to_a_bot(tmp_path, monkeypatch):
+    """Its snippets and commands in the order of the page, in one folder; of fewer games and steps than a user takes."""
     page = FIRST_HOUR.read_text()
-    python = [sys.executable, "-W", "error::DeprecationWarning"]
     record, bot = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert "frames of 100 episodes" in run([*python, "-c", record], tmp_path)
-    commands = [
-        words for name, words in programs() if name == FIRST_HOUR.name and len(words) > 2 and words[0] == "jepa"
-    ]
+    assert "range(100)" in record
+    assert "frames of 20 episodes" in run([sys.executable, "-c", record.replace("range(100)", "range(20)")], tmp_path)
+    commands = [words for name, words in programs() if name == FIRST_HOUR.name and words[0] == "jepa" and words[2:]]
     assert [words[1] for words in commands] == ["train", "eval", "report", "serve"]
-    for _, name, *arguments in commands[:-1]:
-        run([*python, "-m", "cli", name, *arguments, *SHORT.get(name, [])], tmp_path)
-    assert (tmp_path / re.search(r"`(models/\S+\.html)`", page)[1]).is_file()
+    monkeypatch.chdir(tmp_path)
+    for _, *arguments in commands[:-1]:
+        done = CliRunner().invoke(app, [*arguments, *SHORT.get(arguments[0], [])])
+        assert done.exit_code == 0, done.output
+    assert Path(re.search(r"`(models/\S+\.html)`", page)[1]).is_file()
     assert commands[-1][2:] == ["--models", "models"]
     with Server("--models", str(tmp_path / "models")) as server:
-        printed = run([*python, "-c", bot.replace(ADDRESS, f"{server.host}:{server.port}")], tmp_path)
+        printed = run([sys.executable, "-c", bot.replace(ADDRESS, f"{server.host}:{server.port}")], tmp_path)
     assert printed.startswith("most surprising: frame ")
 
 
