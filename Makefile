@@ -11,22 +11,24 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 help:
 	@echo "make serve   start the service on http://$(HOST):$(PORT) with the bundled model (HOST=, PORT= change that)"
 	@echo "make test    lint, types and the whole test suite"
-	@echo "make fuzz    wrong and random requests, bodies and bundles, for some minutes"
-	@echo "make bench   what serving costs beside the model's arithmetic, one table (needs wrk and h2load)"
-	@echo "make bench-peers   the service beside LitServe, BentoML, MLServer, Ray Serve and FastAPI (ARGS=--help)"
-	@echo "make soak MIN=30   so many minutes of everything at once: memory and p99 over time as soak.png, and a verdict"
-	@echo "make hashes  write requirements/*.txt anew: what the image, these tools and KServe's client are made of, by SHA-256"
-	@echo "make audit   whether what the image is made of has known holes (asks PyPI)"
-	@echo "make sbom    dist/sbom.json, the bill of materials of the image's Python packages (CycloneDX)"
-	@echo "make clean   remove .venv and what the tools left behind"
+	@echo "make fuzz    random and malformed requests, bodies and bundles, for some minutes"
+	@echo "make bench   how much serving costs on top of the model's arithmetic, as one table (needs wrk and h2load)"
+	@echo "make bench-peers   compare with LitServe, BentoML, MLServer, Ray Serve and FastAPI (ARGS=--help)"
+	@echo "make soak MIN=30   mixed load for MIN minutes: memory and p99 over time in soak.png, and a verdict"
+	@echo "make hashes  regenerate the lock files of the image and these tools in requirements/, with SHA-256 hashes"
+	@echo "make audit   check the packages of the image for known vulnerabilities (asks PyPI)"
+	@echo "make sbom    write dist/sbom.json, the bill of materials of the image's Python packages (CycloneDX)"
+	@echo "make clean   remove .venv and everything that the tools created"
 
 serve: .venv/serve
 	$(BIN)/jepa serve --host $(HOST) --port $(PORT)
 
+# Two processes start with half of the tests each, in order, so that tests of a file share its fixtures; the one that
+# finishes first takes over some of the other's. Each computes on one thread, as idle ones would spin.
 test: lint types .venvs/kserve/made
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-# The tests that draw their examples, with 50 times as many.
+# The property-based tests, with 50 times as many examples.
 fuzz: .venv/test
 	$(BIN)/python -m pytest --hypothesis-profile=fuzz --timeout=0 \
 		tests/wire/test_contract.py tests/wire/test_fuzz.py tests/bundle/test_reader.py tests/app/test_rows.py tests/app/api/oip/test_tensors.py
@@ -37,26 +39,24 @@ bench: .venv/test
 soak: .venv/test
 	$(BIN)/python -m benchmarks.soak --minutes $(MIN) $(ARGS)
 
-# Each peer in a virtual environment of its own, made on the first call.
+# Each peer has a virtual environment of its own, created on the first call.
 bench-peers: .venv/test
 	$(BIN)/python -m benchmarks.peers.run $(ARGS)
 
-# For the Python of the image on Linux; to bring the tools up to date: make hashes UPGRADE=--upgrade
-# kserve wants older releases than those that the rest is pinned to.
+# For the image's Python on Linux. `make hashes UPGRADE=--upgrade` also updates the tools.
 hashes: .venvs/tools/made
-	for set in pyproject.toml:serve requirements/build.in:build requirements/tools.in:tools requirements/kserve.in:kserve; do \
-		case $$set in *:kserve) pins= ;; *) pins="-c constraints.txt" ;; esac; \
+	for set in pyproject.toml:serve requirements/build.in:build requirements/tools.in:tools; do \
 		UV_CUSTOM_COMPILE_COMMAND="make hashes" $(TOOLS)/uv pip compile --quiet --generate-hashes $(UPGRADE) \
 			--python-version 3.11 --python-platform linux --no-strip-markers \
-			$$pins -o requirements/$${set#*:}.txt $${set%:*} || exit 1; \
+			-c constraints.txt -o requirements/$${set#*:}.txt $${set%:*} || exit 1; \
 	done
 
 audit: .venvs/tools/made
 	@$(TOOLS)/pip-audit --strict --disable-pip --require-hashes -r requirements/serve.txt || { echo \
-		"make audit: failed for the reason above. Where that is a connection, or a package that was not found on PyPI," \
-		"no list of advisories can be read from this machine, and nothing is known of holes." >&2; exit 1; }
+		"make audit: failed for the reason above. If that is a failed connection, or a package not found on PyPI," \
+		"no advisories could be read, so this says nothing about vulnerabilities." >&2; exit 1; }
 
-# Of an environment that holds what the image holds, and nothing else.
+# Describes an environment with exactly the packages of the image.
 sbom: .venvs/tools/made .venvs/image/made
 	mkdir -p dist
 	$(TOOLS)/cyclonedx-py environment --validate --output-reproducible --pyproject pyproject.toml \
@@ -70,7 +70,7 @@ lint: .venv/test
 types: .venv/test
 	$(BIN)/mypy
 
-# A stamp per set of dependencies: the second call installs nothing. Whoever has the test set has the serving set.
+# Each set of dependencies has a stamp file, so the second call installs nothing. The test set includes the serving set.
 .venv/serve: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) -e .
@@ -86,10 +86,9 @@ types: .venv/test
 	$(TOOLS)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
-# What KServe's client needs, which tests/app/api/oip/test_kserve_client.py runs.
 .venvs/kserve/made: requirements/kserve.txt
 	$(PYTHON) -m venv --clear .venvs/kserve
-	.venvs/kserve/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r $<
+	.venvs/kserve/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r $<
 	@touch $@
 
 .venvs/image/made: requirements/serve.txt .venvs/tools/made

@@ -1,10 +1,12 @@
-"""The least that ASGI costs: an app that reads its request and answers with the bytes of the files in `ANSWERS`."""
+"""The minimal cost of ASGI: an app that reads the request and answers with the bytes of a file named in `ANSWERS`."""
 
 import os
 from pathlib import Path
 
+from starlette.types import Message, Receive, Scope, Send
+
 # "/json=FILE,/binary=FILE"
-ANSWERS = {}
+ANSWERS: dict[str, tuple[Message, Message]] = {}
 for pair in os.environ["ANSWERS"].split(","):
     path, _, file = pair.partition("=")
     body = Path(file).read_bytes()
@@ -12,7 +14,7 @@ for pair in os.environ["ANSWERS"].split(","):
     ANSWERS[path] = head, {"type": "http.response.body", "body": body}
 
 
-async def app(scope, receive, send):
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] != "http":
         return
     while (await receive())["more_body"]:

@@ -1,4 +1,4 @@
-"""What a benchmark starts and watches: the service, bare ASGI apps, and load generators."""
+"""The programs that a benchmark runs: the service, bare ASGI apps, and load generators."""
 
 import http.client
 import json
@@ -29,13 +29,13 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def need_generators() -> None:
-    """Stops where a load generator is missing: one in Python would take the cores that it measures."""
+    """Exits if a load generator is missing; one in Python would compete for the cores under test."""
     if missing := [name for name in ("wrk", "h2load") if shutil.which(name) is None]:
         sys.exit(f"{' and '.join(missing)} not found; on Debian: apt-get install wrk nghttp2-client")
 
 
 class Body(NamedTuple):
-    """Of a request: so many rows as `kind`, in a file that load generators read."""
+    """A request body: rows encoded as `kind`, in a file for load generators to read."""
 
     kind: str
     rows: int
@@ -52,7 +52,7 @@ def write_body(folder: Path, kind: str, width: int, rows: int) -> Body:
 
 
 def ask(url: str, body: Body) -> bytes:
-    """One answer; raises OSError while nobody listens."""
+    """Sends one request and returns the answer; OSError while nothing listens."""
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
     kind = {"Content-Type": TYPES[body.kind], "Accept": TYPES[body.kind]}
     connection.request("POST", "/embed", body.file.read_bytes(), kind)
@@ -65,7 +65,8 @@ def ask(url: str, body: Body) -> bytes:
 
 
 def closed_loop(urls: list[str], path: str, body: Body, connections: int, seconds: float) -> dict[str, float]:
-    """As fast as answers come, over `connections` in all: `rate` in requests/s, `p50_ms`, `p99_ms`, `failed`."""
+    """Sends requests as fast as answers come, over `connections` in total; returns `rate` in requests/s, `p50_ms`,
+    `p99_ms` and `failed`."""
     started = [_closed_loop(url + path, body, connections // len(urls), seconds) for url in urls]
     outcomes = [json.loads(process.communicate()[0].splitlines()[-1]) for process in started]
     return {
@@ -84,8 +85,8 @@ def _closed_loop(url: str, body: Body, connections: int, seconds: float) -> "sub
 
 
 class Outcome(NamedTuple):
-    """What came of the frames of bots: how long after they were sent, and after they were due, those answered with 200
-    were answered, and how long the others took to be refused."""
+    """How the service answered the frames of bots: latencies of those answered with 200, from when they were sent and
+    from when they were due, and how long the others took to be refused."""
 
     seconds: float
     statuses: Counter[int]
@@ -101,7 +102,7 @@ def percentile(values: np.ndarray, share: float) -> float:
 def bots(
     url: str, body: Body, count: int, seconds: float, *, hz: float = 60.0, timeout_ms: float | None = None
 ) -> Outcome:
-    """So many bots, each on its own connection and at `hz` frames a second, evenly out of step."""
+    """Runs `count` bots, each with its own connection and `hz` frames a second, evenly staggered."""
     per_ms = count * hz / 1e3
     command = ["h2load", "--h1", f"--clients={count}", f"--requests={count * max(1, round(hz * seconds))}"]
     command += [f"--rps={hz}", f"--rate={max(1, round(per_ms))}", f"--rate-period={max(1, round(1 / per_ms))}ms"]
@@ -122,17 +123,17 @@ def bots(
 
 
 def held_up(taken_ms: np.ndarray, period_ms: float) -> np.ndarray:
-    """How late the answers to the frames were that fell due while a bot still waited for one: sent after it, at once,
-    they were a period less late, then two (the coordinated omission of a client that waits, Tene 2013)."""
+    """How late the answers are to frames that became due while a bot still waited for an earlier one: the first is a
+    period less late than that one, the next two periods (correction for coordinated omission, Tene 2013)."""
     waits = [taken_ms - n * period_ms for n in range(1, int(taken_ms.max(initial=0.0) / period_ms) + 1)]
     return np.concatenate([each[each > 0] for each in waits]) if waits else np.empty(0)
 
 
 class Service:
-    """`jepa serve` with the settings it has by default."""
+    """`jepa serve` with its default settings."""
 
     def __init__(self, models: Path, before: str = "pass") -> None:
-        """`before` is Python that changes what is measured."""
+        """`before` is Python code to run first, to change what is measured."""
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed in __exit__)
         command = [sys.executable, "-c", f"{before}\nfrom cli.main import main; main()", "serve", "--port", "0"]
         self.started = time.monotonic()
@@ -152,7 +153,7 @@ class Service:
         time.sleep(0.002)
 
     def wait_until_it_answers(self, body: Body) -> float:
-        """Seconds from the start of the process to the first answer, at most a few ms more."""
+        """Seconds from the start of the process to the first answer, to within a few milliseconds."""
         while True:
             try:
                 ask(self.url, body)
@@ -177,11 +178,14 @@ class Service:
         return sum(int(user) + int(system) for *_, user, system in (each[:13] for each in fields)) / TICKS
 
     def resident_mib(self) -> list[float]:
-        """Of each process."""
+        """The resident memory of each process."""
         return [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096 / 2**20 for pid in self.pids]
 
     def proportional_mib(self) -> dict[int, float]:
-        """By process: its memory, of what it shares its share; nothing of one that is just ending."""
+        """The proportional set size by process id, in which shared memory is divided among the processes that share it.
+
+        A process that is just ending is left out.
+        """
         found = {}
         for pid in self.pids:
             with suppress(OSError, TypeError):
@@ -199,9 +203,9 @@ class Service:
 
 
 class Empty:
-    """Bare ASGI apps under uvicorn, one a core and a port, that answer `/json`, `/binary` with the bytes of a file.
+    """Bare ASGI apps under uvicorn, one per core, that answer `/json` and `/binary` with the bytes of a file.
 
-    A port each, because processes that share one get connections unevenly, and the limit would come out too low.
+    Each has its own port, because processes that share one get connections unevenly, which would lower the limit.
     """
 
     def __init__(self, answers: dict[str, Path]) -> None:

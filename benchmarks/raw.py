@@ -1,4 +1,4 @@
-"""The limit that a model sets: ONNX Runtime alone, with nothing around it."""
+"""The limit that the model sets: ONNX Runtime alone."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Layout(NamedTuple):
-    """So many runs at once of so many rows, each on so many threads of ONNX Runtime."""
+    """How many runs at once, of how many rows each, on how many threads of ONNX Runtime each."""
 
     runs: int
     rows: int
@@ -26,7 +26,7 @@ class Layout(NamedTuple):
 
 
 class Raw:
-    """The target encoder of a bundle, in the number format that the service runs."""
+    """A bundle's target encoder, in the number format that the service runs."""
 
     def __init__(self, folder: Path, precision: str) -> None:
         bundle = read_bundle(folder)
@@ -35,7 +35,7 @@ class Raw:
         self._sessions = {threads: _session(path, threads) for threads in {1, CORES}}
 
     def best(self, rows_in_flight: int, seconds: float = 0.3) -> Layout:
-        """The fastest of a small sweep among those with no more rows at once than the load that is compared."""
+        """The fastest layout of a small sweep that has no more rows in flight than the load to compare with."""
         layouts = {Layout(CORES, rows, 1) for rows in BATCHES if rows * CORES <= rows_in_flight}
         layouts |= {Layout(1, rows, CORES) for rows in BATCHES if rows <= rows_in_flight}
         return max(sorted(layouts), key=lambda layout: self.rate(layout, seconds))
@@ -60,7 +60,7 @@ class Raw:
         return sum(counts) * layout.rows / (time.perf_counter() - started)
 
     def lone_ms(self, seconds: float) -> float:
-        """Median of runs of one row on one thread, as the service runs a lone request."""
+        """The median time of a run of one row on one thread, which is how the service runs a lone request."""
         session, rows, taken = self._sessions[1], self._rows(1), []
         ends = time.perf_counter() + seconds
         while (started := time.perf_counter()) < ends:

@@ -1,4 +1,4 @@
-"""Untrained models of the reference's sizes, to see what serving costs beside smaller and larger ones."""
+"""Untrained models of the reference's sizes, to measure serving with other sizes than the bundled model's."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ ROWS = 2048
 
 
 def reference(tokens: int) -> Checkpoint:
-    """256 wide, 6 blocks, predictor 128 wide with 4, a token a row or a group, over made-up frames."""
+    """An encoder 256 wide with 6 blocks and a predictor 128 wide with 4, with one token per row or per group."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     rows = (rng.normal(size=(ROWS, 40)) @ rng.normal(size=(40, COLUMNS)) / 6).astype(np.float32)

@@ -1,12 +1,12 @@
-"""What the service costs beside the model's arithmetic: one table of ratios, everything measured side by side.
+"""How much the service costs on top of the model's arithmetic, as one table of ratios measured side by side.
 
     make bench                                        three models, about eight minutes on a quiet machine
     .venv/bin/python -m benchmarks.serving --quick    the bundled model alone, two minutes
 
 The ceiling of a request rate is 1/(1/raw + 1/empty): `raw` is ONNX Runtime alone on the same cores, in the same number
 format, at the best of a sweep over batches and threads with no more rows at once than the load has in flight; `empty`
-is bare ASGI under uvicorn, one process a core, that reads the same bodies and answers with fixed bytes. Ratios are
-taken between neighbours in time; of the rounds the median counts.
+is bare ASGI under uvicorn, one process per core, that reads the same bodies and answers with fixed bytes. Each ratio is
+between two measurements next to each other in time, and the table shows the median over the rounds.
 """
 
 import argparse
@@ -44,12 +44,13 @@ from bundle.folders import locate
 from bundle.manifest import read_manifest
 
 FRAME_MS = 1000 / 60
-DEADLINE_MS = 100.0  # of the requests to an overloaded service
+# For requests to an overloaded service.
+DEADLINE_MS = 100.0
 PACKAGES = ("onnxruntime", "numpy", "uvicorn", "uvloop", "httptools", "orjson")
 
 
 class Row(NamedTuple):
-    """A line of the table for one model."""
+    """A row of the table for one model."""
 
     name: str
     goal: str
@@ -59,15 +60,16 @@ class Row(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """How long everything is measured."""
+    """How long to measure."""
 
     rounds: int
     seconds: float
-    requests: int  # of the memory row
+    # For the memory row.
+    requests: int
 
 
 class Bench:
-    """One model, served as it is by default."""
+    """The measurements of one model, served with the default settings."""
 
     def __init__(self, bundle: Path, folder: Path, plan: Plan) -> None:
         self.models, self.plan = bundle.parents[1], plan
@@ -105,7 +107,7 @@ class Bench:
         yield self.int8()
 
     def int8(self) -> Row:
-        """Of ONNX Runtime alone, each format at its best layout."""
+        """The int8 rate over the float32 rate of ONNX Runtime alone, each at its best layout."""
         layouts = {name: raw.best(4 * self.many.rows) for name, raw in self.formats.items()}
         rounds = []
         for _ in range(self.plan.rounds):
@@ -172,7 +174,7 @@ class Bench:
         yield Row("one connection, p99 to p50", "<= 2", tail <= 2, tail, f"{tail:.2f}")
 
     def bots_in_time(self, service: Service, ceiling: float) -> Row:
-        """The most bots of which twice in three runs all frames were answered, 99 % of them in time."""
+        """The largest number of bots whose frames were all answered, 99 % of them in time, in two of three runs."""
 
         def are_in_time(count: int) -> bool:
             outcomes = (bots(f"{service.url}/embed", self.binary, count, 2 * self.plan.seconds) for _ in range(3))
@@ -190,7 +192,7 @@ class Bench:
         return Row("60 Hz bots in time", ">= 0.6 of the ceiling", most >= goal, most, text)
 
     def overload(self, service: Service) -> Row:
-        """Against the most that the same bots, on as many connections, were answered when they offered less."""
+        """The rate answered under overload, relative to the best rate that the same bots got when they offered less."""
         about = median(closed_loop([service.url], "/embed", self.some, 8, self.plan.seconds)["rate"] for _ in range(3))
         count = math.ceil(2 * about * DEADLINE_MS / 1e3)
 
@@ -212,7 +214,7 @@ class Bench:
         return Row("twice the capacity offered, 16 rows", goal, holds, share, text)
 
     def memory(self, service: Service) -> Row:
-        """Rounds of mixed requests; what one round of each kind leaves behind is no growth."""
+        """Memory growth over rounds of mixed requests, measured after one warm-up round of each kind."""
         kinds = (self.json, self.binary, self.some, self.many)
         done, first = 0.0, None
         while done < self.plan.requests:
@@ -225,7 +227,7 @@ class Bench:
 
 
 def _most(holds: Callable[[int], bool], first: int, high: int) -> int:
-    """The largest count below `high` that holds, to 3 %, looking at `first` first."""
+    """The largest count below `high` that holds, to within 3 %, starting the search at `first`."""
     low, count = 0, first
     while low < count < high:
         low, high = (count, high) if holds(count) else (low, count)
@@ -281,7 +283,7 @@ def _cpu_model() -> str:
 
 
 def _table(tables: dict[str, list[Row]]) -> Iterator[str]:
-    """In Markdown; what missed its goal is in bold."""
+    """The table in Markdown, with missed goals in bold."""
     yield "| | goal | " + " | ".join(tables) + " |"
     yield "|---|---|" + "---|" * len(tables)
     for rows in zip(*tables.values(), strict=True):

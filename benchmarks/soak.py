@@ -1,11 +1,11 @@
-"""Hours of everything at once: does memory grow, does the tail, is anything lost?
+"""A long run of mixed load: does memory or tail latency grow, and is any request lost?
 
     make soak MIN=30                                          the bundled model, eight bots at 60 Hz
     .venv/bin/python -m benchmarks.soak --minutes 600 --bots 32 --out night.png
 
-Bots ask /embed, /predict, /loss and /v2 in JSON and binary, send what is wrong, leave in the middle of a request, and
-open new connections; meanwhile versions of the model come and go. Memory is the proportional set size: what processes
-share counts once. The first fifth of the time is for warming up. Exit code 0 where memory is flat and nothing failed.
+Bots call /embed, /predict, /loss and /v2 in JSON and binary, send malformed requests, disconnect in the middle of a
+request and open new connections, while versions of the model come and go. Memory is the proportional set size, which
+counts shared memory once. The first fifth of the time is warm-up. Exit code 0 if memory is flat and nothing failed.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import httpx
 import numpy as np
+from matplotlib.figure import Figure
 
 from app.settings import DEFAULT_MODEL
 from benchmarks.programs import Service, write_body
@@ -32,9 +33,12 @@ from cli import plots
 
 HZ = 60.0
 SAMPLES = 300
-WARM_UP = 0.2  # of the time
-FLAT_MIB = 5.0  # over the time that is measured, all processes together
-ALIKE = 0.98  # cosine of embeddings: int8 rounds a row by what shares its run
+# The share of the time that is not measured.
+WARM_UP = 0.2
+# Memory may grow this much over the measured time, summed over all processes.
+FLAT_MIB = 5.0
+# Cosine above which two embeddings count as the same: int8 rounding depends on the other rows of a run.
+MIN_COSINE = 0.98
 CONNECTION_REQUESTS = (20, 400)
 BINARY, JSON = "application/octet-stream", "application/json"
 
@@ -50,16 +54,20 @@ class Question(NamedTuple):
 class Sample(NamedTuple):
     at_s: float
     requests: int
-    mib: dict[int, float]  # by process
+    # By process id.
+    mib: dict[int, float]
     p99_ms: float
 
 
 @dataclass
 class Books:
     asked: Counter[str] = field(default_factory=Counter)
-    errors: Counter[str] = field(default_factory=Counter)  # what was answered otherwise than it should be
-    lost: Counter[str] = field(default_factory=Counter)  # no answer came, and why
-    latencies_s: list[float] = field(default_factory=list)  # since the last sample
+    # Wrong answers.
+    errors: Counter[str] = field(default_factory=Counter)
+    # Requests without an answer, by reason.
+    lost: Counter[str] = field(default_factory=Counter)
+    # Since the last sample.
+    latencies_s: list[float] = field(default_factory=list)
     swaps_s: list[float] = field(default_factory=list)
 
 
@@ -87,11 +95,12 @@ def questions(bundle: Path) -> list[Question]:
 
 
 async def bot(url: str, asked: list[Question], books: Books, until: float, draw: random.Random) -> None:
-    """A frame when it is due; those that fell due while it waited are past, as they are to a game."""
+    """Sends each frame when it is due, and skips those that became due while it waited, as in a game."""
     due = time.monotonic() + draw.random() / HZ
-    right: np.ndarray | None = None  # what the first answer said
+    # The first answer, which the others must match.
+    right: np.ndarray | None = None
     while time.monotonic() < until:
-        # Certificates are of no use here, and making them ready takes longer than many frames.
+        # Loading certificates takes longer than many frames, and plain HTTP needs none.
         async with httpx.AsyncClient(base_url=url, timeout=20, verify=False) as client:
             for _ in range(draw.randint(*CONNECTION_REQUESTS)):
                 if time.monotonic() >= until:
@@ -127,11 +136,11 @@ def _rows(answer: httpx.Response) -> np.ndarray:
 
 def _are_alike(rows: np.ndarray, right: np.ndarray) -> bool:
     cosine = (rows * right).sum(1) / np.linalg.norm(rows, axis=1) / np.linalg.norm(right, axis=1)
-    return bool((cosine > ALIKE).all())
+    return bool((cosine > MIN_COSINE).all())
 
 
 async def _leave(url: str, question: Question) -> None:
-    """In the middle of a request."""
+    """Disconnects in the middle of a request."""
     host, _, port = url.removeprefix("http://").partition(":")
     _, writer = await asyncio.open_connection(host, int(port))
     head = f"POST {question.path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(question.body)}\r\n\r\n"
@@ -141,7 +150,7 @@ async def _leave(url: str, question: Question) -> None:
 
 
 async def swap(home: Path, every_s: float, books: Books, started: float) -> None:
-    """Until cancelled: the next version comes, or the highest goes."""
+    """Until cancelled, adds the next version or removes the highest."""
     number = 1
     while True:
         await asyncio.sleep(every_s)
@@ -154,7 +163,7 @@ async def swap(home: Path, every_s: float, books: Books, started: float) -> None
 
 
 def put(bundle: Path, folder: Path) -> None:
-    """The same bundle as another version, in one rename."""
+    """Publishes the bundle as another version, with one rename."""
     staged = folder.parent / f".tmp-{folder.name}"
     shutil.copytree(bundle, staged)
     manifest = json.loads((staged / MANIFEST).read_text())
@@ -202,7 +211,7 @@ def verdict(samples: list[Sample], books: Books) -> tuple[bool, str]:
 
 
 def draw(samples: list[Sample], books: Books, path: Path) -> None:
-    figure = plots.Figure(figsize=(8, 6), layout="constrained")
+    figure = Figure(figsize=(8, 6), layout="constrained")
     memory, tail = figure.subplots(2, sharex=True)
     minutes = [each.at_s / 60 for each in samples]
     for i, pid in enumerate(sorted({pid for each in samples for pid in each.mib})):

@@ -1,36 +1,39 @@
-"""Where bundles lie: `<models>/<name>/<version>/`, and which of them a name on the command line means."""
+"""Where bundles are: `<models>/<name>/<version>/`, and which of them a name on the command line means."""
 
 import re
 from pathlib import Path
 
+# The layout of a bundle's folder, and of bundle.json; to be raised by a change that older programs would misread.
 FORMAT = 1
 MANIFEST = "bundle.json"
+# A model's name is a folder and a part of URLs. Pydantic only searches for a pattern, hence the anchors.
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 
 
 class BundleError(Exception):
-    """The folder is not a bundle that can be trusted; says what is wrong and where."""
+    """A folder is not a bundle that can be trusted; the message says what is wrong and where."""
 
 
 def check_name(name: str) -> None:
-    """Raises ValueError unless the name can be a folder and a part of a URL."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+    """Raises ValueError unless `name` can be that of a model."""
+    if not re.fullmatch(NAME_PATTERN, name):
         raise ValueError(f"name is '{name}'; use letters, digits, - and _, starting with a letter or digit")
 
 
-def next_version(models: Path, name: str) -> int:
-    """One more than the highest version of `name`, 1 for the first."""
-    versions = [int(p.name) for p in (models / name).glob("*") if p.name.isdecimal()]
-    return max(versions, default=0) + 1
-
-
 def versions(model_folder: Path) -> dict[int, Path]:
-    """The version folders of one model, highest first; names that are no positive integer are none of ours."""
+    """The version folders of one model, highest first; whatever is not named by a positive integer is passed over."""
     numbered = {
         int(folder.name): folder
         for folder in model_folder.iterdir()
         if folder.is_dir() and folder.name.isdecimal() and str(int(folder.name)) == folder.name != "0"
     }
     return dict(sorted(numbered.items(), reverse=True))
+
+
+def next_version(models: Path, name: str) -> int:
+    """One more than the highest version of `name`; 1 where there is none yet."""
+    home = models / name
+    return max(versions(home), default=0) + 1 if home.is_dir() else 1
 
 
 def locate(bundle: str, default: Path) -> Path:

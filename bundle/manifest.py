@@ -1,14 +1,13 @@
 """`bundle.json`: what a bundle says of itself, read and checked."""
 
-import hashlib
-import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 
-from bundle.folders import FORMAT, MANIFEST, BundleError
+from bundle.folders import FORMAT, MANIFEST, NAME_PATTERN, BundleError
+from bundle.schema import Schema, schema_hash
 
 GRAPHS = ("context_encoder", "target_encoder", "predictor")
 REQUIRED_FILES = (*(f"{graph}.onnx" for graph in GRAPHS), "golden.npz")
@@ -16,39 +15,29 @@ REQUIRED_FILES = (*(f"{graph}.onnx" for graph in GRAPHS), "golden.npz")
 Width = Annotated[int, Field(ge=1)]
 
 
-class Group(BaseModel):
-    """A named run of columns, `start` included, `stop` not."""
-
-    name: str
-    start: int
-    stop: int
-
-
-class FeatureSchema(BaseModel):
-    """Names of the columns, and the groups that cut them into consecutive parts."""
-
-    names: list[str]
-    groups: list[Group]
-
-
-class Patch(BaseModel):
-    """One token of the encoder: one or more whole groups."""
+class PatchEntry(BaseModel):
+    """A token of the encoder, and the names of the groups that it stands for."""
 
     name: str
     groups: list[str]
 
 
 class FileEntry(BaseModel):
+    """What a file must be for the bundle to be whole."""
+
     sha256: str
     bytes: int
 
 
 class Cost(BaseModel):
-    """How far a format's answers are from float32's, measured at export on `rows` held-out rows: of the worst graph
-    the variance of the difference over that of the embedding, the least cosine, the largest difference; and the least
-    cosine on the golden rows, which another machine must come near."""
+    """How far the answers of a number format are from those of float32, of whichever graph is worst.
+
+    Measured at export on `rows` held-out rows, except `golden_cosine`, which is measured on the golden rows so that
+    the machine that serves the bundle can repeat it.
+    """
 
     rows: int
+    # The variance of the difference over the variance of the embedding.
     noise: float
     least_cosine: float
     largest_difference: float
@@ -56,19 +45,18 @@ class Cost(BaseModel):
 
 
 class Manifest(BaseModel):
-    """`bundle.json`. Keys that are not listed here are ignored, so that older services read newer bundles."""
+    """`bundle.json` of format FORMAT. Unknown keys are ignored, so that older services read newer bundles."""
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)
 
-    format: Literal[1]
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
     version: Width
     created: str
     input_dim: Width
     embed_dim: Width
-    feature_schema: FeatureSchema = Field(alias="schema")
+    feature_schema: Annotated[Schema, PlainValidator(Schema.from_dict)] = Field(alias="schema")
     schema_hash: str
-    patches: Annotated[list[Patch], Field(min_length=1)]
+    patches: Annotated[list[PatchEntry], Field(min_length=1)]
     horizons: Annotated[list[int], Field(min_length=1)]
     options: dict[str, Any] = {}
     statistics: dict[str, list[float]] = {}
@@ -83,15 +71,8 @@ class Manifest(BaseModel):
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Self:
         schema = self.feature_schema
-        if len(schema.names) != self.input_dim:
+        if schema.input_dim != self.input_dim:
             raise ValueError(f"schema names {len(schema.names)} columns, but input_dim is {self.input_dim}")
-        edges = [0, *(group.stop for group in schema.groups)]
-        if (
-            [group.start for group in schema.groups] != edges[:-1]
-            or edges[-1] != self.input_dim
-            or edges != sorted(set(edges))
-        ):
-            raise ValueError(f"schema groups must cut the columns 0 … {self.input_dim} into consecutive parts")
         grouped = [name for patch in self.patches for name in patch.groups]
         if sorted(grouped) != sorted(group.name for group in schema.groups):
             raise ValueError("patches must hold every group of the schema exactly once")
@@ -101,6 +82,7 @@ class Manifest(BaseModel):
 
 
 def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the bundle in `folder`; BundleError names what is wrong with it."""
     path = folder / MANIFEST
     try:
         # Stricter than json.loads: what it lets through, such as NaN or half a surrogate pair, /models could not show.
@@ -117,12 +99,8 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = Manifest.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
-        raise BundleError(f"{path}: {'.'.join(map(str, first['loc']))} {first['msg']}".replace(":  ", ": ")) from error
+        where, what = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+        raise BundleError(f"{path}: {where} {what}" if where else f"{path}: {what}") from error
     if manifest.schema_hash != (actual := schema_hash(document["schema"])):
         raise BundleError(f"{path}: schema_hash is {manifest.schema_hash}, but the schema hashes to {actual}")
     return manifest
-
-
-def schema_hash(schema: dict[str, Any]) -> str:
-    """SHA-256 (hex) of the canonical JSON: bot and model agree on a row's layout if they agree on this."""
-    return hashlib.sha256(json.dumps(schema, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

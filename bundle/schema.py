@@ -11,7 +11,10 @@ UNNAMED_GROUPS = 8
 
 
 class Group(NamedTuple):
-    """A named run of columns, `start` included, `stop` not: what a bot may hide and a predictor may be asked for."""
+    """A named run of columns, from `start` up to but not including `stop`.
+
+    A bot may hide a group, and may ask the predictor for one.
+    """
 
     name: str
     start: int
@@ -36,9 +39,17 @@ class Schema:
         check_groups(self.groups, self.input_dim)
 
     @classmethod
+    def from_dict(cls, values: Any) -> "Schema":
+        """The schema whose `as_dict` is `values`, a document that may hold further keys; ValueError for any other."""
+        match values:
+            case {"names": [*names], "groups": [*groups]} if all(isinstance(name, str) for name in names):
+                return cls(tuple(names), tuple(map(_group, groups)))
+        raise ValueError("must hold names, a list of strings, and groups, a list of objects with name, start and stop")
+
+    @classmethod
     def of(cls, names: Sequence[str], about: Mapping[str, Any]) -> "Schema":
-        """The schema of the columns `names`, which `about` (a schema.json, say) may name otherwise and cut into groups;
-        where it cuts none, equal groups."""
+        """The schema of the columns `names`; `about`, such as a schema.json, may rename them and cut them into groups,
+        and without groups they are cut into equal ones."""
         given, groups = about.get("names", [*names]), about.get("groups")
         if not isinstance(given, list) or len(given) != len(names) or not all(isinstance(name, str) for name in given):
             came = f"a list of {len(given)}" if isinstance(given, list) else repr(given)
@@ -55,16 +66,20 @@ class Schema:
 
     @property
     def hash(self) -> str:
-        """SHA-256 (hex) of the canonical JSON: two services with equal hashes read a row alike."""
-        canonical = json.dumps(self.as_dict(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        return schema_hash(self.as_dict())
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self) -> dict[str, Any]:
+        """What bundle.json says of the schema."""
         return {"names": list(self.names), "groups": [group._asdict() for group in self.groups]}
 
 
+def schema_hash(schema: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of the canonical JSON: bot and model agree on a row's layout if they agree on this."""
+    return hashlib.sha256(json.dumps(schema, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
 def read_description(path: Path) -> dict[str, Any]:
-    """What a schema.json says; `Schema.of` knows what it may say."""
+    """The object in a schema.json, for `Schema.of` to check; ValueError where the file holds none."""
     try:
         described = json.loads(path.read_bytes())
     except ValueError as error:
@@ -75,34 +90,42 @@ def read_description(path: Path) -> dict[str, Any]:
 
 
 def unnamed_columns(count: int) -> list[str]:
+    """Names for columns that came without: f000, f001, …"""
     return [f"f{i:03d}" for i in range(count)]
 
 
 def check_groups(groups: Sequence[Group], input_dim: int) -> None:
-    """Raises ValueError unless `groups` are the columns 0 … input_dim, cut into consecutive named runs."""
+    """Raises ValueError unless `groups` cut the columns 0 … input_dim into consecutive named runs."""
     names = [group.name for group in groups]
     if len(set(names)) != len(names):
         raise ValueError(f"groups {names} repeat a name; every group needs a name of its own")
-    expected = 0
-    for group in groups:
-        if group.start != expected:
-            raise ValueError(f"group '{group.name}' starts at column {group.start}; it must start at {expected}")
-        if group.stop <= group.start:
-            raise ValueError(f"group '{group.name}' [{group.start}, {group.stop}) is empty; stop must exceed start")
-        expected = group.stop
-    if expected != input_dim:
-        raise ValueError(f"groups end at column {expected}; they must cover all {input_dim} columns of input_dim")
+    if problem := _break(groups, input_dim):
+        raise ValueError(f"groups must cut the columns 0 … {input_dim} into consecutive parts: {problem}")
 
 
 def equal_groups(input_dim: int, count: int) -> tuple[Group, ...]:
-    """`count` consecutive groups whose widths differ by one column at most."""
+    """`count` consecutive groups whose widths differ by at most one column."""
     edges = [input_dim * i // count for i in range(count + 1)]
     return tuple(Group(f"patch{i}", edges[i], edges[i + 1]) for i in range(count))
 
 
 def group_of_columns(groups: Sequence[Group]) -> list[int]:
-    """[C]: the place in `groups` of the one that each column is in."""
+    """[C]: for each column, the index in `groups` of the group that holds it."""
     return [i for i, group in enumerate(groups) for _ in range(group.width)]
+
+
+def _break(groups: Sequence[Group], input_dim: int) -> str | None:
+    """The first place where `groups` leave a gap, overlap, hold nothing or end too soon or too late."""
+    expected = 0
+    for group in groups:
+        if group.start != expected:
+            return f"group '{group.name}' starts at column {group.start}; it must start at {expected}"
+        if group.stop <= group.start:
+            return f"group '{group.name}' [{group.start}, {group.stop}) is empty; stop must exceed start"
+        expected = group.stop
+    if expected != input_dim:
+        return f"groups end at column {expected}; they must cover all {input_dim} columns of input_dim"
+    return None
 
 
 def _group(given: Any) -> Group:

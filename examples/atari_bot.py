@@ -1,39 +1,45 @@
-"""Learns to play an Atari game by linear policies, on what the running service makes of the console's memory and on the
-memory itself, and says what each is worth.
+"""Learns linear policies for an Atari game, once on the service's embedding of the console's memory and once on the
+memory itself, and compares how well they play.
 
     jepa data atari breakout --frames 30000 --out breakout.parquet
     jepa train breakout.parquet --features 'ram_*' --preset quick --name breakout --out models
     jepa serve --models models
     python examples/atari_bot.py breakout
 
-Needs jepa-client[atari]. Policies are learned by the cross-entropy method: many play at once, and those with the most
-points say where to look next (Szita & Lörincz, 2006, https://doi.org/10.1162/neco.2006.18.12.2936).
+Needs jepa-client[atari]. Policies are learned with the cross-entropy method: many play at once, and those that score
+highest decide where to search next (Szita & Lörincz, 2006, https://doi.org/10.1162/neco.2006.18.12.2936).
 """
 
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
+from gymnasium.spaces import Discrete
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
 from jepa_client import JepaClient, JepaError
 from jepa_client.games.atari import make_atari
 from jepa_client.games.gymnasium import EmbedVectorObservation
 
-ELITE = 0.25  # the share of policies that say where to look next
-LOOSE = 0.3  # added to the spread of the elite, less with each generation: else it shrinks before it has found anything
-UNSEEN = 2**30  # seeds of games below are learned from, those above decide what was learned
+# The share of policies that decide where to search next.
+ELITE = 0.25
+# Added to the spread of the elite, less in each generation; without it the search narrows before it has found anything.
+EXTRA_SPREAD = 0.3
+# Games with seeds below this are for learning, those above for evaluation.
+FIRST_TEST_SEED = 2**30
 
 
 class Standard:
-    """Features as they vary in random play, and a constant."""
+    """Standardises features by their mean and spread in random play, and appends a constant."""
 
-    def __init__(self, envs: VectorEnv, steps: int, rng: np.random.Generator) -> None:
-        seen = [envs.reset(seed=int(rng.integers(UNSEEN)))[0]]
+    def __init__(self, envs: VectorEnv[Any, Any, Any], steps: int, rng: np.random.Generator) -> None:
+        seen = [envs.reset(seed=int(rng.integers(FIRST_TEST_SEED)))[0]]
         for _ in range(steps):
-            actions = rng.integers(envs.single_action_space.n, size=envs.num_envs)
+            actions = rng.integers(number_of_actions(envs), size=envs.num_envs)
             seen.append(envs.step(actions)[0])
         rows = np.concatenate(seen)
         self.mean, self.scale = rows.mean(0), np.maximum(rows.std(0), 1e-3)
@@ -44,8 +50,13 @@ class Standard:
         return np.concatenate([standard, np.ones((len(rows), 1))], axis=1)
 
 
-def play(envs: VectorEnv, policies: np.ndarray, standard: Standard, steps: int, seed: int) -> np.ndarray:
-    """The points [P] that each policy [P, A, D + 1] makes; a game that ends is followed by another."""
+def number_of_actions(envs: VectorEnv[Any, Any, Any]) -> int:
+    assert isinstance(envs.single_action_space, Discrete)
+    return int(envs.single_action_space.n)
+
+
+def play(envs: VectorEnv[Any, Any, Any], policies: np.ndarray, standard: Standard, steps: int, seed: int) -> np.ndarray:
+    """Points [P] scored by each policy [P, A, D + 1]; when a game ends, the next one begins."""
     rows, _ = envs.reset(seed=seed)
     points = np.zeros(len(policies))
     for _ in range(steps):
@@ -55,33 +66,34 @@ def play(envs: VectorEnv, policies: np.ndarray, standard: Standard, steps: int, 
     return points
 
 
-def learn(envs: VectorEnv, options: argparse.Namespace, seed: int, name: str) -> float:
-    """The mean points of the policy that was found, in games that none was chosen by."""
+def learn(envs: VectorEnv[Any, Any, Any], options: argparse.Namespace, seed: int, name: str) -> float:
+    """The mean points of the learned policy in test games."""
     rng, count = np.random.default_rng(seed), envs.num_envs
     standard = Standard(envs, options.steps // 2, rng)
-    mean = np.zeros((envs.single_action_space.n, envs.single_observation_space.shape[0] + 1))
+    width = len(standard.mean) + 1
+    mean = np.zeros((number_of_actions(envs), width))
     spread = np.ones_like(mean)
     for generation in range(options.generations):
         policies = mean + spread * rng.standard_normal((count, *mean.shape))
-        points = play(envs, policies, standard, options.steps, int(rng.integers(UNSEEN)))
+        points = play(envs, policies, standard, options.steps, int(rng.integers(FIRST_TEST_SEED)))
         elite = policies[np.argsort(-points)[: max(2, round(ELITE * count))]]
-        mean, spread = elite.mean(0), elite.std(0) + LOOSE * (1 - (generation + 1) / options.generations)
+        mean, spread = elite.mean(0), elite.std(0) + EXTRA_SPREAD * (1 - (generation + 1) / options.generations)
         if sys.stdout.isatty():
             print(f"\r{name}, seed {seed}: generation {generation + 1}, {points.mean():.1f} points", end="\x1b[K\r")
-    return float(play(envs, np.stack([mean] * count), standard, options.steps, UNSEEN + count * seed).mean())
+    return float(play(envs, np.stack([mean] * count), standard, options.steps, FIRST_TEST_SEED + count * seed).mean())
 
 
-def play_at_random(envs: VectorEnv, options: argparse.Namespace, seed: int) -> float:
+def play_at_random(envs: VectorEnv[Any, Any, Any], options: argparse.Namespace, seed: int) -> float:
     rng = np.random.default_rng(seed)
-    envs.reset(seed=UNSEEN + envs.num_envs * seed)
-    actions = rng.integers(envs.single_action_space.n, size=(options.steps, envs.num_envs))
+    envs.reset(seed=FIRST_TEST_SEED + envs.num_envs * seed)
+    actions = rng.integers(number_of_actions(envs), size=(options.steps, envs.num_envs))
     return float(sum(envs.step(each)[1] for each in actions).mean())
 
 
 def compare(client: JepaClient, options: argparse.Namespace) -> None:
     envs = SyncVectorEnv([partial(make_atari, options.game)] * options.population)
     embedded = EmbedVectorObservation(envs, client, model=options.model)
-    played = {
+    played: dict[str, Callable[[int], float]] = {
         "random play": partial(play_at_random, envs, options),
         "linear, memory": lambda seed: learn(envs, options, seed, "memory"),
         "linear, embedding": lambda seed: learn(embedded, options, seed, "embedding"),

@@ -1,9 +1,9 @@
-"""Plays a game's frames against the running service at 60 Hz, as a bot would, and says how that went.
+"""Sends a game's frames to the running service at 60 Hz, as a bot would, and reports latency and surprise.
 
     python examples/replay_bot.py [FRAMES.parquet or GAME.slp]
 
-Without a file it plays a scripted match of its own. Needs httpx and numpy; a Parquet file needs pyarrow too, a Melee
-replay (.slp) jepa-client[slippi].
+Without a file it plays a scripted match. Needs httpx and numpy, for Parquet files also pyarrow, and for Melee replays
+(.slp) jepa-client[slippi].
 """
 
 import argparse
@@ -20,12 +20,13 @@ from scripted_match import FRAMES_A_SECOND, play
 BINARY = {"Content-Type": "application/octet-stream", "Accept": "application/octet-stream"}
 TOO_BUSY = (429, 503, 504)
 LOSS_ROWS = 256
-SPARED_S = 0.002  # before a frame is due, sleeping ends and waiting begins: sleep alone wakes late
+# Sleeping ends this long before a frame is due and busy waiting begins, since sleep alone wakes late.
+BUSY_WAIT_S = 0.002
 SCRIPTED_FRAMES = 3600
 
 
 def read_game(path: Path, names: list[str], episode: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """(float32 [frames, columns] in the order of `names`, frame numbers) of one episode, the first unless named."""
+    """One episode, by default the first: float32 [frames, columns] in the order of `names`, and frame numbers."""
     return read_replay(path, names) if path.suffix == ".slp" else read_parquet(path, names, episode)
 
 
@@ -66,18 +67,18 @@ def read_parquet(path: Path, names: list[str], episode: int | None) -> tuple[np.
 
 
 def send_at_rate(client: httpx.Client, rows: np.ndarray, hz: float) -> tuple[np.ndarray, np.ndarray]:
-    """Seconds [frames] from the moment each frame was due to its answer, infinite where the service was too busy;
-    and the seconds of them that the service says it queued and computed.
+    """Latency [frames] in seconds from when each frame was due to its answer, infinite if the service was too busy, and
+    the part of it that the service reports for queueing and computing.
 
-    The schedule is fixed beforehand, so a late answer makes the frames behind it late, not fewer.
+    The schedule is fixed beforehand, so a late answer delays the frames behind it and does not drop any.
     """
     latencies, timings = np.empty(len(rows)), [""] * len(rows)
     start = time.perf_counter() + 0.1
     for i, row in enumerate(rows):
         due = start + i / hz
         while (left := due - time.perf_counter()) > 0:
-            if left > SPARED_S:
-                time.sleep(left - SPARED_S)
+            if left > BUSY_WAIT_S:
+                time.sleep(left - BUSY_WAIT_S)
         answer = client.post("/embed", content=row.tobytes(), headers=BINARY)
         latencies[i] = time.perf_counter() - due
         if answer.status_code in TOO_BUSY:
@@ -88,7 +89,7 @@ def send_at_rate(client: httpx.Client, rows: np.ndarray, hz: float) -> tuple[np.
 
 
 def surprise(client: httpx.Client, rows: np.ndarray, horizon: int) -> tuple[np.ndarray, np.ndarray]:
-    """How far the model's idea of each frame, `horizon` frames before, was off: (losses, percentiles or NaN)."""
+    """The loss of each frame's prediction from `horizon` frames earlier, and its percentile (NaN if unknown)."""
     pairs = np.concatenate([rows[:-horizon], rows[horizon:]], axis=1)
     losses: list[float] = []
     percentiles: list[float] = []
@@ -103,7 +104,7 @@ def surprise(client: httpx.Client, rows: np.ndarray, horizon: int) -> tuple[np.n
 
 
 def what_happened(names: list[str], before: np.ndarray, after: np.ndarray) -> str:
-    """What the columns of a Melee row say of two frames, in words; nothing where they are of another game."""
+    """The change between two Melee rows in words; empty for rows of another game."""
     words = []
     for side in ("own", "opp"):
         if not {f"{side}_percent", f"{side}_stock"} <= {*names}:
@@ -111,12 +112,12 @@ def what_happened(names: list[str], before: np.ndarray, after: np.ndarray) -> st
         percent, stock = names.index(f"{side}_percent"), names.index(f"{side}_stock")
         actions = [i for i, name in enumerate(names) if name.startswith(f"{side}_act_")]
         was, became = (names[actions[row[actions].argmax()]].removeprefix(f"{side}_act_") for row in (before, after))
-        told = [f"{was} to {became}" if was != became else was]
+        changes = [f"{was} to {became}" if was != became else was]
         if after[stock] < before[stock]:
-            told.append("loses a stock")
+            changes.append("loses a stock")
         elif after[percent] > before[percent]:
-            told.append(f"takes {(after[percent] - before[percent]) * 100:.0f} %")
-        words.append(f"{side} {', '.join(told)}")
+            changes.append(f"takes {(after[percent] - before[percent]) * 100:.0f} %")
+        words.append(f"{side} {', '.join(changes)}")
     return "; ".join(words)
 
 
@@ -131,7 +132,7 @@ def report_timing(latencies: np.ndarray, computing: np.ndarray, hz: float) -> No
 
 
 def report_surprise(client: httpx.Client, model: dict[str, Any], rows: np.ndarray, frames: np.ndarray) -> None:
-    """The five frames that the model foresaw worst, at least a second apart."""
+    """Prints the five frames that the model predicted worst, at least a second apart."""
     horizon = model["horizons"][-1]
     if not 0 < horizon < len(rows):
         print(f"no surprise to report: the model looks {horizon} frames ahead, the game has {len(rows)}")
@@ -173,7 +174,8 @@ def play_against(client: httpx.Client, options: argparse.Namespace) -> None:
         rows, frames = read_game(options.file, model["names"], options.episode)
         rows, frames = rows[:wanted], frames[:wanted]
     print(f"model {model['name']} version {model['version']}, {len(rows)} frames, {len(rows) / options.hz:.0f} s")
-    for row in rows[:30]:  # warm-up: connection, caches
+    # Warm up the connection and caches.
+    for row in rows[:30]:
         client.post("/embed", content=row.tobytes(), headers=BINARY).raise_for_status()
     report_timing(*send_at_rate(client, rows, options.hz), options.hz)
     report_surprise(client, model, rows, frames)

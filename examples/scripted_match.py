@@ -1,22 +1,28 @@
-"""A match that no one played: two Foxes on Final Destination with simple kinematics, in the 287-column Melee layout."""
+"""A scripted match: two Foxes on Final Destination with simple kinematics, in the 287-column Melee layout."""
 
 import numpy as np
 
 FRAMES_A_SECOND = 60
-LEDGE, BLAST_SIDE, BLAST_TOP, BLAST_BOTTOM = 85.0, 185.0, 185.0, -140.0  # game units from the centre of the stage
-WALK, RUN, DRIFT, JUMP, GRAVITY, MAX_FALL = 1.2, 2.2, 0.8, 3.6, 0.23, 2.8  # units a frame (gravity: a frame squared)
+# In game units from the centre of the stage.
+LEDGE, BLAST_SIDE, BLAST_TOP, BLAST_BOTTOM = 85.0, 185.0, 185.0, -140.0
+# In units per frame, gravity in units per frame squared.
+WALK, RUN, DRIFT, JUMP, GRAVITY, MAX_FALL = 1.2, 2.2, 0.8, 3.6, 0.23, 2.8
 KNOCKBACK_DECAY = 0.051
 FOX_ID = 1
 ACTION_IDS = {
     "idle": 14, "walk": 15, "dash_run": 20, "jumpsquat": 24, "jump": 25, "fall": 29, "landing": 42, "damage": 88,
     "jab_tilt_dash_attack": 44, "smash": 60, "aerial": 65, "dead": 0, "respawn": 12,
 }  # fmt: skip
-LASTS = {"jumpsquat": 3, "landing": 4, "jab_tilt_dash_attack": 17, "smash": 40, "aerial": 35, "dead": 60, "respawn": 60}
-HITS = {"jab_tilt_dash_attack": (3, 4), "smash": (12, 15), "aerial": (6, 11)}  # action: on which frame, percent
+# How many frames an action takes at least.
+MIN_FRAMES = {
+    "jumpsquat": 3, "landing": 4, "jab_tilt_dash_attack": 17, "smash": 40, "aerial": 35, "dead": 60, "respawn": 60,
+}  # fmt: skip
+# The frame on which an attack hits, and the percent that it adds.
+HITS = {"jab_tilt_dash_attack": (3, 4), "smash": (12, 15), "aerial": (6, 11)}
 
 
 class Fighter:
-    """Runs at its foe, jumps and strikes when near, drifts back when it is off the stage, and dies if it can't."""
+    """Runs at its foe, jumps and attacks when near, and drifts back when off the stage, or dies trying."""
 
     def __init__(self, x: float, rng: np.random.Generator) -> None:
         self.x, self.y, self.vx, self.vy, self.push_x, self.push_y = x, 0.0, 0.0, 0.0, 0.0, 0.0
@@ -36,7 +42,7 @@ class Fighter:
         self.hitstun, self.invulnerable = max(0, self.hitstun - 1), max(0, self.invulnerable - 1)
         if self.hitstun:
             self.begin("damage")
-        elif self.action_frame < LASTS.get(self.action, 0):
+        elif self.action_frame < MIN_FRAMES.get(self.action, 0):
             self.begin(self.action)
         else:
             self.decide(foe)
@@ -100,7 +106,7 @@ class Fighter:
 
 
 def columns(side: str, fighter: Fighter) -> dict[str, float]:
-    """The columns of one player, scaled as in the layout; what is left out is 0."""
+    """One player's columns, scaled as in the layout; columns left out are 0."""
     return {
         f"{side}_percent": fighter.percent * 0.01,
         f"{side}_facing": fighter.facing,
@@ -127,7 +133,7 @@ def columns(side: str, fighter: Fighter) -> dict[str, float]:
 
 
 def sticks(own: Fighter) -> dict[str, float]:
-    """What the player's hands did to make this frame: the next row holds it as the frame before."""
+    """The player's inputs in this frame, which the next row holds as those of the previous frame."""
     return {
         "prev_main_x": float(np.sign(own.vx)) * (own.action in ("walk", "dash_run", "jump", "fall")),
         "prev_btn_x": float(own.action == "jumpsquat"),
@@ -136,7 +142,7 @@ def sticks(own: Fighter) -> dict[str, float]:
 
 
 def play(names: list[str], frames: int, seed: int = 0) -> np.ndarray:
-    """float32 [frames, 287] in the order of `names`; ValueError where the model's rows have another layout."""
+    """float32 [frames, 287] in the order of `names`; ValueError if the model's rows have another layout."""
     position = {name: i for i, name in enumerate(names)}
     rng = np.random.default_rng(seed)
     own, opp, started = Fighter(-40, rng), Fighter(40, rng), 0

@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures for all tests."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,8 @@ from hypothesis import settings
 from tests.support.bundles import TinyModel
 from tests.support.load import Load
 
-settings.register_profile("fuzz", max_examples=5000, deadline=None)  # of `make fuzz`
+# For `make fuzz`.
+settings.register_profile("fuzz", max_examples=5000, deadline=None)
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A models folder that holds TinyModel(); not to be written to."""
+    """A models folder that holds TinyModel(); shared, so tests must not write to it."""
     folder = tmp_path_factory.mktemp("models")
     TinyModel().write(folder)
     return folder
@@ -32,7 +33,8 @@ class Survived(Protocol):
 
 @pytest.fixture
 def survived(record_property: Callable[[str, object], None]) -> Survived:
-    """Called at the end of a test, for the table of tests/faults/conftest.py: what the service bore, and under what."""
+    """Call it at the end of a test to add a row to the table of tests/faults/conftest.py: the fault that the service
+    survived, and the load it was under."""
 
     def record(fault: str, load: Load | None = None, *, note: str = "", **counts: int) -> None:
         if load is not None:

@@ -11,7 +11,7 @@ import numpy as np
 from app.errors import InvalidInput, listed
 from app.inference.batcher import Batcher
 from app.inference.jobs import ANY_TIME, NOT_RUN, Ticket, Timing
-from app.inference.losses import smooth_l1
+from app.inference.losses import percentiles, smooth_l1
 from app.rows import Array
 from app.telemetry.drift import Drift
 from bundle.manifest import Manifest
@@ -130,9 +130,7 @@ class Engine:
 
     def _losses(self, predicted: Array, target: Array, horizon: int, timing: Timing) -> Losses:
         losses = smooth_l1(predicted, target)
-        quantiles = self.manifest.loss_quantiles.get(horizon)
-        percentiles = None if quantiles is None else np.interp(losses, quantiles, range(101)).astype(np.float32)
-        return Losses(losses, percentiles, timing)
+        return Losses(losses, percentiles(losses, self.manifest.loss_quantiles.get(horizon)), timing)
 
     def _hide(self, features: Array, hidden: Sequence[str]) -> Array:
         """A copy with NaN, which is how the graphs are told, in the columns of the groups `hidden`."""

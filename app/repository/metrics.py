@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 from app import __version__
 from app.repository.registry import Registry
-from app.telemetry.drift import KINDS
+from bundle.columns import KINDS
 
 INFO_LABELS = ("model", "version", "precision", "precision_reason", "schema_hash")
 

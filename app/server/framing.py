@@ -1,5 +1,6 @@
 """Splits the bytes of a connection into HTTP messages: where each begins and ends, and what its head says."""
 
+import re
 from dataclasses import dataclass
 from time import monotonic
 
@@ -9,12 +10,13 @@ from app.errors import HeadTooLarge
 
 MAX_HEAD_BYTES = 2**16
 MAX_LENGTH_DIGITS = 18
+CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;|$)")
 METHODS = (b"GET", b"POST", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"CONNECT", b"TRACE", b"PRI")
 UPGRADE_HEADERS = frozenset((b"upgrade", b"http2-settings", b"connection"))
 
 
 class Unframed(Exception):
-    """The bytes are not HTTP, or a message whose length is not known from its head."""
+    """The bytes are not HTTP, or a message whose end is not certain: what follows it could be taken for its body."""
 
 
 @dataclass(slots=True)
@@ -26,7 +28,8 @@ class Head:
     url: bytes
     lines: list[tuple[bytes, bytes]]
     headers: dict[bytes, bytes]
-    content_length: int
+    # None if the body comes in chunks.
+    content_length: int | None
     keep_alive: bool
 
     @property
@@ -55,15 +58,56 @@ class Head:
         return b"\r\n".join([first, *kept, b"", b""])
 
 
+class Chunks:
+    """Finds the end of a body that comes in chunks (RFC 9112, 7.1)."""
+
+    def __init__(self) -> None:
+        self.is_complete = False
+        # Bytes of the current chunk that have not arrived, with the line end behind them.
+        self._missing_bytes = 0
+        self._in_trailer = False
+
+    def measure(self, data: bytearray) -> int:
+        """How many bytes at the start of `data` belong to the body, as far as that is known; raises Unframed."""
+        at = 0
+        while not self.is_complete:
+            step = min(self._missing_bytes, len(data) - at)
+            at += step
+            self._missing_bytes -= step
+            end = data.find(b"\r\n", at)
+            if self._missing_bytes or end < 0:
+                if not self._missing_bytes and len(data) - at > MAX_HEAD_BYTES:
+                    raise Unframed("a chunk's size has no end")
+                break
+            self._take_line(bytes(data[at:end]))
+            at = end + 2
+        return at
+
+    def _take_line(self, line: bytes) -> None:
+        if self._in_trailer:
+            self.is_complete = not line
+            return
+        size = CHUNK_SIZE.match(line)
+        if size is None:
+            raise Unframed("a chunk without a size")
+        self._in_trailer = not int(size[1], 16)
+        self._missing_bytes = 0 if self._in_trailer else int(size[1], 16) + 2
+
+
 class Inbox:
     """Bytes received on one connection, taken out message by message: a head, then its body."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
-        # Bytes of the current body that have not been taken out.
-        self.missing_bytes = 0
+        # Bytes of the current body that have not been taken out; in place of that its chunks, until they are complete.
+        self._missing_bytes = 0
+        self._chunks: Chunks | None = None
         # When the current message began (`time.monotonic`), None between messages.
         self.began: float | None = None
+
+    @property
+    def expects_body(self) -> bool:
+        return self._chunks is not None or self._missing_bytes > 0
 
     def __len__(self) -> int:
         return len(self._bytes)
@@ -86,25 +130,32 @@ class Inbox:
             return None
         head = parse(self._take(end, keep=True))
         del self._bytes[:end]
-        self._expect(head.content_length)
+        self._missing_bytes = head.content_length or 0
+        self._chunks = Chunks() if head.content_length is None else None
+        self._end_if_complete()
         return head
 
     def body(self) -> bytes | None:
-        """The body that belongs to the last head, once it has arrived whole."""
-        return self.part() if len(self._bytes) >= self.missing_bytes else None
+        """The body that belongs to the last head, once it has arrived whole; not for chunks."""
+        return self.part() if len(self._bytes) >= self._missing_bytes else None
 
     def part(self) -> bytes:
-        """As much of that body as has arrived."""
-        part = self._take(min(self.missing_bytes, len(self._bytes)))
-        self._expect(self.missing_bytes - len(part))
+        """As much of that body as has arrived; raises Unframed for what are no chunks."""
+        if self._chunks is not None:
+            part = self._take(self._chunks.measure(self._bytes))
+            self._chunks = None if self._chunks.is_complete else self._chunks
+        else:
+            part = self._take(min(self._missing_bytes, len(self._bytes)))
+            self._missing_bytes -= len(part)
+        self._end_if_complete()
         return part
 
     def rest(self) -> bytes:
+        self._missing_bytes, self._chunks = 0, None
         return self._take(len(self._bytes))
 
-    def _expect(self, missing_bytes: int) -> None:
-        self.missing_bytes = missing_bytes
-        if not missing_bytes:
+    def _end_if_complete(self) -> None:
+        if not self.expects_body:
             self.began = None
 
     def _take(self, count: int, *, keep: bool = False) -> bytes:
@@ -140,13 +191,14 @@ def parse(raw: bytes) -> Head:
     except httptools.HttpParserError as error:
         raise Unframed(str(error)) from None
     headers = dict(read.lines)
-    method, length = parser.get_method(), headers.get(b"content-length", b"0")
-    if not read.is_complete or b"transfer-encoding" in headers or method == b"CONNECT":
+    length = headers.get(b"content-length", b"0").strip()
+    if not read.is_complete or parser.get_method() == b"CONNECT" or not length.isdigit():
         raise Unframed("no length")
-    if not length.isdigit() or len(length) > MAX_LENGTH_DIGITS:
+    if len(length) > MAX_LENGTH_DIGITS or headers.get(b"transfer-encoding", b"chunked").strip().lower() != b"chunked":
         raise Unframed("no length")
     keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0"
-    return Head(raw, method, read.url, read.lines, headers, int(length), keep_alive)
+    size = None if b"transfer-encoding" in headers else int(length)
+    return Head(raw, parser.get_method(), read.url, read.lines, headers, size, keep_alive)
 
 
 def _has_token(value: bytes, token: bytes) -> bool:
@@ -169,35 +221,3 @@ class _Reader:
 
     def on_headers_complete(self) -> None:
         self.is_complete = True
-
-
-class Watch:
-    """Notes where messages begin and end in bytes that uvicorn parses."""
-
-    def __init__(self) -> None:
-        self.began: float | None = None
-        self.heads = 0
-        self._head_bytes = 0
-        self._in_head = False
-        self._parser = httptools.HttpRequestParser(self)
-
-    def feed(self, data: bytes) -> None:
-        """Raises HeadTooLarge."""
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            # uvicorn finds the same error and answers it.
-            return
-        self._head_bytes = self._head_bytes + len(data) if self._in_head else 0
-        if self._head_bytes > MAX_HEAD_BYTES:
-            raise too_large()
-
-    def on_message_begin(self) -> None:
-        self.began, self._in_head = monotonic(), True
-
-    def on_headers_complete(self) -> None:
-        self._in_head = False
-        self.heads += 1
-
-    def on_message_complete(self) -> None:
-        self.began = None

@@ -2,8 +2,7 @@
 
     data ─► head ─┬─► POST /embed, /predict, /loss with a Content-Length ─► a Call ─► one write
                   ├─► a WebSocket handshake for /stream ─► app.server.stream, which owns the connection from then on
-                  ├─► any other request of known length ─► a stock uvicorn protocol, one message at a time
-                  └─► chunked bodies, and what is not HTTP ─► the same protocol, which gets all bytes from then on
+                  └─► any other request ─► a stock uvicorn protocol, one message at a time
 
 The first of these, the short way, builds no ASGI scope and no messages. A bot sends the same head with every frame,
 byte for byte: a head equal to the connection's last one is not parsed again. Requests are answered one at a time; bytes
@@ -12,7 +11,6 @@ a head, nor the time a request takes to arrive: this module does.
 """
 
 import asyncio
-from http import HTTPStatus
 from time import monotonic
 from typing import Any
 
@@ -24,7 +22,8 @@ from app.api.native.call import Call, written
 from app.api.native.handler import Asked, Handler
 from app.api.native.request import Answer
 from app.errors import HeadTooLarge, ServiceError, TooManyConnections, TooSlow, no_memory
-from app.server.framing import Head, Inbox, Unframed, Watch
+from app.server.answers import NOT_HTTP, to_bytes
+from app.server.framing import Head, Inbox, Unframed
 from app.server.long_way import LongWay
 from app.server.stream import FRAMES, PATH, open_stream
 from app.service import Service
@@ -33,7 +32,8 @@ from app.service import Service
 MAX_WAITING_BYTES = 2**16
 # When the service stops, an idle connection stays open this long: a bot that sends a frame then gets a 503.
 FAREWELL_S = 0.25
-STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
+# How long a client that was refused may go on sending before its connection is reset.
+LINGER_S = 1.0
 
 
 class FrontDoor(asyncio.Protocol):
@@ -59,8 +59,7 @@ class FrontDoor(asyncio.Protocol):
         self._is_writable = True
         self._is_advancing = False
         self._long_way: LongWay | None = None
-        self._watch: Watch | None = None  # where everything goes to the long way as it comes
-        self._raw_answers = 0
+        self._is_ending = False  # refused; what still arrives is dropped
         self._timer: asyncio.TimerHandle | None = None
         self._last_call: Call | None = None  # its head and size were …
         self._last_head, self._last_bytes = b"", -1
@@ -111,9 +110,9 @@ class FrontDoor(asyncio.Protocol):
             self._loop.call_later(FAREWELL_S, self._close_if_idle)
 
     def _close_if_idle(self) -> None:
-        if not self._is_answering and self._call is None:
+        if self._call is None and not self._is_answering:
             self._close()
-        elif self._long_way is not None and self._call is None:
+        elif self._call is None and self._long_way is not None:
             self._long_way.shutdown()
 
     def _close(self) -> None:
@@ -136,33 +135,46 @@ class FrontDoor(asyncio.Protocol):
             left_s = min(left_s, self._idle_since + self.keep_alive_s - now)
             if left_s <= 0:
                 self._close()
-        if not self.transport.is_closing():
+        if not self._is_ending and not self.transport.is_closing():
             self._timer = self._loop.call_later(left_s, self._check_timeouts)
 
     def _refuse(self, error: ServiceError) -> None:
-        """Answers if nothing else is being answered, and closes: the rest of the request is never read."""
         self._telemetry.count_rejection(error)
+        self._end_with(written(error))
+
+    def _end_with(self, answer: Answer) -> None:
+        """Answers, unless something else is being answered, and ends the connection; no more of it is read.
+
+        Closing it while the client still sends would reset it, and answers on their way would be lost. So this side
+        is closed alone, and the client has a moment to close the other.
+        """
         if not self._is_answering:
-            self._write(written(error), self._telemetry.request_id({}), keep_alive=False)
-        self._close()
+            self._send(answer, self._telemetry.request_id({}), keep_alive=False)
+        self._is_ending = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._inbox.rest()
+        self._state.connections.discard(self)
+        if self._is_writable and self.transport.can_write_eof():
+            self.transport.write_eof()
+            self._loop.call_later(LINGER_S, self.transport.abort)
+        else:
+            self._close()
 
     # Receiving
 
     def data_received(self, data: bytes) -> None:
+        if self._is_ending:
+            return
         try:
             if (last := self._seen(data)) is not None:
                 handler, is_kept = last.handler, not self._is_stopping
                 call = Call(handler, last.asked, handler.metrics, self._write_answer, is_kept)
                 self._start(call, data[len(self._last_head) :])
-            elif self._watch is not None:
-                self._pass_raw(self._watch, data)
             elif not self.transport.is_closing():
                 self._inbox.add(data)
                 self._advance()
-        except HeadTooLarge as error:
-            self._refuse(error)
         except MemoryError:
-            self._inbox.rest()
             self._refuse(no_memory())
 
     def _seen(self, data: bytes) -> Call | None:
@@ -185,12 +197,12 @@ class FrontDoor(asyncio.Protocol):
             return
         self._is_advancing = True
         try:
-            while not self.transport.is_closing() and self._take():
+            while not self._is_ending and not self.transport.is_closing() and self._take():
                 pass
+        except HeadTooLarge as error:
+            self._refuse(error)
         except Unframed:
-            # Only uvicorn finds the end of chunks, and answers what is not HTTP: it gets all bytes from now on.
-            self._watch = Watch()
-            self._pass_raw(self._watch, self._inbox.rest())
+            self._end_with(NOT_HTTP)
         finally:
             self._is_advancing = False
         if len(self._inbox) > MAX_WAITING_BYTES and self._is_answering:
@@ -198,14 +210,12 @@ class FrontDoor(asyncio.Protocol):
 
     def _take(self) -> bool:
         """One step; False if more bytes have to arrive, or an answer has to be written, first."""
-        if self._watch is not None:
-            return False
-        if self._inbox.missing_bytes and self._call is not None:
+        if self._inbox.expects_body and self._call is not None:
             content = self._inbox.body()
             if content is not None:
                 self._start(self._call, content)
             return content is not None
-        if self._inbox.missing_bytes:
+        if self._inbox.expects_body:
             part = self._inbox.part()
             if part:
                 self._stock().data_received(part)
@@ -217,23 +227,18 @@ class FrontDoor(asyncio.Protocol):
 
     def _open(self, head: Head) -> None:
         """Starts a message; its body may still have to arrive."""
-        handler = self._handlers.get(head.path)
+        handler, length = self._handlers.get(head.path), head.content_length or 0
         if head.is_websocket and head.path == PATH:
             self._open_stream(head)
         elif handler is not None and self._is_usual(head):
             asked, keep_alive = Asked(head.headers, head.query), head.keep_alive and not self._is_stopping
             self._call = Call(handler, asked, handler.metrics, self._write_answer, keep_alive)
-            if len(self._inbox) == head.content_length and keep_alive:
+            if len(self._inbox) == length and keep_alive:
                 self._last_call, self._last_head = self._call, head.raw
-                self._last_bytes = len(head.raw) + head.content_length
+                self._last_bytes = len(head.raw) + length
         else:
             self._is_answering = True
             self._stock().data_received(head.without_upgrade())
-
-    def _pass_raw(self, watch: Watch, data: bytes) -> None:
-        watch.feed(data)
-        self._inbox.began, self._is_answering = watch.began, watch.heads > self._raw_answers
-        self._stock().data_received(data)
 
     def _stock(self) -> LongWay:
         if self._long_way is None:
@@ -244,7 +249,7 @@ class FrontDoor(asyncio.Protocol):
     def _is_usual(self, head: Head) -> bool:
         return (
             head.method == b"POST"
-            and 0 < head.content_length <= self._settings.max_body_bytes
+            and 0 < (head.content_length or 0) <= self._settings.max_body_bytes
             and b"expect" not in head.headers
             and self._is_writable
             and self._service.is_ready
@@ -259,29 +264,22 @@ class FrontDoor(asyncio.Protocol):
         call.start(content)
 
     def _write_answer(self, call: Call, answer: Answer) -> None:
-        self._write(answer, call.request_id, call.keep_alive)
+        self._send(answer, call.request_id, call.keep_alive)
+        if not call.keep_alive:
+            self.transport.close()
         self._call = None
         self.answered()
 
     def answered(self) -> None:
         """The answer to a request on this connection has been written."""
-        if self._watch is not None:
-            self._raw_answers += 1
-        self._is_answering = self._watch is not None and self._watch.heads > self._raw_answers
+        self._is_answering = False
         self._idle_since = monotonic()
         if self._inbox:
             self.transport.resume_reading()
             self._advance()
 
-    def _write(self, answer: Answer, request_id: bytes, keep_alive: bool) -> None:
-        # default_headers holds the date; uvicorn replaces the list every second.
-        lines = [b"%s: %s\r\n" % header for header in (*self._state.default_headers, *answer.headers)]
-        end = b"\r\n\r\n" if keep_alive else b"\r\nconnection: close\r\n\r\n"
-        self.transport.write(
-            b"".join((STATUS_LINES[answer.status], *lines, b"x-request-id: ", request_id, end, answer.body))
-        )
-        if not keep_alive:
-            self.transport.close()
+    def _send(self, answer: Answer, request_id: bytes, keep_alive: bool) -> None:
+        self.transport.write(to_bytes(answer, self._state.default_headers, request_id, keep_alive))
 
     def _open_stream(self, head: Head) -> None:
         path = PATH.decode()
@@ -297,4 +295,5 @@ class FrontDoor(asyncio.Protocol):
                 if sent_ahead := self._inbox.rest():
                     stream.data_received(sent_ahead)
         except ServiceError as error:
-            self._write(written(error), visit.context.request_id, keep_alive=False)
+            self._send(written(error), visit.context.request_id, keep_alive=False)
+            self.transport.close()

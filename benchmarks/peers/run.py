@@ -1,7 +1,7 @@
-"""`make bench-peers`: jepa-serve beside other Python servers, with the same ONNX file under the same load.
+"""`make bench-peers`: compares jepa-serve with other Python servers, with the same ONNX file under the same load.
 
-One server runs at a time, started anew in each round: an idle one would take its share of the cores, and a drift of
-the machine hits all alike. The load comes from wrk, a compiled program, and from benchmarks/bots.py.
+One server runs at a time, since even an idle one would use the cores, and each is restarted in every round, so that a
+drift of the machine affects all alike. The load comes from two compiled programs, wrk and h2load.
 """
 
 import argparse
@@ -29,13 +29,15 @@ from benchmarks.peers.servers import HERE, JEPA, PEERS, Rows, Server, ask, body,
 from benchmarks.programs import CORES, Body, bots, closed_loop, need_generators, percentile
 
 LOADS = {"1 row, 1 connection": (1, 1), "1 row, 32 connections": (1, 32), "64 rows, 4 connections": (64, 4)}
-WORST_DIFFERENCE = 1e-5
-WARM_UP_S = 1  # whole seconds are what wrk takes
+MAX_DIFFERENCE = 1e-5
+# wrk accepts whole seconds only.
+WARM_UP_S = 1
 BOTS_S = 2.0
-MOST_BOTS = 512
+MAX_BOTS = 512
 FRAME_MS = 1000 / 60
 
-Run = dict[str, Any]  # load → what came of it, and "bots" → how many
+# Load → its measurements, and "bots" → how many were in time.
+Run = dict[str, Any]
 
 
 def main() -> None:
@@ -52,7 +54,8 @@ def main() -> None:
         parser.error(f"--only {unknown[0]}: there is {', '.join(names)}")
     need_generators()
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of every `finally`, which stops the servers
+    # Exit through every `finally`, which stops the servers.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
     about = about_this_run(arguments.model, chosen)
     skipped = {name: why for name in chosen if (why := install(name))}
@@ -105,12 +108,13 @@ def about_this_run(model: str, peers: list[str]) -> dict[str, Any]:
 
 
 def folder_of_models(model: str) -> Path:
-    """Of the bundled model, or of one of the reference sizes with 8 tokens; untrained, which is no slower."""
+    """The folder of the bundled model, or of an untrained one of the reference's sizes with 8 tokens."""
     if model == "bundled":
         return HERE.parents[1] / "app" / "bundled"
     models = HERE / ".models"
     if not models.is_dir():
-        from benchmarks.reference import export_reference  # needs torch
+        # Needs torch.
+        from benchmarks.reference import export_reference
 
         with tempfile.TemporaryDirectory(dir=HERE) as unfinished:
             export_reference(Path(unfinished, "models"), 8)
@@ -119,7 +123,7 @@ def folder_of_models(model: str) -> Path:
 
 
 def measure(server: Server, models: Path, seconds: int) -> Run:
-    """Starts the server, checks its answers, loads it and stops it."""
+    """Starts the server, checks its answers, puts it under load and stops it."""
     (manifest,) = models.glob("*/1/bundle.json")
     encoder = manifest.parent / "target_encoder.onnx"
     rows = rows_like(json.loads(manifest.read_bytes()), 64)
@@ -133,12 +137,12 @@ def measure(server: Server, models: Path, seconds: int) -> Run:
             closed_loop([url], server.path, request, connections, WARM_UP_S)
             run[load] = closed_loop([url], server.path, request, connections, seconds)
         frame = Body("json", 1, Path(folder, "1-rows"))
-        run["bots"] = most_bots(lambda count: are_in_time(url + server.path, frame, count))
+        run["bots"] = max_bots(lambda count: are_in_time(url + server.path, frame, count))
     return run
 
 
 def are_in_time(url: str, frame: Body, count: int) -> bool:
-    """Whether all frames are answered, 99 % of them before the next is due; tried twice, since a machine may stall."""
+    """Whether all frames are answered, 99 % of them before the next is due; tries twice, since a machine may stall."""
     for _ in range(2):
         outcome = bots(url, frame, count, BOTS_S)
         if outcome.statuses.keys() == {200} and percentile(outcome.since_due_ms, 99) <= FRAME_MS:
@@ -146,19 +150,19 @@ def are_in_time(url: str, frame: Body, count: int) -> bool:
     return False
 
 
-def most_bots(in_time: Callable[[int], bool]) -> int:
-    """The largest number that is in time, to an eighth; at most MOST_BOTS are tried."""
+def max_bots(in_time: Callable[[int], bool]) -> int:
+    """The largest number of bots that is in time, to within an eighth, up to MAX_BOTS."""
     passed, failed = 0, 1
-    while failed <= MOST_BOTS and in_time(failed):
+    while failed <= MAX_BOTS and in_time(failed):
         passed, failed = failed, 2 * failed
-    while max(1, passed // 8) < failed - passed and passed < MOST_BOTS:
+    while max(1, passed // 8) < failed - passed and passed < MAX_BOTS:
         middle = (passed + failed) // 2
         passed, failed = (middle, failed) if in_time(middle) else (passed, middle)
     return passed
 
 
 def rows_like(manifest: dict[str, Any], count: int) -> Rows:
-    """[count, input_dim] around the statistics that the model was trained with."""
+    """Rows [count, input_dim] drawn from the training statistics."""
     drawn = np.random.default_rng(0).normal(size=(count, manifest["input_dim"]))
     if known := manifest.get("statistics"):
         drawn = known["mean"] + np.array(known["std"]) * drawn
@@ -166,18 +170,18 @@ def rows_like(manifest: dict[str, Any], count: int) -> Rows:
 
 
 def check(server: Server, port: int, encoder: Path, rows: Rows) -> None:
-    """ValueError unless the rows, together and one by one at the same time, are answered as ONNX Runtime does."""
+    """ValueError unless the server answers as ONNX Runtime does, to all rows at once and to each on its own."""
     (expected,) = ort.InferenceSession(encoder).run(None, {"features": rows})
     with ThreadPoolExecutor(16) as pool:
         one_by_one = np.concatenate([*pool.map(lambda row: ask(server, port, row), np.split(rows, len(rows)))])
     for answered in (ask(server, port, rows), one_by_one):
         worst = np.abs(answered - expected).max()
-        if not worst <= WORST_DIFFERENCE:
+        if not worst <= MAX_DIFFERENCE:
             raise ValueError(f"{server.label} differs from ONNX Runtime by {worst:.1e}")
 
 
 def table(runs: dict[str, list[Run]]) -> str:
-    """Markdown; each number the median of the rounds, each ratio that of the ratios to jepa-serve in the same round."""
+    """The table in Markdown: medians over the rounds, also of the ratios to jepa-serve in the same round."""
     lines = ["| server | " + " | ".join(LOADS) + " | bots at 60 Hz |", "|---" * (len(LOADS) + 2) + "|"]
     for label, rounds in runs.items():
         cells = [cell([run[load] for run in rounds], [run[load] for run in runs[JEPA.label]]) for load in LOADS]
@@ -186,7 +190,7 @@ def table(runs: dict[str, list[Run]]) -> str:
 
 
 def cell(rounds: list[dict[str, float]], ours: list[dict[str, float]]) -> str:
-    """Such as `1,234/s, 0.7 / 1.9 ms, ×0.45`; requests that failed are named, since they are quick."""
+    """Such as `1,234/s, 0.7 / 1.9 ms, ×0.45`, with the number of failed requests, since failures are fast."""
     rate, p50, p99 = (median(each[name] for each in rounds) for name in ("rate", "p50_ms", "p99_ms"))
     ratio = median(each["rate"] / (own["rate"] or math.nan) for each, own in zip(rounds, ours, strict=True))
     failed = sum(each["failed"] for each in rounds)

@@ -1,4 +1,4 @@
-"""The servers that are compared: how each is installed, started, asked and stopped."""
+"""The servers to compare: how to install, start, call and stop each."""
 
 import os
 import shutil
@@ -28,10 +28,12 @@ Rows = NDArray[np.float32]
 
 
 class Server(NamedTuple):
-    peer: str  # the folder beside this file with its requirements.txt and server.py
+    # The folder next to this file with requirements.txt and server.py.
+    peer: str
     label: str
     environment: dict[str, str]
-    command: tuple[str, ...] = ("server.py",)  # what its Python runs
+    # Arguments for the Python of its environment.
+    command: tuple[str, ...] = ("server.py",)
     path: str = "/embed"
 
 
@@ -52,19 +54,19 @@ PEERS = [
     Server("ray", "Ray Serve, batches", {}),
     Server("ray", "Ray Serve, batches, for throughput", {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}),
 ]
-# None of them is to report home, or to wait for a network that may not be there.
+# Turns off telemetry, which would also wait for a network that may not be there.
 QUIET = {"BENTOML_DO_NOT_TRACK": "True", "RAY_USAGE_STATS_ENABLED": "0", "ORT_DISABLE_TELEMETRY": "1"}
 
 
 def install(peer: str) -> str | None:
-    """Makes the peer's virtual environment where its requirements have changed; why that failed, or None."""
+    """Creates the peer's virtual environment if its requirements changed; returns why that failed, or None."""
     requirements, venv = HERE / peer / "requirements.txt", VENVS / peer
     stamp = venv / requirements.name
     if stamp.is_file() and stamp.read_text() == requirements.read_text():
         return None
     print(f"installing {peer} …", flush=True)
     subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
-    command = [venv / "bin" / "python", "-m", "pip", "install", "--quiet", "-r", requirements]
+    command = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet", "-r", str(requirements)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
@@ -75,17 +77,17 @@ def install(peer: str) -> str | None:
 
 @contextmanager
 def running(server: Server, models: Path, encoder: Path, row: Rows) -> Iterator[int]:
-    """The port of the server, once it has answered a row; after the block it is gone with all its processes."""
+    """Yields the server's port once it has answered a row; afterwards all its processes are stopped."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     where = {"MODEL": str(encoder), "PORT": str(port), "BENTOML_PORT": str(port), "BENTOML_HOST": "127.0.0.1"}
     if server is JEPA:
         folder = HERE.parents[1]
-        command = [Path(sys.executable).with_name("jepa"), "serve", "--models", models, "--port", str(port)]
+        command = [str(Path(sys.executable).with_name("jepa")), "serve", "--models", str(models), "--port", str(port)]
         command += ["--precision", "float32"]
     else:
         folder = HERE / server.peer
-        command = [VENVS / server.peer / "bin" / "python", *server.command]
+        command = [str(VENVS / server.peer / "bin" / "python"), *server.command]
     environment = os.environ | QUIET | server.environment | where
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
@@ -115,7 +117,7 @@ def _answers(server: Server, port: int, row: Rows) -> bool:
 
 
 def ask(server: Server, port: int, features: Rows) -> Rows:
-    """The embeddings of the rows; httpx.HTTPError where there are none."""
+    """The embeddings of the rows; httpx.HTTPError if the request fails."""
     headers = {"Content-Type": "application/json"}
     url = f"http://127.0.0.1:{port}{server.path}"
     answer = httpx.post(url, content=body(server, features), headers=headers, timeout=30).raise_for_status().json()

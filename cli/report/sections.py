@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.decomposition import PCA
 
 from app.rows import Array
-from bundle.columns import DEAD_STD, column_statistics
+from bundle.columns import KINDS, TrainingColumns, findings
 from bundle.manifest import Manifest
 from bundle.reader import Bundle
 from cli import plots
@@ -16,12 +16,13 @@ from model.data.frames import Frames
 from model.data.splits import rows_ahead
 from model.evaluation.probes import Health, health
 
-MAP_ROWS = 3000
-MOST_CLASSES = 12
-DRIFT_COLUMNS = 10
+MAX_MAP_ROWS = 3000
+MAX_CLASSES = 12
+MAX_DRIFT_COLUMNS = 10
 CURVES = ("step", "loss", "loss_ratio", "std", "rankme")
 
-Names = dict[str, list[str]]  # label → what its classes 0, 1, … are called
+# From a label to the names of its classes 0, 1, …
+Names = dict[str, list[str]]
 
 
 def facts(manifest: Manifest) -> Section:
@@ -30,7 +31,7 @@ def facts(manifest: Manifest) -> Section:
         ("made", manifest.created),
         ("row", f"{manifest.input_dim} columns in {len(manifest.feature_schema.groups)} groups"),
         ("embedding", f"{manifest.embed_dim} dims"),
-        ("foresees", ", ".join(map(str, manifest.horizons)) + " frames ahead"),
+        ("predicts", ", ".join(map(str, manifest.horizons)) + " frames ahead"),
         *((f"training {name}", f"{about[name]:,}") for name in ("rows", "episodes", "steps") if _is_count(about, name)),
         *((f"metric {name}", _short(value)) for name, value in about.get("metrics", {}).items()),
         ("licence", manifest.licence or "not given"),
@@ -52,14 +53,14 @@ def training(manifest: Manifest, folder: Path) -> Section:
     ends = {name: f"{history[name][0]:g} to {history[name][-1]:g}" for name in CURVES}
     return Section(
         "Training",
-        "The loss tells little, since what is predicted moves. Its share of the loss of always predicting the mean "
-        "says whether anything is learned; std and RankMe say whether embeddings still differ.",
+        "The loss alone says little, since what is predicted changes as it is learned. Its share of the loss of always "
+        "predicting the mean says whether anything is learned; std and RankMe say whether embeddings still differ.",
         [
             Picture(
                 picture,
                 f"From step {ends['step']}: loss {ends['loss']}, over the loss of the mean {ends['loss_ratio']}, "
                 f"std {ends['std']}, RankMe {ends['rankme']}.",
-                "Measured on held-out rows; a dashed line marks where a number says that something is ill.",
+                "Measured on held-out rows; a dashed line marks where a number means that something is wrong.",
             )
         ],
     )
@@ -79,12 +80,12 @@ def usual_loss(manifest: Manifest, folder: Path) -> Section:
 def spectrum(embeddings: dict[str, Array], folder: Path) -> Section:
     """embeddings [n, D] by encoder."""
     found = {name: health(rows) for name, rows in embeddings.items()}
-    told = {
+    words = {
         name: f"{name} encoder: RankMe {one.rankme:.1f}, effective rank {one.effective_rank}"
         for name, one in found.items()
     }
     values = {
-        told[name]: np.linalg.svd((rows - rows.mean(0)).astype(np.float64), compute_uv=False)
+        words[name]: np.linalg.svd((rows - rows.mean(0)).astype(np.float64), compute_uv=False)
         for name, rows in embeddings.items()
     }
     picture = folder / "spectrum.png"
@@ -94,7 +95,7 @@ def spectrum(embeddings: dict[str, Array], folder: Path) -> Section:
         "A line that falls steeply puts all rows near a plane of few dims. RankMe counts dims by how evenly the "
         "singular values are spread, the effective rank those that hold 95 % of the variance.",
         [
-            Picture(picture, "; ".join(told.values()), "Singular values of the centred embeddings, down to 1/10,000."),
+            Picture(picture, "; ".join(words.values()), "Singular values of the centred embeddings, down to 1/10,000."),
             Table(
                 "The embeddings without any label",
                 ("", "RankMe", "effective rank", "std of a dim: mean", "least", "largest", "dead dims"),
@@ -114,13 +115,14 @@ def embedding_map(target: Array, game: Frames, names: Names, called: str, folder
     title = "A map of the frames"
     if min(target.shape) < 2:
         return Section(title, f"A map needs two rows and two dims; there are {target.shape[0]} and {target.shape[1]}.")
-    drawn = np.linspace(0, len(game) - 1, min(MAP_ROWS, len(game))).astype(int)
+    drawn = np.linspace(0, len(game) - 1, min(MAX_MAP_ROWS, len(game))).astype(int)
     label = next(iter(game.labels), None)
     classes = np.zeros(len(drawn), np.int64) if label is None else game.labels[label][drawn]
     values, counts = np.unique(classes[classes >= 0], return_counts=True)
-    shown = np.sort(values[np.argsort(-counts, kind="stable")[:MOST_CLASSES]]).tolist()
+    shown = np.sort(values[np.argsort(-counts, kind="stable")[:MAX_CLASSES]]).tolist()
     panels = {value: "all" if label is None else _class_name(names, label, value) for value in shown}
-    with np.errstate(invalid="ignore"):  # 0 of 0, where the model has collapsed and all embeddings are the same
+    # Where the model has collapsed all embeddings are the same, and the share of the variance is 0 of 0.
+    with np.errstate(invalid="ignore"):
         pca = PCA(2, random_state=0).fit(target[drawn])
     shares = np.nan_to_num(pca.explained_variance_ratio_).tolist()
     picture = folder / "map.png"
@@ -128,7 +130,7 @@ def embedding_map(target: Array, game: Frames, names: Names, called: str, folder
     by = "" if label is None else f" by {label} ({', '.join(panels.values())})"
     return Section(
         title,
-        "Classes that fill places of their own are told apart by two dims alone; the others may differ in the rest.",
+        "Two dims are enough to tell classes apart that fill places of their own; the others may differ in the rest.",
         [
             Picture(
                 picture,
@@ -148,7 +150,7 @@ def surprises(
     """context and target embeddings [n, D] of the game's rows."""
     title, horizon = "What surprised it", bundle.manifest.horizons[-1]
     if game.frame is None:
-        return Section(title, "Without a 'frame' column no row is later than another, so nothing was foreseen.")
+        return Section(title, "Without a 'frame' column no row is later than another, so nothing was predicted.")
     ahead = rows_ahead(game, horizon)
     if not (ahead >= 0).any():
         return Section(title, f"No frame of {called} has one {horizon} frames later.")
@@ -162,7 +164,7 @@ def surprises(
     plots.save(plots.surprise_figure(frames, values, moments, unit), picture)
     return Section(
         title,
-        f"How far each frame of {called} was off what the model foresaw {horizon} frames before"
+        f"How far each frame of {called} was off what the model predicted {horizon} frames before"
         + ("." if found.percentiles is None else "; 100 is as far as the worst of the held-out rows."),
         [
             Picture(
@@ -188,28 +190,30 @@ def _moments(found: Surprise, moments: list[int], game: Frames, names: Names) ->
 
 def drift(manifest: Manifest, frames: Frames) -> Section:
     title = "Is this like the data it was trained on"
-    mean, std = (np.array(manifest.statistics.get(name, [])) for name in ("mean", "std"))
-    if not len(mean) == len(std) == manifest.input_dim:
-        return Section(title, "The bundle holds no mean and std of its training columns.")
-    found = column_statistics(frames.features)
-    here, spread = found["mean"].astype(np.float64), found["std"]
-    alive = std > DEAD_STD
-    shift = np.where(alive, (here - mean) / np.where(alive, std, 1), 0)
-    woken = ~alive & ((spread > DEAD_STD) | (np.abs(here - mean) > DEAD_STD))
-    furthest = np.argsort(-np.abs(shift), kind="stable")[:DRIFT_COLUMNS].tolist()
-    columns = manifest.feature_schema.names
-    return Section(
-        title,
-        f"Columns whose mean is more than one std off: {int((np.abs(shift) > 1).sum())} of {len(columns)}. Columns "
-        f"that never changed in training, so that the model is deaf to them, but differ here: {int(woken.sum())}.",
+    training = TrainingColumns.of(manifest.statistics, manifest.input_dim)
+    if training is None:
+        return Section(title, "The bundle holds no mean and std of its training columns, or not their range.")
+    seen, columns = training.summarise(frames.features), manifest.feature_schema.names
+    odd = findings(training, seen)
+    shift = np.where(training.alive, (seen.mean - training.mean) / training.scale, 0)
+    furthest = np.argsort(-np.abs(shift), kind="stable")[:MAX_DRIFT_COLUMNS].tolist()
+    moved = Table(
+        "The columns that moved furthest",
+        ("", "mean in training", "std in training", "mean here", "shift, std"),
         [
-            Table(
-                "The columns that moved furthest",
-                ("", "mean in training", "std in training", "mean here", "shift, std"),
-                [[columns[i], *map(_short, (mean[i], std[i], here[i])), f"{shift[i]:+.2f}"] for i in furthest],
-            )
+            [columns[i], *map(_short, (training.mean[i], training.std[i], seen.mean[i])), f"{shift[i]:+.2f}"]
+            for i in furthest
         ],
     )
+    if not odd:
+        return Section(title, f"All {len(columns)} columns are like the same column in training.", [moved])
+    unlike = Table(
+        f"The first {MAX_DRIFT_COLUMNS} of them" if len(odd) > MAX_DRIFT_COLUMNS else "All of them",
+        ("", "what is unlike training", "rows outside its range"),
+        [[columns[one.column], KINDS[one.kind], f"{one.share_outside:.1%}"] for one in odd[:MAX_DRIFT_COLUMNS]],
+    )
+    count = len({one.column for one in odd})
+    return Section(title, f"Columns unlike the same column in training: {count} of {len(columns)}.", [unlike, moved])
 
 
 def _class_name(names: Names, label: str, value: int) -> str:

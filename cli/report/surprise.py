@@ -1,35 +1,36 @@
-"""How far a later frame was off what a model foresaw: the loss that `/loss` answers, over a whole game."""
+"""How far later frames were off what a model predicted: the loss that `/loss` answers, over a whole game."""
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.inference.losses import smooth_l1
+from app.inference.losses import percentiles, smooth_l1
 from app.inference.sessions import Graphs
 from app.rows import Array
 from app.system.cores import available_cores
 from bundle.reader import Bundle
 from cli.embed import ROWS_A_RUN
 
-MOMENTS = 5
-LEAST_APART = 30  # frames
+MAX_MOMENTS = 5
+# Half a second at 60 Hz.
+MIN_APART_FRAMES = 30
 
 
 class Surprise(NamedTuple):
-    """Of the frames that were foreseen; `percentiles` among the held-out rows, where the bundle has quantiles."""
+    """Of the frames that were predicted from an earlier one; `percentiles` where the bundle has quantiles."""
 
     rows: NDArray[np.int64]  # [n], which rows of the game they are
     losses: Array  # [n]
     percentiles: Array | None  # [n]
 
     def moments(self, horizon: int) -> list[int]:
-        """The largest losses, far enough apart to be different events: each event is foreseen wrongly from all of the
-        frames before it."""
+        """Where the largest losses are, far enough apart to be different events: an event that no frame announces is
+        predicted wrongly from every one of the `horizon` frames before it."""
         left = self.losses.astype(np.float64)
         found: list[int] = []
-        apart = max(horizon, LEAST_APART)
-        while len(found) < MOMENTS and np.isfinite(left).any():
+        apart = max(horizon, MIN_APART_FRAMES)
+        while len(found) < MAX_MOMENTS and np.isfinite(left).any():
             at = int(left.argmax())
             found.append(at)
             left[max(0, at - apart) : at + apart] = -np.inf
@@ -46,6 +47,4 @@ def surprise(bundle: Bundle, context: Array, target: Array, ahead: NDArray[np.in
         every_patch = np.ones((len(part), len(bundle.manifest.patches)), np.float32)
         predicted = predictor.run(context[part], every_patch, np.full(len(part), horizon, np.float32))
         losses[start : start + len(part)] = smooth_l1(predicted, target[ahead[part]])
-    quantiles = bundle.manifest.loss_quantiles.get(horizon)
-    percentiles = None if quantiles is None else np.interp(losses, quantiles, range(101)).astype(np.float32)
-    return Surprise(ahead[now], losses, percentiles)
+    return Surprise(ahead[now], losses, percentiles(losses, bundle.manifest.loss_quantiles.get(horizon)))

@@ -1,4 +1,4 @@
-"""What a bot installs to ask a jepa-serve: `JepaClient`, `AsyncJepaClient`, and the errors they raise."""
+"""The client that a bot installs to call jepa-serve: `JepaClient`, `AsyncJepaClient`, and the errors they raise."""
 
 from jepa_client.calls import Loss
 from jepa_client.client import AsyncJepaClient, JepaClient

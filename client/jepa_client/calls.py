@@ -1,4 +1,4 @@
-"""Calls: what is sent to which endpoint, and how its answer is read. Nothing here sends anything."""
+"""Builds the request for each endpoint and reads its response. Sends nothing itself."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -21,22 +21,27 @@ Document = dict[str, Any]
 
 
 class Loss(NamedTuple):
-    """How far predictions were off, and how surprising that is."""
+    """How far predictions were from what happened, and how surprising that is."""
 
-    loss: float  # mean over the rows
-    losses: Rows  # [B]
-    percentiles: Rows | None  # [B], share of the held-out rows, 0–100, predicted better; None without quantiles
+    # Mean over the rows.
+    loss: float
+    # [B]
+    losses: Rows
+    # [B], the share of held-out rows that were predicted better, 0–100; None if the bundle has no quantiles.
+    percentiles: Rows | None
 
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
     method: str
     path: str
-    read: Callable[[httpx.Response], T]  # of an answer with status 200
+    # Turns a response with status 200 into the result.
+    read: Callable[[httpx.Response], T]
     params: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     content: bytes = b""
-    once: bool = False  # not tried again
+    # Never retried.
+    once: bool = False
 
 
 def embed(features: ArrayLike, encoder: str, hidden: Sequence[str], model: str | None) -> Call[Rows]:
@@ -45,7 +50,7 @@ def embed(features: ArrayLike, encoder: str, hidden: Sequence[str], model: str |
 
 
 def stream(encoder: str, hidden: Sequence[str], model: str | None) -> dict[str, str]:
-    """The options of all its frames."""
+    """The query parameters that apply to every frame of a stream."""
     return _params(encoder=encoder, hidden=_names("hidden", hidden) or None, model=model)
 
 
@@ -82,14 +87,15 @@ def loss(
 ) -> Call[Loss]:
     given = _given(features=features, target_features=target_features, predicted=predicted, target=target)
     fields = {name: to_rows(name, values) for name, values in given.items()}
-    options = _given(horizon=None if horizon is None else float(horizon), model=model)  # JSON has no NumPy numbers
+    # JSON cannot encode NumPy numbers.
+    options = _given(horizon=None if horizon is None else float(horizon), model=model)
     if fields.keys() == {"features", "target_features"}:
         params = {name: str(value) for name, value in options.items()}
         content = side_by_side(**fields).tobytes()
         return Call("POST", "/loss", _loss, params, {"Content-Type": BINARY, "Accept": JSON}, content)
     if fields.keys() == {"predicted", "target"}:
         check_alike(**fields)
-        # A binary body to /loss is features.
+        # /loss reads a binary body as features, so embeddings go as JSON.
         document = {name: rows.tolist() for name, rows in fields.items()} | options
         return Call("POST", "/loss", _loss, {}, {"Content-Type": JSON, "Accept": JSON}, json.dumps(document).encode())
     raise TypeError("loss takes either features and target_features, or predicted and target")

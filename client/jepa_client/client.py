@@ -1,4 +1,4 @@
-"""The two clients: alike but for how they send and wait."""
+"""The synchronous and the asynchronous client, which differ only in how they send and wait."""
 
 import asyncio
 import time
@@ -17,7 +17,8 @@ from jepa_client.service import Service
 from jepa_client.tries import Tries, checked
 
 if TYPE_CHECKING:
-    from jepa_client.stream import AsyncStream, Stream  # which need websockets
+    # These need websockets, which is optional.
+    from jepa_client.stream import AsyncStream, Stream
 
 T = TypeVar("T")
 URL = "http://127.0.0.1:8000"
@@ -26,16 +27,16 @@ Encoder = Literal["target", "context"]
 
 
 class JepaClient:
-    """Asks a service, over connections that stay open. Threads may share one.
+    """Calls a service over connections that stay open. Threads may share a client.
 
-    timeout      seconds that a call may take, its retries included; the service drops what is past it
-    api_key      where the service wants one
-    schema_hash  refuse with SchemaMismatch unless rows are read as the bot writes them: `model()["schema_hash"]`
-    stream       name of the bot's stream of frames: a newer one takes the place of one that waits (Superseded)
-    retries      how often a call is sent again after a lost connection, QueueFull or NotReady; never in a stream
+    timeout      seconds that a call may take, including retries; the service drops requests past their deadline
+    api_key      the key, if the service requires one
+    schema_hash  the layout that the bot writes, `model()["schema_hash"]`; SchemaMismatch if the model reads another
+    stream       name of the bot's stream of frames: a newer frame replaces one still waiting (Superseded)
+    retries      how often to resend after a lost connection, QueueFull or NotReady; frames of a stream never are
 
-    Rows are one [D] or many [B, D] of any real numbers, and the answer is float32 of the same rank. Raises JepaError,
-    and ValueError or TypeError for what is no row.
+    Features are one row [D] or many [B, D] of real numbers; results are float32 of the same rank. Raises JepaError for
+    failed calls, and ValueError or TypeError for arguments that are not rows.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class JepaClient:
         horizon: float | None = None,
         model: str | None = None,
     ) -> Rows:
-        """Features, or embeddings of the context encoder → the embedding of `targets`, `horizon` frames ahead."""
+        """Features or context embeddings → the predicted embedding of `targets`, `horizon` frames ahead."""
         return self._run(calls.predict(features, context, hidden, targets, horizon, model))
 
     def loss(
@@ -85,7 +86,7 @@ class JepaClient:
         horizon: float | None = None,
         model: str | None = None,
     ) -> Loss:
-        """Of features and of what came `horizon` frames later; or of two embeddings."""
+        """The loss between features and those `horizon` frames later, or between two embeddings."""
         return self._run(calls.loss(features, target_features, predicted, target, horizon, model))
 
     def stream(self, *, encoder: Encoder = "target", hidden: Sequence[str] = (), model: str | None = None) -> "Stream":
@@ -98,11 +99,11 @@ class JepaClient:
         return self._run(calls.models())
 
     def model(self, name: str | None = None) -> Document:
-        """Widths, names of the columns, groups, horizons …; without a name, of the only one there is."""
+        """Widths, column names, groups, horizons and more; without a name, of the only model."""
         return self._run(calls.model(name))
 
     def ready(self) -> bool:
-        """False while the service starts, drains, has no model, is not there or does not answer; asked once."""
+        """False while the service is starting, draining, without a model or unreachable; never retried."""
         try:
             return self._run(calls.ready())
         except UNREADY:
@@ -128,7 +129,7 @@ class JepaClient:
 
 
 class AsyncJepaClient:
-    """JepaClient for asyncio: the same options, and the same methods to await."""
+    """JepaClient for asyncio, with the same options and awaitable methods."""
 
     def __init__(
         self,

@@ -1,28 +1,28 @@
-"""Everything that can come back in place of an answer.
+"""The errors that a call can raise.
 
     JepaError                      status, type, title, detail, errors: the members of the problem document
     ├── MalformedBody         400
     ├── Unauthorized          401  no key, or a wrong one: api_key=
-    ├── ForeignOrigin         403  a web page of another origin opens a stream
+    ├── ForeignOrigin         403  a web page from another origin tried to open a stream
     ├── UnknownModel          404
     ├── TooSlow               408  the request took too long to arrive
-    ├── SchemaMismatch        409  the model reads another layout of the row
+    ├── SchemaMismatch        409  the model reads another row layout
     ├── Superseded            409  a newer frame of the stream took this one's place
     ├── BodyTooLarge          413
     ├── TooManyRows           413
     ├── UnsupportedMediaType  415
-    ├── InvalidInput          422  `errors` say which field
-    ├── UpgradeRequired       426  something between does not pass WebSockets on
-    ├── QueueFull             429  skip the frame, or come back in `retry_after` seconds
+    ├── InvalidInput          422  `errors` names the fields
+    ├── UpgradeRequired       426  a proxy in between does not forward WebSockets
+    ├── QueueFull             429  skip the frame, or retry in `retry_after` seconds
     ├── HeadTooLarge          431
     ├── ModelFailed           500
     ├── NotReady              503  starting, draining, or no model
     ├── TooManyConnections    503
-    ├── DeadlineExpired       504  said by the service, or noticed here when no answer came in time
-    ├── ServiceUnreachable         nobody answers there
-    └── UnexpectedAnswer           somebody does, but no jepa-serve
+    ├── DeadlineExpired       504  reported by the service, or raised here when no answer came in time
+    ├── ServiceUnreachable         no answer from that address
+    └── UnexpectedAnswer           an answer, but not from jepa-serve
 
-What is wrong before anything is sent is a ValueError or a TypeError.
+Arguments that are wrong before anything is sent raise ValueError or TypeError.
 """
 
 from http import HTTPStatus
@@ -34,17 +34,18 @@ URN = "urn:jepa:error:"
 
 
 class FieldError(NamedTuple):
-    """Where in the request, such as ("body", "features", 0, 113), and what to do about it."""
+    """Where in the request the error is, such as ("body", "features", 0, 113), and how to fix it."""
 
     loc: tuple[str | int, ...]
     msg: str
 
 
 class JepaError(Exception):
-    """`status` is None where no answer came; `retry_after` is seconds, where the service named a time."""
+    """`status` is None if no answer came; `retry_after` is in seconds, if the service gave a time."""
 
     slug: ClassVar[str] = ""
-    code: ClassVar[int | None] = None  # the status that stands for this error also where a proxy sends it
+    # The status that means this error even without a problem document, as from a proxy.
+    code: ClassVar[int | None] = None
 
     def __init__(
         self,
@@ -138,17 +139,17 @@ class DeadlineExpired(JepaError):
 
     @classmethod
     def noticed(cls, who: str, timeout_s: float) -> "DeadlineExpired":
-        """Here, when no answer of `who` came in time."""
+        """The error for a deadline that passed on the client's side, without an answer from `who`."""
         detail = f"{who} did not answer within {timeout_s * 1000:g} ms"
         return cls(detail, status=cls.code, type=f"urn:jepa:error:{cls.slug}", title="The request's deadline passed")
 
 
 class ServiceUnreachable(JepaError):
-    """No connection, or one that broke; `detail` has the URL."""
+    """No connection could be made, or it broke; `detail` has the URL."""
 
 
 class UnexpectedAnswer(JepaError):
-    """What came is no answer of a jepa-serve, nor a problem document."""
+    """The response is neither one of jepa-serve's nor a problem document."""
 
 
 BY_SLUG = {cls.slug: cls for cls in JepaError.__subclasses__() if cls.slug}
@@ -156,7 +157,7 @@ BY_CODE = {cls.code: cls for cls in JepaError.__subclasses__() if cls.code}
 
 
 def refusal(answer: httpx.Response) -> JepaError:
-    """What an answer that is no success says, be it the service's problem document or a proxy's page."""
+    """The error that a failed response describes, whether the service's problem document or a proxy's page."""
     try:
         document = answer.json()
     except ValueError:
@@ -188,5 +189,5 @@ def _field_errors(errors: Any) -> tuple[FieldError, ...]:
 
 
 def _seconds(text: str) -> float | None:
-    """Of `Retry-After`; one that is a date counts as none, as clocks differ by more than it says."""
+    """The seconds in `Retry-After`; a date is ignored, since clocks differ by more than the wait."""
     return float(text) if text.isascii() and text.isdecimal() else None

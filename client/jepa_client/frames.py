@@ -1,4 +1,4 @@
-"""Frames: how each becomes a message of a WebSocket, and what the messages that come back say. Sends nothing."""
+"""Encodes frames as WebSocket messages and decodes the messages that come back. Sends nothing itself."""
 
 import struct
 from collections.abc import Mapping
@@ -12,11 +12,12 @@ from jepa_client.rows import Rows, from_bytes, to_rows
 from jepa_client.service import Service
 
 NUMBER = struct.Struct("<I")
-CLOSED_FOR: Mapping[int, type[JepaError]] = {1008: TooSlow, 1009: BodyTooLarge}  # codes of RFC 6455
+# By the close codes of RFC 6455.
+CLOSED_FOR: Mapping[int, type[JepaError]] = {1008: TooSlow, 1009: BodyTooLarge}
 
 
 class Frames:
-    """Of one stream: numbers them, so that an answer finds its frame."""
+    """The frames of one stream, numbered so that each answer can be matched to its frame."""
 
     def __init__(self, service: Service, params: Mapping[str, str]) -> None:
         base = httpx.URL(service.base_url)
@@ -28,19 +29,20 @@ class Frames:
         self._number = 0
 
     def connecting(self) -> dict[str, Any]:
-        """Arguments of websockets' `connect`."""
+        """Arguments for websockets' `connect`."""
         headers = self._options["headers"] | {"X-Request-Timeout-Ms": f"{max(1, round(self.timeout * 1000))}"}
         return {
             "uri": str(self.url.copy_with(params=self._params)),
             "additional_headers": headers,
             "proxy": True if self._options["trust_env"] else None,
-            "compression": None,  # floats hardly shrink
+            # Floats hardly compress.
+            "compression": None,
             "max_size": None,
             "close_timeout": 1,
         }
 
     def message(self, features: ArrayLike) -> tuple[int, Rows, bytes]:
-        """The number of a frame, its rows, and what is sent of them."""
+        """The frame's number, its rows, and the message to send."""
         rows = to_rows("features", features)
         self._number = (self._number + 1) % 2**32
         return self._number, rows, NUMBER.pack(self._number) + rows.tobytes()
@@ -52,7 +54,7 @@ class Frames:
         return int(self._problem(received).json()["seq"])
 
     def read(self, received: str | bytes, rows: Rows) -> Rows:
-        """The embeddings of rows; raises what they were refused with."""
+        """The embeddings of the rows; raises the error that the service refused them with."""
         if isinstance(received, str):
             raise refusal(self._problem(received))
         return from_bytes(received[NUMBER.size :], rows.shape)
@@ -62,11 +64,11 @@ class Frames:
         return httpx.Response(status, text=text, request=httpx.Request("GET", self.url))
 
     def refused(self, status: int, headers: Mapping[str, str], body: bytes) -> JepaError:
-        """What a handshake was answered with."""
+        """The error for a refused handshake."""
         return refusal(httpx.Response(status, headers=headers, content=body, request=httpx.Request("GET", self.url)))
 
     def ended(self, code: int, reason: str) -> JepaError:
-        """Why the answer to a frame does not come any more."""
+        """The error for a connection that closed before the frame was answered."""
         kind = CLOSED_FOR.get(code, ServiceUnreachable)
         return kind(f"{self.url} was closed before this frame was answered ({code}{reason and ': '}{reason})")
 

@@ -1,4 +1,4 @@
-"""Rows: checked and made float32 on the way out, given their rank back on the way in."""
+"""Checks rows and converts them to float32 before sending, and restores their rank on return."""
 
 from collections.abc import Sequence
 
@@ -10,8 +10,8 @@ FLOAT32_LE = np.dtype("<f4")
 
 
 def to_rows(field: str, values: ArrayLike) -> Rows:
-    """One row [D] or many [B, D] of any numbers → little-endian float32, row-major; NaN and infinity are let through,
-    since the service can name their column."""
+    """One row [D] or many [B, D] of real numbers → little-endian float32, row-major. NaN and infinity pass, since the
+    service can name their column in its error."""
     try:
         array = np.asarray(values)
     except ValueError as error:
@@ -28,7 +28,7 @@ def to_rows(field: str, values: ArrayLike) -> Rows:
 
 
 def side_by_side(**fields: Rows) -> Rows:
-    """[B, D] and [B, D] → [B, 2 D]; a single row likewise."""
+    """[B, D] and [B, D] → [B, 2 D], or [D] and [D] → [2 D]."""
     check_alike(**fields)
     return np.concatenate([*fields.values()], axis=-1)
 
@@ -40,12 +40,13 @@ def check_alike(**fields: Rows) -> None:
 
 
 def from_bytes(content: bytes, sent: Sequence[int]) -> Rows:
-    """The answer to rows of the shape `sent`, in their rank: [E] or [B, E]."""
-    floats = np.frombuffer(content, FLOAT32_LE).astype(np.float32)  # a copy, as bytes cannot be written to
+    """The response to rows of shape `sent`, with the same rank: [E] or [B, E]."""
+    # A copy, since an array over bytes is read-only.
+    floats = np.frombuffer(content, FLOAT32_LE).astype(np.float32)
     if len(sent) == 1:
         return floats
     if len(floats) % sent[0]:
-        # Bytes have no shape: what was sent divides into rows of the model's width as well.
+        # Bytes carry no shape, so the service may have split them into rows of the model's width instead.
         raise ValueError(
             f"{sent[0]} rows of {sent[1]} numbers were sent, and the service read them as another number of rows; "
             "each row must have the model's input_dim numbers, so is the array transposed?"

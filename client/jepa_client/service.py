@@ -1,4 +1,4 @@
-"""The service as a bot knows it: where it is, who asks, and how patient the bot is."""
+"""How to reach the service: its address, the credentials, and how long to wait."""
 
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -10,7 +10,7 @@ import httpx
 
 @dataclass(frozen=True)
 class Service:
-    """Raises ValueError where an option is wrong. `timeout` is seconds for a whole call, its retries included."""
+    """Raises ValueError if an option is wrong. `timeout` is in seconds and covers a whole call, including retries."""
 
     base_url: str
     timeout: float
@@ -33,7 +33,7 @@ class Service:
         if self.retries < 0:
             raise ValueError(f"retries is {self.retries}; it must be 0 or more")
         for name in ("api_key", "schema_hash", "stream"):
-            # The key itself is not repeated: messages end up in logs.
+            # The message must not contain the key, since messages end up in logs.
             text = getattr(self, name)
             if text is not None and not (text.isascii() and text.isprintable() and text.strip() == text != ""):
                 raise ValueError(
@@ -41,7 +41,7 @@ class Service:
                 )
 
     def options(self) -> dict[str, Any]:
-        """Of httpx.Client and httpx.AsyncClient."""
+        """Arguments for httpx.Client and httpx.AsyncClient."""
         headers = {
             "Authorization": self.api_key and f"Bearer {self.api_key}",
             "X-Schema-Hash": self.schema_hash,
@@ -50,13 +50,13 @@ class Service:
         return {
             "base_url": self.base_url,
             "headers": {name: value for name, value in headers.items() if value is not None},
-            # A proxy that the environment names cannot reach this machine's own loopback.
+            # A proxy from the environment cannot reach this machine's loopback.
             "trust_env": not self._is_loopback(),
         }
 
     @property
     def max_retries(self) -> int:
-        """None in a stream: a frame sent once more would take the place of the newer one."""
+        """Zero in a stream, where a resent frame would replace a newer one."""
         return 0 if self.stream else self.retries
 
     def _is_loopback(self) -> bool:

@@ -1,6 +1,6 @@
-"""Streams: a bot's frames over a WebSocket that stays open, and is opened anew for the frame that finds it closed.
+"""Sends a bot's frames over a WebSocket that stays open, and reopens it for the next frame if it was closed.
 
-A frame whose answer was lost is not sent again: by then there is a newer one.
+A frame whose answer was lost is not resent, since by then there is a newer one.
 """
 
 import asyncio
@@ -26,21 +26,22 @@ except ImportError as error:
 
 
 class Stream:
-    """What JepaClient.stream makes; for one thread at a time."""
+    """The stream that `JepaClient.stream` returns; only one thread at a time may use it."""
 
     def __init__(self, frames: Frames) -> None:
         self._frames = frames
         self._connection: ClientConnection | None = None
 
     def embed(self, features: ArrayLike) -> Rows:
-        """[D] or [B, D] → embeddings, [E] or [B, E]. Whatever JepaError it raises, the stream takes the next frame."""
+        """[D] or [B, D] → embeddings, [E] or [B, E]. After any JepaError the stream still takes the next frame."""
         number, rows, message = self._frames.message(features)
         deadline = monotonic() + self._frames.timeout
-        with _told(self._frames):
+        with _as_jepa_errors(self._frames):
             connection = self._open(deadline)
             connection.send(message)
             received = connection.recv(max(0.0, deadline - monotonic()))
-            while self._frames.number_of(received) != number:  # that of a frame which was given up
+            # Skip late answers to frames that timed out.
+            while self._frames.number_of(received) != number:
                 received = connection.recv(max(0.0, deadline - monotonic()))
         return self._frames.read(received, rows)
 
@@ -57,7 +58,7 @@ class Stream:
             self._connection = None
 
     def __enter__(self) -> Self:
-        with _told(self._frames):
+        with _as_jepa_errors(self._frames):
             self._open(monotonic() + self._frames.timeout)
         return self
 
@@ -66,8 +67,8 @@ class Stream:
 
 
 class AsyncStream:
-    """What AsyncJepaClient.stream makes. Tasks may share one: a newer frame takes the place of one that waits, which
-    raises Superseded."""
+    """The stream that `AsyncJepaClient.stream` returns. Tasks may share it: a newer frame replaces one still waiting,
+    which raises Superseded."""
 
     def __init__(self, frames: Frames) -> None:
         self._frames = frames
@@ -76,7 +77,7 @@ class AsyncStream:
 
     async def embed(self, features: ArrayLike) -> Rows:
         number, rows, message = self._frames.message(features)
-        with _told(self._frames):
+        with _as_jepa_errors(self._frames):
             async with asyncio.timeout(self._frames.timeout):
                 received = await (await self._open()).ask(number, message)
         return self._frames.read(received, rows)
@@ -96,7 +97,7 @@ class AsyncStream:
             await link.reading
 
     async def __aenter__(self) -> Self:
-        with _told(self._frames):
+        with _as_jepa_errors(self._frames):
             async with asyncio.timeout(self._frames.timeout):
                 await self._open()
         return self
@@ -106,7 +107,7 @@ class AsyncStream:
 
 
 class _Link:
-    """One connection, and the frames that wait for an answer over it."""
+    """One connection and the frames that await an answer on it."""
 
     def __init__(self, frames: Frames, connection: AsyncConnection) -> None:
         self._frames = frames
@@ -137,13 +138,14 @@ class _Link:
 
     def _answer(self, number: int, answer: str | bytes | JepaError) -> None:
         waiting = self._waiting.get(number)
-        if waiting is not None and not waiting.done():  # or it was given up
+        # Otherwise the caller gave up on this frame.
+        if waiting is not None and not waiting.done():
             waiting.set_result(answer)
 
 
 @contextmanager
-def _told(frames: Frames) -> Iterator[None]:
-    """Raises a JepaError for what websockets raises."""
+def _as_jepa_errors(frames: Frames) -> Iterator[None]:
+    """Turns exceptions of websockets into JepaErrors."""
     try:
         yield
     except TimeoutError:

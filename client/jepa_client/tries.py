@@ -1,4 +1,4 @@
-"""Tries: a call may be sent more than once, where that is safe and its deadline allows it."""
+"""Retries a call where that is safe and its deadline allows."""
 
 import random
 from time import monotonic
@@ -19,11 +19,13 @@ from jepa_client.errors import (
 from jepa_client.service import Service
 
 PASSING = (QueueFull, NotReady, TooManyConnections, ServiceUnreachable)
-FIRST_PAUSE_S = 0.02  # doubled with each try; drawn below that, so that bots refused together do not return together
+# Doubles with each try. The actual pause is drawn at random below it, so that bots refused together do not all retry at
+# the same moment.
+FIRST_PAUSE_S = 0.02
 
 
 class Tries:
-    """Of one call. Its deadline counts from here."""
+    """The tries of one call, whose deadline starts with this object."""
 
     def __init__(self, service: Service, call: Call[Any]) -> None:
         self._deadline = monotonic() + service.timeout
@@ -33,25 +35,26 @@ class Tries:
         self._pause_s = FIRST_PAUSE_S
 
     def request(self) -> dict[str, Any]:
-        """Arguments of httpx's `request`, the time that is left among them."""
+        """Arguments for httpx's `request`, with the remaining time as the timeout."""
         call, left = self._call, self._deadline - monotonic()
         if left <= 0:
             raise self._too_late()
-        # In whole milliseconds: the service need not parse a head again that is the same as the last.
+        # Rounded to milliseconds, consecutive heads are often identical, and the service parses those only once.
         return {
             "method": call.method,
             "url": call.path,
             "params": call.params,
             "headers": {**call.headers, "X-Request-Timeout-Ms": f"{max(1, round(left * 1000))}"},
             "content": call.content,
-            "timeout": left,  # for httpx that of each step: a call that has to connect first may take somewhat longer
+            # httpx applies it to each step, so a call that has to connect first may take somewhat longer.
+            "timeout": left,
         }
 
     def pause(self, failure: httpx.RequestError | JepaError) -> float:
-        """Seconds until the next try; raises where there is none."""
+        """Seconds to wait before the next try; raises the error if there is none."""
         error = failure if isinstance(failure, JepaError) else self._named(failure)
-        # A call computes and changes nothing, so one whose answer was lost may be sent again. But 409 and 504 say that
-        # nobody wants the answer any more.
+        # A call computes and changes nothing, so it is safe to resend after a lost answer. 409 and 504 are not retried,
+        # because by then nobody wants the answer.
         pause_s = (error.retry_after or 0) + random.uniform(0, self._pause_s)
         may_retry = isinstance(error, PASSING) and self._retries > 0
         if not may_retry or monotonic() + pause_s >= self._deadline:
@@ -71,7 +74,7 @@ class Tries:
 
 
 def checked(answer: httpx.Response) -> httpx.Response:
-    """Raises what the service refused with."""
+    """Raises the error of a refused request."""
     if answer.status_code != 200:
         raise refusal(answer)
     return answer

@@ -1,7 +1,7 @@
 """The service on Ray Serve: `cd deploy/ray && serve run jepa_ray:app`, with JEPA_* in the environment of the cluster.
 
-A replica is the whole service on one core, but for its own HTTP server: Ray's proxies pass requests on to it, and Ray
-adds replicas where many wait. Requests in flight at a replica are its queue, with the one batch that runs.
+A replica is the whole service on one core without its HTTP server: Ray's proxies forward requests to it, and Ray adds
+replicas when many requests wait. Requests in flight at a replica are those in its queue and in the running batch.
 """
 
 from fastapi import FastAPI
@@ -9,14 +9,14 @@ from ray import serve
 
 from app.service import Service
 
-# Requests in flight at a replica that are worth another one: on the way through Ray each takes some 3 ms (`make
-# bench-peers`), so that with more of them answers are later than a frame of 60 Hz.
+# With more requests in flight per replica, Ray adds a replica. Each request takes about 3 ms on its way through Ray
+# (`make bench-peers`), so a longer queue would take longer than a frame at 60 Hz.
 QUEUE = 4
 ENVIRONMENT = {"JEPA_BATCH_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
 
 
 def build() -> FastAPI:
-    """In the replica: the models are loaded there."""
+    """Runs in the replica, so that the models are loaded there."""
     from app.main import create_app
 
     return create_app()
@@ -37,8 +37,9 @@ def build() -> FastAPI:
 @serve.ingress(build)
 class Jepa:
     async def check_health(self) -> None:
-        """As /readyz: Ray replaces a replica whose models do not answer."""
-        service: Service = self.app.state.service  # which Ray's ingress brings
+        """Checks what /readyz checks; Ray replaces a replica whose models do not answer."""
+        # Ray's ingress sets `app`.
+        service: Service = self.app.state.service
         await service.check_ready()
 
 

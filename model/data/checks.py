@@ -1,19 +1,19 @@
-"""What is wrong with the frames given, in words that say what to do; unsaid, it would end in a model that learned
-nothing."""
+"""What is wrong with the frames given, in sentences that say what to do: unnoticed, it would end in a model that has
+learned nothing."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.columns import DEAD_STD, Statistics
+from bundle.columns import DEAD_STD, KINDS, MAX_SHARE_OUTSIDE, Kind, Statistics, TrainingColumns, findings
 from model.data.frames import Frames
 
-SAMPLE_ROWS = 20_000  # rows that repetitions and leaks are looked for in
-FEW_ROWS = 100  # too few to say of a column that it never changes
-NAMED = 5  # columns or episodes named before the rest is only counted
-MARGIN = 0.05  # of a column's range in training, by which new rows may leave it
-FEW_OUTSIDE = 0.01  # of the rows, that may leave it by more
+# Repetitions and leaks are looked for in a sample of this many rows.
+SAMPLE_ROWS = 20_000
+# A sentence names this many columns or episodes and only counts the rest.
+MAX_NAMED = 5
+
 Rows = NDArray[np.float32]
 
 
@@ -43,7 +43,7 @@ def check_trainable(frames: Frames, rows: NDArray[np.int64], statistics: Statist
 def training_warnings(
     frames: Frames, rows: NDArray[np.int64], statistics: Statistics, horizons: Sequence[int], batch_size: int
 ) -> list[str]:
-    """What may spoil a run over the training rows though it can start; empty if nothing does."""
+    """What may spoil a run that can start over the training rows; empty if nothing does."""
     found = [
         *_dead_columns(frames, statistics),
         *_repeated_row(frames.features[_sample(rows)], len(rows)),
@@ -61,49 +61,48 @@ def training_warnings(
 
 
 def unlike_training(rows: Rows, names: Sequence[str], statistics: Mapping[str, Sequence[float]]) -> list[str]:
-    """How the columns of raw rows [n, C] differ from those a model was trained on, whose `statistics` its bundle
-    holds; empty if they don't. What a bundle does not hold is not compared."""
+    """How the columns of raw rows [n, C] differ from those that a model was trained on, whose `statistics` its bundle
+    holds; empty if they don't, or if the bundle lacks some of these statistics."""
+    training = TrainingColumns.of(statistics, len(names))
+    if training is None:
+        return []
+    seen = training.summarise(rows)
+    columns: dict[Kind, list[int]] = {kind: [] for kind in KINDS}
+    for odd in findings(training, seen):
+        columns[odd.kind].append(odd.column)
     found: list[str] = []
-    if not len(rows) or "std" not in statistics:
-        return found
-    alive = np.asarray(statistics["std"], np.float32) > DEAD_STD
-    low, high = rows.min(0), rows.max(0)
-    if len(rows) >= FEW_ROWS and (still := np.flatnonzero(alive & (low == high))).size:
+    if still := columns["still"]:
         found.append(
             f"{_named(names, still)} never changed in these {len(rows):,} rows but did in training; a single game may "
             "be so, in many games it means columns lost or filled with zeros on the way"
         )
-    if (woken := np.flatnonzero(~alive & (low != high))).size:
+    if woken := columns["woken"]:
         found.append(
             f"{_named(names, woken)} never changed in training, so the model takes no notice of them, but do here; "
             "train on games in which they change if they matter"
         )
-    if "min" not in statistics or "max" not in statistics:
-        return found
-    least, most = np.asarray(statistics["min"]), np.asarray(statistics["max"])
-    margin = MARGIN * (most - least)
-    beyond = np.flatnonzero(alive & ((low < least - margin) | (high > most + margin)))
-    share = ((rows[:, beyond] < (least - margin)[beyond]) | (rows[:, beyond] > (most + margin)[beyond])).mean(0)
-    if (outside := beyond[share > FEW_OUTSIDE]).size:
-        worst = beyond[share.argmax()]
+    if outside := columns["outside"]:
+        worst = max(outside, key=seen.share_outside.__getitem__)
+        here = rows[:, worst]
         found.append(
-            f"{_named(names, outside)} lie outside the range of training in over {FEW_OUTSIDE:.0%} of the rows, "
-            f"{names[worst]} in {share.max():.0%} (here {low[worst]:g} … {high[worst]:g}, in training "
-            f"{least[worst]:g} … {most[worst]:g}); look for other units or columns out of place"
+            f"{_named(names, outside)} lie outside the range of training in over {MAX_SHARE_OUTSIDE:.0%} of the rows, "
+            f"{names[worst]} in {seen.share_outside[worst]:.0%} (here {here.min():g} … {here.max():g}, in "
+            f"training {statistics['min'][worst]:g} … {statistics['max'][worst]:g}); look for other units or columns "
+            "out of place"
         )
     return found
 
 
 def leaked_labels(frames: Frames) -> list[str]:
-    """Which labels are among the features under another name."""
+    """The labels that are among the features under another name."""
     found = []
     sample = _sample(np.arange(len(frames)))
     for label, values in frames.labels.items():
         kept = sample[values[sample] >= 0]
         if len(np.unique(values[kept])) < 2:
             continue
-        copies = np.flatnonzero((frames.features[kept] == values[kept, None]).all(0))
-        if copies.size:
+        copies = np.flatnonzero((frames.features[kept] == values[kept, None]).all(0)).tolist()
+        if copies:
             found.append(
                 f"the label '{label}' is among the features too, as {_named(frames.schema.names, copies)}: a probe for "
                 "it only reads the answer; leave such columns out, or give them names that start with y_"
@@ -112,8 +111,8 @@ def leaked_labels(frames: Frames) -> list[str]:
 
 
 def _dead_columns(frames: Frames, statistics: Statistics) -> list[str]:
-    dead = np.flatnonzero(statistics["std"] <= DEAD_STD)
-    if not dead.size:
+    dead = np.flatnonzero(statistics["std"] <= DEAD_STD).tolist()
+    if not dead:
         return []
     return [
         f"{_named(frames.schema.names, dead)} never changed in the training rows and are silenced, now and when "
@@ -159,7 +158,8 @@ def _gaps(frames: Frames, rows: NDArray[np.int64]) -> list[str]:
 
 
 def _steps(frames: Frames, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Episode and frame of the rows in order of time, and what each frame number rises by; −1 to another episode."""
+    """Episode and frame of the rows in order of time, and by how much each frame number rises to the next, −1 where the
+    next row is of another episode."""
     assert frames.frame is not None
     order = rows[np.lexsort((frames.frame[rows], frames.episode[rows]))]
     episode, frame = frames.episode[order], frames.frame[order]
@@ -167,7 +167,7 @@ def _steps(frames: Frames, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], 
 
 
 def _stride(step: NDArray[np.int64]) -> int:
-    """What all frame numbers of an episode rise by multiples of; 1 where no episode has two rows."""
+    """The greatest number by whose multiples frame numbers rise within episodes; 1 where no episode has two rows."""
     return int(np.gcd.reduce(step[step > 0])) or 1
 
 
@@ -175,9 +175,9 @@ def _sample(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     return rows if len(rows) <= SAMPLE_ROWS else np.random.default_rng(0).choice(rows, SAMPLE_ROWS, replace=False)
 
 
-def _named(names: Sequence[str], columns: NDArray[np.int64]) -> str:
+def _named(names: Sequence[str], columns: Sequence[int]) -> str:
     return f"{len(columns)} of {len(names)} columns ({_listed([names[i] for i in columns])})"
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
+    return ", ".join(names[:MAX_NAMED]) + (", …" if len(names) > MAX_NAMED else "")

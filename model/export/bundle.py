@@ -15,10 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bundle.columns import Statistics
-from bundle.folders import next_version
+from bundle.columns import STATISTICS, Statistics
 from bundle.schema import Schema
-from bundle.writer import writing_bundle
+from bundle.writer import BundleWriter
 from model.export.graphs import ServedEncoder, ServedPredictor, embed
 from model.export.int8 import Arrays, write_int8
 from model.networks.config import Config
@@ -83,16 +82,56 @@ def export_networks(
 ) -> Path:
     """Writes `<models>/<name>/<next version>/` and returns it; ValueError if a graph differs from PyTorch.
 
-    `known` is what bundle.json says beside what the networks tell themselves. `half` rounds the weights to float16 and
-    stores those of the float32 graphs so, half the size; what the graphs compute stays float32. `sample` [2n, C] are n
-    rows that int8 graphs are fitted to and n that they are judged by; without it there are none. `card` becomes
+    `known` is what bundle.json says besides what can be read off the networks. `half` rounds the weights of the
+    float32 graphs to float16 and stores them so, in half the size; the graphs still compute in float32. `sample`
+    [2n, C] are n rows to fit int8 graphs to and n to judge them by; without it there are none. `card` becomes
     README.md.
     """
     for network in networks:
         network.eval()
     config = networks.context_encoder.config
-    golden_inputs = _golden_inputs(config, schema, statistics)
-    about = {
+    with BundleWriter(models, name) as bundle:
+        bundle.describe(**_description(config, schema, statistics))
+        bundle.describe(**known)
+        golden = dict(_golden_inputs(config, schema, statistics))
+        for role, encoder in (("context", networks.context_encoder), ("target", networks.target_encoder)):
+            golden[f"{role}_embedding"] = _export(
+                ServedEncoder(networks.encoding, encoder, schema),
+                partial(embed, networks.encoding, encoder, schema),
+                {"features": golden["features"]},
+                "embedding",
+                bundle.path / f"{role}_encoder.onnx",
+                half,
+            )
+        golden["prediction"] = _export(
+            ServedPredictor(networks.predictor),
+            lambda context, targets, horizon: networks.predictor(context, targets > 0, horizon),
+            {"context": golden["context_embedding"], "targets": golden["targets"], "horizon": golden["horizon"]},
+            "prediction",
+            bundle.path / "predictor.onnx",
+            half,
+        )
+        np.savez(bundle.path / "golden.npz", **golden)  # type: ignore[arg-type]
+        if sample is not None:
+            fitted, judged = np.split(sample, 2)
+            asked = {
+                "features": judged,
+                "targets": np.ones((len(judged), len(config.patches)), np.float32),
+                "horizon": np.full(len(judged), config.horizons[0], np.float32),
+            }
+            cost = write_int8(bundle.path, _questions(config, schema, fitted), asked, golden)
+            bundle.describe(precision={"int8": cost})
+        if half:
+            for path in bundle.path.glob("*[!8].onnx"):
+                _store_half(path)
+        if card is not None:
+            (bundle.path / "README.md").write_text(card)
+    return bundle.folder
+
+
+def _description(config: Config, schema: Schema, statistics: Statistics | None) -> dict[str, Any]:
+    """What bundle.json says of the networks, of the rows they take, and of those they were trained on."""
+    about: dict[str, Any] = {
         "created": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         "input_dim": schema.input_dim,
         "embed_dim": config.embed_dim,
@@ -103,46 +142,11 @@ def export_networks(
         "options": {
             key: value for key, value in config.as_dict().items() if key not in ("input_dim", "patches", "horizons")
         },
-        **known,
     }
     if statistics is not None:
-        about["statistics"] = {
-            key: [float(f"{v:.7g}") for v in statistics[key]] for key in ("mean", "std", "min", "max")
-        }
-    with writing_bundle(models, name, about) as folder:
-        golden = dict(golden_inputs)
-        for role, encoder in (("context", networks.context_encoder), ("target", networks.target_encoder)):
-            golden[f"{role}_embedding"] = _export(
-                ServedEncoder(networks.encoding, encoder, schema),
-                partial(embed, networks.encoding, encoder, schema),
-                {"features": golden["features"]},
-                "embedding",
-                folder / f"{role}_encoder.onnx",
-                half,
-            )
-        golden["prediction"] = _export(
-            ServedPredictor(networks.predictor),
-            lambda context, targets, horizon: networks.predictor(context, targets > 0, horizon),
-            {"context": golden["context_embedding"], "targets": golden["targets"], "horizon": golden["horizon"]},
-            "prediction",
-            folder / "predictor.onnx",
-            half,
-        )
-        np.savez(folder / "golden.npz", **golden)  # type: ignore[arg-type]
-        if sample is not None:
-            fitted, judged = np.split(sample, 2)
-            asked = {
-                "features": judged,
-                "targets": np.ones((len(judged), len(config.patches)), np.float32),
-                "horizon": np.full(len(judged), config.horizons[0], np.float32),
-            }
-            about["precision"] = {"int8": write_int8(folder, _questions(config, schema, fitted), asked, golden)}
-        if half:
-            for path in folder.glob("*[!8].onnx"):
-                _store_half(path)
-        if card is not None:
-            (folder / "README.md").write_text(card)
-    return models / name / str(next_version(models, name) - 1)
+        # Seven digits are as near as float32 needs here, in half the room.
+        about["statistics"] = {name: [float(f"{v:.7g}") for v in statistics[name]] for name in STATISTICS}
+    return about
 
 
 def _golden_inputs(config: Config, schema: Schema, statistics: Statistics | None) -> Arrays:
@@ -225,9 +229,9 @@ def _strip_traces(graph: onnx.ModelProto) -> None:
 
 
 def _store_half(path: Path) -> None:
-    """Keeps the rounded weights as float16 with a Cast before use, which ONNX Runtime folds away while it loads.
+    """Stores the rounded weights as float16 with a Cast before use, which ONNX Runtime folds away while it loads.
 
-    Only what loses nothing is kept so: means and edges of the feature encoding are not weights, and were not rounded.
+    Only what loses nothing is stored so: means and edges of the feature encoding are not weights and were not rounded.
     """
     graph = onnx.load(path)
     casts = []
@@ -263,7 +267,8 @@ def _check_parity(network: nn.Module, inputs: Arrays, path: Path) -> None:
 
 
 def _check_close(found: Tensor, expected: Tensor, atol: float, otherwise: str) -> None:
-    # Rounding is relative to the numbers that were added up, which an embedding's size tells, not each element's.
+    # Rounding errors are relative to the numbers that were added up. The size of the whole embedding says how large
+    # those were; an element may be small because large ones cancelled.
     size = max(1.0, float(expected.square().mean().sqrt()))
     if not torch.allclose(found, expected, atol=atol * size, rtol=RTOL):
         raise ValueError(f"{otherwise} by {float((found - expected).abs().max()):.2e}; it is not written")

@@ -51,7 +51,8 @@ class Config:
     num_heads: int = 8
     mlp_ratio: float = 4.0
     dropout: float = 0.1
-    patches: tuple[Patch, ...] = None  # type: ignore[assignment]  # any PatchesLike comes in, __post_init__ cuts
+    # Any PatchesLike may be given; __post_init__ cuts it into patches.
+    patches: tuple[Patch, ...] = None  # type: ignore[assignment]
     horizons: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
@@ -83,7 +84,7 @@ class Config:
 
     @classmethod
     def of(cls, input_dim: int | None, options: Mapping[str, Any]) -> "Config":
-        """A config from keyword options; `input_dim` has no default, so its absence is the error named first."""
+        """A config from keyword options; a missing `input_dim`, which has no default, is the first error named."""
         if input_dim is None:
             raise ValueError("input_dim is missing; give the number of columns of a row, e.g. input_dim=287")
         known = {field.name for field in fields(cls)}

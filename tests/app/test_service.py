@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from app.settings import Settings
 def laid_out(models: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Service]:
     """A service on a machine of four cores; `heavy_s` is what a row may take at most for a process a core."""
 
-    def lay_out(heavy_s: float = 1e9, **settings: object) -> Service:
+    def lay_out(heavy_s: float = 1e9, **settings: Any) -> Service:
         monkeypatch.setattr("app.service.available_cores", lambda: 4)
         monkeypatch.setattr("app.service.HEAVY_S", heavy_s)
         service = Service(Settings(models=models, **settings))

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -80,7 +81,9 @@ def test_keys_come_from_the_variable_and_from_the_file(tmp_path: Path) -> None:
 )
 def test_wrong_keys_and_certificates_stop_the_start(tmp_path: Path, wrong: dict[str, str], message: str) -> None:
     (tmp_path / "KEYS").write_text("# none yet\n")
-    values = {name: str(tmp_path / "KEYS") if value == "KEYS" else value for name, value in wrong.items()}
+    values: dict[str, Any] = {
+        name: str(tmp_path / "KEYS") if value == "KEYS" else value for name, value in wrong.items()
+    }
     with pytest.raises(ValidationError, match=message) as refused:
         Settings(**values)
     assert all("with a space" not in error["msg"] for error in refused.value.errors())

@@ -11,9 +11,9 @@ def test_the_search_finds_how_many_bots_are_in_time_to_an_eighth_and_stops_at_th
         tried.append(bots)
         return bots <= capacity
 
-    bound = min(capacity, run.MOST_BOTS)
-    assert bound - bound // 8 <= run.most_bots(in_time) <= bound
-    assert max(tried) <= run.MOST_BOTS
+    bound = min(capacity, run.MAX_BOTS)
+    assert bound - bound // 8 <= run.max_bots(in_time) <= bound
+    assert max(tried) <= run.MAX_BOTS
 
 
 def test_a_ratio_is_to_our_own_service_in_the_same_round():

@@ -1,6 +1,7 @@
 """The soak, for two seconds, and what it makes of hours."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def test_memory_that_grows_is_told_from_noise_and_said_by_the_hour_and_the_milli
 
 
 def test_one_request_that_is_lost_or_answered_otherwise_is_too_many() -> None:
-    for books in (Books(lost=soak.Counter(ReadTimeout=1)), Books(errors=soak.Counter({"embed: 500": 1}))):
+    for books in (Books(lost=Counter(ReadTimeout=1)), Books(errors=Counter({"embed: 500": 1}))):
         held, text = verdict(hours(0.0), books)
         assert not held
         assert text.splitlines()[-1] == "NOT held: requests failed"

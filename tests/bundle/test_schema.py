@@ -1,6 +1,16 @@
+import json
+
 import pytest
 
-from bundle.schema import Group, Schema, equal_groups, group_of_columns, read_description
+from bundle.schema import (
+    Group,
+    Schema,
+    check_groups,
+    equal_groups,
+    group_of_columns,
+    read_description,
+    schema_hash,
+)
 
 
 def test_the_hash_knows_names_and_order():
@@ -8,6 +18,46 @@ def test_the_hash_knows_names_and_order():
     assert Schema(("a", "b", "c"), groups).hash == Schema(("a", "b", "c"), groups).hash
     assert Schema(("a", "b", "c"), groups).hash != Schema(("b", "a", "c"), groups).hash
     assert Schema(("a", "b", "c"), groups).hash != Schema(("a", "b", "c"), equal_groups(3, 2)).hash
+
+
+def test_the_schema_hash_is_that_of_the_contract():
+    schema = {"names": ["b", "a"], "groups": [{"name": "g", "start": 0, "stop": 2}]}
+    # sha256 of {"groups":[{"name":"g","start":0,"stop":2}],"names":["b","a"]}
+    expected = "0df3f7930ce4c087c797dbed3aaceddec33542ceb77efd937200c2cc3a1897f4"
+    assert schema_hash(schema) == expected
+    assert Schema(("b", "a"), (Group("g", 0, 2),)).hash == expected
+
+
+def test_a_schema_survives_json():
+    schema = Schema(("a", "b", "c"), (Group("own", 0, 2), Group("rest", 2, 3)))
+    assert Schema.from_dict(json.loads(json.dumps(schema.as_dict()))) == schema
+
+
+@pytest.mark.parametrize("document", [None, [], "names", {}, {"names": "ab", "groups": []}, {"names": ["a"]}])
+def test_what_is_no_schema_is_refused(document):
+    with pytest.raises(ValueError, match="must hold names, a list of strings, and groups, a list of objects"):
+        Schema.from_dict(document)
+
+
+@pytest.mark.parametrize(
+    ("groups", "problem"),
+    [
+        ([("a", 0, 2), ("b", 3, 5)], "group 'b' starts at column 3; it must start at 2"),
+        ([("a", 0, 3), ("b", 2, 5)], "group 'b' starts at column 2; it must start at 3"),
+        ([("b", 2, 5), ("a", 0, 2)], "group 'b' starts at column 2; it must start at 0"),
+        ([("a", 0, 0), ("b", 0, 5)], r"group 'a' \[0, 0\) is empty; stop must exceed start"),
+        ([("a", 0, 6)], "groups end at column 6; they must cover all 5 columns of input_dim"),
+        ([], "groups end at column 0; they must cover all 5 columns of input_dim"),
+    ],
+)
+def test_groups_that_leave_a_gap_overlap_or_end_elsewhere_are_refused(groups, problem):
+    with pytest.raises(ValueError, match=f"groups must cut the columns 0 … 5 into consecutive parts: {problem}"):
+        check_groups([Group(*group) for group in groups], 5)
+
+
+def test_two_groups_of_one_name_are_refused():
+    with pytest.raises(ValueError, match=r"groups \['a', 'a'\] repeat a name; every group needs a name of its own"):
+        check_groups([Group("a", 0, 2), Group("a", 2, 5)], 5)
 
 
 def test_a_name_given_twice_is_refused():

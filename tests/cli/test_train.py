@@ -127,7 +127,7 @@ def test_what_is_wrong_is_said_in_one_line(models, data, tmp_path, arguments, me
 
 
 def test_embed_and_eval_say_how_the_data_differs_from_that_of_training(models, data, tmp_path):
-    table = pq.read_table(data)
+    table = pa.concat_tables([pq.read_table(data)] * 2)
     columns = {name: table[name].to_numpy() for name in table.column_names}
     columns["own_x"], columns["opp_y"] = columns["own_x"] * 1000, np.zeros(len(table))
     pq.write_table(pa.table(columns).replace_schema_metadata(table.schema.metadata), tmp_path / "other.parquet")
@@ -137,7 +137,7 @@ def test_embed_and_eval_say_how_the_data_differs_from_that_of_training(models, d
     for done in (embedded, evaluated):
         assert done.exit_code == 0, done.output
         said = " ".join(done.output.split())
-        assert "warning: 1 of 8 columns (opp_y) never changed in these 600 rows but did in training" in said
+        assert "warning: 1 of 8 columns (opp_y) never changed in these 1,200 rows but did in training" in said
         assert "warning: 1 of 8 columns (own_x) lie outside the range of training in over 1% of the rows" in said
 
 

@@ -66,11 +66,13 @@ def test_predictions_are_those_of_features_or_of_their_context(
 ) -> None:
     client, rows = connect(running.url), tiny.rows(2)
     context = tiny.encode(rows, "context")
-    expected = tiny.predict(context, BOTH.repeat(2, 0), np.array([15.0, 15.0]))
+    expected = tiny.predict(context, BOTH.repeat(2, 0), np.array([15, 15], np.float32))
     np.testing.assert_allclose(client.predict(rows, horizon=15), expected, atol=1e-5)
     np.testing.assert_allclose(client.predict(context=context, horizon=15), expected, atol=1e-5)
     one = client.predict(context=context[0], targets=["own"], horizon=15)
-    np.testing.assert_allclose(one, tiny.predict(context[:1], BOTH * [1, 0], np.array([15.0]))[0], atol=1e-5)
+    np.testing.assert_allclose(
+        one, tiny.predict(context[:1], BOTH * np.array([1, 0], np.float32), np.array([15], np.float32))[0], atol=1e-5
+    )
 
 
 def test_losses_come_with_percentiles(running: Running, connect: Connect, tiny: TinyModel) -> None:

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -44,7 +46,7 @@ def test_what_is_not_finite_is_left_to_the_service() -> None:
         (np.zeros(3, complex), TypeError, "features is of complex128"),
     ],
 )
-def test_what_is_no_row_is_refused_with_how_to_mend_it(values: object, error: type[Exception], message: str) -> None:
+def test_what_is_no_row_is_refused_with_how_to_mend_it(values: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         to_rows("features", values)
 

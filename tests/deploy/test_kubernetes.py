@@ -14,7 +14,7 @@ from tests.support.serving import serving
 
 ROOT = Path(__file__).parents[2]
 BASE = ROOT / "deploy" / "kubernetes"
-USER = int(re.search(r"^USER (\d+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[1])
+USER = int(re.findall(r"^USER (\d+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[0])
 # `preStop` with `sleep` came with 1.30.
 VERSIONS = ("1.30", "1.37")
 

@@ -106,7 +106,7 @@ def hashed(name):
             yield Requirement(requirement), [each.strip() for each in hashes]
 
 
-@pytest.mark.parametrize("name", ["serve", "build", "tools", "kserve"])
+@pytest.mark.parametrize("name", ["serve", "build", "tools"])
 def test_hashed_requirements_are_exact_and_name_no_host(name):
     assert [*hashed(name)]
     for requirement, hashes in hashed(name):

@@ -92,7 +92,7 @@ def balanced(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         text = (DEPLOY / "nginx" / "nginx.conf").read_text().replace("/tmp/", f"{folder}/")
         (folder / "nginx.conf").write_text(text.replace("listen 8080;", f"listen 127.0.0.1:{port};"))
         # Where root runs the tests, nginx would take another user, who may not enter their folder.
-        command = [NGINX, "-e", "stderr", "-p", folder, "-c", "nginx.conf", "-g", "daemon off; user root;"]
+        command = [str(NGINX), "-e", "stderr", "-p", str(folder), "-c", "nginx.conf", "-g", "daemon off; user root;"]
         nginx = stack.enter_context(subprocess.Popen(command, stderr=subprocess.DEVNULL))
         stack.callback(nginx.terminate)
         url = f"http://127.0.0.1:{port}"

@@ -1,4 +1,4 @@
-"""At the end of a run of the tests: what the service bore."""
+"""Prints a table of the faults that the service survived at the end of a test run."""
 
 from typing import Any
 
@@ -6,7 +6,9 @@ HEAD = ("", "answered", "refused", "cut off", "lost")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    reports = [report for report in terminalreporter.getreports("passed") if report.when == "call"]
+    # By name, since with several processes (`pytest -n 2`) reports come in any order.
+    passed = sorted(terminalreporter.getreports("passed"), key=lambda report: str(report.nodeid))
+    reports = [report for report in passed if report.when == "call"]
     rows = [value for report in reports for name, value in report.user_properties if name == "survived"]
     tried = sum(value for report in reports for name, value in report.user_properties if name == "bad inputs")
     failed = [report for report in terminalreporter.getreports("failed") if "tests/faults/" in report.nodeid]

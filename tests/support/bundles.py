@@ -1,4 +1,4 @@
-"""Small real bundles, made without PyTorch: a tiny network in ONNX, and the same network once more in NumPy."""
+"""Small real bundles, made without PyTorch: a tiny network in ONNX, and the same network in NumPy to check it."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from bundle.manifest import schema_hash
+from bundle.schema import schema_hash
 
 Array = NDArray[np.float32]
 OPSET = 20
@@ -20,17 +20,19 @@ COST = {"rows": 100, "noise": 1e-4, "least_cosine": 0.999, "largest_difference":
 
 @dataclass(frozen=True)
 class TinyModel:
-    """Options and weights; the ONNX graphs and `encode`/`predict` below compute the same from them."""
+    """A tiny network's options and weights, from which the ONNX graphs and `encode`/`predict` compute the same."""
 
     name: str = "tiny"
     version: int = 1
-    groups: tuple[tuple[str, int], ...] = (("own", 3), ("opponent", 5), ("stage", 2))  # name, width
+    # Names and widths.
+    groups: tuple[tuple[str, int], ...] = (("own", 3), ("opponent", 5), ("stage", 2))
     patches: tuple[tuple[str, ...], ...] = (("own",), ("opponent", "stage"))
     horizons: tuple[int, ...] = (6, 15)
     embed_dim: int = 4
     seed: int = 0
     quantiles: bool = True
-    int8_steps: int = 0  # beside the others, graphs with weights rounded to so many steps on either side of 0
+    # If not 0, int8 graphs are written too, with weights rounded to this many steps on either side of 0.
+    int8_steps: int = 0
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -49,12 +51,12 @@ class TinyModel:
             "predictor_patch": (len(self.patches), self.embed_dim),
             "predictor_horizon": (1, self.embed_dim),
         }
-        drawn = {name: rng.normal(size=shape).astype(np.float32) / 3 for name, shape in shapes.items()}
-        return (
-            drawn
-            if precision == "float32"
-            else {name: _rounded(values, self.int8_steps) for name, values in drawn.items()}
-        )
+        drawn: dict[str, Array] = {
+            name: rng.normal(size=shape).astype(np.float32) / np.float32(3) for name, shape in shapes.items()
+        }
+        if precision == "float32":
+            return drawn
+        return {name: _rounded(values, self.int8_steps) for name, values in drawn.items()}
 
     def rows(self, count: int, seed: int = 0) -> Array:
         """[count, input_dim] finite features."""
@@ -90,7 +92,8 @@ class TinyModel:
             for encoder in ("context", "target"):
                 onnx.save(self._encoder_graph(encoder, precision), folder / f"{encoder}_encoder{suffix}.onnx")
             onnx.save(self._predictor_graph(precision), folder / f"predictor{suffix}.onnx")
-        np.savez(folder / "golden.npz", **self._golden())
+        # NumPy's stub takes every keyword for its flag.
+        np.savez(folder / "golden.npz", **self._golden())  # type: ignore[arg-type]
         write_manifest(folder, self.manifest())
         return folder
 
@@ -175,11 +178,12 @@ class TinyModel:
 
 def _rounded(weights: Array, steps: int) -> Array:
     step = np.abs(weights).max() / steps
-    return (np.round(weights / step) * step).astype(np.float32)
+    rounded: Array = (np.round(weights / step) * step).astype(np.float32)
+    return rounded
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """`bundle.json` with the sizes and hashes of what lies in the folder now."""
+    """Writes `bundle.json` with the sizes and hashes of the files in the folder."""
     files = {
         path.name: {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}
         for path in sorted(folder.iterdir())

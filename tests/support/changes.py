@@ -1,8 +1,9 @@
-"""Models that come, change and go while `jepa serve` runs, and what it answers meanwhile."""
+"""Adds and changes models while `jepa serve` runs, and reads what it serves."""
 
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -10,13 +11,13 @@ from tests.support.bundles import TinyModel
 from tests.support.serving import Server
 
 
-def version(number: int, **options: object) -> TinyModel:
-    """Each answers differently."""
+def version(number: int, **options: Any) -> TinyModel:
+    """A version of the tiny model whose answers differ from all others'."""
     return TinyModel(version=number, seed=number, **options)
 
 
 def put(model: TinyModel, models: Path) -> Path:
-    """As training does, in one rename."""
+    """Publishes the model with one rename, as training does."""
     staged = model.write(models.parent / "staged")
     home = models / model.name
     home.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Where a service sends its traces: reads OTLP over HTTP as any collector does, and keeps the spans."""
+"""A collector of traces: receives OTLP over HTTP and keeps the spans."""
 
 import gzip
 import threading
@@ -16,18 +16,19 @@ class Collector(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.spans: list[Span] = []
-        self.resources: list[dict[str, Value]] = []  # one a process and batch
+        # One per process and batch.
+        self.resources: list[dict[str, Value]] = []
 
     @property
     def env(self) -> dict[str, str]:
-        """What makes a service send its spans here, at once."""
+        """The environment that makes a service send its spans here without delay."""
         return {
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self.server_address[1]}",
             "OTEL_BSP_SCHEDULE_DELAY": "50",
         }
 
     def of(self, trace_id: str) -> dict[str, list[Span]]:
-        """The spans of a trace, by name."""
+        """A trace's spans by name."""
         found: dict[str, list[Span]] = {}
         for span in self.spans:
             if span.trace_id.hex() == trace_id:

@@ -1,4 +1,4 @@
-"""Files as Edifice saves its JEPA: Axon's names and shapes, random values, and dropout's random state among them."""
+"""Files such as Edifice saves for its JEPA: Axon's names and shapes with random values, including dropout's state."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def predictor_parameters(inputs: int = 16, width: int = 8, hidden: int = 32, dep
 
 
 def write(folder: Path, encoder: Tensors | None = None, predictor: Tensors | None = None) -> tuple[Path, Path]:
-    """Two files in the folder, of parameters of the default sizes unless given."""
+    """Writes both files to the folder, with parameters of the default sizes unless given."""
     paths = folder / "encoder.safetensors", folder / "predictor.safetensors"
     save_file(encoder_parameters() if encoder is None else encoder, paths[0])
     save_file(predictor_parameters() if predictor is None else predictor, paths[1])

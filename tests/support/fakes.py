@@ -1,4 +1,4 @@
-"""Stand-ins for what is slow or hard to make fail."""
+"""Fakes for parts that are slow, or hard to make fail."""
 
 import threading
 
@@ -10,17 +10,19 @@ POISON = -1.0
 
 
 class FakeGraph:
-    """A graph [B, D] → [B, 2] that answers `answer_to` each row, fails on POISON, and can be held mid-run."""
+    """A graph [B, D] → [B, 2] that computes `answer_to`, fails on POISON, and can be paused during a run."""
 
     def __init__(self) -> None:
-        self.batches: list[int] = []  # rows of each run
-        self.rows_seen: list[float] = []  # first number of each row that was computed
+        # The number of rows in each run.
+        self.batches: list[int] = []
+        # The first number of each computed row.
+        self.rows_seen: list[float] = []
         self._open = threading.Event()
         self._open.set()
         self.started = threading.Event()
 
     def hold(self) -> None:
-        """Runs wait until `release`."""
+        """Makes runs wait until `release`."""
         self.started.clear()
         self._open.clear()
 
@@ -44,7 +46,7 @@ class FakeGraph:
 
 
 class RecordingObserver:
-    """Keeps what a batcher reports."""
+    """Records what a batcher reports."""
 
     def __init__(self) -> None:
         self.runs: list[tuple[int, bool]] = []
@@ -61,7 +63,7 @@ class RecordingObserver:
 
 
 def rows_from(first: float, count: int, width: int = 3) -> Array:
-    """[count, width], the first column counting up from `first`, so that every row tells whose it is."""
+    """Rows [count, width] whose first column counts up from `first`, which identifies each row."""
     rows = np.zeros((count, width), np.float32)
     rows[:, 0] = first + np.arange(count)
     return rows

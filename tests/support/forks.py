@@ -1,11 +1,11 @@
-"""Processes that share memory with the test, as workers do with each other."""
+"""Forked processes, which share memory with the test as workers share it with each other."""
 
 import os
 from collections.abc import Callable
 
 
 def in_child(work: Callable[[], None]) -> None:
-    """Runs it in a forked process, which must not fail."""
+    """Runs `work` in a forked process, and asserts that it succeeds."""
     pid = os.fork()
     if pid == 0:
         try:

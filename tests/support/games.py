@@ -1,4 +1,4 @@
-"""Made-up games: two points that chase each other, cheap to make and predictable a few frames ahead."""
+"""Synthetic games: two points on circles, cheap to make and predictable a few frames ahead."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What kserve's own clients make of a service, as JSON; run by the Python of .venvs/kserve.
+"""Calls a service with kserve's own clients and prints the results as JSON; run by the Python in .venvs/kserve.
 
 python kserve_client.py http://127.0.0.1:8000 127.0.0.1:8001 MODEL < ROWS.json
 """
@@ -17,7 +17,8 @@ from kserve.protocol.infer_type import RequestedOutput
 
 rest_url, grpc_address, model = sys.argv[1:]
 rows = np.float32(json.load(sys.stdin))
-logging.disable()  # kserve logs a refusal before it raises it
+# kserve logs a refusal before it raises it.
+logging.disable()
 
 
 def request(rows, binary):
@@ -26,7 +27,7 @@ def request(rows, binary):
     return InferRequest(model, [tensor], request_outputs=[RequestedOutput("embedding", {"binary_data": binary})])
 
 
-def told(response):
+def read(response):
     (output,) = response.outputs
     return [response.model_name, output.name, output.as_numpy().tolist()]
 
@@ -44,7 +45,7 @@ async def over_rest(binary):
         "ready": await client.is_server_ready(rest_url),
         "model_ready": await client.is_model_ready(rest_url, model),
         "content_type": headers["content-type"],
-        "answer": told(answer),
+        "answer": read(answer),
         "refused": refused,
     }
 
@@ -60,7 +61,7 @@ async def over_grpc(binary):
             "live": await client.is_server_live(),
             "ready": await client.is_server_ready(),
             "model_ready": await client.is_model_ready(model),
-            "answer": told(answer),
+            "answer": read(answer),
             "refused": refused,
         }
 

@@ -1,4 +1,4 @@
-"""Bots that ask a service without a pause while something happens to it, and keep the books of what came back."""
+"""Bots that keep sending requests while something happens to the service, and count the outcomes."""
 
 import asyncio
 import threading
@@ -14,9 +14,11 @@ from tests.support.changes import until
 from tests.support.serving import Server
 
 TINY = TinyModel()
-PATIENCE_S = 30  # an answer that has not come by then is lost
+# An answer that takes longer counts as lost.
+MAX_WAIT_S = 30
 BINARY, JSON = "application/octet-stream", "application/json"
-Question = tuple[bytes, bool, np.ndarray]  # the bytes of the request, whether the answer is binary, what it must be
+# The bytes of a request, whether its answer is binary, and the right answer.
+Question = tuple[bytes, bool, np.ndarray]
 
 
 def questions() -> list[Question]:
@@ -31,12 +33,12 @@ def questions() -> list[Question]:
 
 
 class Load:
-    """So many bots, each on a connection that it opens again when it is closed. In a thread, for a `with` block.
+    """Runs bots in a thread for a `with` block, each on a connection that it reopens when it is closed.
 
-    answered  right answers
-    refused   other statuses
-    cut       requests whose connection ended before the answer
-    lost      requests that were answered wrongly, or not at all
+    answered  correct answers
+    refused   answers with other statuses
+    cut       requests whose connection closed before the answer
+    lost      wrong answers, and requests that got none
     """
 
     def __init__(self, server: Server, bots: int = 16) -> None:
@@ -58,7 +60,7 @@ class Load:
         self._thread.join()
 
     def go_on(self, requests: int = 200) -> None:
-        """Until so many more were answered."""
+        """Waits until `requests` more were answered."""
         before = self.answered
         until(lambda: self.answered >= before + requests)
 
@@ -80,7 +82,7 @@ class Load:
             while stays and not self._done:
                 number += 1
                 try:
-                    async with asyncio.timeout(PATIENCE_S):
+                    async with asyncio.timeout(MAX_WAIT_S):
                         stays = await self._ask(reader, writer, asked[number % len(asked)])
                 except (OSError, EOFError):
                     self.cut += 1
@@ -91,7 +93,7 @@ class Load:
             writer.close()
 
     async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, question: Question) -> bool:
-        """Whether the connection stays open."""
+        """Sends a request and counts its outcome; returns whether the connection stays open."""
         request, is_binary, right = question
         writer.write(request)
         head = (await reader.readuntil(b"\r\n\r\n")).lower()

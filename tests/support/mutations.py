@@ -1,4 +1,4 @@
-"""Documents that were right before one or two of their values were taken out or replaced."""
+"""Valid documents with one or two values removed, replaced or added."""
 
 import copy
 from typing import Any
@@ -40,7 +40,10 @@ def mutated(draw: st.DrawFn, document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _place(draw: st.DrawFn, node: Any) -> tuple[Any, Any]:
-    """A container in the document and a key or index of it: one step at a time, or long lists would get all of them."""
+    """A container in the document and one of its keys or indices.
+
+    Drawn level by level, since drawing from all places at once would favour long lists.
+    """
     key = draw(st.sampled_from([*node] if isinstance(node, dict) else range(len(node))))
     inner = node[key]
     return _place(draw, inner) if isinstance(inner, dict | list) and inner and draw(st.booleans()) else (node, key)

@@ -1,4 +1,4 @@
-"""A relay before a service, which breaks what it is told to break and keeps what was asked."""
+"""A relay in front of a service that injects faults and records the requests."""
 
 import asyncio
 import socket
@@ -6,22 +6,25 @@ import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-CLOSE = b""  # the connection ends without an answer
-RESET = b"RST"  # likewise, but torn down
+# Closes the connection without an answer.
+CLOSE = b""
+# Resets it.
+RESET = b"RST"
 
 
 def answer(status: int, body: str = "", **headers: str) -> bytes:
-    """As the service, or a proxy between, would send it."""
+    """A response such as the service or a proxy would send."""
     lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(body)}", "Connection: close"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", body]).encode()
 
 
 class Relay:
-    """Connections meet one of `faults` each while there are any, and are passed on to port `to` from then on."""
+    """Each new connection meets the next of `faults`; after those, connections are forwarded to port `to`."""
 
     def __init__(self, to: int | None = None, *faults: bytes) -> None:
-        self.heads: list[str] = []  # of the requests that were not passed on
+        # Heads of the requests that met a fault.
+        self.heads: list[str] = []
         self.connections = 0
         self._open: list[asyncio.StreamWriter] = []
         self._to = to
@@ -36,7 +39,7 @@ class Relay:
             server.close()
 
     async def cut(self) -> None:
-        """What is passed on ends, in both directions and without a word."""
+        """Closes all forwarded connections, in both directions."""
         for writer in self._open:
             writer.close()
 

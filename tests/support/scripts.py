@@ -1,4 +1,4 @@
-"""The examples, run as a user runs them who has not installed the client."""
+"""Runs the examples as a user would who has not installed the client."""
 
 import os
 import subprocess

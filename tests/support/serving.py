@@ -1,4 +1,4 @@
-"""Runs an app in this process, its lifespan included, with an HTTP client in front; or the whole of `jepa serve`."""
+"""Runs an app in this process, including its lifespan, with an HTTP client; or runs `jepa serve` in its own."""
 
 import asyncio
 import os
@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import uvicorn
@@ -24,7 +25,7 @@ from app.server.protocol import FrontDoor
 from app.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-# For `before`: a model that fails on some rows.
+# For `before`: makes the model fail on some rows.
 FAILS_ON_THIRTEEN = """
 import app.inference.sessions
 run = app.inference.sessions.Graph.run
@@ -40,13 +41,13 @@ app.inference.sessions.Graph.run = run_or_fail
 
 @asynccontextmanager
 async def client_of(app: FastAPI, way: str = "asgi") -> AsyncIterator[httpx.AsyncClient]:
-    """Calls the app ("asgi"), or sends to a socket that `app.server.protocol` reads ("socket")."""
+    """A client that calls the app directly ("asgi") or through a socket and `app.server.protocol` ("socket")."""
     async with app.router.lifespan_context(app):
         if way == "socket":
             async with listening(app) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
                 yield client
         else:
-            # A 500 comes back as a response, as it would over a socket.
+            # Errors come back as a 500, as they would over a socket.
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
                 yield client
@@ -54,7 +55,7 @@ async def client_of(app: FastAPI, way: str = "asgi") -> AsyncIterator[httpx.Asyn
 
 @asynccontextmanager
 async def listening(app: FastAPI) -> AsyncIterator[int]:
-    """The port on which this process answers with the app, which has been started."""
+    """Serves a started app in this process, and yields the port."""
     config = uvicorn.Config(app, http=FrontDoor, ws="none", proxy_headers=False, lifespan="off", log_config=None)
     config.load()
     state = ServerState()
@@ -69,14 +70,14 @@ async def listening(app: FastAPI) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def serving(way: str = "asgi", **settings: object) -> AsyncIterator[httpx.AsyncClient]:
+async def serving(way: str = "asgi", **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a new app with these settings."""
     async with client_of(create_app(Settings(**settings)), way) as client:
         yield client
 
 
 class Server:
-    """`jepa serve` in a process of its own, as a user starts it; ends with the `with` block."""
+    """`jepa serve` in a process of its own, as a user starts it, for a `with` block."""
 
     def __init__(
         self,
@@ -86,8 +87,8 @@ class Server:
         before: str = "pass",
         within: Sequence[str] = (),
     ) -> None:
-        """`verify` is what httpx checks the server's certificate by; `before` is Python that breaks the service in a
-        way that cannot be had from outside, `within` a command that runs another."""
+        """`verify` is how httpx checks the server's certificate. `before` is Python code to run first, for faults that
+        cannot be caused from outside. `within` is a command that wraps the program."""
         self._verify = verify
         program = f"{before}\nfrom cli.main import main; main()"
         command = [*within, sys.executable, "-c", program, "serve", "--port", "0", *flags]
@@ -130,7 +131,7 @@ class Server:
         return socket.create_connection((self.host, self.port), timeout=10)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """The exit code, within 20 s."""
+        """Sends the signal and returns the exit code, which must come within 20 s."""
         self.process.send_signal(number)
         code = self.process.wait(timeout=20)
         self._reader.join()

@@ -1,5 +1,5 @@
 """A small training run in a process of its own: `python -m tests.support.small_run CHECKPOINT STEPS DEVICES [EVERY]`
-goes on with what it finds, and prints each step done and each report."""
+starts or resumes it, and prints the number of each finished step and each report."""
 
 import json
 import sys

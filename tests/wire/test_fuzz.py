@@ -19,8 +19,10 @@ from tests.support.serving import client_of, serving
 
 pytestmark = pytest.mark.anyio
 
-FIELDS = ("features", "target_features", "context", "predicted", "target", "hidden", "targets", "horizon", "encoder")
-FIELDS += ("model", "schema_hash", "inputs", "outputs", "parameters", "id")
+FIELDS = (
+    *("features", "target_features", "context", "predicted", "target", "hidden", "targets", "horizon", "encoder"),
+    *("model", "schema_hash", "inputs", "outputs", "parameters", "id"),
+)
 PATHS = ("/embed", "/predict", "/loss", "/v2/models/tiny/infer", "/v2/models/tiny.loss/infer")
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)

@@ -16,7 +16,7 @@ def card(model: ServedModel, layout: Mapping[str, int]) -> dict[str, Any]:
             include={"name", "version", "created", "input_dim", "embed_dim", "schema_hash", "patches", "horizons"}
             | {"options", "training", "licence", "data"}
         ),
-        **manifest.feature_schema.model_dump(),
+        **manifest.feature_schema.as_dict(),
         "versions": model.versions,
         "precision": model.precision,
         "precision_reason": model.precision_reason,

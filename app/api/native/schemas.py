@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
+from app.telemetry.drift import SAMPLED
+
 ROWS = ("features", "target_features", "context", "predicted", "target")
 _NUMBERS = {"type": "array", "items": {"type": "number", "format": "float"}, "minItems": 1}
 Rows = Annotated[Any, WithJsonSchema({"anyOf": [_NUMBERS, {"type": "array", "items": _NUMBERS, "minItems": 1}]})]
@@ -148,7 +150,7 @@ class DriftReport(BaseModel):
 
     model: str
     version: int
-    rows: int = Field(description="How many were sampled, one request in 32")
+    rows: int = Field(description=f"How many were sampled, one request in {SAMPLED}")
     features: list[FeatureDrift]
 
 

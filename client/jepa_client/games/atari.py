@@ -3,7 +3,7 @@
     env = make_atari("pong")                                  # observations [128], float32
     env = EmbedObservation(make_atari("pong"), JepaClient())  # observations [256]: what a policy sees
 
-`jepa data atari` records the same environment, so that a model learns from what a bot shows it.
+`jepa data atari` records the same environment, so a model trains on what a bot will send.
 """
 
 from difflib import get_close_matches
@@ -18,12 +18,14 @@ from gymnasium.wrappers import TransformObservation
 from jepa_client.rows import Rows
 
 COLUMNS = tuple(f"ram_{i:03d}" for i in range(128))
-FRAMES_A_STEP = 4  # of the game, in each of which the action is pressed
-STICKY = 0.25  # how often a step keeps the action of the one before, which makes the console less predictable
+# Game frames per step; the action is held for all of them.
+FRAMES_A_STEP = 4
+# The probability that a step repeats the previous action, which makes the console less predictable.
+STICKY = 0.25
 
 
 def games() -> dict[str, str]:
-    """Names that `make_atari` knows, such as ms_pacman, with those of Gymnasium, such as ALE/MsPacman-v5."""
+    """Names that `make_atari` accepts, such as ms_pacman, mapped to Gymnasium's, such as ALE/MsPacman-v5."""
     gymnasium.register_envs(ale_py)
     known = {name.lower(): name for name in gymnasium.registry if name.startswith("ALE/")}
     return {
@@ -34,13 +36,14 @@ def games() -> dict[str, str]:
 
 
 def make_atari(game: str) -> gymnasium.Env[Rows, Any]:
-    """An environment whose observation is the memory after a step, float32 [128] from 0 to 255; its actions are those
-    that the game knows. ValueError for a game that ale-py does not have."""
+    """An environment whose observation is the memory after each step, float32 [128] from 0 to 255, with the game's own
+    actions. ValueError for a game that ale-py does not have."""
     known = games()
     if game not in known:
         near = get_close_matches(game, known) or [*known][:3]
         raise ValueError(f"there is no game '{game}'; ale-py has {', '.join(near)} and others, {len(known)} in all")
-    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # else each environment greets on stderr
+    # Otherwise each environment prints a banner to stderr.
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
     env = gymnasium.make(known[game], obs_type="ram", frameskip=FRAMES_A_STEP, repeat_action_probability=STICKY)
     space = Box(0, 255, (len(COLUMNS),), np.float32)
     return TransformObservation(env, lambda memory: memory.astype(np.float32), space)

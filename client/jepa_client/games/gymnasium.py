@@ -1,10 +1,10 @@
-"""Gymnasium environments that show the embedding of their observation, or have it appended: jepa-client[gymnasium].
+"""Gymnasium wrappers that replace observations by their embeddings, or append them. Needs jepa-client[gymnasium].
 
     env = EmbedObservation(gymnasium.make("MyGame-v0"), JepaClient(url))             # observation [E]
     env = EmbedObservation(env, client, append=True)                                 # observation [D + E]
     envs = EmbedVectorObservation(gymnasium.make_vec("MyGame-v0", 8), client)        # observations [B, E], one request
 
-Observations must be flat and in the model's columns; else ValueError.
+Observations must be flat and have the model's columns; otherwise ValueError.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from jepa_client.rows import Rows
 
 
 class Embedding:
-    """What both wrappers do to observations of one space."""
+    """Embeds observations of one space, for both wrappers."""
 
     def __init__(
         self,
@@ -44,11 +44,12 @@ class Embedding:
         self._client, self._append = client, append
         self._encoder, self._hidden, self._model = encoder, hidden, model
         unbounded = np.full(card["embed_dim"], np.inf, np.float32)
-        with np.errstate(over="ignore"):  # bounds beyond float32 are none
+        # Bounds outside float32's range become infinite.
+        with np.errstate(over="ignore"):
             self.space = Box(self._joined(space.low, -unbounded), self._joined(space.high, unbounded))
 
     def __call__(self, observations: Rows) -> Rows:
-        """[D] or [B, D] → [E] or [B, E], or appended [D + E] or [B, D + E]."""
+        """[D] or [B, D] → [E] or [B, E], or with the embedding appended [D + E] or [B, D + E]."""
         embeddings = self._client.embed(observations, encoder=self._encoder, hidden=self._hidden, model=self._model)
         return self._joined(observations, embeddings)
 
@@ -78,7 +79,7 @@ class EmbedObservation(ObservationWrapper[Rows, Any, Rows]):
 
 
 class EmbedVectorObservation(VectorObservationWrapper[Rows, Any, Rows, Any]):
-    """All environments in one request a step."""
+    """Embeds the observations of all environments in one request per step."""
 
     def __init__(
         self,

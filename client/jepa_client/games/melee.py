@@ -1,14 +1,14 @@
 """Super Smash Bros. Melee as rows of the 287-column layout: from a replay file, or from libmelee's GameState.
 
-    rows, frame = replay_rows(read_replay(path))  # float32 [n, 287], int32 [n]; the lower port's view
+    rows, frame = replay_rows(read_replay(path))  # float32 [n, 287], int32 [n]; from the lower port's view
 
-    live = LiveRows(port=1)  # the view of the player whom the bot plays
+    live = LiveRows(port=1)  # the port that the bot plays on
     while (state := console.step()) is not None:          # libmelee
         if state.menu_state.name == "IN_GAME":
             embedding = client.embed(live.row(state))
 
-Both fill the same columns by the same code (melee_layout.py), so what a model learns from is what it plays with.
-libmelee need not be installed for this: only the attributes of its GameState are read. read_replay is in slippi.py.
+Both fill the columns with the same code (melee_layout.py), so a model plays with the same rows it was trained on.
+libmelee need not be installed: only attributes of its GameState are read. read_replay is in slippi.py.
 """
 
 from itertools import compress
@@ -21,7 +21,8 @@ from jepa_client.games.melee_layout import FIRST_FRAME, HANDS, ITEM, PROJECTILES
 from jepa_client.games.replay import Player, Replay, ReplayError
 from jepa_client.rows import Rows
 
-STAGES = {2: "fod", 3: "ps", 8: "ys", 28: "dl", 31: "bf", 32: "fd"}  # the ids of a replay
+# By the stage ids in replays.
+STAGES = {2: "fod", 3: "ps", 8: "ys", 28: "dl", 31: "bf", 32: "fd"}
 LIVE_STAGES = {
     "FOUNTAIN_OF_DREAMS": "fod", "POKEMON_STADIUM": "ps", "YOSHIS_STORY": "ys", "DREAMLAND": "dl", "BATTLEFIELD": "bf",
     "FINAL_DESTINATION": "fd",
@@ -30,8 +31,9 @@ BUTTONS = {
     "btn_a": 0x0100, "btn_b": 0x0200, "btn_x": 0x0400, "btn_y": 0x0800, "btn_z": 0x0010, "btn_l": 0x0040,
     "btn_r": 0x0020, "btn_d_up": 0x0008,
 }  # fmt: skip
-# What libmelee does not tell is concluded: from the action state; a fast fall from its speed, which is the character's;
-# who is off the screen from the place, by stage: |x| over the first, y over the second or under the third.
+# libmelee does not report these, so they are inferred: hitstun, shielding and death from the action state, a fast fall
+# from the character's fast-fall speed, and being off the screen from the position. SCREEN gives a limit for |x|, the
+# highest y and the lowest y of each stage.
 HITSTUN, SHIELDING, GONE = {*range(75, 92), 193, 247}, {178, 179, 181, 182}, {0, 1, 2}
 FAST_FALL = np.array([
     2.3, 3.4, 3.5, 2.96, 2.0, 2.4, 3.0, 3.0, 2.2, 2.0, 2.0, 2.0, 2.7, 2.3, 2.93, 1.6, 2.3, 2.0, 2.5, 1.85, 2.56, 2.3,
@@ -44,8 +46,8 @@ SCREEN = {
 
 
 def replay_rows(replay: Replay, port: int | None = None) -> tuple[Rows, Numbers]:
-    """Rows [n, 287] and frame numbers [n] of a game of two, as the player of this port (1 to 4) sees it, or the one
-    with the lower port; ReplayError for other games."""
+    """Rows [n, 287] and frame numbers [n] of a two-player game, as seen by the player at `port` (1 to 4; by default the
+    lower one); ReplayError for other games."""
     ports = [player.port for player in replay.players]
     if len(ports) != 2:
         raise ReplayError(f"it has {len(ports)} players; rows are of games of two")
@@ -69,22 +71,23 @@ def replay_rows(replay: Replay, port: int | None = None) -> tuple[Rows, Numbers]
 
 
 class LiveRows:
-    """The rows of a game that is being played, one a frame. Keeps what the player pressed in the frame before."""
+    """Makes a row from each frame of a running game, and remembers the player's inputs of the previous frame."""
 
     def __init__(self, port: int) -> None:
-        """`port` is a key of GameState.players: the player who is `own`."""
+        """`port` is the key in GameState.players of the player whose columns are `own`."""
         self._port = port
         self._before: tuple[int, Numbers] = (0, np.zeros(len(HANDS)))
 
     def row(self, state: Any) -> Rows:
-        """[287] of a libmelee GameState; ValueError where it is not a game of two with this port."""
+        """The row [287] of a libmelee GameState; ValueError unless it has two players, one of them at this port."""
         ports = sorted(state.players)
         if len(ports) != 2 or self._port not in ports:
             raise ValueError(f"players are at ports {ports}; rows are of games of two, one of them at {self._port}")
         (other,) = (port for port in ports if port != self._port)
         own, opp = state.players[self._port], state.players[other]
         frame, hands = self._before
-        if frame != state.frame - 1:  # another game, or frames were left out
+        # Another game began, or frames were skipped.
+        if frame != state.frame - 1:
             hands = np.zeros(len(HANDS))
         self._before = (int(state.frame), _live_hands(own.controller_state))
         items = _items([_live_item(item, self._port) for item in state.projectiles])
@@ -117,7 +120,8 @@ def _recorded(after: Numbers) -> Fighter:
         speed_y=after["speed_y"],
         speed_kb_x=after["speed_kb_x"],
         speed_kb_y=after["speed_kb_y"],
-        hitstun_left=np.where(in_hitstun, np.rint(after["misc"]), 0),  # of something else outside of hitstun
+        # Outside hitstun the field means something else.
+        hitstun_left=np.where(in_hitstun, np.rint(after["misc"]), 0),
         action_frame=np.rint(after["action_frame"]),
         stock=after["stock"],
         hitlag=np.rint(after["hitlag"]),
@@ -140,7 +144,7 @@ def _recorded_item(item: Numbers, own: Player, opp: Player) -> tuple[float, ...]
 
 
 def _items(items: list[tuple[float, ...]]) -> Numbers:
-    """[5, 7]: the first ones; zeros where there are fewer."""
+    """The first five items [5, 7], padded with zeros."""
     filled = np.zeros((PROJECTILES, len(ITEM)))
     if items:
         filled[: len(items)] = items[:PROJECTILES]
@@ -190,7 +194,8 @@ def _live(player: Any, stage: str) -> Fighter:
 def _live_hands(controller: Any) -> Numbers:
     """[13]"""
     pressed = {button.name.lower().replace("button_", "btn_"): down for button, down in controller.button.items()}
-    sticks = [2 * axis - 1 for stick in (controller.main_stick, controller.c_stick) for axis in stick]  # 0 to 1 there
+    # libmelee gives axes from 0 to 1.
+    sticks = [2 * axis - 1 for stick in (controller.main_stick, controller.c_stick) for axis in stick]
     return np.array([*(pressed.get(name, False) for name in BUTTONS), *sticks, controller.l_shoulder], np.float64)
 
 

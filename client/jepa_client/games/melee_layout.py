@@ -11,7 +11,8 @@ from jepa_client.rows import Rows
 
 LAYOUT = "melee287-v1"
 FRAMES_A_SECOND = 60
-FIRST_FRAME = -39  # the first in which the players can act
+# The first frame in which players can act.
+FIRST_FRAME = -39
 PROJECTILES = 5
 
 CHARACTERS = (
@@ -20,7 +21,7 @@ CHARACTERS = (
     "roy",
 )  # fmt: skip
 STAGES = ("fod", "ps", "ys", "dl", "bf", "fd", "other")
-# Each class of actions with the first and the last of its action states.
+# The ranges of action states, first and last, that make up each class of actions.
 ACTIONS: dict[str, list[tuple[int, int]]] = {
     "dead": [(0, 11)],
     "respawn": [(12, 13), (322, 324)],
@@ -48,7 +49,7 @@ ACTIONS: dict[str, list[tuple[int, int]]] = {
     "special": [(341, 399)],
 }
 LAST_ACTION = 399
-# The second climber's coarser classes are ExPhil's: the last action state of each but the last class.
+# The second climber has ExPhil's coarser classes, given here by the last action state of all but the last class.
 CATEGORY_ENDS = np.array([
     0x0A, 0x0D, 0x14, 0x18, 0x1E, 0x22, 0x2C, 0x36, 0x3C, 0x42, 0x54, 0x60, 0x6B, 0x7F, 0x93, 0xA7, 0xBB, 0xC7, 0xD3,
     0xDF, 0xED, 0xFF, 0x130, 0x160,
@@ -56,7 +57,7 @@ CATEGORY_ENDS = np.array([
 CATEGORIES = len(CATEGORY_ENDS) + 1
 ATTACKING, GRABBING, FREE = range(10, 17), (17, 18), (2, 3, 4, 6, 7, 9)
 
-# The number of a column is the game's, times a factor, within bounds.
+# Each column is the game's number times a factor, clipped to bounds.
 POSITION, SPEED, HITSTUN, AGE = (0.05, -10, 10), (0.5, -10, 10), (1 / 120, 0, 1), (1 / 60, 0, 2)
 PERCENT, STOCK, FLAG = (0.01, 0, 5), (1 / 4, 0, 1), (1, 0, 1)
 BASE = {
@@ -78,7 +79,8 @@ HANDS = (
     "btn_a", "btn_b", "btn_x", "btn_y", "btn_z", "btn_l", "btn_r", "btn_d_up", "main_x", "main_y", "c_x", "c_y",
     "shoulder",
 )  # fmt: skip
-TABLE = np.zeros(LAST_ACTION + 1, np.intp)  # action state → number of its class
+# Action state → index of its class.
+TABLE = np.zeros(LAST_ACTION + 1, np.intp)
 for _number, _ranges in enumerate(ACTIONS.values()):
     for _first, _last in _ranges:
         TABLE[_first : _last + 1] = _number
@@ -89,7 +91,7 @@ Numbers = NDArray[Any]
 
 @dataclass(frozen=True)
 class Fighter:
-    """One fighter in n frames, in the game's own units; each [n]."""
+    """One fighter over n frames, in the game's own units; each field is [n]."""
 
     character: Numbers  # internal id
     action: Numbers  # action state
@@ -118,7 +120,7 @@ class Fighter:
 
 @dataclass(frozen=True)
 class Side:
-    """A player in n frames: the fighter, and the Ice Climbers' second one, who counts where `followed` [n]."""
+    """A player over n frames: the fighter, and the Ice Climbers' second one, present where `followed` [n] is true."""
 
     fighter: Fighter
     second: Fighter | None = None
@@ -162,8 +164,8 @@ for _group, _names in _groups().items():
 def fill(frame: Numbers, stage: str, own: Side, opp: Side, hands: Numbers, items: Numbers) -> Rows:
     """Rows [n, 287] of n frames on one of STAGES.
 
-    `hands` [n, 13] is what HANDS names, in the frame before each, buttons as 0 and 1 and sticks from −1 to 1; `items`
-    [n, 5, 7] is what ITEM names, the owner 1 for own, 2 for the opponent and 0 for none.
+    `hands` [n, 13] has the inputs in HANDS of each previous frame, buttons as 0 and 1 and sticks from −1 to 1. `items`
+    [n, 5, 7] has the fields in ITEM, with owner 1 for own, 2 for the opponent and 0 for nobody.
     """
     rows = np.zeros((len(frame), len(COLUMNS)), np.float32)
     for name, side in (("own", own), ("opp", opp)):
@@ -185,7 +187,8 @@ def fill(frame: Numbers, stage: str, own: Side, opp: Side, hands: Numbers, items
     factors, low, high = np.transpose([*ITEM.values()])
     first, last = GROUPS["projectile0"].start, GROUPS[f"projectile{PROJECTILES - 1}"].stop
     rows[:, first:last] = (items * factors).clip(low, high).reshape(len(frame), -1)
-    return np.nan_to_num(rows, copy=False)  # the game itself loses some positions, of what has left the screen
+    # The game reports no position for some objects that have left the screen.
+    return np.nan_to_num(rows, copy=False)
 
 
 def _scaled(fighter: Fighter, scales: Scales) -> Numbers:
@@ -207,6 +210,6 @@ def _second(side: Side) -> Numbers | float:
 
 
 def _one_hot(number: Numbers, count: int) -> Numbers:
-    """[n] → [n, count], zeros for a number that is none of them."""
+    """[n] → [n, count], with zeros for numbers outside the range."""
     hot: Numbers = number[:, None] == np.arange(count)
     return hot

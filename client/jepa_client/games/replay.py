@@ -1,4 +1,4 @@
-"""A recorded game as NumPy arrays, one entry a frame."""
+"""A recorded game as NumPy arrays with one entry per frame."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,24 +8,33 @@ from numpy.typing import NDArray
 
 
 class ReplayError(ValueError):
-    """A file that is no replay, a broken one, or one of a kind that this does not read."""
+    """The file is not a replay, is damaged, or is of an unsupported kind."""
 
 
 @dataclass(frozen=True)
 class Player:
-    """One port's records: before each frame the controller, after it the fighter, and the second climber's."""
+    """One port's records: the controller before each frame, and the fighter and the second climber after it."""
 
-    port: int  # 1 to 4
-    before: NDArray[Any]  # [n] of slippi.BEFORE
-    after: NDArray[Any]  # [n] of slippi.AFTER
-    follower: NDArray[Any]  # [n] of slippi.AFTER, zeros where there is none
-    followed: NDArray[np.bool_]  # [n]
+    # 1 to 4.
+    port: int
+    # [n], the fields of slippi.BEFORE.
+    before: NDArray[Any]
+    # [n], the fields of slippi.AFTER.
+    after: NDArray[Any]
+    # [n], the fields of slippi.AFTER, zeros in frames without a second climber.
+    follower: NDArray[Any]
+    # [n], whether there is one.
+    followed: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Replay:
     version: tuple[int, int, int]
-    stage: int  # the game's external id
-    frame: NDArray[np.int32]  # [n], one after another
-    players: tuple[Player, ...]  # by port
-    items: list[NDArray[Any]]  # [n] of [items] of slippi.ITEM, in the order of the file
+    # The game's external id.
+    stage: int
+    # [n], consecutive.
+    frame: NDArray[np.int32]
+    # By port.
+    players: tuple[Player, ...]
+    # For each of the n frames the items in it, in file order, with the fields of slippi.ITEM.
+    items: list[NDArray[Any]]

@@ -1,12 +1,12 @@
 """Replays as the game writes them (.slp), read by peppi (https://github.com/hohav/peppi) into NumPy arrays.
 
     replay = read_replay(Path("game.slp"))
-    replay.frame                      # int32 [n]: -123 is the first, from -39 on the players can act
+    replay.frame                      # int32 [n]: the first is -123, and players can act from -39 on
     replay.players[0].after["x"]      # float32 [n]: where the fighter is at the end of each frame
-    replay.items[100]                 # what flies or lies about in entry 100
+    replay.items[100]                 # the items on the stage in entry 100
 
-Rolled-back frames are in the file as often as they were computed; the last is what was played. Needs
-jepa-client[slippi].
+A frame that was rolled back is in the file once for each time it was computed, and the last one is what was played.
+Needs jepa-client[slippi].
 """
 
 from pathlib import Path
@@ -14,15 +14,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from peppi_py._peppi import read_slippi  # what peppi_py.read_slippi calls; that leaves the items out
+
+# The function behind peppi_py.read_slippi, which leaves out the items.
+from peppi_py._peppi import read_slippi
 
 from jepa_client.games.replay import Player, Replay, ReplayError
 
 HEAD, METADATA, START = b"{U\x03raw[$U#l", b"U\x08metadata{", b"\x36"
-OLDEST = (3, 7, 0)  # of the versions with speeds, peppi reads the frames since
-MAPS = 100  # in metadata; games have five or six
+# Older versions record no speeds, or frames that peppi cannot read.
+MIN_VERSION = (3, 7, 0)
+# Maps in the metadata; a game has five or six.
+MAX_MAPS = 100
 
-# name: where peppi has it. What an older recorder left out reads as 0.
+# Our name: peppi's name. Fields that an older recorder did not write are read as 0.
 BEFORE = {
     "main_x": "joystick.x", "main_y": "joystick.y", "c_x": "cstick.x", "c_y": "cstick.y",
     "buttons": "buttons_physical", "trigger_l": "triggers_physical.l",
@@ -41,14 +45,15 @@ ITEM = {
 
 
 def read_replay(path: Path) -> Replay:
-    """A file's game; ReplayError where it is broken, OSError where it cannot be read."""
+    """The game in a file; ReplayError if it is damaged, OSError if it cannot be read."""
     game = _parse(path)
     number, ports = game.frames.field("id").to_numpy(), game.frames.field("ports")
     if len(number) == 0:
         raise ReplayError("no frame was played in it")
     fighters = {int(port.name[1:]): ports.field(port.name) for port in ports.type}
     frame, from_behind = np.unique(number[::-1], return_index=True)
-    last = len(number) - 1 - from_behind  # [n]: of the times that a frame was computed
+    # [n]: the entry of the last time that each frame was computed.
+    last = len(number) - 1 - from_behind
     whole = np.all([_there(fighter.field("leader"))[last] for fighter in fighters.values()], axis=0)
     frame, last = frame[whole], last[whole]
     if len(frame) == 0:
@@ -65,7 +70,7 @@ def read_replay(path: Path) -> Replay:
 
 
 def _parse(path: Path) -> Any:
-    """peppi's game of a file, with its frames in a StructArray of Arrow."""
+    """peppi's game, with its frames in an Arrow StructArray."""
     content = path.read_bytes()
     _check(content)
     try:
@@ -73,13 +78,14 @@ def _parse(path: Path) -> Any:
     except (OSError, UnicodeEncodeError) as error:
         raise ReplayError(f"peppi cannot read it: {error}") from None
     except BaseException as error:
-        if type(error).__name__ != "PanicException":  # Rust's; it has no module to import it from and is no Exception
+        # The exception for a Rust panic cannot be imported and does not derive from Exception.
+        if type(error).__name__ != "PanicException":
             raise
         raise ReplayError(f"its events do not fit together; peppi says: {' '.join(str(error).split())}") from None
 
 
 def _check(content: bytes) -> None:
-    """Refuses in words, or before it takes the process along, what peppi refuses too."""
+    """Rejects, with a clear message, files that peppi would reject or crash on."""
     first = len(HEAD) + 4
     length = int.from_bytes(content[len(HEAD) : first], "big")
     if not content.startswith(HEAD) or len(content) < first:
@@ -90,12 +96,13 @@ def _check(content: bytes) -> None:
         raise ReplayError(f"it is cut off: it should hold {length} bytes of events and has {len(content) - first}")
     start = first + 1 + int.from_bytes(content[first + 1 : first + 2])
     version = tuple(content[start + 1 : start + 4])
-    if content[start : start + 1] == START and version < OLDEST:
+    if content[start : start + 1] == START and version < MIN_VERSION:
         raise ReplayError(
             f"it was recorded by Slippi {'.'.join(map(str, version))}; replays are read since "
-            f"{'.'.join(map(str, OLDEST))}"
+            f"{'.'.join(map(str, MIN_VERSION))}"
         )
-    if content.count(b"{", content.find(METADATA)) > MAPS:  # some thousands in each other overflow the stack
+    # A few thousand nested maps would overflow the stack.
+    if content.count(b"{", content.find(METADATA)) > MAX_MAPS:
         raise ReplayError("its metadata goes on and on")
 
 
@@ -119,7 +126,7 @@ def _there(events: Any) -> NDArray[np.bool_]:
 
 
 def _table(events: Any, places: dict[str, str]) -> NDArray[Any]:
-    """Records [n] of a StructArray's columns; zeros where there is no event."""
+    """A StructArray's columns as records [n], zeros where there is no event."""
     columns = {name: _column(events, place) for name, place in places.items()}
     table = np.zeros(len(events), [(name, column.dtype) for name, column in columns.items()])
     for name, column in columns.items():

@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ async def test_prediction_is_the_predictor_after_the_context_encoder(engine: Eng
         (["stage"], [0, 1]),
         (["opponent+stage", "own"], [1, 1]),
     ):
-        expected = tiny.predict(context, np.float32([chosen] * 3), np.float32([15] * 3))
+        expected = tiny.predict(context, np.array([chosen] * 3, np.float32), np.array([15] * 3, np.float32))
         answer = await engine.predict(features, targets=targets, horizon=15)
         np.testing.assert_allclose(answer.rows, expected, atol=1e-5)
         from_context = await engine.predict_from_context(context, targets=targets, horizon=15)
@@ -64,7 +65,7 @@ async def test_prediction_is_the_predictor_after_the_context_encoder(engine: Eng
 
 async def test_each_row_may_have_patches_and_a_horizon_of_its_own(engine: Engine, tiny: TinyModel) -> None:
     context = tiny.encode(tiny.rows(3), "context")
-    targets, horizon = np.float32([[1, 0], [0, 1], [1, 1]]), np.float32([15, 6, 15])
+    targets, horizon = np.array([[1, 0], [0, 1], [1, 1]], np.float32), np.array([15, 6, 15], np.float32)
     answer = await engine.predict_patches(context, targets=targets, horizon=horizon)
     np.testing.assert_allclose(answer.rows, tiny.predict(context, targets, horizon), atol=1e-5)
     plain = await engine.predict_patches(context)
@@ -74,13 +75,13 @@ async def test_each_row_may_have_patches_and_a_horizon_of_its_own(engine: Engine
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"targets": np.float32([[1, 0], [1, 2]])}, "1 for each patch to predict, 0 for the others"),
-        ({"targets": np.float32([[1, 0], [0, 0]])}, r"targets\[1\] is 0 throughout"),
-        ({"horizon": np.float32([6, 7])}, "horizon 7 is none that model 'tiny' was trained for: 6, 15"),
+        ({"targets": np.array([[1, 0], [1, 2]], np.float32)}, "1 for each patch to predict, 0 for the others"),
+        ({"targets": np.array([[1, 0], [0, 0]], np.float32)}, r"targets\[1\] is 0 throughout"),
+        ({"horizon": np.array([6, 7], np.float32)}, "horizon 7 is none that model 'tiny' was trained for: 6, 15"),
     ],
 )
 async def test_patches_and_horizons_that_the_model_does_not_know_are_refused(
-    engine: Engine, tiny: TinyModel, wrong: dict[str, Array], message: str
+    engine: Engine, tiny: TinyModel, wrong: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InvalidInput, match=message):
         await engine.predict_patches(tiny.encode(tiny.rows(2), "context"), **wrong)
@@ -123,7 +124,7 @@ async def test_there_are_no_percentiles_without_quantiles(engine: Engine, tiny: 
     ],
 )
 async def test_a_name_the_model_does_not_know_is_refused(
-    engine: Engine, tiny: TinyModel, options: dict[str, object], loc: tuple[str | int, ...], message: str
+    engine: Engine, tiny: TinyModel, options: dict[str, Any], loc: tuple[str | int, ...], message: str
 ) -> None:
     with pytest.raises(InvalidInput) as refusal:
         await engine.predict(tiny.rows(1), **options)

@@ -2,7 +2,7 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import numpy as np
@@ -40,7 +40,7 @@ def _faster(measured: Callable[[float, float], None]) -> None:
     """Unless a test says otherwise."""
 
 
-def choice(folder: Path, wanted: precision.Precision = "auto") -> Choice:
+def choice(folder: Path, wanted: Literal["auto", "float32", "int8"] = "auto") -> Choice:
     return choose(read_bundle(folder), wanted, threads=1)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def workers() -> Iterator[Workers]:
     workers.close()
 
 
-def loaded(models: Path, workers: Workers, **settings: object) -> Registry:
+def loaded(models: Path, workers: Workers, **settings: Any) -> Registry:
     registry = Registry(Settings(models=models, **settings), workers, Telemetry())
     registry.load_all()
     return registry
@@ -226,8 +227,9 @@ def test_nothing_of_a_model_stays_in_memory_when_it_was_replaced(tmp_path: Path,
         for version in range(2, 7):
             served = registry.get(None)
             queues = [queue for _, queue in served.engine.queues.items()]
-            gone += [weakref.ref(each) for each in (served, served.engine, *queues, *(q._run.__self__ for q in queues))]
-            del served, queues
+            graphs = [vars(queue)["_run"].__self__ for queue in queues]
+            gone += [weakref.ref(each) for each in (served, served.engine, *queues, *graphs)]
+            del served, queues, graphs
             shutil.rmtree(tmp_path / "tiny")
             TinyModel(version=version, seed=version).write(tmp_path)
             look(registry)

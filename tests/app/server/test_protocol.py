@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -32,7 +32,8 @@ pytestmark = pytest.mark.anyio
 
 TINY = TinyModel()
 BINARY = "application/octet-stream"
-Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+Reader: TypeAlias = asyncio.StreamReader
+Writer: TypeAlias = asyncio.StreamWriter
 
 
 def request(seed: int, rows: int = 1, *lines: str, version: str = "1.1") -> bytes:
@@ -384,7 +385,7 @@ async def test_a_handler_runs_in_a_task_whichever_way_leads_to_it(
         async with asyncio.timeout(1):
             return await answer(*arguments)
 
-    handler.answer = within_a_second  # type: ignore[method-assign]
+    handler.answer = within_a_second  # type: ignore[method-assign, assignment]
     reader, writer = connection
     writer.write(request(0, 1, *lines))
     if lines:
@@ -511,3 +512,12 @@ async def test_one_connection_too_many_is_refused_and_the_others_live(hasty: int
     assert (await read_answer(reader))[0] == 200
     for each in (first_writer, third_writer, writer):
         each.close()
+
+
+async def test_a_head_without_end_behind_other_requests_is_refused_after_their_answers(hasty: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", hasty)
+    writer.write(request(0) + request(1) + b"POST /embed HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 100_000)
+    for seed in range(2):
+        np.testing.assert_allclose(floats((await read_answer(reader))[2]), answer_to(seed), atol=1e-5)
+    assert await refusal(reader) == (431, "head-too-large")
+    writer.close()

@@ -5,12 +5,13 @@ import pytest
 
 from app.system.counters import Ledger
 from app.telemetry import drift
-from app.telemetry.drift import Drift
+from app.telemetry.drift import SAMPLED, Drift
 from bundle.manifest import Manifest, read_manifest
 from tests.support.bundles import TinyModel, write_manifest
 from tests.support.serving import serving
 
 pytestmark = pytest.mark.anyio
+ROOT = Path(__file__).parents[3]
 
 # Of ten columns: three kinds of number, and one that never changed.
 MEAN = [0.0, 100.0, 5.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 7.0]
@@ -117,3 +118,10 @@ async def test_the_service_names_the_columns(tmp_path: Path) -> None:
         metrics = (await client.get("/metrics")).text
         assert 'jepa_drifted_features{finding="outside",model="tiny"} 2.0' in metrics
         assert (await client.get("/models/none/drift")).status_code == 404
+
+
+async def test_the_documents_say_which_share_of_the_requests_is_sampled(models: Path) -> None:
+    async with serving(models=models) as client:
+        schemas = (await client.get("/openapi.json")).json()["components"]["schemas"]
+    assert schemas["DriftReport"]["properties"]["rows"]["description"].endswith(f"one request in {SAMPLED}")
+    assert f"compares one request in {SAMPLED} " in (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from bundle.columns import column_statistics
 from bundle.reader import read_bundle
 from cli.main import app
 from cli.report import report as module
@@ -17,6 +18,8 @@ from tests.support.bundles import TinyModel
 from tests.support.games import GROUPS, make_games
 
 HISTORY = {"step": [250, 500], "loss": [0.3, 0.2], "loss_ratio": [0.9, 0.5], "std": [1.0, 0.9], "rankme": [2, 3.25]}
+# Of rows like those of make_games.
+STATISTICS = {name: values.tolist() for name, values in column_statistics(make_games(3, 120).features).items()}
 OF_BUNDLE = {"index.html", "training.png", "quantiles.png"}
 OF_DATA = {"spectrum.png", "map.png", "surprise.png"}
 
@@ -28,7 +31,7 @@ def tiny(**options):
 
 @pytest.fixture
 def bundle(tmp_path):
-    return tiny(extra={"history": HISTORY}).write(tmp_path / "models")
+    return tiny(extra={"history": HISTORY, "statistics": STATISTICS}).write(tmp_path / "models")
 
 
 def columns(**changes):
@@ -88,13 +91,13 @@ def test_a_game_is_mapped_and_its_surprises_are_named(bundle, data, tmp_path):
     assert files(out) == OF_BUNDLE | OF_DATA
     page = page_of(out)
     assert "Embeddings of game 2 by y_up (below, above): two principal components" in page
-    assert "How far each frame of game 2 was off what the model foresaw 15 frames before." in page
+    assert "How far each frame of game 2 was off what the model predicted 15 frames before." in page
     first = re.search(r"Most surprising were the frames (-?\d+)", page)[1]
     row = re.search(r'<th scope="row">1</th><td>(-?\d+)</td><td>[\d.]+</td><td>(.*?)</td><td>(above|below)</td>', page)
     assert row[1] == first
     assert row[2] == "–"  # quantiles are of 6 frames ahead, this is 15
     assert page.count('<th scope="row">context encoder</th>') == 1
-    assert "Columns whose mean is more than one std off" in page
+    assert "All 8 columns are like the same column in training." in page
 
 
 def test_with_quantiles_the_surprise_is_a_percentile_and_val_is_the_game_to_show(data, tmp_path):
@@ -104,7 +107,7 @@ def test_with_quantiles_the_surprise_is_a_percentile_and_val_is_the_game_to_show
     code, words = report(bundle, data, "--labels", "y_action")
     assert code == 0, words
     page = page_of(bundle.parent / "report-1")
-    assert "game 1 of split val was off what the model foresaw 6 frames before; 100 is as far as the worst" in page
+    assert "game 1 of split val was off what the model predicted 6 frames before; 100 is as far as the worst" in page
     assert "by y_action (" in page
     assert re.search(r"<th scope=\"row\">1</th><td>-?\d+</td><td>[\d.]+</td><td>[\d.]+</td>", page)
 
@@ -140,20 +143,25 @@ def test_what_the_bundle_does_not_hold_is_said_to_be_missing(data, tmp_path):
         assert "holds no mean and std of its training columns" in page
 
 
-def test_columns_that_moved_are_named_and_those_that_were_dead_are_counted(data, tmp_path):
-    games = make_games(3, 120)
-    mean, std = games.features.mean(0), games.features.std(0)
-    mean[3] -= 5 * std[3]
-    std[6] = 0
-    statistics = {"mean": mean.tolist(), "std": std.tolist()}
+def test_columns_that_moved_or_were_dead_are_named(data, tmp_path):
+    statistics = {name: np.array(values) for name, values in STATISTICS.items()}
+    for name in ("mean", "min", "max"):
+        statistics[name][3] -= 5 * statistics["std"][3]
+        statistics[name][6] = 0.5
+    statistics["std"][6] = 0
+    statistics = {name: values.tolist() for name, values in statistics.items()}
     bundle = tiny(extra={"statistics": statistics}).write(tmp_path / "models")
     assert report(bundle, data)[0] == 0
     page = page_of(bundle.parent / "report-1")
     assert re.search(
         r'<tbody>\n<tr><th scope="row">opp_0</th><td>[^<]*</td><td>[^<]*</td><td>[^<]*</td><td>\+5.00</td>', page
     )
-    assert "more than one std off: 1 of 8" in page
-    assert "but differ here: 1." in page
+    assert "Columns unlike the same column in training: 2 of 8." in page
+    for column, words in (
+        ("opp_0", "lies outside the range of training; "),
+        ("stage_0", "never changed in training, so "),
+    ):
+        assert re.search(rf'<th scope="row">{column}</th><td>{words}[^<]*</td><td>\d+\.\d%</td>', page)
 
 
 def test_names_from_the_bundle_cannot_put_markup_into_the_page(data, tmp_path):

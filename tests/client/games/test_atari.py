@@ -1,5 +1,7 @@
 """Atari environments of ale-py itself."""
 
+from typing import Any
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -13,18 +15,21 @@ from jepa_client.games.atari import COLUMNS, games, make_atari
 
 def test_an_observation_is_the_memory_of_the_console() -> None:
     env = make_atari("pong")
+    console: Any = env.unwrapped
     seen, _ = env.reset(seed=1)
     assert seen.dtype == np.float32
     assert seen.shape == (len(COLUMNS),) == (128,)
     assert seen in env.observation_space
     after, *_ = env.step(2)
-    np.testing.assert_array_equal(after, env.unwrapped.ale.getRAM())
+    np.testing.assert_array_equal(after, console.ale.getRAM())
     assert (after != seen).any()
 
 
 def test_games_are_named_as_their_files_are() -> None:
     assert {"pong", "ms_pacman", "tic_tac_toe_3d"} <= games().keys()
-    assert make_atari("ms_pacman").spec.id == "ALE/MsPacman-v5"
+    spec = make_atari("ms_pacman").spec
+    assert spec is not None
+    assert spec.id == "ALE/MsPacman-v5"
 
 
 def test_a_game_that_is_not_there_is_answered_with_the_nearest() -> None:

@@ -27,7 +27,8 @@ REAL = Path("/work/shared/data/slp")
 TRAINING = Path("/work/shared/data/melee287_train.parquet")
 needs_training_data = pytest.mark.skipif(not TRAINING.is_file(), reason=f"needs {TRAINING}")
 LIVE_STAGES = {2: "FOUNTAIN_OF_DREAMS", 3: "POKEMON_STADIUM", 32: "FINAL_DESTINATION"}
-Button = Enum("Button", [f"BUTTON_{name[4:].upper()}" for name in BUTTONS])  # as libmelee's
+# As libmelee's. mypy takes members from a literal alone.
+Button = Enum("Button", {f"BUTTON_{name[4:].upper()}": number for number, name in enumerate(BUTTONS, 1)})  # type: ignore[misc]
 
 
 @pytest.fixture

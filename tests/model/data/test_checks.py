@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bundle.columns import column_statistics
+from bundle.columns import MIN_STILL_ROWS, STATISTICS, column_statistics
 from model.data.checks import check_trainable, leaked_labels, training_warnings, unlike_training
 from tests.support.games import make_games
 
@@ -126,6 +126,8 @@ def test_a_column_that_stopped_changing_is_named_unless_there_are_but_a_few_rows
         "1 of 8 columns (opp_x) never changed in these 1,200 rows but did in training; a single game"
     )
     assert unlike_training(still[:50], games.schema.names, statistics) == []
+    assert len(unlike_training(still[:MIN_STILL_ROWS], games.schema.names, statistics)) == 1
+    assert unlike_training(still[: MIN_STILL_ROWS - 1], games.schema.names, statistics) == []
 
 
 def test_a_column_that_was_dead_in_training_is_named_when_it_changes(games, statistics):
@@ -133,6 +135,12 @@ def test_a_column_that_was_dead_in_training_is_named_when_it_changes(games, stat
     assert said.startswith(
         "1 of 8 columns (time) never changed in training, so the model takes no notice of them, but do"
     )
+
+
+def test_a_column_that_was_dead_in_training_is_named_when_it_stands_elsewhere(games, statistics):
+    assert unlike_training(changed(games, time=0.5).features, games.schema.names, statistics) == []
+    (said,) = unlike_training(changed(games, time=0.75).features, games.schema.names, statistics)
+    assert said.startswith("1 of 8 columns (time) never changed in training")
 
 
 def test_a_column_outside_the_range_of_training_is_named_where_the_range_is_known(games, statistics):
@@ -143,6 +151,9 @@ def test_a_column_outside_the_range_of_training_is_named_where_the_range_is_know
     )
     assert "… 100, in training -" in said
     assert unlike_training(far, games.schema.names, {"std": statistics["std"]}) == []
+    for lost in STATISTICS:
+        known = {name: values for name, values in statistics.items() if name != lost}
+        assert unlike_training(far, games.schema.names, known) == []
 
 
 def test_a_few_rows_beyond_the_range_are_no_news(games, statistics):

@@ -81,7 +81,7 @@ async def test_predict_from_features_equals_predict_from_their_context(
         (await client.post("/predict", json={**given, **options})).json()["predictions"]
         for given in ({"features": rows}, {"context": context})
     ]
-    np.testing.assert_allclose(*answers, atol=1e-6)
+    np.testing.assert_allclose(answers[0], answers[1], atol=1e-6)
     one = await client.post("/predict", json={"context": context[0], **options})
     np.testing.assert_allclose(one.json()["predictions"], answers[0][0], atol=1e-6)
 
@@ -288,8 +288,8 @@ async def test_options_of_a_json_request_belong_in_the_body(client: httpx.AsyncC
         (b"", ["body"], "the body is empty"),
         (bytes(41), ["body"], "no whole number of rows: model 'tiny' takes 10 float32 numbers, 40 bytes, a row"),
         (bytes(44), ["body"], "if number 11 of each row is padding, leave it out"),
-        (np.float32([0] * 12 + [np.nan] + [0] * 7).tobytes(), ["body", "features", 1, 2], "(own_2) is NaN"),
-        (np.float32([0] * 9 + [np.inf]).tobytes(), ["body", "features", 0, 9], "is infinite"),
+        (np.array([0] * 12 + [np.nan] + [0] * 7, np.float32).tobytes(), ["body", "features", 1, 2], "(own_2) is NaN"),
+        (np.array([0] * 9 + [np.inf], np.float32).tobytes(), ["body", "features", 0, 9], "is infinite"),
     ],
 )
 async def test_a_wrong_binary_body_is_422_and_says_where(

@@ -1,5 +1,5 @@
-"""What KServe's own client sends and reads, against the service as users start it. It wants older releases of others
-than this project does, so it has a virtual environment of its own, which `make test` makes."""
+"""KServe's own client against the service as users start it. It wants older releases of other packages than this
+project does, so it has a virtual environment of its own, which `make test` creates."""
 
 import json
 import re
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def told(models: Path) -> dict[str, Any]:
-    """What the client says, by protocol and form of the tensors."""
+def results(models: Path) -> dict[str, Any]:
+    """The client's results, by protocol and form of the tensors."""
     script, rows = ROOT / "tests" / "support" / "kserve_client.py", json.dumps(TinyModel().rows(ROWS).tolist())
     with Server("--models", str(models), "--grpc-port", "0") as server:
         (address,) = re.findall(r"gRPC on ([\d.]+:\d+)", server.log)
@@ -36,18 +36,18 @@ def told(models: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("way", ["rest json", "rest binary", "grpc json", "grpc binary"])
-def test_the_client_gets_the_embedding_in_every_form(told: dict[str, Any], tiny: TinyModel, way: str) -> None:
-    model, output, embedding = told[way]["answer"]
+def test_the_client_gets_the_embedding_in_every_form(results: dict[str, Any], tiny: TinyModel, way: str) -> None:
+    model, output, embedding = results[way]["answer"]
     assert (model, output) == ("tiny", "embedding")
     np.testing.assert_allclose(embedding, tiny.encode(tiny.rows(ROWS)), atol=1e-5)
-    assert [told[way][state] for state in ("live", "ready", "model_ready")] == [True] * 3
+    assert [results[way][state] for state in ("live", "ready", "model_ready")] == [True] * 3
 
 
 @pytest.mark.parametrize("way", ["rest json", "rest binary", "grpc json", "grpc binary"])
-def test_the_client_shows_what_was_wrong(told: dict[str, Any], way: str) -> None:
-    assert "features has 9 numbers, model 'tiny' takes 10" in told[way]["refused"]
+def test_the_client_shows_what_was_wrong(results: dict[str, Any], way: str) -> None:
+    assert "features has 9 numbers, model 'tiny' takes 10" in results[way]["refused"]
 
 
-def test_binary_tensors_are_answered_by_binary_tensors(told: dict[str, Any]) -> None:
-    assert told["rest json"]["content_type"] == "application/json"
-    assert told["rest binary"]["content_type"] == "application/octet-stream"
+def test_binary_tensors_are_answered_by_binary_tensors(results: dict[str, Any]) -> None:
+    assert results["rest json"]["content_type"] == "application/json"
+    assert results["rest binary"]["content_type"] == "application/octet-stream"

@@ -66,7 +66,7 @@ async def test_the_request_of_kserves_client_is_answered_as_it_reads_it(
     """What InferenceRESTClient of kserve 0.21 sends, written down for where test_kserve.py cannot run it. It names the
     model in the body too, and never leaves the id out."""
     rows = tiny.rows(2)
-    tensor = {"name": "features", "shape": [2, 10], "datatype": "FP32"}
+    tensor: dict[str, Any] = {"name": "features", "shape": [2, 10], "datatype": "FP32"}
     request = {"id": "5c8f", "model_name": "tiny", "inputs": [tensor | {"data": rows.ravel().tolist()}]}
     response = await client.post(INFER, json=request)
     assert response.headers["content-type"] == "application/json"
@@ -98,7 +98,7 @@ async def test_a_body_without_json_is_the_input_itself(
     assert LENGTH in response.headers
     np.testing.assert_allclose(embedding(response), tiny.encode(rows), atol=1e-5)
     assert "features[0][1] (own_1) is NaN" in refusal(
-        await client.post(INFER, content=np.float32([0, np.nan] + [0] * 8).tobytes(), headers=headers), 400
+        await client.post(INFER, content=np.array([0, np.nan] + [0] * 8, np.float32).tobytes(), headers=headers), 400
     )
     assert "model 'tiny' takes 10 float32 numbers, 40 bytes, a row" in refusal(
         await client.post(INFER, content=bytes(41), headers=headers), 400

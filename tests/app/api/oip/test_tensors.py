@@ -66,7 +66,7 @@ def test_a_raw_body_is_the_one_input(values: np.ndarray) -> None:
 
 
 def test_outputs_are_those_that_are_wanted_in_the_form_that_is_wanted() -> None:
-    outputs = {"a": np.float32([[1, 2]]), "b": np.float32([3])}
+    outputs = {"a": np.array([[1, 2]], np.float32), "b": np.array([3], np.float32)}
     wanted = [
         InferOutput.model_validate({"name": "b", "parameters": {"binary_data": False}}),
         InferOutput.model_validate({"name": "a"}),
@@ -101,7 +101,11 @@ GIVEN = {"name": "first", "shape": [1, 3], "datatype": "FP32"}
         ({"data": [0, float("nan"), 0]}, b"", r"first\[0\]\[1\] \(b\) is NaN; replace it"),
         ({"data": {"0": 1}}, b"", "first must be a list"),
         ({"parameters": {"binary_data_size": 8}}, bytes(8), r"8 bytes of binary data, but its shape .* takes 12"),
-        ({"parameters": {"binary_data_size": 12}}, np.float32([0, np.inf, 0]).tobytes(), r"\(b\) is infinite"),
+        (
+            {"parameters": {"binary_data_size": 12}},
+            np.array([0, np.inf, 0], np.float32).tobytes(),
+            r"\(b\) is infinite",
+        ),
         ({"datatype": "BOOL", "data": [True, True, True]}, b"", r"datatype BOOL, model 'tiny' takes FP32; convert it"),
         ({"name": "third", "data": [0, 0, 0]}, b"", r"inputs\[0\] is no input of this model; it takes 'first'"),
     ],

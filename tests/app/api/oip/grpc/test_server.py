@@ -67,7 +67,7 @@ async def answering(models: Path, **settings: Any) -> AsyncIterator[tuple[triton
 
 
 @pytest.fixture
-def holds(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+def holds(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Settings with which whoever takes the thread can hold requests up."""
     monkeypatch.setattr("app.inference.batch_limits.DEAF_S", 0)
     return {"batch_threads": 1, "max_rows": 4, "max_queue_rows": 4, "max_body_bytes": 4000}
@@ -141,7 +141,9 @@ def test_the_predictor_and_the_loss_take_what_they_take_over_rest(
     horizon = np.array([6, 15, 6], np.int64)
     inputs = [tensor("context", context), tensor("targets", targets, "BOOL"), tensor("horizon", horizon, "INT64")]
     predicted = client.infer("tiny.predictor", inputs).as_numpy("prediction")
-    np.testing.assert_allclose(predicted, tiny.predict(context, targets, horizon), atol=1e-5)
+    np.testing.assert_allclose(
+        predicted, tiny.predict(context, targets.astype(np.float32), horizon.astype(np.float32)), atol=1e-5
+    )
     pair = [tensor("features", now), tensor("target_features", later)]
     losses = client.infer("tiny.loss", pair, parameters={"horizon": 15})
     assert [each.name for each in losses.get_response().outputs] == ["losses"]
@@ -211,8 +213,8 @@ def test_a_stream_answers_in_turn_and_outlives_a_refusal(client: triton.Inferenc
     client.stop_stream()
     first, refused, last = answered
     assert "features has 11 numbers" in str(refused)
-    for result, rows in ((first, 1), (last, 2)):
-        np.testing.assert_allclose(result.as_numpy("embedding"), tiny.encode(tiny.rows(rows)), atol=1e-5)
+    for result, count in ((first, 1), (last, 2)):
+        np.testing.assert_allclose(result.as_numpy("embedding"), tiny.encode(tiny.rows(count)), atol=1e-5)
 
 
 def test_the_service_and_its_models_describe_themselves(client: triton.InferenceServerClient) -> None:
@@ -299,7 +301,7 @@ async def test_keys_are_metadata_and_probes_need_none(models: Path, tiny: TinyMo
 @pytest.mark.anyio
 @pytest.mark.parametrize("limit", [{"client_timeout": 0.05}, {"timeout": 50_000}])
 async def test_a_request_past_its_deadline_is_refused_and_never_computed(
-    models: Path, tiny: TinyModel, holds: dict[str, int], limit: dict[str, Any]
+    models: Path, tiny: TinyModel, holds: dict[str, Any], limit: dict[str, Any]
 ) -> None:
     async with answering(models, **holds) as (client, service):
         assert service.workers.acquire(lambda: None)
@@ -315,7 +317,7 @@ async def test_a_request_past_its_deadline_is_refused_and_never_computed(
 
 @pytest.mark.anyio
 async def test_what_a_busy_service_refuses_has_codes_of_its_own(
-    models: Path, tiny: TinyModel, holds: dict[str, int]
+    models: Path, tiny: TinyModel, holds: dict[str, Any]
 ) -> None:
     async with answering(models, **holds) as (client, service):
 
@@ -344,7 +346,7 @@ async def test_what_a_busy_service_refuses_has_codes_of_its_own(
 
 @pytest.mark.anyio
 async def test_a_stopping_server_answers_what_has_come_and_nothing_else(
-    models: Path, tiny: TinyModel, holds: dict[str, int]
+    models: Path, tiny: TinyModel, holds: dict[str, Any]
 ) -> None:
     service = create_app(Settings(models=models, grpc_port=0, **holds)).state.service
     service.open()

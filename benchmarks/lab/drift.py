@@ -1,9 +1,9 @@
-"""What drift statistics cost of throughput: `jepa serve` as it is beside one that does not count, in one run.
+"""How much throughput drift statistics cost: compares `jepa serve` with one that does not count, in one run.
 
-    .venv/bin/python -m benchmarks.drift --rounds 40
+    .venv/bin/python -m benchmarks.lab.drift --rounds 40
 
-Both run all the time, and are loaded in turn: counting, not, not, counting, a second each. Of a round the ratio counts,
-of the rounds the median, with the interval that holds the true one in 95 of 100 such runs.
+Both run all the time and are loaded in turn: counting, not, not, counting, for a second each. Each round gives a ratio;
+the result is the median over the rounds with its 95 % confidence interval.
 """
 
 import argparse
@@ -24,7 +24,7 @@ BLIND = "import app.telemetry.drift; app.telemetry.drift.Drift.see = lambda *_: 
 
 
 def median_interval(values: np.ndarray) -> tuple[float, float]:
-    """Of order statistics, which assume nothing of how values are spread: 95 % and a little more."""
+    """The confidence interval of the median, of at least 95 %, from order statistics, whatever the distribution."""
     ordered, count = np.sort(values), len(values)
     outside, rank = 0.0, 0
     while outside + 2 * comb(count, rank) / 2**count < 0.05:

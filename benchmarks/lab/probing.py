@@ -40,7 +40,7 @@ class Probe:
 
         def embed(rows: NDArray[np.float32]) -> NDArray[np.float32]:
             with torch.inference_mode():
-                parts = (jepa.target_encoder(jepa.encoding(part)) for part in torch.from_numpy(rows).split(2048))
+                parts = (jepa.target_encoder(jepa.encoding(part)) for part in torch.split(torch.from_numpy(rows), 2048))
                 return torch.cat([*parts]).numpy()
 
         return embed(self.raw[0]), embed(self.raw[1])

@@ -1,9 +1,9 @@
-"""What a frame costs a bot over a stream, and over POST: `jepa_client` both ways, against the bundled model.
+"""The cost of a frame over a stream and over POST, with `jepa_client` against the bundled model.
 
-    .venv/bin/python -m benchmarks.stream
+    .venv/bin/python -m benchmarks.lab.stream
 
-CPU is that of a frame, of the bot's process and of all of the service's. Rounds alternate between the ways, and of them
-the median counts.
+CPU time is per frame, of the bot's process and of all processes of the service. Rounds alternate between the two ways,
+and the table shows the median.
 """
 
 import argparse
@@ -28,12 +28,13 @@ Embed = Callable[[np.ndarray], np.ndarray]
 class Cost(NamedTuple):
     p50_ms: float
     p99_ms: float
-    bot_us: float  # of CPU a frame
+    # CPU time per frame.
+    bot_us: float
     service_us: float
 
 
 def measure(embed: Embed, service: Service, row: np.ndarray, frames: int, period_s: float) -> Cost:
-    """`period_s` apart, each latency from when its frame was due; with 0 as fast as answers come."""
+    """Sends frames `period_s` apart, with latencies from when each was due; with 0, as fast as answers come."""
     for _ in range(WARM_UP):
         embed(row)
     taken = np.empty(frames)

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import objectives, sizes
+from benchmarks.lab import objectives, sizes
+from model.training.recipe import PRESETS
 from tests.support.games import make_games
 
 
@@ -20,6 +21,9 @@ def data(tmp_path_factory):
     return str(path)
 
 
+SMALL = {"embed_dim": 32, "predictor_embed_dim": 16, "encoder_depth": 1, "predictor_depth": 1, "batch_size": 64}
+
+
 def run(main, monkeypatch, capsys, *arguments):
     monkeypatch.setattr(sys, "argv", ["benchmark", *arguments, "--steps", "2", "--rows", "400"])
     main()
@@ -27,6 +31,7 @@ def run(main, monkeypatch, capsys, *arguments):
 
 
 def test_every_objective_gets_a_line_of_aucs(data, monkeypatch, capsys):
+    monkeypatch.setitem(PRESETS, "default", replace(PRESETS["default"], **SMALL))
     lines = run(objectives.main, monkeypatch, capsys, data)
     names = ("raw features", "untrained", "JEPA alone", "raw values", "and their direction", "and the pred", "and fore")
     for name, line in zip(names, lines[2:], strict=True):
@@ -35,8 +40,7 @@ def test_every_objective_gets_a_line_of_aucs(data, monkeypatch, capsys):
 
 
 def test_every_size_is_probed_and_timed(data, monkeypatch, capsys):
-    small = {"embed_dim": 32, "predictor_embed_dim": 16, "encoder_depth": 1, "predictor_depth": 1, "batch_size": 64}
-    monkeypatch.setattr(sizes, "SIZES", {name: replace(recipe, **small) for name, recipe in sizes.SIZES.items()})
+    monkeypatch.setattr(sizes, "SIZES", {name: replace(recipe, **SMALL) for name, recipe in sizes.SIZES.items()})
     lines = run(sizes.main, monkeypatch, capsys, data, "--sizes", "0", "2")
     for name in ("default: 1 token, 256 × 3", "a token a group, 128 × 3"):
         probed, timed = (line for line in lines if line.startswith(name))

@@ -1,11 +1,11 @@
-"""What number formats, and other ways to write the same graphs, give on this machine: tables of rows/s.
+"""How fast number formats, and other ways to write the same graphs, are on this machine: tables of rows/s.
 
-    python -m benchmarks.formats BUNDLE      float32 and int8 graphs of a bundle; /predict as two runs and as one graph
-    python -m benchmarks.formats reference   new networks of the reference's sizes, with 1 and 8 tokens a frame: also
-                                             exported as they are trained, and in dynamic int8
+    python -m benchmarks.lab.formats BUNDLE      float32 and int8 graphs of a bundle; /predict in two runs and in one
+    python -m benchmarks.lab.formats reference   new networks of the reference's sizes, with 1 and 8 tokens a frame:
+                                                 also exported as they are trained, and in dynamic int8
 
-The variants of a line run in turn, over and over, so that a neighbour's work hits all alike, and the time of the
-quarter's best rounds counts. Within one thread the clock is that thread's CPU time.
+The variants in a row of a table run in turn, over and over, so that other work on the machine affects all alike; the
+lower quartile of the times counts. With one thread the clock is that thread's CPU time.
 """
 
 import argparse
@@ -29,7 +29,9 @@ from bundle.manifest import GRAPHS
 from bundle.reader import Bundle, read_bundle
 
 BATCHES = (1, 8, 64)
-RUNS_A_ROUND, LEAST_ROUNDS = 3, 5
+RUNS_PER_ROUND, MIN_ROUNDS = 3, 5
+# The output of one graph that is an input of the other.
+JOINT = [("context_encoder/embedding", "predictor/context")]
 
 Feeds = dict[str, np.ndarray]
 Run = Callable[[Feeds], object]
@@ -54,11 +56,12 @@ def main() -> None:
 
 
 def variants(bundle: Bundle) -> dict[str, tuple[Feeds, dict[str, Path]]]:
-    """Graph → its inputs and the files to compare."""
+    """Graph → its inputs, and the files to compare."""
     feeds = questions(bundle)
     return {
         graph: (feeds[graph], {name: bundle.graph(graph, name) for name in ("float32", "int8") if bundle.has(name)})
-        for graph in GRAPHS[1:]  # both encoders are alike
+        # The two encoders have the same structure, so one is enough.
+        for graph in GRAPHS[1:]
     }
 
 
@@ -70,7 +73,7 @@ def questions(bundle: Bundle) -> dict[str, Feeds]:
 
 
 def reference_variants(tokens: int, folder: Path) -> dict[str, tuple[Feeds, dict[str, Path]]]:
-    """As `variants`, of a new network, with two more ways to export it."""
+    """As `variants`, for a new network and with two more ways to export it."""
     import torch
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -91,7 +94,8 @@ def reference_variants(tokens: int, folder: Path) -> dict[str, tuple[Feeds, dict
         def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
             if self.graph == "predictor":
                 context, targets, horizon = inputs
-                return self.jepa.predictor(context, targets > 0, horizon)
+                predicted: torch.Tensor = self.jepa.predictor(context, targets > 0, horizon)
+                return predicted
             return embed(self.jepa.encoding, self.jepa.target_encoder, schema, *inputs)
 
     found = {}
@@ -123,7 +127,7 @@ def compare(model: str, graphs: dict[str, tuple[Feeds, dict[str, Path]]], thread
     print_head(model, next(iter(graphs.values()))[1])
     for graph, (feeds, files) in graphs.items():
         for number in threads:
-            runs = {name: partial(session(path, number).run, None) for name, path in files.items()}
+            runs: dict[str, Run] = {name: partial(session(path, number).run, None) for name, path in files.items()}
             print_lines(graph, number, runs, feeds, seconds)
 
 
@@ -137,11 +141,12 @@ def compare_fused(bundle: Bundle, folder: Path, seconds: float) -> None:
     print_head(bundle.manifest.name, ("two runs", "one graph"))
     for precision in filter(bundle.has, ("float32", "int8")):
         files = {graph: bundle.graph(graph, precision) for graph in ("context_encoder", "predictor")}
-        parts = (onnx.compose.add_prefix(onnx.load(path), f"{graph}/") for graph, path in files.items())
-        joined = onnx.compose.merge_models(*parts, io_map=[("context_encoder/embedding", "predictor/context")])
+        encoder, predictor = (onnx.compose.add_prefix(onnx.load(path), f"{graph}/") for graph, path in files.items())
+        joined = onnx.compose.merge_models(encoder, predictor, io_map=JOINT)
         onnx.save(joined, folder / "fused.onnx")
         encode, predict, fused = (session(path, 1) for path in (*files.values(), folder / "fused.onnx"))
-        runs = {"two runs": partial(predict_in_two, encode, predict), "one graph": partial(fused.run, None)}
+        in_two: Run = partial(predict_in_two, encode, predict)
+        runs: dict[str, Run] = {"two runs": in_two, "one graph": partial(fused.run, None)}
         print_lines(f"/predict, {precision}", 1, runs, asked, seconds)
 
 
@@ -168,18 +173,19 @@ def print_lines(graph: str, threads: int, runs: dict[str, Run], feeds: Feeds, se
 def measure(
     runs: dict[str, Run], feeds: Feeds, clock: Callable[[], float], seconds: float
 ) -> Iterator[tuple[float, ...]]:
-    """Rounds: seconds a run, of each variant."""
+    """Yields rounds, each with the seconds per run of every variant."""
     ends_at = perf_counter() + seconds
     for number in count():
-        if number >= LEAST_ROUNDS and perf_counter() > ends_at:
+        if number >= MIN_ROUNDS and perf_counter() > ends_at:
             return
         spent = []
         for run in runs.values():
-            run(feeds)  # the others have filled the caches with their weights
+            # Not measured: the caches hold the weights of the other variants.
+            run(feeds)
             started = clock()
-            for _ in range(RUNS_A_ROUND):
+            for _ in range(RUNS_PER_ROUND):
                 run(feeds)
-            spent.append((clock() - started) / RUNS_A_ROUND)
+            spent.append((clock() - started) / RUNS_PER_ROUND)
         yield tuple(spent)
 
 

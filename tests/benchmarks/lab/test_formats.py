@@ -5,12 +5,12 @@ from pathlib import Path
 
 from tests.support.bundles import TinyModel
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_each_graph_is_compared_in_both_formats_and_joined_with_its_predictor(tmp_path):
     bundle = TinyModel(int8_steps=127).write(tmp_path)
-    command = [sys.executable, "-m", "benchmarks.formats", str(bundle), "--seconds", "0.01", "--threads", "1"]
+    command = [sys.executable, "-m", "benchmarks.lab.formats", str(bundle), "--seconds", "0.01", "--threads", "1"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,6 +1,6 @@
 """What a larger network, or a token a group instead of one a row, is worth and costs: one recipe, one probe.
 
-    python -m benchmarks.sizes FRAMES.parquet [--steps 500] [--split val]
+    python -m benchmarks.lab.sizes FRAMES.parquet [--steps 500] [--split val]
 
 Prints, for each size, the ROC AUC of every `y_*` label, the rows/s of its training, and in the end those of its
 target encoder through ONNX Runtime on one thread, all sizes in turn, so that other work meets all alike.
@@ -17,7 +17,7 @@ import numpy as np
 import onnxruntime as ort
 
 from app.inference.sessions import session_options
-from benchmarks.probing import asked_for, trained
+from benchmarks.lab.probing import asked_for, trained
 from model.export.bundle import export_bundle
 from model.training.recipe import PRESETS
 

@@ -1,6 +1,6 @@
 """What each part of the training objective is worth: one network, one budget, several objectives, one linear probe.
 
-    python -m benchmarks.objectives FRAMES.parquet --steps 1500 [--split val]
+    python -m benchmarks.lab.objectives FRAMES.parquet --steps 1500 [--split val]
 
 Prints the ROC AUC of every `y_*` label beside the raw features and the untrained network.
 """
@@ -8,7 +8,7 @@ Prints the ROC AUC of every `y_*` label beside the raw features and the untraine
 import argparse
 from dataclasses import replace
 
-from benchmarks.probing import View, asked_for, trained
+from benchmarks.lab.probing import View, asked_for, trained
 from model.training.loop import Training
 from model.training.recipe import PRESETS
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.telemetry import drift
-from benchmarks.drift import BLIND, median_interval
+from benchmarks.lab.drift import BLIND, median_interval
 from tests.support.bundles import TinyModel
 from tests.support.serving import serving
 

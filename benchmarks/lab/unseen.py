@@ -1,6 +1,6 @@
 """The default recipe, untouched, on data that nobody tuned it to: scikit-learn's digits, and Atari frames where given.
 
-    python -m benchmarks.unseen [atari_pong.parquet …] [--steps N]
+    python -m benchmarks.lab.unseen [atari_pong.parquet …] [--steps N]
 
 Prints how a linear probe does on the raw features, on as many principal components as the embedding is wide, and on the
 embedding, over games (of digits: rows) held out of training. Labels of Atari frames are bytes of the console's memory,
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.datasets import load_digits
 
-from benchmarks.probing import Probe, trained
+from benchmarks.lab.probing import Probe, trained
 from bundle.schema import Schema, unnamed_columns
 from model.data.frames import Frames, read_frames
 from model.data.splits import split_rows

@@ -1,6 +1,6 @@
 """What share of this machine's arithmetic a training step reaches.
 
-    python -m benchmarks.training FRAMES.parquet [--preset default] [--rounds 5]
+    python -m benchmarks.lab.training FRAMES.parquet [--preset default] [--rounds 5]
 
 FLOPs are those of the matrix products of a step, forwards and backwards, as PyTorch counts them; the limit is the best
 of `torch.mm` over some shapes on all cores, in the number format that the step multiplies in, measured in turn with it.
@@ -49,7 +49,7 @@ def flops_a_step(training: Training) -> int:
     with FlopCounterMode(display=False) as counter:
         training.objective(batch)[0].backward()
     training.optimiser.zero_grad()
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def rows_a_second(training: Training, path: Path) -> float:

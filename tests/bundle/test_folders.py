@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import pytest
+
+from bundle.folders import BundleError, check_name, locate, next_version, versions
+
+
+@pytest.mark.parametrize("name", ["melee", "Melee-2", "0_a"])
+def test_names_are_letters_digits_and_hyphens(name: str) -> None:
+    check_name(name)
+
+
+@pytest.mark.parametrize("name", ["", "-a", "_a", "a.b", "../up", "a/b", "a b", "é", "a\n"])
+def test_a_name_that_is_no_folder_or_no_part_of_a_url_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="use letters, digits, - and _, starting with a letter or digit"):
+        check_name(name)
+
+
+def test_only_positive_integers_are_versions(tmp_path: Path) -> None:
+    for name in ("1", "2", "10", "0", "-1", "01", "x", ".tmp-3", "1.5", "²"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "3").touch()
+    assert [*versions(tmp_path)] == [10, 2, 1]
+
+
+def test_a_bundle_is_found_by_version_folder_model_folder_or_the_word_default(models: Path, tmp_path: Path) -> None:
+    model = models / "tiny"
+    assert locate(str(model / "1"), tmp_path) == model / "1"
+    assert locate(str(model), tmp_path) == model / "1"
+    assert locate("default", model) == model / "1"
+    with pytest.raises(BundleError, match="is not a folder"):
+        locate(str(tmp_path / "nowhere"), model)
+    with pytest.raises(BundleError, match=r"is no bundle: it holds neither bundle\.json nor folders named 1, 2"):
+        locate(str(tmp_path), model)
+
+
+def test_the_next_version_is_one_more_than_the_highest_that_counts_as_one(tmp_path: Path) -> None:
+    assert next_version(tmp_path, "melee") == 1
+    for name in ("2", "10", "011", "x", ".tmp-3"):
+        (tmp_path / "melee" / name).mkdir(parents=True)
+    (tmp_path / "melee" / "12").touch()
+    assert next_version(tmp_path, "melee") == 11
