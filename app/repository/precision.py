@@ -14,7 +14,7 @@ from bundle.folders import BundleError
 from bundle.reader import Bundle
 
 # Of the variance of the embedding. On the Melee games a linear probe's AUC falls by about as much as int8 adds noise;
-# docs/formats.md.
+# docs/lab/formats.md.
 MAX_NOISE = 0.002
 
 

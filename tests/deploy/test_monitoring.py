@@ -68,11 +68,11 @@ def test_the_compose_file_mounts_what_there_is() -> None:
     assert {panel["datasource"]["uid"] for panel in dashboard["panels"]} == {source["uid"]}
 
 
-async def test_the_operations_page_lists_every_metric(tmp_path: Path) -> None:
+async def test_the_page_of_metrics_lists_every_metric(tmp_path: Path) -> None:
     TinyModel().write(tmp_path)
     async with client_of(create_app(Settings(models=tmp_path))) as client:
         text = (await client.get("/metrics")).text
-    page = (ROOT / "docs" / "operations.md").read_text()
+    page = (ROOT / "docs" / "settings.md").read_text()
     for name in re.findall(r"^# TYPE (jepa_\w+)", text, re.MULTILINE):
         assert f"`{name}`" in page, name
 

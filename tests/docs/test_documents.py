@@ -1,5 +1,6 @@
 """What the documents show is run, and what they list is complete."""
 
+import inspect
 import json
 import os
 import re
@@ -12,13 +13,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from app.api.native.routes import ENDPOINTS
+from app.api.native.schemas import ROWS
 from app.errors import ServiceError
 from app.settings import DEFAULT_MODEL, PREFIX, Settings
 from bundle.folders import locate
 from bundle.manifest import read_manifest
 from bundle.schema import Schema
-from cli.main import COMMANDS, load
+from cli.main import COMMANDS, app, load
 from jepa_client import JepaClient
 from model.export import edifice
 from tests.support.replays import duel, game
@@ -26,8 +30,12 @@ from tests.support.serving import Server
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "client/README.md")]
-PAGES += sorted(DOCS.glob("*.md"))
+FIRST_HOUR = DOCS / "first-hour.md"
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "client/README.md")]
+PAGES += sorted(DOCS.rglob("*.md"))
+MAX_COLUMNS = 120
+# A user waits for minutes, a test does not.
+SHORT = {"train": ["--steps", "2"], "eval": ["--rows", "400", "--test-rows", "400"]}
 ADDRESS = "127.0.0.1:8000"
 LUA = "lua" if shutil.which("lua") else "luajit"
 # Of languages that a machine may lack: a program's file, what runs it, what fails where that cannot, what it takes.
@@ -43,6 +51,8 @@ def fenced(language, *, shown=r"(?!)"):
     """Each block of the language in the pages, with the block after it where that one's language is `shown`."""
     blocks = []
     for page in PAGES:
+        if page == FIRST_HOUR:  # whose snippets need each other
+            continue
         found = re.findall(
             rf"```{language}\n(.*?)```(?:\s+```{shown}\n(.*?)```)?", page.read_text(), re.DOTALL | re.MULTILINE
         )
@@ -97,10 +107,30 @@ def test_a_shell_snippet_runs_as_it_stands_and_prints_something(code, output, se
     assert printed.strip() == (output or printed).strip()
 
 
+@pytest.mark.timeout(600)  # a training, an export, and four programs
+def test_the_first_hour_leads_from_a_recording_to_a_bot(tmp_path, monkeypatch):
+    """Its snippets and commands in the order of the page, in one folder; of fewer games and steps than a user takes."""
+    page = FIRST_HOUR.read_text()
+    record, bot = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert "range(100)" in record
+    assert "frames of 20 episodes" in run([sys.executable, "-c", record.replace("range(100)", "range(20)")], tmp_path)
+    commands = [words for name, words in programs() if name == FIRST_HOUR.name and words[0] == "jepa" and words[2:]]
+    assert [words[1] for words in commands] == ["train", "eval", "report", "serve"]
+    monkeypatch.chdir(tmp_path)
+    for _, *arguments in commands[:-1]:
+        done = CliRunner().invoke(app, [*arguments, *SHORT.get(arguments[0], [])])
+        assert done.exit_code == 0, done.output
+    assert Path(re.search(r"`(models/\S+\.html)`", page)[1]).is_file()
+    assert commands[-1][2:] == ["--models", "models"]
+    with Server("--models", str(tmp_path / "models")) as server:
+        printed = run([sys.executable, "-c", bot.replace(ADDRESS, f"{server.host}:{server.port}")], tmp_path)
+    assert printed.startswith("most surprising: frame ")
+
+
 @pytest.mark.parametrize("language", RUNTIMES)
 def test_a_snippet_in_another_language_gets_the_embedding_that_python_gets(language, server, tmp_path):
     file, command, probe, needed = RUNTIMES[language]
-    (code,) = re.findall(rf"```{language}\n(.*?)```", (DOCS / "clients.md").read_text(), re.DOTALL)
+    (code,) = re.findall(rf"```{language}\n(.*?)```", (DOCS / "bots.md").read_text(), re.DOTALL)
     if not shutil.which(probe[0]) or subprocess.run(probe, capture_output=True, check=False).returncode:
         pytest.skip(f"needs {needed}")
     (tmp_path / file).write_text(code.replace(ADDRESS, f"{server.host}:{server.port}"))
@@ -126,17 +156,52 @@ def test_every_command_line_is_one_that_the_program_takes():
     assert {"serve", "train", "embed", "bench", "data melee", "data atari"} <= checked
 
 
+def anchors(page):
+    """What GitHub calls the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_links_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
             if not target.startswith("http"):
-                assert (page.parent / target.split("#")[0]).exists(), f"{page.name} links to {target}"
+                path, _, anchor = target.partition("#")
+                found = page.parent / path if path else page
+                assert found.exists(), f"{page.name} links to {target}"
+                assert not anchor or anchor in anchors(found), f"{page.name} links to {target}"
 
 
-def test_the_readme_leads_to_every_page():
-    readme = (ROOT / "README.md").read_text()
-    for page in DOCS.glob("*.md"):
-        assert f"(docs/{page.name})" in readme
+def test_every_page_that_is_mentioned_exists():
+    """In code, messages, tests and files of deploy/, which links are not."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("needs a git checkout")
+    for name in listed.stdout.split():
+        path = ROOT / name
+        if path.suffix in {".py", ".md", ".yml", ".yaml", ".toml", ".conf", ""} and path.is_file():
+            for page in re.findall(r"\bdocs/[\w/-]+\.md\b", path.read_text(errors="replace")):
+                assert (ROOT / page).is_file(), f"{name} mentions {page}"
+
+
+def test_the_readme_leads_to_every_page_and_the_lab_book_to_its_own():
+    readme, lab = (ROOT / "README.md").read_text(), DOCS / "lab" / "README.md"
+    for page in [*DOCS.glob("*.md"), lab]:
+        assert f"({page.relative_to(ROOT)})" in readme
+    for page in lab.parent.glob("*.md"):
+        assert page == lab or f"({page.name})" in lab.read_text()
+
+
+def test_lines_of_prose_fit_the_width_of_the_code():
+    for page in PAGES:
+        prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+        for line in prose.splitlines():
+            assert len(line) <= MAX_COLUMNS or line.startswith("|"), f"{page.name}: {line}"
+
+
+def test_the_page_of_settings_and_metrics_is_what_its_command_prints():
+    printed = run([sys.executable, str(DOCS / "generate.py")], ROOT)
+    assert printed == (DOCS / "settings.md").read_text(), "python docs/generate.py > docs/settings.md"
 
 
 def test_the_settings_page_lists_every_setting_with_its_default_and_description():
@@ -146,6 +211,29 @@ def test_the_settings_page_lists_every_setting_with_its_default_and_description(
         default = "" if field.default is None or isinstance(field.default, Path) else field.default
         rows.append(f"| `{PREFIX}{name.upper()}` | `--{name.replace('_', '-')}` | {default} | {field.description} |")
     assert re.findall(rf"^\| `{PREFIX}.*$", page, re.MULTILINE) == rows, "the table should be:\n" + "\n".join(rows)
+
+
+def options_of(path):
+    """The options of an endpoint, in a JSON body or beside a binary one; rows are none."""
+    (endpoint,) = (each for each in ENDPOINTS if each.path == path)
+    return (endpoint.query.model_fields.keys() | endpoint.body.model_fields.keys()) - {*ROWS}
+
+
+@pytest.mark.parametrize("path", ["/embed", "/predict", "/loss"])
+def test_the_http_page_lists_every_option_of_an_endpoint(path):
+    section = (DOCS / "http.md").read_text().split("## Options")[1].split("## ")[0]
+    listed = re.findall(r"^\| `(\w+)[^|]*\| ([^|]+) \|", section, re.MULTILINE)
+    found = {option for option, where in listed if re.search(rf"\b(all|{path[1:]})\b", where)}
+    assert found == options_of(path)
+
+
+@pytest.mark.parametrize("path", ["/embed", "/predict", "/loss"])
+def test_the_client_takes_every_option_of_an_endpoint_and_its_page_shows_it(path):
+    taken = inspect.signature(getattr(JepaClient, path[1:])).parameters
+    # `input` is which of two arguments was given; the hash of the schema belongs to the client.
+    assert options_of(path) - {"input", "schema_hash"} <= taken.keys()
+    (shown,) = re.findall(rf"^\| `{path[1:]}\(([^)]*(?:\(\)[^)]*)*)\)`", (DOCS / "bots.md").read_text(), re.MULTILINE)
+    assert [each.split("=")[0] for each in shown.split(", ")] == [name for name in taken if name != "self"]
 
 
 def test_the_error_table_has_every_refusal_with_its_status():
@@ -172,8 +260,8 @@ def test_the_melee_page_names_every_class_of_actions():
             assert f"`{name.removeprefix('own_act_')}`" in page
 
 
-def test_the_elixir_page_saves_and_describes_as_the_import_asks_for():
-    page = (DOCS / "elixir.md").read_text()
+def test_the_section_on_elixir_saves_and_describes_as_the_import_asks_for():
+    page = (DOCS / "own-game.md").read_text().split("## Weights from Elixir")[1]
     for name in ("encoder", "predictor"):
         assert edifice.SAVE.format(path=f"{name}.safetensors") in page
     assert edifice.LOAD.format(path="encoder.nx") in page
