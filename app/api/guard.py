@@ -20,7 +20,7 @@ from typing import Self
 from app.errors import ClientLeft, ServiceError, ServiceFailed, Unauthorized, no_memory
 from app.service import Service
 from app.telemetry.metrics import RouteMetrics
-from app.telemetry.request_context import Caller, calling
+from app.telemetry.request_context import RequestContext, current_request
 
 logger = logging.getLogger(__name__)
 
@@ -96,10 +96,10 @@ class Visit:
         if guard.counts(path):
             self.context = telemetry.arrived(headers, method, path, arrived, request_id)
         else:
-            self.context = Caller(request_id or telemetry.request_id(headers))
+            self.context = RequestContext(request_id or telemetry.request_id(headers))
 
     def __enter__(self) -> Self:
-        self._token = calling.set(self.context)
+        self._token = current_request.set(self.context)
         if self._guard.needs_key(self.path):
             try:
                 self._guard.keys.check(self._headers)
@@ -113,7 +113,7 @@ class Visit:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         refusal = self._refusal(error)
-        calling.reset(self._token)
+        current_request.reset(self._token)
         if self._guard.counts(self.path):
             route = self.route or self._guard.telemetry.route("other", "unmatched")
             self._guard.telemetry.answered(

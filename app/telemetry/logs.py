@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from app.system.counters import Cell
-from app.telemetry.request_context import Caller, calling
+from app.telemetry.request_context import RequestContext, current_request
 
 STDERR = 2
 BURST_MS = 50  # that a reader of the log may take to make room
@@ -49,9 +49,9 @@ class Lines(logging.Handler):
         return has_room
 
 
-def _caller(record: logging.LogRecord) -> Caller | None:
+def _context(record: logging.LogRecord) -> RequestContext | None:
     """The one of `extra`, as a batch thread has it, or whose request is at hand."""
-    return getattr(record, "caller", None) or calling.get()
+    return getattr(record, "context", None) or current_request.get()
 
 
 class Text(logging.Formatter):
@@ -59,25 +59,25 @@ class Text(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        caller = _caller(record)
-        return super().formatMessage(record) + ("" if caller is None else f" [request {caller.request_id.decode()}]")
+        context = _context(record)
+        return super().formatMessage(record) + ("" if context is None else f" [request {context.request_id.decode()}]")
 
 
 class Json(logging.Formatter):
     """An object a line: `time` in UTC, `level`, `logger`, `message`, and what else is known."""
 
     def format(self, record: logging.LogRecord) -> str:
-        caller = _caller(record)
+        context = _context(record)
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
         }
-        if caller is not None:
-            line["request_id"] = caller.request_id.decode()
-            if caller.trace is not None:
-                line["trace_id"] = caller.trace.trace_id
+        if context is not None:
+            line["request_id"] = context.request_id.decode()
+            if context.trace is not None:
+                line["trace_id"] = context.trace.trace_id
         line |= getattr(record, "fields", {})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)

@@ -14,7 +14,7 @@ from app.errors import ServiceError
 from app.system.counters import Cell, Ledger
 from app.telemetry.drift import Drift
 from app.telemetry.logs import access_log
-from app.telemetry.request_context import Caller
+from app.telemetry.request_context import RequestContext
 from app.telemetry.tracing import Tracing, open_tracing
 from bundle.manifest import Manifest
 
@@ -122,24 +122,24 @@ class Telemetry:
         path: str,
         moment: float,
         request_id: bytes | None = None,
-    ) -> Caller:
+    ) -> RequestContext:
         """A request, its head at that moment (`time.monotonic`); of an id of its own, unless one is given."""
         self.in_flight.add()
-        caller = Caller(request_id or self.request_id(headers))
+        context = RequestContext(request_id or self.request_id(headers))
         if self._tracing is not None:
-            caller.trace = self._tracing.begin(headers, method, path, moment)
-        return caller
+            context.trace = self._tracing.begin(headers, method, path, moment)
+        return context
 
     def answered(
-        self, caller: Caller, route: "RouteMetrics", method: str, path: str, status: int, seconds: float
+        self, context: RequestContext, route: "RouteMetrics", method: str, path: str, status: int, seconds: float
     ) -> None:
         self.in_flight.add(-1)
         route.answered(status, seconds)
-        if caller.trace is not None:
-            caller.trace.end(caller.request_id.decode(), method, route.route, status)
+        if context.trace is not None:
+            context.trace.end(context.request_id.decode(), method, route.route, status)
         if access_log.isEnabledFor(logging.INFO):
             fields = {"method": method, "path": path, "status": status, "ms": round(seconds * 1e3, 3)}
-            access_log.info("%s %s %d", method, path, status, extra={"caller": caller, "fields": fields})
+            access_log.info("%s %s %d", method, path, status, extra={"context": context, "fields": fields})
 
 
 class RouteMetrics:

@@ -18,10 +18,10 @@ class Trace(Protocol):
 
 
 @dataclass(slots=True)
-class Caller:
+class RequestContext:
     request_id: bytes
     trace: Trace | None = None
 
 
 # Beside requests, as in threads that load models, nobody is.
-calling: ContextVar[Caller | None] = ContextVar("calling", default=None)
+current_request: ContextVar[RequestContext | None] = ContextVar("current_request", default=None)
