@@ -1,4 +1,4 @@
-"""Who may ask: keys."""
+"""API keys."""
 
 import hmac
 from collections.abc import Iterable, Mapping
@@ -8,13 +8,13 @@ from app.errors import Unauthorized
 
 
 class Keys:
-    """Those that open the service; none at all leave it open."""
+    """The keys that the service accepts; without any, every request is accepted."""
 
     def __init__(self, keys: Iterable[str]) -> None:
         self._digests = [sha256(key.encode()).digest() for key in keys]
 
     def check(self, headers: Mapping[bytes, bytes]) -> None:
-        """Raises Unauthorized unless `Authorization: Bearer KEY` or `X-API-Key: KEY` has one of them."""
+        """Raises Unauthorized unless `Authorization: Bearer KEY` or `X-API-Key: KEY` carries one of them."""
         if not self._digests:
             return
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
@@ -23,6 +23,6 @@ class Keys:
         if not given:
             raise Unauthorized("this service wants a key; send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'")
         digest = sha256(given.strip()).digest()
-        # Each is compared, and in constant time: how long it takes tells nothing.
+        # Every key is compared, each in constant time, so that the time it takes gives nothing away.
         if not sum(hmac.compare_digest(digest, known) for known in self._digests):
             raise Unauthorized("the key is not one of this service's; it may have been replaced")

@@ -1,32 +1,32 @@
-"""Everything the service refuses.
+"""Every error that the service answers with.
 
     ServiceError
     ├── MalformedBody         400  the body is not what its content type says
-    ├── ModelRefused          400  a bundle that was to be loaded fails its checks
+    ├── ModelRefused          400  the bundle to be loaded fails its checks
     ├── Unauthorized          401  no key, or a wrong one
-    ├── ModelControlOff       403  models are not changed over HTTP unless a setting says so
-    ├── ForeignOrigin         403  a page of another origin may not open a stream
+    ├── ModelControlOff       403  model control over the API is switched off
+    ├── ForeignOrigin         403  a web page of another origin may not open a stream
     ├── UnknownModel          404
     ├── TooSlow               408  the request did not arrive in time
-    ├── SchemaMismatch        409  the bot was built for another layout of the row
-    ├── Superseded            409  a newer frame of the same stream took this one's place
+    ├── SchemaMismatch        409  the client was built for another feature schema
+    ├── Superseded            409  a newer frame of the same stream replaced this one
     ├── BodyTooLarge          413
     ├── TooManyRows           413
     ├── UnsupportedMediaType  415
-    ├── InvalidInput          422  a field is wrong; says which one
-    ├── UpgradeRequired       426  a stream is a WebSocket
+    ├── InvalidInput          422  a field is wrong; the error says which one
+    ├── UpgradeRequired       426  the endpoint is a WebSocket
     ├── QueueFull             429
     ├── HeadTooLarge          431
     ├── ModelFailed           500
-    ├── ServiceFailed         500  a fault of the service itself; its log has the reason
-    ├── NotReady              503  starting, or no model
+    ├── ServiceFailed         500  a bug in the service; its log has the reason
+    ├── NotReady              503  starting, or without a model
     │   └── Draining          503
     ├── TooManyConnections    503
     └── DeadlineExpired       504
 
-    ClientLeft                     nobody waits for the answer any more
+    ClientLeft                     the client is gone, so there is nobody to answer
 
-Raise them anywhere: `app.api.guard` counts them, and each dialect renders them in the words of its clients.
+Raise them anywhere: `app.api.guard` counts them, and each dialect renders them in its own format.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ Loc = tuple[str | int, ...]
 
 
 class ServiceError(Exception):
-    """A refusal with a status, a stable `slug` for programs, a `title` for people, and the `detail` of this case."""
+    """An error with a status, a stable `slug` for programs, a `title` for people, and the `detail` of this case."""
 
     status: ClassVar[int] = 500
     slug: ClassVar[str] = "internal"
@@ -47,7 +47,7 @@ class ServiceError(Exception):
         self.detail = detail
 
     def members(self) -> dict[str, Any]:
-        """Further members of the problem document."""
+        """Extension members of the problem document."""
         return {}
 
 
@@ -100,7 +100,7 @@ class UnsupportedMediaType(ServiceError):
 
 
 class InvalidInput(ServiceError):
-    """One or more fields are wrong: `errors` are pairs of a path into the request and what to do about it."""
+    """One or more fields are wrong: each of `errors` is a path into the request and how to fix what is there."""
 
     status, slug, title = 422, "invalid-input", "The request has a field that is wrong"
 
@@ -110,7 +110,7 @@ class InvalidInput(ServiceError):
         self._located = located
 
     def within(self, source: str) -> "InvalidInput":
-        """The same errors, their paths starting at `source` ("body", "query" or "header") unless one does already."""
+        """The same errors with `source` ("body", "query" or "header") before each path; unchanged if they have one."""
         if self._located:
             return self
         return InvalidInput(*(((source, *loc), msg) for loc, msg in self.errors), located=True)
@@ -151,6 +151,7 @@ class NotReady(ServiceError):
 
 
 def no_memory() -> NotReady:
+    """What a MemoryError is answered with."""
     return NotReady("no memory is left for this request; send fewer rows at once, or send it again later")
 
 
@@ -166,9 +167,9 @@ class DeadlineExpired(ServiceError):
 
 
 class ClientLeft(Exception):
-    """Nobody waits for the answer any more, so that there is none."""
+    """The client is gone, so there is nobody to answer."""
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names for a message: `'own', 'opponent', 'stage'`."""
+    """Names as a message lists them: `'own', 'opponent', 'stage'`."""
     return ", ".join(f"'{name}'" for name in names)

@@ -1,4 +1,4 @@
-"""Puts the service together; nothing happens on import."""
+"""Builds the application; importing this module has no side effects."""
 
 import asyncio
 import signal
@@ -27,8 +27,10 @@ from app.settings import Settings
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """Settings come from the environment unless given; models are loaded when the server starts the app, or before
-    by `app.state.service.load`."""
+    """The service as an ASGI application; without `settings` they are read from the environment.
+
+    Models are loaded when the server starts the application, or earlier by `app.state.service.load()`.
+    """
     service = Service(settings or Settings())
     guard = Guard(service)
 
@@ -47,10 +49,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPI(
         title="jepa-serve",
         version=__version__,
-        description="Embeddings of game states, predictions of what comes, and how surprising it was.",
+        description="Embeds game states, predicts the states that follow, and says how surprising a state was.",
         lifespan=lifespan,
         redoc_url=None,
-        # FastAPI's own would not see the short way, and show the long one twice.
+        # FastAPI's own telemetry would miss requests on the fast path and count all others twice.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.service = service
@@ -73,13 +75,15 @@ async def _grpc(service: Service, guard: Guard) -> AsyncIterator[None]:
     if service.settings.grpc_port is None:
         yield
         return
-    from app.api.oip.grpc.server import serving  # which needs an extra
+    # Imported here because it needs the optional dependencies of jepa-serve[grpc].
+    from app.api.oip.grpc.server import serving
 
     async with serving(service, guard):
         yield
 
 
 def _openapi(app: FastAPI, service: Service) -> dict[str, Any]:
+    """The OpenAPI document; rebuilt when the served models change, because its examples are made from them."""
     models = [*service.registry.models.values()]
     served = [(model.bundle.manifest.name, model.stamp) for model in models]
     if app.openapi_schema is None or app.state.documented != served:
@@ -91,7 +95,7 @@ def _openapi(app: FastAPI, service: Service) -> dict[str, Any]:
 
 @contextmanager
 def _obeying_signals(service: Service) -> Iterator[None]:
-    """SIGHUP: look at the models now. SIGTERM: refuse new requests, a moment before the server closes its port."""
+    """Handles SIGHUP (rescan the models folder) and SIGTERM (refuse new requests before the server closes its port)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -13,7 +13,7 @@ PREFIX = "JEPA_"
 BUNDLED_MODELS = Path(__file__).parent / "bundled"
 DEFAULT_MODEL = BUNDLED_MODELS / "melee"
 
-LEAST_KEY = 16
+MIN_KEY_CHARS = 16
 
 Precision = Literal["auto", "float32", "int8"]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -21,84 +21,92 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class Settings(BaseSettings):
-    """Read once at start; a keyword argument beats the environment, which beats the default."""
+    """The settings of one service; keyword arguments take precedence over the environment, and that over defaults."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", populate_by_name=True)
 
     models: Path = Field(
-        default=BUNDLED_MODELS, description="Folder of bundles, <models>/<name>/<version>/ (default: the bundled model)"
+        default=BUNDLED_MODELS,
+        description="Folder of bundles, as <models>/<name>/<version>/ (default: the bundled model)",
     )
     default_model: str | None = Field(
-        default=None, description="Model for requests that name none; needed when several are loaded"
+        default=None, description="Model for requests that name none; required if several are loaded"
     )
     precision: Precision = Field(
         default="auto",
-        description="Number format of the graphs; auto: int8 where it costs little and the processor is made for it",
+        description="Number format of the graphs; auto: int8 if it costs little and the processor is built for it",
     )
     watch_s: Annotated[float, Field(ge=0)] = Field(
-        default=2, description="Seconds between looks at the models folder for what changed; 0: only at SIGHUP"
+        default=2, description="Seconds between checks of the models folder for changes; 0 checks only on SIGHUP"
     )
     model_control: bool = Field(
         default=False,
-        description="Whether POST /v2/repository/models/… may load, pin and unload; whoever reaches the port can then",
+        description="Let clients load, pin and unload models through /v2/repository/models/…; set keys as well",
     )
 
-    host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface")
+    host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 listens on every interface")
     port: Port = Field(
         default=8000,
         validation_alias=AliasChoices("JEPA_PORT", "PORT"),
-        description="TCP port to listen on; 0 picks a free one, and PORT counts too",
+        description="TCP port to listen on; 0 picks a free one; the variable PORT works too",
     )
     grpc_port: Annotated[int | None, Field(ge=0, le=65535)] = Field(
         default=None,
-        description="TCP port for the Open Inference Protocol over gRPC, which needs jepa-serve[grpc]; none: no gRPC",
+        description="TCP port for the Open Inference Protocol over gRPC; needs jepa-serve[grpc] (default: none)",
     )
     workers: Annotated[int, Field(ge=0)] = Field(
         default=0,
-        description="Processes that share port and models; 0: one for each core, or just one if a row takes over 1 ms",
+        description="Processes that share port and models; 0: one per core, or just one if a row takes over 1 ms",
     )
-    tls_cert_file: Path | None = Field(default=None, description="Certificate chain in PEM; with it, HTTPS is spoken")
-    tls_key_file: Path | None = Field(default=None, description="Private key of that certificate, in PEM")
-    api_keys: str = Field(default="", repr=False, description="Keys that open the service, with commas between")
+    tls_cert_file: Path | None = Field(default=None, description="Certificate chain in PEM; turns on HTTPS")
+    tls_key_file: Path | None = Field(default=None, description="Private key of the certificate, in PEM")
+    api_keys: str = Field(
+        default="", repr=False, description="API keys, separated by commas; every client must send one of them"
+    )
     api_keys_file: Path | None = Field(
-        default=None, description="File of such keys, one a line; unlike a flag, no list of processes shows it"
+        default=None, description="File of API keys, one per line; unlike a flag, it does not show up in process lists"
     )
-    metrics_need_key: bool = Field(default=False, description="Whether /metrics, too, wants a key where there are keys")
+    metrics_need_key: bool = Field(default=False, description="Require a key for /metrics as well, if there are keys")
     keep_alive_s: Positive = Field(
-        default=75, description="Seconds an idle connection stays open; longer than any client's pool keeps it"
+        default=75,
+        description="Seconds before an idle connection is closed; should be longer than any client keeps one pooled",
     )
     graceful_timeout_s: Positive = Field(
-        default=25, description="Seconds that requests in flight may take to finish after SIGTERM"
+        default=25, description="Seconds that requests in flight have to finish after SIGTERM"
     )
 
     read_timeout_s: Positive = Field(
-        default=20, description="Seconds a request may take to arrive, from its first byte to its last"
+        default=20, description="Seconds a request may take to arrive, from first byte to last"
     )
     max_connections: Positive = Field(
-        default=4096, description="Most connections, shared out among the workers; beyond it 503 at once"
+        default=4096, description="Maximum number of connections, divided among the workers; more are refused with 503"
     )
     max_body_bytes: Positive = Field(
-        default=16 * 2**20, description="Largest request body in bytes; more is refused unread with 413"
+        default=16 * 2**20,
+        description="Maximum size of a request body in bytes; a larger one is refused unread with 413",
     )
-    max_rows: Positive = Field(default=1024, description="Most rows in one request; more is refused with 413")
+    max_rows: Positive = Field(
+        default=1024, description="Maximum number of rows in a request; more are refused with 413"
+    )
     max_queue_rows: Positive = Field(
-        default=4096, description="Most rows waiting for one graph, shared out among the workers; beyond it 429 at once"
+        default=4096,
+        description="Maximum number of rows queued for a graph, divided among the workers; more are refused with 429",
     )
 
     batch_threads: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="Threads of a process that run batches; 0: so that there is one for each core"
+        default=0, description="Threads per process that run batches; 0 divides the cores among the processes"
     )
-    intra_op_threads: Positive = Field(default=1, description="ONNX Runtime threads within one run")
+    intra_op_threads: Positive = Field(default=1, description="Threads that ONNX Runtime uses within one run")
     max_batch_rows: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="Most rows in one run; 0: measured when a model is loaded"
+        default=0, description="Maximum number of rows in one run; 0 measures it when a model is loaded"
     )
 
-    access_log: bool = Field(default=False, description="Write one JSON line a request to standard error")
+    access_log: bool = Field(default=False, description="Write one line of JSON per request to standard error")
     log_format: Literal["text", "json"] = Field(
-        default="text", description="What else is logged: text for people, or json, one object a line"
+        default="text", description="Format of all other log lines: text for people, or json with one object per line"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Least severe message that is logged"
+        default="info", description="Minimum severity of messages that are logged"
     )
 
     @model_validator(mode="before")
@@ -115,7 +123,7 @@ class Settings(BaseSettings):
 
     @property
     def keys(self) -> list[str]:
-        """From both places."""
+        """The keys from `api_keys` and from `api_keys_file`."""
         keys = self.api_keys.split(",")
         if self.api_keys_file is not None:
             lines = self.api_keys_file.read_text().splitlines()
@@ -129,10 +137,10 @@ class Settings(BaseSettings):
         except (OSError, UnicodeError) as error:
             raise ValueError(f"api_keys_file {self.api_keys_file} cannot be read: {error}") from None
         for number, key in enumerate(keys, 1):
-            if len(key) < LEAST_KEY or not key.isascii() or not key.isprintable() or " " in key:
+            if len(key) < MIN_KEY_CHARS or not key.isascii() or not key.isprintable() or " " in key:
                 raise ValueError(
-                    f"key {number} of {len(keys)} is no key: it must be {LEAST_KEY} or more printable ASCII characters "
-                    "without spaces; make one with: openssl rand -base64 24"
+                    f"key {number} of {len(keys)} is no key: it must be {MIN_KEY_CHARS} or more printable ASCII "
+                    "characters without spaces; make one with: openssl rand -base64 24"
                 )
         if self.api_keys_file is not None and not keys:
             raise ValueError(f"api_keys_file {self.api_keys_file} holds no key; put one on a line of its own")
@@ -163,7 +171,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _workers_have_one_thread_a_run(self) -> Self:
-        # Workers are forked when the models are loaded, and the threads of ONNX Runtime would not come along.
+        # Workers are forked after the models are loaded, and ONNX Runtime's own threads do not survive a fork.
         if self.workers > 1 and self.intra_op_threads > 1:
             raise ValueError(
                 f"workers {self.workers} cannot share graphs that run on intra_op_threads {self.intra_op_threads}; "

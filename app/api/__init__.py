@@ -1,1 +1,1 @@
-"""What the dialects of HTTP and gRPC share: heads and bodies, problems, health and documentation."""
+"""What both dialects of the API share: headers, bodies, errors, the guard, health checks and documentation."""

@@ -1,4 +1,4 @@
-"""The body of a request, read up to its limit, compressed or not."""
+"""Reads the body of a request up to a size limit, and decompresses it."""
 
 import zlib
 
@@ -7,12 +7,12 @@ from starlette.types import Receive
 from app.api.headers import RawHeaders
 from app.errors import BodyTooLarge, ClientLeft, MalformedBody, UnsupportedMediaType
 
-# By their name in HTTP, the `wbits` of zlib; what HTTP calls deflate is zlib's format.
+# The `wbits` argument of zlib for each content coding of HTTP. What HTTP calls deflate is the zlib format.
 CODINGS = {b"gzip": 31, b"deflate": 15}
 
 
 async def read_body(headers: RawHeaders, receive: Receive, max_bytes: int) -> bytes:
-    """Raises as soon as the announced or the received size is over the limit, and leaves the rest unread."""
+    """The whole body; raises BodyTooLarge as soon as its announced or received size is over the limit."""
     announced = headers.get(b"content-length", b"0")
     if announced.isdigit() and int(announced) > max_bytes:
         raise _too_large(max_bytes)
@@ -31,7 +31,7 @@ async def read_body(headers: RawHeaders, receive: Receive, max_bytes: int) -> by
 
 
 def inflate(body: bytes, coding: bytes, max_bytes: int) -> bytes:
-    """What was sent with `Content-Encoding: coding`; no more than `max_bytes` and one are unpacked."""
+    """The decompressed body; stops one byte past `max_bytes`, so that a decompression bomb cannot fill memory."""
     if coding not in CODINGS:
         raise UnsupportedMediaType("this Content-Encoding is not understood; send gzip, deflate, or the body as it is")
     unpacked = zlib.decompressobj(CODINGS[coding])

@@ -1,4 +1,4 @@
-"""What endpoints are given."""
+"""What endpoints take from the application that serves them."""
 
 from starlette.requests import Request
 
@@ -6,5 +6,6 @@ from app.service import Service
 
 
 def service_of(request: Request) -> Service:
+    """The service that `create_app` built."""
     service: Service = request.app.state.service
     return service

@@ -1,14 +1,15 @@
-"""The one guard that every door enters: HTTP's two ways, /stream and gRPC.
+"""The guard that every request passes, whether it comes over HTTP (fast path or FastAPI), /stream or gRPC.
 
     visit = guard.visit(headers, method, path, arrived)
     try:
         with visit:
             …  answer
     except ServiceError as error:
-        …  render it in the words of the dialect
+        …  render it in the dialect's error format
 
-Entering checks the key; leaving counts, times, logs and traces, whatever happened in between. What leaves is a
-ServiceError, or the cancellation of whoever waited.
+Entering checks the key and sets the request's context; leaving counts, times, logs and traces the request, whatever
+happened in between. Any other exception is logged and leaves as ServiceFailed, so that only a ServiceError, ClientLeft
+or a cancellation reaches the caller.
 """
 
 import logging
@@ -17,15 +18,18 @@ from time import monotonic
 from types import TracebackType
 from typing import Self
 
+from app.api.problems import status_of
 from app.errors import ClientLeft, ServiceError, ServiceFailed, Unauthorized, no_memory
 from app.service import Service
 from app.telemetry.metrics import RouteMetrics
-from app.telemetry.request_context import Caller, calling
+from app.telemetry.request_context import RequestContext, current_request
 
 logger = logging.getLogger(__name__)
 
+# nginx's status for a client that closed the connection before it got an answer.
 CLIENT_LEFT = 499
-# An orchestrator's probes have no key to send, and learn nothing; counting them would drown the requests of bots.
+# Orchestrators send no key with their probes, and the answers reveal nothing. Probes are not counted either: there are
+# so many that they would drown the requests of bots in the metrics.
 GRPC = "/inference.GRPCInferenceService"
 PROBES = frozenset(
     ("/livez", "/readyz", "/v2/health/live", "/v2/health/ready", f"{GRPC}/ServerLive", f"{GRPC}/ServerReady")
@@ -34,7 +38,7 @@ METRICS = "/metrics"
 
 
 class Guard:
-    """Keys and telemetry of one service."""
+    """Checks the keys and records the telemetry of one service."""
 
     def __init__(self, service: Service) -> None:
         self.telemetry, self.keys = service.telemetry, service.keys
@@ -51,15 +55,15 @@ class Guard:
         route: RouteMetrics | None = None,
         request_id: bytes | None = None,
     ) -> "Visit":
-        """A request whose head came at `arrived` (`time.monotonic`).
+        """The visit of a request whose head arrived at `arrived` (`time.monotonic`).
 
-        Without a `request_id` it gets the client's, or a new one. A door that learns its route only while it answers
-        sets `visit.route`; one whose dialect has statuses of its own sets `visit.status_of`.
+        Without a `request_id` the visit takes the one the client sent, or makes a new one. A caller that learns the
+        route only while answering sets `visit.route`; one whose dialect has its own statuses sets `visit.status_of`.
         """
         return Visit(self, headers, method, path, arrived, route, request_id)
 
     def has_key(self, headers: Mapping[bytes, bytes]) -> bool:
-        """Asked beforehand by a door that would rather not read a stranger's body."""
+        """Whether the keys admit these headers; lets a caller leave the body of an unauthorized request unread."""
         try:
             self.keys.check(headers)
         except Unauthorized:
@@ -74,7 +78,7 @@ class Guard:
 
 
 class Visit:
-    """One request, from its head to its answer."""
+    """One request, from its head to its answer; a context manager."""
 
     __slots__ = ("_guard", "_headers", "_token", "arrived", "context", "method", "path", "route", "status", "status_of")
 
@@ -91,20 +95,20 @@ class Visit:
         self._guard, self._headers = guard, headers
         self.method, self.path, self.arrived, self.route = method, path, arrived, route
         self.status = 200
-        self.status_of: Callable[[ServiceError], int] = _own_status
+        self.status_of: Callable[[ServiceError], int] = status_of
         telemetry = guard.telemetry
         if guard.counts(path):
             self.context = telemetry.arrived(headers, method, path, arrived, request_id)
         else:
-            self.context = Caller(request_id or telemetry.request_id(headers))
+            self.context = RequestContext(request_id or telemetry.request_id(headers))
 
     def __enter__(self) -> Self:
-        self._token = calling.set(self.context)
+        self._token = current_request.set(self.context)
         if self._guard.needs_key(self.path):
             try:
                 self._guard.keys.check(self._headers)
             except ServiceError as error:
-                # Python does not leave what it could not enter.
+                # Python does not call __exit__ when __enter__ raises.
                 self.__exit__(type(error), error, None)
                 raise
         return self
@@ -113,7 +117,7 @@ class Visit:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         refusal = self._refusal(error)
-        calling.reset(self._token)
+        current_request.reset(self._token)
         if self._guard.counts(self.path):
             route = self.route or self._guard.telemetry.route("other", "unmatched")
             self._guard.telemetry.answered(
@@ -123,10 +127,11 @@ class Visit:
             raise refusal from error
 
     def _refusal(self, error: BaseException | None) -> ServiceError | None:
-        """What leaves in place of the error; sets the status that is counted."""
+        """The error to raise in place of `error`, if any; sets the status to count."""
         if error is None:
             return None
-        if isinstance(error, ClientLeft) or not isinstance(error, Exception):  # such as CancelledError
+        # CancelledError, which is no Exception, also means that nobody waits for the answer.
+        if isinstance(error, ClientLeft) or not isinstance(error, Exception):
             self.status = CLIENT_LEFT
             return None
         if isinstance(error, MemoryError):
@@ -138,7 +143,3 @@ class Visit:
         self.status = 500
         logger.exception("the service failed on a request to %s", self.path, exc_info=error)
         return ServiceFailed("the service failed on this request; its log has the reason")
-
-
-def _own_status(error: ServiceError) -> int:
-    return error.status

@@ -1,4 +1,4 @@
-"""What dialects read and write alike in headers."""
+"""The headers that both dialects read and write alike."""
 
 import math
 from collections.abc import Mapping
@@ -9,11 +9,12 @@ from app.inference.jobs import Timing
 BINARY = b"application/octet-stream"
 JSON = b"application/json"
 
-RawHeaders = Mapping[bytes, bytes]  # names in lower case
+# Header names are in lower case.
+RawHeaders = Mapping[bytes, bytes]
 
 
 def read_timeout(headers: RawHeaders) -> float | None:
-    """Seconds, from `X-Request-Timeout-Ms`."""
+    """The timeout in seconds that `X-Request-Timeout-Ms` asks for, or None; raises InvalidInput."""
     text = headers.get(b"x-request-timeout-ms")
     return None if text is None else _milliseconds(text) / 1e3
 
@@ -30,6 +31,7 @@ def _milliseconds(text: bytes) -> float:
 
 
 def timing_headers(timing: Timing) -> list[tuple[bytes, bytes]]:
+    """`Server-Timing` and the size of the batch; none for a request that ran no model."""
     if not timing.batch_rows:
         return []
     times = b"queue;dur=%.3f, infer;dur=%.3f" % (timing.queue_s * 1e3, timing.infer_s * 1e3)

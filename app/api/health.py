@@ -1,4 +1,4 @@
-"""For orchestrators and dashboards: alive, ready, metrics."""
+"""Liveness, readiness and metrics, for orchestrators and dashboards."""
 
 from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -12,18 +12,18 @@ router = APIRouter(tags=["health"])
 
 @router.get("/livez", response_class=PlainTextResponse)
 async def livez() -> Response:
-    """200 while the event loop turns; nothing else is checked, so that a busy model never gets the process killed."""
+    """200 while the event loop runs; nothing else is checked, so that a busy model never gets the process killed."""
     return PlainTextResponse("ok\n")
 
 
 @router.get("/readyz", response_class=PlainTextResponse, responses=problems(503))
 async def readyz(request: Request) -> Response:
-    """200 when models are loaded and answer; 503 while starting, draining, without a model, or when one fails."""
+    """200 when all models are loaded and answer; 503 while starting or draining, without a model, or when one fails."""
     await service_of(request).check_ready()
     return PlainTextResponse("ok\n")
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
-    """Prometheus text."""
+    """Metrics in the Prometheus text format."""
     return Response(service_of(request).telemetry.text(), media_type=CONTENT_TYPE_LATEST)

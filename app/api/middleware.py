@@ -1,5 +1,4 @@
-"""The door of everything that goes through ASGI: each request passes the guard, and hears in its dialect what is
-refused."""
+"""ASGI middleware that takes each request through the guard, and renders errors in the dialect of its path."""
 
 from collections.abc import Sequence
 from time import monotonic
@@ -19,7 +18,7 @@ PROBLEMS = Dialect("", render, render_http, status_of)
 
 
 class GuardMiddleware:
-    """Refusals are problem documents but below the prefixes of the `dialects`."""
+    """Errors are problem documents, except below the prefixes of `dialects`."""
 
     def __init__(self, app: ASGIApp, guard: Guard, dialects: Sequence[Dialect]) -> None:
         self.app = app
@@ -58,18 +57,19 @@ class GuardMiddleware:
             await Response(status_code=CLIENT_LEFT)(scope, receive, send_with_id)
 
     def _name_route(self, visit: Visit, scope: Scope) -> None:
-        """Labels must not grow with what clients send: the template of the route, never the path."""
+        """Sets the route that is counted: its template, never the path, so that clients cannot add metric labels."""
         route = getattr(scope.get("route"), "path", "unmatched")
         method = visit.method if route != "unmatched" and visit.method in METHODS else "other"
         visit.route = self._guard.telemetry.route(method, route)
 
 
 def dialect_of(path: str, dialects: Sequence[Dialect]) -> Dialect:
+    """The dialect whose prefix the path has, or problem documents."""
     return next((each for each in dialects if each.speaks_at(path)), PROBLEMS)
 
 
 def guard_app(app: FastAPI, guard: Guard, dialects: Sequence[Dialect]) -> None:
-    """Puts the guard before all routes of the app, and words to what the framework refuses by itself."""
+    """Puts the guard in front of all routes, and renders the errors that Starlette raises itself in each dialect."""
     app.add_middleware(GuardMiddleware, guard=guard, dialects=dialects)
 
     @app.exception_handler(HTTPException)

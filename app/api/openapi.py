@@ -1,4 +1,4 @@
-"""What /openapi.json says of both dialects beyond what FastAPI finds out: problems, headers, floats."""
+"""Parts of /openapi.json that both dialects share and FastAPI cannot infer: errors, headers, binary bodies."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,39 +7,39 @@ from pydantic import BaseModel
 
 SCHEMAS = "#/components/schemas/"
 REFUSALS = {
-    400: "The body is no JSON",
-    401: "No key, or a wrong one",
-    403: "A page of another origin asks",
-    404: "No such model",
-    409: "The model reads another feature schema, or a newer frame of the stream came",
+    400: "The body is not valid JSON",
+    401: "The key is missing or wrong",
+    403: "The request comes from a web page of another origin",
+    404: "There is no such model",
+    409: "The model has another feature schema, or a newer frame of the same stream arrived",
     413: "Too many bytes or rows",
-    415: "Neither JSON nor octet-stream",
-    422: "A field is wrong; `errors` says which and how to mend it",
-    426: "This is a WebSocket",
-    429: "The queue is full; try again after `Retry-After` seconds",
+    415: "The content type is neither JSON nor octet-stream",
+    422: "A field is wrong; `errors` says which one and how to fix it",
+    426: "This endpoint is a WebSocket",
+    429: "The queue is full; retry after `Retry-After` seconds",
     500: "The model failed on these rows",
-    503: "Starting, draining, or no model",
-    504: "The deadline in X-Request-Timeout-Ms passed",
+    503: "The service is starting or draining, or has no model",
+    504: "The deadline set by X-Request-Timeout-Ms passed",
 }
 HEADERS = {
     "X-Request-Timeout-Ms": (
         "number",
-        "Milliseconds after which the answer is worthless: 504, and nothing is computed",
+        "Deadline in milliseconds; a request that misses it gets 504 and is not computed",
     ),
-    "X-Stream-Id": ("string", "A newer frame of the same stream takes the place of one that still waits"),
-    "X-Schema-Hash": ("string", "Refuse with 409 unless the model's feature schema has this hash"),
+    "X-Stream-Id": ("string", "A newer frame of a stream replaces one of the same stream that is still queued"),
+    "X-Schema-Hash": ("string", "Answer 409 unless the model's feature schema has this hash"),
 }
 FLOATS = {"schema": {"type": "string", "format": "binary", "description": "Little-endian float32, row-major"}}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that may refuse with these."""
+    """The `responses` argument of a route that may answer with these statuses."""
     content = {"application/problem+json": {"schema": {"$ref": SCHEMAS + "Problem"}}}
     return {status: {"description": REFUSALS[status], "content": content} for status in statuses}
 
 
 def header_parameters(headers: Mapping[str, tuple[str, str]] = HEADERS) -> list[dict[str, Any]]:
-    """Of headers by name, each with its type and what it means."""
+    """OpenAPI parameters for headers given as name → (type, description)."""
     return [
         {"name": name, "in": "header", "description": text, "schema": {"type": kind}}
         for name, (kind, text) in headers.items()
@@ -47,7 +47,7 @@ def header_parameters(headers: Mapping[str, tuple[str, str]] = HEADERS) -> list[
 
 
 def add_schemas(document: dict[str, Any], *schemas: type[BaseModel]) -> None:
-    """Of bodies that routes read by themselves, so that FastAPI does not know them."""
+    """Adds the schemas of bodies that routes parse themselves, which FastAPI therefore does not know."""
     for schema in schemas:
         described = schema.model_json_schema(ref_template=SCHEMAS + "{model}")
         document["components"]["schemas"] |= described.pop("$defs", {}) | {schema.__name__: described}

@@ -1,4 +1,4 @@
-"""Refusals as RFC 9457 problem documents, and what a dialect of its own has to bring along."""
+"""Errors as RFC 9457 problem documents, and what another dialect has to define to render them its own way."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -21,7 +21,8 @@ from app.errors import (
 )
 
 PROBLEM = "application/problem+json"
-# A connection is closed where the rest of a body is never read, and where nobody shall be about to send on it.
+# `Connection: close` goes with errors that leave the rest of a body unread, and with those after which the client
+# should not use the connection again.
 HEADERS: Mapping[type[ServiceError], Mapping[str, str]] = {
     Unauthorized: {"WWW-Authenticate": "Bearer", "Connection": "close"},
     BodyTooLarge: {"Connection": "close"},
@@ -34,27 +35,27 @@ HEADERS: Mapping[type[ServiceError], Mapping[str, str]] = {
 
 
 class FieldError(BaseModel):
-    loc: list[str | int] = Field(description="Where: body, query or header, then the path to the field")
+    loc: list[str | int] = Field(description="The source (body, query or header), then the path to the field")
     msg: str
 
 
 class Problem(BaseModel):
-    """RFC 9457."""
+    """An RFC 9457 problem document."""
 
     type: str
     title: str
     status: int
     detail: str
-    errors: list[FieldError] | None = Field(None, description="With status 422")
-    queue_rows: int | None = Field(None, description="With status 429: the rows that wait")
+    errors: list[FieldError] | None = Field(None, description="The fields that are wrong, with status 422")
+    queue_rows: int | None = Field(None, description="The number of rows that are queued, with status 429")
 
 
 class Dialect(NamedTuple):
-    """How refusals are written to clients of the paths below `prefix`."""
+    """How errors are rendered on the paths below `prefix`."""
 
     prefix: str
     render: Callable[[ServiceError], Response]
-    # What the framework refuses by itself, such as an unknown path or a wrong method: status, detail, headers.
+    # Renders what Starlette raises itself, such as an unknown path or a wrong method, from status, detail and headers.
     render_http: Callable[[int, str, Mapping[str, str] | None], Response]
     status_of: Callable[[ServiceError], int]
 
@@ -71,7 +72,7 @@ def headers_of(error: ServiceError) -> Mapping[str, str]:
 
 
 def render(error: ServiceError) -> Response:
-    """A problem document. It never repeats what the client sent but for names of fields and models."""
+    """A problem document; of what the client sent it repeats only the names of fields and models."""
     if isinstance(error, ServiceFailed):
         return render_http(error.status, error.detail)
     about = _problem(f"urn:jepa:error:{error.slug}", error.title, error.status, error.detail)
@@ -89,5 +90,5 @@ def _problem(type_: str, title: str, status: int, detail: str) -> dict[str, Any]
 def json_response(
     document: Mapping[str, Any], status: int, media_type: str, headers: Mapping[str, str] | None
 ) -> Response:
-    # The standard library writes ASCII whatever a field was called; orjson raises on half a surrogate pair.
+    # Not orjson, which raises on the lone surrogates that a client may put into a field's name.
     return Response(json.dumps(document), status, headers=headers, media_type=media_type)

@@ -1,4 +1,4 @@
-"""What pydantic and the model's schema find wrong with a request, in the words of someone who can mend it."""
+"""Turns what pydantic and the model's schema object to into errors that say how to fix the request."""
 
 import difflib
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def checked(options: type[M], values: Mapping[str, Any], source: str, *, strict: bool) -> M:
+    """The options, validated; raises InvalidInput with paths below `source` ("body" or "query")."""
     try:
         return options.model_validate(values, strict=strict)
     except ValidationError as error:
@@ -24,7 +25,7 @@ def checked(options: type[M], values: Mapping[str, Any], source: str, *, strict:
 
 
 def _explained(error: ErrorDetails, known: list[str]) -> tuple[Loc, str]:
-    """Pydantic's finding in the words of someone who can mend it; what was sent is not repeated."""
+    """A pydantic error as a path and a message that says how to fix it; it never repeats what was sent."""
     loc = error["loc"]
     field = ".".join(map(str, loc))
     match error["type"]:
@@ -41,6 +42,7 @@ def _explained(error: ErrorDetails, known: list[str]) -> tuple[Loc, str]:
 
 
 def check_schema(model: ServedModel, claims: set[str | None]) -> None:
+    """Raises SchemaMismatch unless each hash that the request claims is the model's."""
     manifest = model.bundle.manifest
     if claims - {None, manifest.schema_hash}:
         raise SchemaMismatch(

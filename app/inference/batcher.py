@@ -20,7 +20,7 @@ from app.inference.jobs import ANY_TIME, Job, Outcome, Slice, Ticket, Timing, ex
 from app.inference.threads import BatchThreads
 from app.rows import Array, Run
 from app.system.streams import Streams
-from app.telemetry.request_context import calling
+from app.telemetry.request_context import current_request
 
 # How much the last run counts in what runs take lately, and the last row in how long rows keep others waiting.
 RUN_WEIGHT = 0.2
@@ -82,7 +82,7 @@ class Batcher:
         DeadlineExpired, Superseded and QueueFull say why rows were not computed, ModelFailed that the graph failed.
         """
         loop = asyncio.get_running_loop()
-        job = Job(inputs, len(inputs[0]), ticket, monotonic(), loop.create_future(), calling.get())
+        job = Job(inputs, len(inputs[0]), ticket, monotonic(), loop.create_future(), current_request.get())
         self._admit(job)
         self._arrivals += 1
         if self._arrivals == 1 and self._last_arrivals == 1:
@@ -255,9 +255,9 @@ class Batcher:
             if job.future.done():
                 # Cancelled, expired, or another piece of it failed.
                 continue
-            if job.caller is not None and job.caller.trace is not None:
+            if job.context is not None and job.context.trace is not None:
                 queued_at, failed = None if start else job.queued_at, isinstance(answer, ModelFailed)
-                job.caller.trace.ran(self._name, queued_at, outcome.began, outcome.infer_s, batch_rows, failed)
+                job.context.trace.ran(self._name, queued_at, outcome.began, outcome.infer_s, batch_rows, failed)
             if isinstance(answer, ModelFailed):
                 job.future.set_exception(answer)
                 continue

@@ -14,7 +14,7 @@ import numpy as np
 
 from app.errors import ModelFailed
 from app.rows import Array, Run, all_finite
-from app.telemetry.request_context import Caller
+from app.telemetry.request_context import RequestContext
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Job:
     ticket: Ticket
     queued_at: float
     future: "asyncio.Future[tuple[Array, Timing]]"
-    caller: Caller | None = None
+    context: RequestContext | None = None
     taken: int = 0
     done: int = 0
     queue_s: float = 0.0
@@ -105,8 +105,8 @@ def _answers(run: Run, batch: list[Slice]) -> list[Array | ModelFailed]:
         # Whatever a graph raises, the queue lives on.
         if len(batch) > 1:
             return [answer for piece in batch for answer in _answers(run, [piece])]
-        rows, caller = batch[0].stop - batch[0].start, batch[0].job.caller
-        logger.exception("a run of %d rows failed", rows, extra={"caller": caller})
+        rows, context = batch[0].stop - batch[0].start, batch[0].job.context
+        logger.exception("a run of %d rows failed", rows, extra={"context": context})
         if isinstance(error, ModelFailed):
             return [error]
         return [ModelFailed(f"the model failed on these rows ({type(error).__name__}); the service's log says why")]

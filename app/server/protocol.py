@@ -19,7 +19,7 @@ from uvicorn.server import ServerState
 
 from app.api.guard import Guard
 from app.api.native.call import Call, written
-from app.api.native.handler import Asked, Handler
+from app.api.native.handler import Handler, RequestHead
 from app.api.native.request import Answer
 from app.errors import HeadTooLarge, ServiceError, TooManyConnections, TooSlow, no_memory
 from app.server.answers import NOT_HTTP, to_bytes
@@ -169,7 +169,7 @@ class FrontDoor(asyncio.Protocol):
         try:
             if (last := self._seen(data)) is not None:
                 handler, is_kept = last.handler, not self._is_stopping
-                call = Call(handler, last.asked, handler.metrics, self._write_answer, is_kept)
+                call = Call(handler, last.head, handler.metrics, self._write_answer, is_kept)
                 self._start(call, data[len(self._last_head) :])
             elif not self.transport.is_closing():
                 self._inbox.add(data)
@@ -231,7 +231,7 @@ class FrontDoor(asyncio.Protocol):
         if head.is_websocket and head.path == PATH:
             self._open_stream(head)
         elif handler is not None and self._is_usual(head):
-            asked, keep_alive = Asked(head.headers, head.query), head.keep_alive and not self._is_stopping
+            asked, keep_alive = RequestHead(head.headers, head.query), head.keep_alive and not self._is_stopping
             self._call = Call(handler, asked, handler.metrics, self._write_answer, keep_alive)
             if len(self._inbox) == length and keep_alive:
                 self._last_call, self._last_head = self._call, head.raw

@@ -22,7 +22,7 @@ from websockets.server import ServerProtocol
 
 from app.api.headers import BINARY
 from app.api.native.call import Call
-from app.api.native.handler import Asked, Handler
+from app.api.native.handler import Handler, RequestHead
 from app.api.native.request import Answer, read_head
 from app.api.native.schemas import EmbedOptions
 from app.api.validation import check_schema
@@ -60,7 +60,7 @@ def open_stream(handler: Handler, url: bytes, headers: Headers, request_id: byte
         raise UpgradeRequired(f"this is no WebSocket handshake: {connection.handshake_exc}")
     response.headers["X-Request-Id"] = request_id.decode()
     connection.send_response(response)
-    return Stream(handler, Asked(found, b"", head=head), connection, request_id)
+    return Stream(handler, RequestHead(found, b"", parsed=head), connection, request_id)
 
 
 def _check_origin(headers: dict[bytes, bytes]) -> None:
@@ -73,7 +73,7 @@ def _check_origin(headers: dict[bytes, bytes]) -> None:
 class Stream(asyncio.Protocol):
     """Owns the connection from the handshake on."""
 
-    def __init__(self, handler: Handler, asked: Asked, connection: ServerProtocol, request_id: bytes) -> None:
+    def __init__(self, handler: Handler, asked: RequestHead, connection: ServerProtocol, request_id: bytes) -> None:
         self._handler, self._asked, self._connection, self._request_id = handler, asked, connection, request_id
         self._settings, self._telemetry = handler.service.settings, handler.service.telemetry
         self._metrics = self._telemetry.route("WS", PATH.decode())

@@ -1,1 +1,1 @@
-"""What is told of the service: metrics, logs, traces, drift."""
+"""How the service is observed: metrics, logs, traces and drift."""

@@ -1,4 +1,10 @@
-"""What is logged: a line a record on standard error, for people or as JSON, with the id of the request it is about."""
+"""Logging: each record is one line on standard error, as text or JSON, with the id of the request it is about.
+
+Logging must not block the event loop. A pipe whose reader has stopped fills up, and a write to it would then block
+every request. The handler therefore polls for room before each write. It grants a slow reader a short wait, drops the
+line if that is not enough, and does not wait again until the reader has caught up. Dropped lines are counted in
+`jepa_log_lines_lost_total`.
+"""
 
 import json
 import logging
@@ -10,20 +16,21 @@ from typing import Any
 import orjson
 
 from app.system.counters import Cell
-from app.telemetry.request_context import Caller, calling
+from app.telemetry.request_context import RequestContext, current_request
 
 STDERR = 2
-BURST_MS = 50  # that a reader of the log may take to make room
+# How long a write may wait for a slow reader of the log to make room in the pipe.
+MAX_WAIT_MS = 50
 access_log = logging.getLogger("app.access")
 
 
 class Lines(logging.Handler):
-    """Never waits for a reader that has stopped: what finds no room, or a full disk, is lost, and counted."""
+    """Writes lines to standard error; one that finds no room in the pipe or on the disk is dropped and counted."""
 
     def __init__(self, lost: Cell) -> None:
         super().__init__()
         self._lost = lost
-        self._waits_ms = BURST_MS
+        self._wait_ms = MAX_WAIT_MS
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -34,61 +41,65 @@ class Lines(logging.Handler):
         try:
             if not self._has_room():
                 raise BlockingIOError
-            os.write(STDERR, line)  # at once, so that lines of several processes do not mix
+            # In a single write, so that the lines of several processes do not interleave.
+            os.write(STDERR, line)
         except OSError:
             self._lost.add()
 
     def _has_room(self) -> bool:
-        """In a pipe, for a line of the usual length."""
+        """Whether a pipe has room for a line of normal length. Files always have room."""
         if not hasattr(select, "poll"):
             return True
         poll = select.poll()
         poll.register(STDERR, select.POLLOUT)
-        has_room = bool(poll.poll(self._waits_ms))
-        self._waits_ms = BURST_MS if has_room else 0
+        has_room = bool(poll.poll(self._wait_ms))
+        self._wait_ms = MAX_WAIT_MS if has_room else 0
         return has_room
 
 
-def _caller(record: logging.LogRecord) -> Caller | None:
-    """The one of `extra`, as a batch thread has it, or whose request is at hand."""
-    return getattr(record, "caller", None) or calling.get()
+def _context(record: logging.LogRecord) -> RequestContext | None:
+    """The context passed in `extra`, as batch threads do, or that of the current request."""
+    return getattr(record, "context", None) or current_request.get()
 
 
 class Text(logging.Formatter):
+    """Lines for people, with the request's id at the end of the first."""
+
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        caller = _caller(record)
-        return super().formatMessage(record) + ("" if caller is None else f" [request {caller.request_id.decode()}]")
+        context = _context(record)
+        return super().formatMessage(record) + ("" if context is None else f" [request {context.request_id.decode()}]")
 
 
 class Json(logging.Formatter):
-    """An object a line: `time` in UTC, `level`, `logger`, `message`, and what else is known."""
+    """One JSON object per line: `time` in UTC, `level`, `logger`, `message`, and what is known of the request."""
 
     def format(self, record: logging.LogRecord) -> str:
-        caller = _caller(record)
+        context = _context(record)
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
         }
-        if caller is not None:
-            line["request_id"] = caller.request_id.decode()
-            if caller.trace is not None:
-                line["trace_id"] = caller.trace.trace_id
+        if context is not None:
+            line["request_id"] = context.request_id.decode()
+            if context.trace is not None:
+                line["trace_id"] = context.trace.trace_id
         line |= getattr(record, "fields", {})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         try:
             return orjson.dumps(line).decode()
-        except TypeError:  # half of a surrogate pair, such as in a file's name
+        except TypeError:
+            # orjson refuses lone surrogates, which a file's name may hold.
             return json.dumps(line)
 
 
 def config(style: str, level: str, with_access: bool, lost: Cell) -> dict[str, Any]:
-    """For `logging.config.dictConfig`; the access log is JSON in either style."""
+    """The argument of `logging.config.dictConfig`; the access log is JSON in either style."""
     logging.captureWarnings(True)
     return {
         "version": 1,

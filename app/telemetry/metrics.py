@@ -1,4 +1,4 @@
-"""Metrics of requests and runs, and what is done at the beginning and the end of each request."""
+"""Metrics of requests and runs, and what is recorded when a request begins and ends."""
 
 import logging
 import re
@@ -14,61 +14,63 @@ from app.errors import ServiceError
 from app.system.counters import Cell, Ledger
 from app.telemetry.drift import Drift
 from app.telemetry.logs import access_log
-from app.telemetry.request_context import Caller
+from app.telemetry.request_context import RequestContext
 from app.telemetry.tracing import Tracing, open_tracing
 from bundle.manifest import Manifest
 
-# 8.3, 16.7 and 33.3 ms are the deadlines of 120, 60 and 30 Hz: the share of frames in time is one division.
+# Bucket edges in seconds. 8.3, 16.7 and 33.3 ms are one frame at 120, 60 and 30 Hz, so that the share of frames that
+# were answered in time is a ratio of two counters.
 LATENCY_S = (
     *(1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3),
     *(8.3e-3, 16.7e-3, 25e-3, 33.3e-3, 50e-3, 0.1, 0.25, 0.5, 1, 2.5),
 )
 BATCH_ROWS = tuple(2.0**i for i in range(11))
+# A client's X-Request-Id is used only if it cannot break headers or log lines.
 REQUEST_ID = re.compile(rb"[\w.:/+=-]{1,128}")
 
 
 class Telemetry:
-    """The metrics of one service, however many its processes."""
+    """The metrics of one service, summed over all its processes."""
 
     def __init__(self) -> None:
         self.ledger = ledger = Ledger()
         self.requests = ledger.counter("jepa_http_requests", "Requests answered", "method", "route", "status")
         self.request_seconds = ledger.histogram(
             "jepa_http_request_duration_seconds",
-            "From the request's head to the answer's end",
+            "Time from the head of a request to the end of its answer",
             "method",
             "route",
             edges=LATENCY_S,
         )
         self.in_flight = ledger.gauge("jepa_http_requests_in_flight", "Requests being answered").cell()
-        self.connections = ledger.gauge("jepa_http_connections", "Connections open").cell()
+        self.connections = ledger.gauge("jepa_http_connections", "Open connections").cell()
         self.connections_closed = ledger.counter("jepa_http_connections_closed", "Connections that ended").cell()
-        self.streams = ledger.gauge("jepa_streams", "Streams open").cell()
-        self.log_lines_lost = ledger.counter("jepa_log_lines_lost", "Lines that nobody could take").cell()
+        self.streams = ledger.gauge("jepa_streams", "Open streams").cell()
+        self.log_lines_lost = ledger.counter("jepa_log_lines_lost", "Log lines dropped for want of room").cell()
         self.rejected = ledger.counter("jepa_requests_rejected", "Requests refused, by reason", "reason")
         self.loop_lag = ledger.histogram(
-            "jepa_event_loop_lag_seconds", "How late the event loop wakes", edges=LATENCY_S
+            "jepa_event_loop_lag_seconds", "How late the event loop wakes up from a timer", edges=LATENCY_S
         ).distribution()
         labels = ("model", "graph")
         self.rows = ledger.counter("jepa_infer_rows", "Rows computed", *labels)
         self.runs = ledger.counter("jepa_infer_executions", "Runs; rows over runs is the mean batch", *labels)
-        self.batch_rows = ledger.histogram("jepa_batch_rows", "Rows in a run", *labels, edges=BATCH_ROWS)
+        self.batch_rows = ledger.histogram("jepa_batch_rows", "Rows of a run", *labels, edges=BATCH_ROWS)
         self.infer_seconds = ledger.histogram(
-            "jepa_infer_duration_seconds", "Length of a run", *labels, edges=LATENCY_S
+            "jepa_infer_duration_seconds", "Duration of a run", *labels, edges=LATENCY_S
         )
         self.queue_seconds = ledger.histogram(
-            "jepa_queue_duration_seconds", "Wait of a request for its run", *labels, edges=LATENCY_S
+            "jepa_queue_duration_seconds", "Time a request waits in the queue for its run", *labels, edges=LATENCY_S
         )
-        self.queue_rows = ledger.gauge("jepa_queue_rows", "Rows that wait", *labels)
+        self.queue_rows = ledger.gauge("jepa_queue_rows", "Rows in the queue", *labels)
         self.releases = ledger.counter(
             "jepa_batch_release",
-            "Runs by what ended their gathering: all that waited (idle) or the largest run allowed (full)",
+            "Runs by why their batch was closed: it held all that waited (idle) or as much as is allowed (full)",
             *labels,
             "reason",
         )
         self.loads = ledger.counter(
             "jepa_model_loads",
-            "Models served, refused and unloaded; each process does so by itself",
+            "Models loaded, refused and unloaded, counted in each process",
             "model",
             "outcome",
         )
@@ -79,14 +81,15 @@ class Telemetry:
         self._registry.register(_Processes(ledger))
 
     def begin(self, models: Collector) -> None:
-        """In the process that answers, once its models are loaded, whose gauges `models` has."""
+        """Starts recording in a worker process, after its models are loaded; `models` collects their gauges."""
         self.ledger.turn()
         self._registry.register(models)
-        # A random UUID for each request costs more than all the rest of this class.
+        # Ids are a random prefix and a counter: a UUID for each request would cost more than everything else here.
         self._tracing = open_tracing()
         self._request_ids = map(f"{uuid.uuid4().hex[:12]}-{{}}".format, count(1))
 
     def close(self) -> None:
+        """Sends the traces that are still buffered."""
         if self._tracing is not None:
             self._tracing.close()
 
@@ -122,28 +125,29 @@ class Telemetry:
         path: str,
         moment: float,
         request_id: bytes | None = None,
-    ) -> Caller:
-        """A request, its head at that moment (`time.monotonic`); of an id of its own, unless one is given."""
+    ) -> RequestContext:
+        """The context of a request whose head arrived at `moment` (`time.monotonic`), with `request_id` if given."""
         self.in_flight.add()
-        caller = Caller(request_id or self.request_id(headers))
+        context = RequestContext(request_id or self.request_id(headers))
         if self._tracing is not None:
-            caller.trace = self._tracing.begin(headers, method, path, moment)
-        return caller
+            context.trace = self._tracing.begin(headers, method, path, moment)
+        return context
 
     def answered(
-        self, caller: Caller, route: "RouteMetrics", method: str, path: str, status: int, seconds: float
+        self, context: RequestContext, route: "RouteMetrics", method: str, path: str, status: int, seconds: float
     ) -> None:
+        """Counts, traces and logs a request that has its answer."""
         self.in_flight.add(-1)
         route.answered(status, seconds)
-        if caller.trace is not None:
-            caller.trace.end(caller.request_id.decode(), method, route.route, status)
+        if context.trace is not None:
+            context.trace.end(context.request_id.decode(), method, route.route, status)
         if access_log.isEnabledFor(logging.INFO):
             fields = {"method": method, "path": path, "status": status, "ms": round(seconds * 1e3, 3)}
-            access_log.info("%s %s %d", method, path, status, extra={"caller": caller, "fields": fields})
+            access_log.info("%s %s %d", method, path, status, extra={"context": context, "fields": fields})
 
 
 class RouteMetrics:
-    """Counts and times what one route answers."""
+    """Counts and times the answers of one route."""
 
     def __init__(self, telemetry: Telemetry, method: str, route: str) -> None:
         self._requests, self.method, self.route = telemetry.requests, method, route
@@ -158,7 +162,7 @@ class RouteMetrics:
 
 
 class GraphMetrics:
-    """Watches one queue."""
+    """Counts the runs of one graph's queue."""
 
     def __init__(self, telemetry: Telemetry, model: str, graph: str) -> None:
         self._rows = telemetry.rows.cell(model, graph)
@@ -181,7 +185,7 @@ class GraphMetrics:
 
 
 class _Processes(Collector):
-    """`process_*` of all processes that answer, added up; the start is that of the first."""
+    """The `process_*` metrics, summed over all worker processes; the start time is that of the first."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger

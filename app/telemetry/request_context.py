@@ -1,4 +1,4 @@
-"""Whose request the code works for that runs now: for lines of the log, and for traces where there are any."""
+"""The request that the current code works on, so that log lines and traces can name it."""
 
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Trace(Protocol):
-    """Takes down the runs of one request, as `app.telemetry.tracing.RequestTrace` does."""
+    """Records the runs of one request; `app.telemetry.tracing.RequestTrace` is the implementation."""
 
     trace_id: str
 
@@ -18,10 +18,12 @@ class Trace(Protocol):
 
 
 @dataclass(slots=True)
-class Caller:
+class RequestContext:
+    """What logs and traces know about one request."""
+
     request_id: bytes
     trace: Trace | None = None
 
 
-# Beside requests, as in threads that load models, nobody is.
-calling: ContextVar[Caller | None] = ContextVar("calling", default=None)
+# None outside a request, for example while a model loads.
+current_request: ContextVar[RequestContext | None] = ContextVar("current_request", default=None)

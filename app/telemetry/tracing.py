@@ -1,6 +1,11 @@
-"""OpenTelemetry: a span a request, and in it one for each wait in a queue and for each run, where OTEL_* asks for them.
+"""OpenTelemetry traces: a span for each request, with child spans for its waits in queues and its runs.
 
-The variables are those of OpenTelemetry's specification; the libraries come with `pip install 'jepa-serve[otel]'`.
+Tracing is on if the OTEL_* variables of OpenTelemetry's specification ask for it; the libraries come with
+`pip install 'jepa-serve[otel]'`.
+
+The service takes all times from the monotonic clock, which never jumps, but spans need Unix time. Each request measures
+the offset between the two clocks once, when its span begins, and adds it to all times of its child spans. Their order
+and lengths therefore stay right even if the system clock is set while the request runs.
 """
 
 import logging
@@ -18,19 +23,24 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ASKING = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_TRACES_EXPORTER")
-PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+# Tracing is on if any of these is set.
+ENABLING_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_TRACES_EXPORTER")
+PROTOCOL_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 EXPORTERS = ("otlp", "console", "none")
-FLUSH_S = 2.0  # for the last spans; a collector that is down holds no end up
+# How long shutdown waits for the last spans to be sent, so that a collector that is down cannot delay it further.
+MAX_FLUSH_S = 2.0
 
 
 def open_tracing() -> "Tracing | None":
-    """Once this process is forked, as spans are sent by a thread. What keeps it from tracing is logged."""
+    """Starts tracing, if the environment asks for it; logs why if it cannot.
+
+    To be called after the fork, because the thread that sends the spans does not survive one.
+    """
     get = os.environ.get
     exporter = get("OTEL_TRACES_EXPORTER") or "otlp"
-    if not any(map(get, ASKING)) or get("OTEL_SDK_DISABLED", "").lower() == "true" or exporter == "none":
+    if not any(map(get, ENABLING_VARIABLES)) or get("OTEL_SDK_DISABLED", "").lower() == "true" or exporter == "none":
         return None
-    protocol = next(filter(None, map(get, PROTOCOLS)), "http/protobuf")
+    protocol = next(filter(None, map(get, PROTOCOL_VARIABLES)), "http/protobuf")
     if exporter not in EXPORTERS:
         logger.error("no traces: OTEL_TRACES_EXPORTER is '%s'; there is %s", exporter, ", ".join(EXPORTERS))
     elif protocol != "http/protobuf":
@@ -65,7 +75,7 @@ def _provider(exporter: str) -> "TracerProvider":
 
 
 class Tracing:
-    """Of one process; which requests are traced the sampler says, or the `traceparent` of who asks."""
+    """Traces the requests of one process; the sampler, or the client's `traceparent`, decides which."""
 
     def __init__(self, provider: "TracerProvider") -> None:
         from opentelemetry.propagate import extract, get_global_textmap
@@ -78,7 +88,7 @@ class Tracing:
         self._kind, self.error = SpanKind.SERVER, Status(StatusCode.ERROR)
 
     def begin(self, headers: Mapping[bytes, bytes], method: str, path: str, arrived: float) -> "RequestTrace | None":
-        """None where the request is not traced."""
+        """The trace of a request that arrived at `arrived` (`time.monotonic`); None if it is not sampled."""
         parent = {name.decode(): headers[name].decode("latin-1") for name in self._fields if name in headers}
         to_epoch_ns = time_ns() - monotonic_ns()
         span = self.tracer.start_span(
@@ -91,13 +101,14 @@ class Tracing:
         return RequestTrace(self, span, to_epoch_ns) if span.is_recording() else None
 
     def close(self) -> None:
+        """Sends the last spans, for at most MAX_FLUSH_S."""
         flushing = Thread(target=self._provider.shutdown, daemon=True)
         flushing.start()
-        flushing.join(FLUSH_S)
+        flushing.join(MAX_FLUSH_S)
 
 
 class RequestTrace:
-    """The spans of one request; moments are those of `time.monotonic`."""
+    """The spans of one request; its methods take times of `time.monotonic`."""
 
     def __init__(self, tracing: Tracing, span: "Span", to_epoch_ns: int) -> None:
         self._tracing, self._span, self._to_epoch_ns = tracing, span, to_epoch_ns
@@ -106,7 +117,7 @@ class RequestTrace:
     def ran(
         self, queue: str, queued_at: float | None, began: float, infer_s: float, batch_rows: int, failed: bool
     ) -> None:
-        """A run that its rows shared; `queued_at` None where they had been in one before."""
+        """Adds a run with rows of this request; `queued_at` is None if earlier rows of it were in another run."""
         about: dict[str, str | int] = {"jepa.queue": queue, "jepa.batch.rows": batch_rows}
         if queued_at is not None:
             self._add("queue", about, queued_at, began, failed=False)
@@ -120,9 +131,11 @@ class RequestTrace:
         span.end(self._ns(end))
 
     def _ns(self, moment: float) -> int:
+        """Unix time in nanoseconds."""
         return self._to_epoch_ns + int(moment * 1e9)
 
     def end(self, request_id: str, method: str, route: str, status: int) -> None:
+        """Ends the span; `route` is the template, which is known only now."""
         self._span.update_name(f"{method} {route}")
         self._span.set_attributes(
             {"http.route": route, "http.response.status_code": status, "jepa.request_id": request_id}

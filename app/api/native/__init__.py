@@ -1,1 +1,1 @@
-"""The service's own dialect: JSON or bare float32."""
+"""The service's own dialect: JSON or raw float32."""

@@ -1,4 +1,4 @@
-"""One request that goes past FastAPI: from a connection or a stream straight to its handler, in a task of its own."""
+"""One request on the fast path: from a connection or stream to its handler in a task of its own, without FastAPI."""
 
 import asyncio
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from time import monotonic
 from typing import Any
 
-from app.api.native.handler import Asked, Handler
+from app.api.native.handler import Handler, RequestHead
 from app.api.native.request import Answer
 from app.api.problems import render
 from app.errors import ServiceError
@@ -15,59 +15,59 @@ from app.telemetry.metrics import RouteMetrics
 if sys.version_info >= (3, 12):
 
     def start_task(coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        """Runs at once up to where it has to wait: a request that is alone is read, computed and answered in one turn
-        of the event loop. About .6 µs."""
+        """A task that runs at once up to its first wait (0.6 µs): a lone request takes one turn of the event loop."""
         return asyncio.Task(coroutine, loop=asyncio.get_running_loop(), eager_start=True)
 
 else:
 
     def start_task(coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        """Runs in the next turn of the event loop: about 3 µs, against .6 of an eager task."""
+        """A task that starts in the next turn of the event loop (about 3 µs; an eager task needs Python 3.12)."""
         return asyncio.get_running_loop().create_task(coroutine)
 
 
 class Call:
-    """`write` gets the answer, unless the client is gone by then."""
+    """A request whose answer goes to `write`, unless the client has gone by then."""
 
     # per request
-    __slots__ = ("_route", "_task", "_write", "arrived", "asked", "handler", "keep_alive", "request_id")
+    __slots__ = ("_route", "_task", "_write", "arrived", "handler", "head", "keep_alive", "request_id")
 
     def __init__(
         self,
         handler: Handler,
-        asked: Asked,
+        head: RequestHead,
         route: RouteMetrics,
         write: "Callable[[Call, Answer], None]",
         keep_alive: bool = True,
     ) -> None:
-        """To be made when the head has come."""
-        self.handler, self.asked, self._route, self._write = handler, asked, route, write
+        """To be created when the head has arrived, which is when the request's time starts."""
+        self.handler, self.head, self._route, self._write = handler, head, route, write
         self.keep_alive = keep_alive
         self.arrived = monotonic()
 
     def start(self, content: bytes, request_id: bytes | None = None, *, is_admitted: bool = True) -> None:
-        """Answers, once the body has come. Who has not asked `Service.admit` when the head came says so."""
+        """Answers in a task, now that the body is here; `is_admitted` is whether `Service.admit` was already called."""
         self._task = start_task(self._run(content, request_id, is_admitted))
 
     def abandon(self) -> None:
-        """Nobody waits for the answer any more, so its rows need not be computed."""
+        """Cancels the request, because the client is gone; rows that are still queued are not computed."""
         self._task.cancel()
 
     async def _run(self, content: bytes, request_id: bytes | None, is_admitted: bool) -> None:
         handler, route = self.handler, self._route
         visit = handler.guard.visit(
-            self.asked.headers, route.method, route.route, self.arrived, route=route, request_id=request_id
+            self.head.headers, route.method, route.route, self.arrived, route=route, request_id=request_id
         )
         self.request_id = visit.context.request_id
         try:
             with visit:
                 if not is_admitted:
                     handler.service.admit()
-                self._write(self, await handler.answer(self.asked, content, self.arrived))
+                self._write(self, await handler.answer(self.head, content, self.arrived))
         except ServiceError as error:
             self._write(self, written(error))
 
 
 def written(error: ServiceError) -> Answer:
+    """The problem document for an error."""
     response = render(error)
     return Answer(response.status_code, response.raw_headers, bytes(response.body))

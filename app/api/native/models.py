@@ -1,4 +1,4 @@
-"""What the service tells of a model that it has loaded."""
+"""The description of a loaded model that /models answers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from app.repository.registry import ServedModel
 
 
 def card(model: ServedModel, layout: Mapping[str, int]) -> dict[str, Any]:
-    """What `schemas.ModelCard` says of a model."""
+    """A model as `schemas.ModelCard`; `layout` is that of the service."""
     manifest = model.bundle.manifest
     queues = model.engine.queues
     return {
@@ -21,13 +21,13 @@ def card(model: ServedModel, layout: Mapping[str, int]) -> dict[str, Any]:
         "precision": model.precision,
         "precision_reason": model.precision_reason,
         "metrics": manifest.training.get("metrics", {}),
-        "serving": {name: _pace(queue) for name, queue in queues.items()},
+        "serving": {name: _limits(queue) for name, queue in queues.items()},
         "layout": layout,
     }
 
 
-def _pace(queue: Batcher) -> dict[str, Any]:
-    """Rows and milliseconds."""
+def _limits(queue: Batcher) -> dict[str, Any]:
+    """The batch limits of a queue, and the milliseconds that runs of some sizes took when the model was loaded."""
     return {
         "max_batch_rows": queue.limits.max_rows,
         "inline_rows": queue.limits.inline_rows,

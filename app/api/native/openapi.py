@@ -1,4 +1,4 @@
-"""What /openapi.json says of the native dialect."""
+"""The parts of /openapi.json that FastAPI cannot infer for the native dialect."""
 
 from typing import Any
 
@@ -10,17 +10,17 @@ from app.api.openapi import FLOATS, REFUSALS, add_schemas, header_parameters, pr
 from app.api.problems import Problem
 from app.repository.registry import ServedModel
 
-OF_STREAMS = {403, 426}
+STREAM_STATUSES = {403, 426}
 
 
 def documented(query: type[Options], body: type[Options], answer: type[BaseModel]) -> dict[str, Any]:
-    """The keyword arguments of a route that reads JSON as `body`, or floats with `query`, by itself."""
+    """Keyword arguments for a route that parses its own body: JSON as `body`, or float32 with `query` options."""
     return {
         "tags": ["inference"],
         "response_model": answer,
         "responses": {
             200: {"content": {"application/octet-stream": FLOATS}},
-            **problems(*(REFUSALS.keys() - OF_STREAMS)),
+            **problems(*(REFUSALS.keys() - STREAM_STATUSES)),
         },
         "openapi_extra": {
             "requestBody": {
@@ -36,7 +36,7 @@ def documented(query: type[Options], body: type[Options], answer: type[BaseModel
 
 
 def complete(document: dict[str, Any], models: list[ServedModel]) -> None:
-    """Adds to FastAPI's document what its routes cannot know: the problems' schema, and examples for a loaded model."""
+    """Adds the schema of problem documents, and examples that a loaded model answers."""
     add_schemas(document, Problem)
     for model in models[:1]:
         name = {"model": model.bundle.manifest.name} if len(models) > 1 else {}
@@ -46,7 +46,7 @@ def complete(document: dict[str, Any], models: list[ServedModel]) -> None:
 
 
 def _examples(model: ServedModel) -> dict[str, dict[str, Any]]:
-    """Requests that the model answers with 200, by path and summary."""
+    """Requests that the model answers with 200: path → summary → body."""
     manifest = model.bundle.manifest
     first, second = np.nan_to_num(model.bundle.golden.features[:2]).round(3).tolist()
     embedding = model.bundle.golden.target_embedding[0].round(3).tolist()
@@ -69,14 +69,16 @@ def _examples(model: ServedModel) -> dict[str, dict[str, Any]]:
 
 
 def query_parameters(query: type[Options]) -> list[dict[str, Any]]:
+    """The OpenAPI parameters for options in the query string."""
     return [
         {
             "name": name,
             "in": "query",
-            "description": f"Beside a binary body. {schema.pop('description')}",
+            "description": f"Only with a binary body. {schema.pop('description')}",
             "schema": schema,
             "style": "form",
-            "explode": False,  # lists are one parameter, separated by commas
+            # A list is one parameter with commas.
+            "explode": False,
         }
         for name, schema in query.model_json_schema()["properties"].items()
     ]

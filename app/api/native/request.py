@@ -1,4 +1,9 @@
-"""One request of the native dialect: options and rows are read from it, and the answer takes the form it asks for."""
+"""Parses one request of the native dialect, and builds its answer in the format that the client asked for.
+
+Most requests are JSON with rows and no options. Pydantic would come to the same result for each of them, so
+`_no_options` validates once for each set of row fields and caches the options, which are frozen. Rows never go through
+pydantic: they stay plain lists until `NativeRequest.rows` converts them to arrays.
+"""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -38,8 +43,8 @@ class Answer(NamedTuple):
 
 
 @dataclass(slots=True)
-class Exchange(Generic[Opts]):
-    """What was asked: options, and rows that `rows` hands out once, out of `document` where the body was JSON."""
+class NativeRequest(Generic[Opts]):
+    """A parsed request: its options, and a body (JSON: `document`) whose rows `rows` returns, once."""
 
     options: Opts
     body: bytes
@@ -51,14 +56,15 @@ class Exchange(Generic[Opts]):
     single_row: bool = False
 
     def rows(self, fields: Fields) -> list[Array]:
-        """The rows of each field, [B, D], alike in number."""
+        """The rows of each field, [B, D], with the same B for all; raises InvalidInput. A second call would fail."""
         try:
             if self.document is None:
                 return binary_rows(self.body, fields, self.max_rows)
             booleans = may_hold_booleans(self.body)
             found = {}
             for layout in fields.layouts:
-                # Popped, as a list of floats takes ten times the memory of the row while that waits.
+                # Removed from the document, because a list of floats takes ten times the memory of an array, and the
+                # document lives as long as the request is queued.
                 value = self.document.pop(layout.field)
                 found[layout.field], self.single_row = json_rows(value, layout, self.max_rows, booleans=booleans)
             check_alike(found)
@@ -67,11 +73,11 @@ class Exchange(Generic[Opts]):
             raise error.within("body") from None
 
     def ranked(self, rows: Array) -> Array:
-        """[B, D], or [D] where the request had a single row."""
+        """[B, D], or [D] if the request had a single row that was not in a list."""
         return rows[0] if self.single_row else rows
 
     def answer(self, rows: Array, timing: Timing, **document: Any) -> Answer:
-        """The `document` with the model's name, or `rows` as bare float32."""
+        """A 200 answer: `document` with the model's name and version as JSON, or `rows` as raw float32."""
         if self.answers_binary:
             content_type, body = BINARY, float32_bytes(rows)
         else:
@@ -83,23 +89,27 @@ class Exchange(Generic[Opts]):
 
 
 @dataclass(slots=True)
-class Head(Generic[Q]):
-    """What a request says beside its body."""
+class ParsedHead(Generic[Q]):
+    """What the headers and the query string of a request say."""
 
-    media_type: bytes  # JSON, BINARY, or nothing where the client did not say
-    options: Q | None  # from the query string, beside BINARY
+    # JSON, BINARY, or empty if the client sent no content type.
+    media_type: bytes
+    # The options in the query string; None unless the body is binary.
+    options: Q | None
     answers_binary: bool
     schema_hash: str | None
     stream: str | None
     timeout_s: float | None
 
     def ticket(self, arrived: float) -> Ticket:
+        """The deadline and the stream of a request that arrived at `arrived` (`time.monotonic`)."""
         if self.timeout_s is None and self.stream is None:
             return ANY_TIME
         return Ticket(None if self.timeout_s is None else arrived + self.timeout_s, self.stream)
 
 
-def read_head(headers: RawHeaders, query_string: bytes, query: type[Q]) -> Head[Q]:
+def read_head(headers: RawHeaders, query_string: bytes, query: type[Q]) -> ParsedHead[Q]:
+    """Raises UnsupportedMediaType or InvalidInput; `query` validates the query string of a binary request."""
     media_type = _media_type(headers)
     options = _query_options(query, query_string) if media_type == BINARY else None
     if query_string and media_type == JSON:
@@ -107,7 +117,7 @@ def read_head(headers: RawHeaders, query_string: bytes, query: type[Q]) -> Head[
     if query_string and not media_type:
         raise _unsupported()
     schema_hash, stream = (headers.get(name) for name in (b"x-schema-hash", b"x-stream-id"))
-    return Head(
+    return ParsedHead(
         media_type,
         options,
         _preferred(headers.get(b"accept", b"")) == BINARY,
@@ -117,8 +127,10 @@ def read_head(headers: RawHeaders, query_string: bytes, query: type[Q]) -> Head[
     )
 
 
-def read_exchange(service: Service, head: Head[Q], content: bytes, body: type[B], arrived: float) -> Exchange[Q | B]:
-    """Options are those of the head beside a binary body; a JSON body holds them itself, as `body` has them."""
+def read_request(
+    service: Service, head: ParsedHead[Q], content: bytes, body: type[B], arrived: float
+) -> NativeRequest[Q | B]:
+    """The parsed request; `body` validates the options of a JSON body, those of a binary one are in `head`."""
     options: Q | B
     if head.options is not None:
         options, document = head.options, None
@@ -133,11 +145,11 @@ def read_exchange(service: Service, head: Head[Q], content: bytes, body: type[B]
     if options.schema_hash is not None or head.schema_hash is not None:
         check_schema(model, {options.schema_hash, head.schema_hash})
     ticket, max_rows = head.ticket(arrived), service.settings.max_rows
-    return Exchange(options, content, document, model, ticket, max_rows, head.answers_binary)
+    return NativeRequest(options, content, document, model, ticket, max_rows, head.answers_binary)
 
 
 def _read_document(content: bytes, body: type[B]) -> tuple[B, dict[str, Any]]:
-    """The options, and what else is in the JSON."""
+    """The validated options, and the whole JSON document with the rows in it."""
     document = parse_json(content)
     if not isinstance(document, dict):
         raise InvalidInput(((), 'the body must be a JSON object such as {"features": [[…]]}')).within("body")
@@ -187,7 +199,7 @@ def _query_options(options: type[Q], query: bytes) -> Q:
 
 @lru_cache(maxsize=64)
 def _no_options(options: type[Q], rows_given: tuple[str, ...]) -> Q:
-    """Of a body that holds rows alone, as most do."""
+    """The options of a body that holds nothing but these row fields, validated once and then cached."""
     return checked(options, dict.fromkeys(rows_given, True), "body", strict=True)
 
 

@@ -1,4 +1,4 @@
-"""The service's own dialect: /embed, /predict and /loss in JSON or in bare float32, and the models that answer."""
+"""The endpoints of the native dialect: /embed, /predict, /loss and /stream, and those that describe the models."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from app.api.native import schemas
 from app.api.native.handler import Endpoint
 from app.api.native.models import card
 from app.api.native.openapi import query_parameters
-from app.api.native.request import Answer, Exchange
+from app.api.native.request import Answer, NativeRequest
 from app.api.openapi import header_parameters, problems
 from app.errors import InvalidInput, UpgradeRequired
 from app.rows import json_bytes
@@ -21,26 +21,26 @@ from app.telemetry.drift import described
 router = APIRouter()
 
 
-async def embed(call: Exchange[schemas.EmbedOptions]) -> Answer:
-    """Turns rows of features into embeddings."""
-    options = call.options
-    (features,) = call.rows(call.model.forms.features)
-    rows, timing = await call.model.engine.embed(
-        features, encoder=options.encoder, hidden=options.hidden or (), ticket=call.ticket
+async def embed(request: NativeRequest[schemas.EmbedOptions]) -> Answer:
+    """Computes the embeddings of rows of features."""
+    options = request.options
+    (features,) = request.rows(request.model.forms.features)
+    rows, timing = await request.model.engine.embed(
+        features, encoder=options.encoder, hidden=options.hidden or (), ticket=request.ticket
     )
-    return call.answer(rows, timing, embeddings=call.ranked(rows))
+    return request.answer(rows, timing, embeddings=request.ranked(rows))
 
 
-async def predict(call: Exchange[schemas.PredictQuery | schemas.PredictRequest]) -> Answer:
-    """Predicts the embedding of hidden or later parts, from features or from what the context encoder made of them."""
-    options, engine = call.options, call.model.engine
+async def predict(request: NativeRequest[schemas.PredictQuery | schemas.PredictRequest]) -> Answer:
+    """Predicts the embeddings of hidden groups or later frames, from features or from context embeddings."""
+    options, engine = request.options, request.model.engine
     from_context = options.input == "context"
-    (given,) = call.rows(call.model.forms.context if from_context else call.model.forms.features)
+    (given,) = request.rows(request.model.forms.context if from_context else request.model.forms.features)
     if from_context and options.hidden:
         raise InvalidInput((("hidden",), "hidden goes with features; context rows were made with their groups hidden"))
     if from_context:
         rows, timing = await engine.predict_from_context(
-            given, targets=options.targets, horizon=options.horizon, ticket=call.ticket
+            given, targets=options.targets, horizon=options.horizon, ticket=request.ticket
         )
     else:
         rows, timing = await engine.predict(
@@ -48,21 +48,21 @@ async def predict(call: Exchange[schemas.PredictQuery | schemas.PredictRequest])
             hidden=options.hidden or (),
             targets=options.targets,
             horizon=options.horizon,
-            ticket=call.ticket,
+            ticket=request.ticket,
         )
-    return call.answer(rows, timing, predictions=call.ranked(rows))
+    return request.answer(rows, timing, predictions=request.ranked(rows))
 
 
-async def loss(call: Exchange[schemas.LossOptions]) -> Answer:
-    """Says how far predictions were off, and how surprising that is beside the held-out rows."""
-    options, engine = call.options, call.model.engine
+async def loss(request: NativeRequest[schemas.LossOptions]) -> Answer:
+    """Computes the loss of predictions, and how surprising it is compared with the losses of held-out rows."""
+    options, engine = request.options, request.model.engine
     if isinstance(options, schemas.LossRequest) and options.predicted is not None:
-        predicted, target = call.rows(call.model.forms.embeddings)
+        predicted, target = request.rows(request.model.forms.embeddings)
         result = engine.loss_of_embeddings(predicted, target, horizon=options.horizon)
     else:
-        features, later = call.rows(call.model.forms.frames)
-        result = await engine.loss(features, later, horizon=options.horizon, ticket=call.ticket)
-    return call.answer(
+        features, later = request.rows(request.model.forms.frames)
+        result = await engine.loss(features, later, horizon=options.horizon, ticket=request.ticket)
+    return request.answer(
         result.losses,
         result.timing,
         loss=float(result.losses.mean(dtype=np.float64)),
@@ -86,14 +86,14 @@ ENDPOINTS: tuple[Endpoint[Any, Any], ...] = (
     openapi_extra={"parameters": [*query_parameters(schemas.EmbedOptions), *header_parameters()]},
 )
 async def stream() -> None:
-    """Opens a WebSocket for frames: a uint32 number and float32 rows in one binary message, its number and their
-    embeddings in another. The options hold for all of them."""
+    """Opens a WebSocket for frames. Each binary message is a uint32 number and float32 rows; the answer is a binary
+    message with the same number and the embeddings. The options apply to all frames."""
     raise UpgradeRequired("a stream is a WebSocket; open ws://…/stream, or send single frames to POST /embed")
 
 
 @router.get("/models", response_model=schemas.ModelList, tags=["models"])
 async def models(request: Request) -> Response:
-    """Every loaded model, and the bundles that are not served because they fail their checks."""
+    """Lists all loaded models, and the bundles that are not served because they fail their checks."""
     service = service_of(request)
     folder, registry = service.settings.models, service.registry
     refused = [{"bundle": str(each.folder.relative_to(folder)), "reason": each.reason} for each in registry.refused]
@@ -103,14 +103,14 @@ async def models(request: Request) -> Response:
 
 @router.get("/models/{name}", response_model=schemas.ModelCard, tags=["models"], responses=problems(404, 503))
 async def model(request: Request, name: str) -> Response:
-    """One loaded model."""
+    """Describes one loaded model."""
     service = service_of(request)
     return _json(card(service.registry.get(name), service.layout))
 
 
 @router.get("/models/{name}/drift", response_model=schemas.DriftReport, tags=["models"], responses=problems(404, 503))
 async def drift(request: Request, name: str) -> Response:
-    """How the rows that come in differ from those the model was trained on."""
+    """Reports how incoming rows differ from those that the model was trained on."""
     engine = service_of(request).registry.get(name).engine
     return _json(described(engine.drift, engine.manifest))
 

@@ -1,7 +1,7 @@
-"""What requests and answers look like: pydantic checks the options by these models, and /docs shows them.
+"""Schemas of requests and answers: pydantic validates the options with them, and /docs shows them.
 
-Rows are `Any` to pydantic, which only sees whether the fields of `ROWS` are there; `app.rows` checks them, once it is
-known how wide the model's rows are.
+Rows are `Any` to pydantic, which sees only whether each field of `ROWS` is present. `app.rows` checks the numbers once
+the model, and with it the width of a row, is known.
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -16,31 +16,35 @@ Rows = Annotated[Any, WithJsonSchema({"anyOf": [_NUMBERS, {"type": "array", "ite
 
 
 class Options(BaseModel):
-    """Options of every request; beside a binary body they stand in the query string, lists separated by commas."""
+    """The options of every request; with a binary body they go in the query string, lists separated by commas."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str | None = Field(None, description="Name of the model, where several are loaded")
-    schema_hash: str | None = Field(None, description="Refuse with 409 unless the model's feature schema has this hash")
+    model: str | None = Field(None, description="Name of the model (default: the only one, or JEPA_DEFAULT_MODEL)")
+    schema_hash: str | None = Field(None, description="Answer 409 unless the model's feature schema has this hash")
 
 
 class EmbedOptions(Options):
-    encoder: Literal["target", "context"] = Field("target", description="Which of the two encoders answers")
+    encoder: Literal["target", "context"] = Field(
+        "target", description="Which of the two encoders computes the embeddings"
+    )
     hidden: list[str] | None = Field(None, description="Groups that the bot cannot see")
 
 
 class PredictOptions(Options):
     hidden: list[str] | None = Field(None, description="Groups that the bot cannot see")
-    targets: list[str] | None = Field(None, description="Groups to predict; all without it")
-    horizon: float | None = Field(None, description="Frames ahead, one of the model's horizons; the first without it")
+    targets: list[str] | None = Field(None, description="Groups to predict (default: all)")
+    horizon: float | None = Field(None, description="Frames ahead: one of the model's horizons (default: the first)")
 
 
 class PredictQuery(PredictOptions):
-    input: Literal["features", "context"] = Field("features", description="What the rows of the body are")
+    input: Literal["features", "context"] = Field(
+        "features", description="Whether the rows of the body are features or context embeddings"
+    )
 
 
 class LossOptions(Options):
-    horizon: float | None = Field(None, description="Frames ahead, one of the model's horizons; the first without it")
+    horizon: float | None = Field(None, description="Frames ahead: one of the model's horizons (default: the first)")
 
 
 class EmbedRequest(EmbedOptions):
@@ -48,7 +52,7 @@ class EmbedRequest(EmbedOptions):
 
 
 class PredictRequest(PredictOptions):
-    """Either features or context."""
+    """Holds either features or context."""
 
     features: Rows = Field(None, description="One row of input_dim numbers, or a list of rows")
     context: Rows = Field(None, description="One row of embed_dim numbers from the context encoder, or a list of rows")
@@ -65,12 +69,12 @@ class PredictRequest(PredictOptions):
 
 
 class LossRequest(LossOptions):
-    """Either predicted and target, or features and target_features; the two alike in rows."""
+    """Holds either predicted and target, or features and target_features, with the same number of rows in both."""
 
     predicted: Rows = Field(None, description="One row of embed_dim numbers from /predict, or a list of rows")
     target: Rows = Field(None, description="One row of embed_dim numbers from the target encoder, or a list of rows")
     features: Rows = Field(None, description="One row of input_dim numbers, or a list of rows")
-    target_features: Rows = Field(None, description="The rows that came `horizon` frames later")
+    target_features: Rows = Field(None, description="The rows of the frames `horizon` later")
 
     @model_validator(mode="after")
     def _one_pair(self) -> Self:
@@ -88,18 +92,22 @@ class Answer(BaseModel):
 
 
 class EmbedAnswer(Answer):
-    embeddings: Rows = Field(description="A row of embed_dim numbers for each row of features, in the same rank")
+    embeddings: Rows = Field(
+        description="One embedding for each row of features; without the outer list if a single row was sent"
+    )
 
 
 class PredictAnswer(Answer):
-    predictions: Rows = Field(description="A row of embed_dim numbers for each row sent, in the same rank")
+    predictions: Rows = Field(
+        description="One embedding for each row sent; without the outer list if a single row was sent"
+    )
 
 
 class LossAnswer(Answer):
-    loss: float = Field(description="Mean over the rows")
-    losses: list[float] = Field(description="One a row")
+    loss: float = Field(description="Mean of losses")
+    losses: list[float] = Field(description="Loss of each row")
     percentiles: list[float] | None = Field(
-        description="One a row: share of the held-out rows, 0–100, that were predicted better; null without quantiles"
+        description="For each row, the percentage of held-out rows with a lower loss; null if the bundle has none"
     )
 
 
@@ -110,14 +118,14 @@ class ModelCard(BaseModel):
 
     name: str
     version: int
-    versions: list[int] = Field(description="On disk, highest first")
+    versions: list[int] = Field(description="Versions on disk, highest first")
     created: str
     input_dim: int
     embed_dim: int
-    precision: Literal["float32", "int8"] = Field(description="Number format of the graphs that run")
-    precision_reason: str = Field(description="Why that format, in words")
+    precision: Literal["float32", "int8"] = Field(description="Number format in which the graphs run")
+    precision_reason: str = Field(description="Why that format was chosen")
     schema_hash: str
-    names: list[str] = Field(description="The columns of a row")
+    names: list[str] = Field(description="The columns of a row, in order")
     groups: list[dict[str, Any]]
     patches: list[dict[str, Any]]
     horizons: list[int]
@@ -126,39 +134,45 @@ class ModelCard(BaseModel):
     options: dict[str, Any]
     licence: str
     data: dict[str, Any]
-    serving: dict[str, Any] = Field(description="How each graph is batched, measured at load")
-    layout: dict[str, int] = Field(description="Processes of the service, and threads of each")
+    serving: dict[str, Any] = Field(
+        description="How each graph is batched, from measurements when the model was loaded"
+    )
+    layout: dict[str, int] = Field(description="The processes of the service, and the threads of each")
 
 
 class FeatureDrift(BaseModel):
-    """A column unlike what it was in training."""
+    """A column whose values differ from those in training."""
 
     name: str
     column: int
     finding: Literal["outside", "still", "woken"]
-    detail: str = Field(description="The finding in words, and what to look for")
-    share_outside: float = Field(description="Share of rows outside the range of training")
+    detail: str = Field(description="The finding in words, and what to check")
+    share_outside: float = Field(description="Share of rows whose value is outside the range seen in training")
     mean: float
     std: float
     training_mean: float
     training_std: float
-    looks_like: str | None = Field(description="The column that had this mean and deviation in training, if one had")
+    looks_like: str | None = Field(
+        description="A column that had about this mean and standard deviation in training, if there is one"
+    )
 
 
 class DriftReport(BaseModel):
-    """Of the rows that came in since the model was loaded, a sample."""
+    """How a sample of the rows that arrived since the model was loaded differs from the training rows."""
 
     model: str
     version: int
-    rows: int = Field(description=f"How many were sampled, one request in {SAMPLED}")
+    rows: int = Field(description=f"Number of rows in the sample, which takes about one request in {SAMPLED}")
     features: list[FeatureDrift]
 
 
 class RefusedBundle(BaseModel):
-    bundle: str = Field(description="Its folder, within the models folder")
+    bundle: str = Field(description="Its folder, relative to the models folder")
     reason: str
 
 
 class ModelList(BaseModel):
     models: list[ModelCard]
-    refused: list[RefusedBundle] = Field(description="Tried again when their files change")
+    refused: list[RefusedBundle] = Field(
+        description="Bundles that failed their checks; they are tried again when their files change"
+    )

@@ -1,1 +1,1 @@
-"""The Open Inference Protocol (KServe v2, Triton)."""
+"""The Open Inference Protocol (KServe v2, Triton), over REST and gRPC."""

@@ -1,5 +1,7 @@
-"""What the Open Inference Protocol tells of the service and its models: documents that REST sends as they are, and gRPC
-as messages with the same fields."""
+"""How the Open Inference Protocol describes the service and its models.
+
+REST sends these documents as they are, and gRPC as messages with the same fields.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,11 +17,12 @@ PLATFORM = "onnx_onnxv1"
 
 
 def server() -> dict[str, Any]:
+    """Name, version and extensions of the service."""
     return {"name": "jepa-serve", "version": __version__, "extensions": EXTENSIONS}
 
 
 def metadata(signature: Signature) -> dict[str, Any]:
-    """Inputs and outputs."""
+    """The inputs and outputs of a model."""
     return {
         "name": signature.name,
         "versions": [signature.version],
@@ -30,7 +33,7 @@ def metadata(signature: Signature) -> dict[str, Any]:
 
 
 def config(signature: Signature, max_rows: int) -> dict[str, Any]:
-    """As Triton writes it, dims without the batch."""
+    """The configuration of a model as Triton writes it, in which dims leave out the batch."""
     return {
         "name": signature.name,
         "platform": PLATFORM,
@@ -48,7 +51,7 @@ def config(signature: Signature, max_rows: int) -> dict[str, Any]:
 
 
 def statistics(service: Service, signatures: Sequence[Signature]) -> list[dict[str, Any]]:
-    """What each was asked over this protocol, and where the time went."""
+    """The requests to each model over this protocol, and where their time went."""
     return [
         {"name": each.name, "version": each.version} | Statistics(service.telemetry.ledger, each.name).document()
         for each in signatures
@@ -56,7 +59,7 @@ def statistics(service: Service, signatures: Sequence[Signature]) -> list[dict[s
 
 
 def index(service: Service, *, ready: bool) -> list[dict[str, str]]:
-    """Every version on disk: served, or why not; with `ready` only those that are served."""
+    """Every version on disk, with the reason if it is not served; with `ready` only those that are served."""
     registry = service.registry
     served = {name: model.bundle.manifest.version for name, model in registry.models.items()}
     reasons = {refused.folder: refused.reason for refused in registry.refused}
@@ -78,5 +81,5 @@ def _tensor(name: str, shape: list[int], datatype: str = "FP32") -> dict[str, An
 
 
 def _dims(shape: list[int]) -> dict[str, Any]:
-    """Triton has no tensor without dims, but one that is reshaped to that."""
+    """Triton requires at least one dim, so a tensor that is one number a row has dims [1], reshaped to []."""
     return {"dims": shape[1:]} if shape[1:] else {"dims": [1], "reshape": {"shape": []}}

@@ -1,4 +1,4 @@
-"""What a bundle is to the Open Inference Protocol: four models, by the names of their tensors.
+"""The four models that one bundle becomes in the Open Inference Protocol, and the names of their tensors.
 
 <name>                  features [-1, input_dim] → embedding [-1, embed_dim], by the target encoder
 <name>.context_encoder  the same by the context encoder
@@ -22,17 +22,18 @@ from app.rows import Array, Layout
 
 
 class Options(BaseModel):
-    """What may stand among a request's parameters beside those of the protocol."""
+    """The parameters of a request that are this service's own, not the protocol's."""
 
     model_config = ConfigDict(extra="forbid")
 
     hidden: str | None = Field(default=None, description="Groups that the bot cannot see, separated by commas")
     horizon: float | None = Field(
-        default=None, description="Frames ahead, one of the model's horizons; the first without it"
+        default=None, description="Frames ahead: one of the model's horizons (default: the first)"
     )
 
     @property
     def groups(self) -> list[str]:
+        """The names in `hidden`."""
         return [name.strip() for name in (self.hidden or "").split(",") if name.strip()]
 
 
@@ -43,15 +44,17 @@ class Computed(NamedTuple):
 
 @dataclass(frozen=True)
 class Signature:
-    """One model of the protocol. Outputs are FP32, names with shapes; `compute` takes inputs by name, [B, width] each,
-    those that are required among them."""
+    """One model of the protocol. `outputs` maps names to shapes, all FP32; `compute` takes inputs by name, [B, width]
+    each, and expects all that are not optional."""
 
     name: str
     model: ServedModel
     inputs: tuple[Input, ...]
     outputs: dict[str, list[int]]
+    # The one parameter of `Options` that the model takes, if any.
     option: str | None
-    queue: Batcher  # the one that every row goes through once
+    # The queue that every row passes exactly once.
+    queue: Batcher
     compute: Callable[[dict[str, Array], Options, Ticket], Awaitable[Computed]]
 
     @property
@@ -59,6 +62,7 @@ class Signature:
         return str(self.model.bundle.manifest.version)
 
     def check_options(self, options: Options) -> None:
+        """Raises InvalidInput if an option is set that this model does not take."""
         for name in options.model_fields_set - {self.option}:
             takes = f"only {self.option}" if self.option else "no such parameter"
             raise InvalidInput((("parameters", name), f"{name} does not go with model '{self.name}'; it takes {takes}"))
@@ -123,13 +127,14 @@ SIGNATURES: dict[str, Callable[[str, ServedModel], Signature]] = {
 
 
 def signatures(registry: Registry) -> list[Signature]:
-    """Of all models that are served."""
+    """The signatures of all models that are served."""
     return [
         make(name + suffix, model) for name, model in registry.models.items() for suffix, make in SIGNATURES.items()
     ]
 
 
 def find(registry: Registry, name: str, version: str | None) -> Signature:
+    """Raises UnknownModel unless that model is served, in that version if one is given."""
     base, dot, kind = name.partition(".")
     model = registry.get(base)
     if dot + kind not in SIGNATURES:

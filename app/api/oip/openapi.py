@@ -1,4 +1,4 @@
-"""What /openapi.json says of the Open Inference Protocol."""
+"""The parts of /openapi.json that FastAPI cannot infer for the Open Inference Protocol."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,22 +10,21 @@ from app.api.openapi import REFUSALS, add_schemas
 from app.repository.registry import ServedModel
 
 MODEL_CONTROL = {
-    400: "The body is not what is asked for, or the bundle fails its checks",
+    400: "The body is not a valid request, or the bundle fails its checks",
     403: "`JEPA_MODEL_CONTROL` is not set",
-    404: "No such model or version",
+    404: "There is no such model or version",
     413: "The body is too large",
-    503: "Starting or draining",
+    503: "The service is starting or draining",
 }
 
 
 def v2_problems(*statuses: int, described: Mapping[int, str] = REFUSALS) -> dict[int | str, dict[str, Any]]:
-    """As `problems`, in the form that clients of the Open Inference Protocol read."""
+    """Like `app.api.openapi.problems`, for errors in the protocol's format."""
     return {status: {"description": described[status], "model": InferRefusal} for status in statuses}
 
 
 def complete(document: dict[str, Any], models: list[ServedModel]) -> None:
-    """Adds to FastAPI's document what its routes cannot know: schemas that they read themselves, and an example for a
-    loaded model."""
+    """Adds the schemas of bodies that routes parse themselves, and an example that a loaded model answers."""
     add_schemas(document, InferRequest, RepositoryRequest)
     for model in models[:1]:
         infer = document["paths"]["/v2/models/{name}/infer"]["post"]

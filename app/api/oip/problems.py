@@ -1,4 +1,4 @@
-"""Refusals as clients of the Open Inference Protocol read them: `error` alone, in plain JSON."""
+"""Errors in the format of the Open Inference Protocol: a JSON object with nothing but `error`."""
 
 from collections.abc import Mapping
 
@@ -13,6 +13,7 @@ def render(error: ServiceError) -> Response:
 
 
 def status_of(error: ServiceError) -> int:
+    """The protocol has no 422: a wrong field is a 400."""
     return 400 if isinstance(error, InvalidInput) else error.status
 
 

@@ -1,4 +1,4 @@
-"""The model repository extension of the Open Inference Protocol, as Triton has it: which models, load, unload."""
+"""The model repository extension of the Open Inference Protocol, as in Triton: list, load and unload models."""
 
 from typing import Any
 
@@ -25,9 +25,9 @@ BODY = {"requestBody": {"content": {"application/json": {"schema": {"$ref": SCHE
     openapi_extra=BODY,
 )
 async def index(request: Request) -> Response:
-    """Every version on disk: served, or why not. With `{"ready": true}` only those that are served."""
-    question = await _question(request)
-    return JSONResponse(metadata.index(service_of(request), ready=question.ready))
+    """Lists every version on disk, with the reason if it is not served; with `{"ready": true}` only those that are."""
+    wanted = await _read_request(request)
+    return JSONResponse(metadata.index(service_of(request), ready=wanted.ready))
 
 
 CONTROL: dict[str, Any] = {
@@ -39,31 +39,31 @@ CONTROL: dict[str, Any] = {
 
 @router.post("/models/{name}/load", **CONTROL)
 async def load(request: Request, name: str) -> Response:
-    """Serves the highest version on disk or, with `{"parameters": {"version": "3"}}`, that one until told otherwise."""
+    """Serves the highest version on disk or, with `{"parameters": {"version": "3"}}`, pins that one."""
     service = service_of(request)
     service.check_control()
-    await service.watcher.load(name, (await _question(request)).parameters.version)
+    await service.watcher.load(name, (await _read_request(request)).parameters.version)
     return Response()
 
 
 @router.post("/models/{name}/unload", **CONTROL)
 async def unload(request: Request, name: str) -> Response:
-    """Takes the model out of service until it is loaded again."""
+    """Stops serving the model until it is loaded again."""
     service = service_of(request)
     service.check_control()
-    await _question(request)
+    await _read_request(request)
     await service.watcher.unload(name)
     return Response()
 
 
-async def _question(request: Request) -> RepositoryRequest:
+async def _read_request(request: Request) -> RepositoryRequest:
     max_bytes = service_of(request).settings.max_body_bytes
     content = await read_body(dict(request.scope["headers"]), request.receive, max_bytes)
-    return checked_question(content.strip() or b"{}")
+    return check_repository_request(content.strip() or b"{}")
 
 
-def checked_question(source: bytes | dict[str, Any]) -> RepositoryRequest:
-    """Of JSON, or of the document that it would be."""
+def check_repository_request(source: bytes | dict[str, Any]) -> RepositoryRequest:
+    """Validates the body of a request, given as JSON or already parsed; raises MalformedBody."""
     try:
         if isinstance(source, bytes):
             return RepositoryRequest.model_validate_json(source)

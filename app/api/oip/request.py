@@ -1,5 +1,4 @@
-"""One request for an inference in the Open Inference Protocol: counted and computed alike over REST and gRPC, read from
-REST, and answered there."""
+"""Inference requests of the Open Inference Protocol: `run` is the path that REST and gRPC share, the rest is REST."""
 
 import asyncio
 import zlib
@@ -29,7 +28,9 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 
 
 @dataclass(slots=True)
-class Asked:
+class InferCall:
+    """The parsed body of an inference request: its tensors, [B, width] each, and its options."""
+
     inputs: dict[str, Array]
     outputs: list[schemas.InferOutput]
     answers_binary: bool
@@ -38,58 +39,60 @@ class Asked:
     timeout_s: float | None = None
 
 
-class Question(NamedTuple):
-    """Which model is asked, and what is said beside the tensors: headers, or what gRPC calls metadata."""
+class InferHead(NamedTuple):
+    """What is known before the body is read: the model, the headers (metadata in gRPC) and the time gRPC leaves."""
 
     name: str
     version: str | None
     headers: RawHeaders
+    left_s: float | None = None
 
 
 async def run(
     service: Service,
-    question: Question,
+    head: InferHead,
     receive: Callable[[], Awaitable[C]],
-    read: Callable[[C, Signature], Asked],
-    make: Callable[[Signature, Asked, dict[str, Array]], A],
+    read: Callable[[C, Signature], InferCall],
+    write: Callable[[Signature, InferCall, dict[str, Array]], A],
 ) -> tuple[A, Timing]:
-    """`receive`s what was sent, `read`s it, computes, and `make`s the answer; counts how long each took."""
-    arrived, headers = monotonic(), question.headers
+    """Receives, reads and computes one request, writes its answer, and counts how long each step took."""
+    arrived, headers = monotonic(), head.headers
     service.admit()
-    signature = find(service.registry, question.name, question.version)
+    signature = find(service.registry, head.name, head.version)
     if (schema_hash := headers.get(b"x-schema-hash")) is not None:
         check_schema(signature.model, {schema_hash.decode("latin-1")})
     counted = Statistics(service.telemetry.ledger, signature.name)
     try:
         content = await receive()
         read_at = monotonic()
-        asked = read(content, signature)
+        call = read(content, signature)
         computing_at = monotonic()
-        outputs, timing = await signature.compute(asked.inputs, asked.options, ticket(asked, headers, arrived))
-        making_at = monotonic()
-        answer = make(signature, asked, outputs)
+        outputs, timing = await signature.compute(call.inputs, call.options, _ticket(call, head, arrived))
+        writing_at = monotonic()
+        answer = write(signature, call, outputs)
         done_at = monotonic()
     except Exception:
         counted.failed(monotonic() - arrived)
         raise
     counted.succeeded(
-        len(next(iter(asked.inputs.values()))),
+        len(next(iter(call.inputs.values()))),
         signature.queue.limits.max_rows,
         timing,
         input_s=computing_at - read_at,
-        output_s=done_at - making_at,
+        output_s=done_at - writing_at,
         seconds=done_at - arrived,
     )
     return answer, timing
 
 
-def about(signature: Signature, asked: Asked) -> dict[str, str]:
-    """What an answer says beside its tensors."""
+def about(signature: Signature, call: InferCall) -> dict[str, str]:
+    """The fields of an answer other than its tensors."""
     names = {"model_name": signature.name, "model_version": signature.version}
-    return names if asked.id is None else names | {"id": asked.id}
+    return names if call.id is None else names | {"id": call.id}
 
 
 async def read_plain_body(request: Request, headers: RawHeaders, max_bytes: int) -> bytes:
+    """The body, decompressed if need be (in a thread, so that other requests need not wait)."""
     content = await read_body(headers, request.receive, max_bytes)
     coding = headers.get(b"content-encoding", b"identity").strip().lower()
     if coding == b"identity":
@@ -97,16 +100,17 @@ async def read_plain_body(request: Request, headers: RawHeaders, max_bytes: int)
     return await asyncio.to_thread(inflate, content, coding, max_bytes)
 
 
-def read_asked(content: bytes, headers: RawHeaders, signature: Signature, max_rows: int) -> Asked:
+def read_call(content: bytes, headers: RawHeaders, signature: Signature, max_rows: int) -> InferCall:
+    """Parses a body of JSON, of JSON with binary tensors behind it, or of the one input alone as raw numbers."""
     header = _header_length(headers)
     if header == 0:
-        return Asked(read_raw(content, signature.inputs, max_rows), [], True, Options())
+        return InferCall(read_raw(content, signature.inputs, max_rows), [], True, Options())
     document, binary = (content, b"") if header is None else split(content, header)
-    return read_document(json_object(document), binary, signature, max_rows)
+    return read_document(_json_object(document), binary, signature, max_rows)
 
 
-def read_document(document: dict[str, Any], binary: bytes, signature: Signature, max_rows: int) -> Asked:
-    """`binary` has the tensors that the document only describes."""
+def read_document(document: dict[str, Any], binary: bytes, signature: Signature, max_rows: int) -> InferCall:
+    """Parses a request; `binary` holds the data of the inputs whose data is not in the document."""
     request = checked(schemas.InferRequest, document, "body", strict=True)
     wanted, parameters = request.outputs or [], request.parameters
     check_outputs(wanted, [*signature.outputs])
@@ -114,11 +118,11 @@ def read_document(document: dict[str, Any], binary: bytes, signature: Signature,
     signature.check_options(options)
     inputs = read_inputs(request.inputs, binary, signature.inputs, max_rows)
     timeout_s = parameters.timeout / 1e6 if parameters.timeout else None
-    return Asked(inputs, wanted, parameters.binary_data_output, options, request.id, timeout_s)
+    return InferCall(inputs, wanted, parameters.binary_data_output, options, request.id, timeout_s)
 
 
 def _header_length(headers: RawHeaders) -> int | None:
-    """Of the JSON; 0 where there is none and the body is a tensor, None where the body is all JSON."""
+    """Length of the JSON in bytes: 0 if the body is one raw tensor, None if it is JSON to the end."""
     text = headers.get(HEADER_LENGTH.lower().encode())
     if text is None:
         return 0 if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() == BINARY else None
@@ -127,28 +131,31 @@ def _header_length(headers: RawHeaders) -> int | None:
     return int(text)
 
 
-def json_object(content: bytes) -> dict[str, Any]:
+def _json_object(content: bytes) -> dict[str, Any]:
     document = parse_json(content)
     if not isinstance(document, dict):
         raise InvalidInput(((), 'the body must be a JSON object such as {"inputs": […]}'))
     return document
 
 
-def ticket(asked: Asked, headers: RawHeaders, arrived: float) -> Ticket:
-    timeouts_s = [each for each in (asked.timeout_s, read_timeout(headers)) if each is not None]
-    stream = headers.get(b"x-stream-id")
+def _ticket(call: InferCall, head: InferHead, arrived: float) -> Ticket:
+    """The earliest of the deadlines that the body, the headers and gRPC set, and the stream."""
+    timeouts_s = [each for each in (call.timeout_s, head.left_s, read_timeout(head.headers)) if each is not None]
+    stream = head.headers.get(b"x-stream-id")
     return Ticket(
         arrived + min(timeouts_s) if timeouts_s else None, None if stream is None else stream.decode("latin-1")
     )
 
 
 async def respond(answer: Written, timing: Timing, request_headers: RawHeaders) -> Response:
+    """The HTTP response, compressed if the client explicitly asks for it."""
     body, headers = answer.body, timing_headers(timing)
     if answer.header is None:
         headers.append((b"content-type", JSON))
     else:
         headers += [(b"content-type", BINARY), (HEADER_LENGTH.lower().encode(), b"%d" % answer.header)]
-    # A list of codings is what HTTP libraries send by themselves, and no wish: floats hardly shrink.
+    # Floats hardly shrink, so only a single coding counts as a request for compression. A list of several is what HTTP
+    # libraries send on their own.
     if (accepted := request_headers.get(b"accept-encoding", b"").strip().lower()) in CODINGS:
         body = await asyncio.to_thread(zlib.compress, body, 1, CODINGS[accepted])
         headers.append((b"content-encoding", accepted))

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol (KServe v2, Triton) over REST, with its binary tensors and raw requests."""
+"""The REST endpoints of the Open Inference Protocol (KServe v2, Triton), with binary tensors and raw requests."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,14 +14,14 @@ from app.api.oip import metadata as documents
 from app.api.oip import schemas
 from app.api.oip.models import Signature, find, signatures
 from app.api.oip.openapi import v2_problems
-from app.api.oip.request import HEADER_LENGTH, Question, about, read_asked, read_plain_body, respond, run
+from app.api.oip.request import HEADER_LENGTH, InferHead, about, read_call, read_plain_body, respond, run
 from app.api.oip.tensors import write
 from app.api.openapi import FLOATS, SCHEMAS, header_parameters
 
 V2_HEADERS = {
-    HEADER_LENGTH: ("integer", "Bytes of JSON before the binary tensors; 0: the body is the one input"),
-    "Content-Encoding": ("string", "gzip or deflate, where the body is compressed"),
-    "Accept-Encoding": ("string", "gzip or deflate, alone, where the answer shall be compressed"),
+    HEADER_LENGTH: ("integer", "Bytes of JSON before the binary tensors; 0 if the body is a single raw input"),
+    "Content-Encoding": ("string", "gzip or deflate, if the body is compressed"),
+    "Accept-Encoding": ("string", "Exactly gzip or deflate to get a compressed answer; a list is ignored"),
 }
 VERSION = {"name": "version", "in": "path", "required": True, "schema": {"type": "string"}}
 
@@ -30,7 +30,7 @@ Endpoint = Callable[..., Any]
 
 
 def _documented(suffix: str, documented: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The path at a model and the one at a version of it, each with what FastAPI is to say of it."""
+    """The path for a model and that for a version of it, each with the arguments of its FastAPI route."""
     yield f"/models/{{name}}{suffix}", documented
     extra = documented.get("openapi_extra", {})
     extra = extra | {"parameters": [VERSION, *extra.get("parameters", [])]}
@@ -38,6 +38,8 @@ def _documented(suffix: str, documented: dict[str, Any]) -> Iterator[tuple[str, 
 
 
 def _on_model(suffix: str, **documented: Any) -> Callable[[Endpoint], Endpoint]:
+    """Registers a GET endpoint for a model, with and without a version in its path."""
+
     def register(endpoint: Endpoint) -> Endpoint:
         for path, described in _documented(suffix, {"responses": v2_problems(404, 503)} | documented):
             router.add_api_route(path, endpoint, methods=["GET"], **described)
@@ -56,32 +58,32 @@ def _signature(request: Request, name: str) -> Signature:
 @router.get("/", include_in_schema=False)
 @router.get("")
 async def server() -> Response:
-    """Name, version, and the extensions that work."""
+    """Returns the name and version of the service, and the extensions that it supports."""
     return JSONResponse(documents.server())
 
 
 @router.get("/health/live")
 async def live() -> Response:
-    """As `/livez`."""
+    """Same as `/livez`."""
     return JSONResponse({"live": True})
 
 
 @router.get("/health/ready", responses=v2_problems(503))
 async def ready(request: Request) -> Response:
-    """As `/readyz`."""
+    """Same as `/readyz`."""
     await service_of(request).check_ready()
     return JSONResponse({"live": True, "ready": True})
 
 
 @router.get("/models")
 async def models(request: Request) -> Response:
-    """The names of all models."""
+    """Lists the names of all models."""
     return JSONResponse({"models": [each.name for each in signatures(service_of(request).registry)]})
 
 
 @router.get("/models/stats")
 async def all_statistics(request: Request) -> Response:
-    """Statistics of all models."""
+    """Returns the statistics of all models."""
     service = service_of(request)
     return JSONResponse({"model_stats": documents.statistics(service, signatures(service.registry))})
 
@@ -91,26 +93,26 @@ async def all_statistics(request: Request) -> Response:
 
 @_on_model("", response_model=schemas.InferModelCard)
 async def metadata(request: Request, name: str) -> Response:
-    """Inputs and outputs of a model."""
+    """Describes the inputs and outputs of a model."""
     return JSONResponse(documents.metadata(_signature(request, name)))
 
 
 @_on_model("/ready")
 async def model_ready(request: Request, name: str) -> Response:
-    """Whether the model takes requests."""
+    """Says whether the model accepts requests."""
     service_of(request).admit()
     return JSONResponse({"name": _signature(request, name).name, "ready": True})
 
 
 @_on_model("/config")
 async def config(request: Request, name: str) -> Response:
-    """The model's configuration as Triton writes it, dims without the batch; what `perf_analyzer` asks for."""
+    """Returns the model's configuration in Triton's format, which `perf_analyzer` needs; dims leave out the batch."""
     return JSONResponse(documents.config(_signature(request, name), service_of(request).settings.max_rows))
 
 
 @_on_model("/stats")
 async def statistics(request: Request, name: str) -> Response:
-    """What the model was asked over this protocol and where the time went, in nanoseconds."""
+    """Counts the requests to the model over this protocol, and says in nanoseconds where their time went."""
     return JSONResponse({"model_stats": documents.statistics(service_of(request), [_signature(request, name)])})
 
 
@@ -138,20 +140,20 @@ INFER: dict[str, Any] = {
 
 
 async def infer(request: Request, name: str) -> Response:
-    """Computes: tensors as JSON, as binary data behind it, or, raw, the numbers of the one input alone."""
+    """Runs the model. Inputs are JSON, binary data behind JSON, or, for a model with one input, raw numbers alone."""
     service, headers = service_of(request), dict(request.scope["headers"])
     answer, timing = await run(
         service,
-        Question(name, request.path_params.get("version"), headers),
+        InferHead(name, request.path_params.get("version"), headers),
         lambda: read_plain_body(request, headers, service.settings.max_body_bytes),
-        lambda content, signature: read_asked(content, headers, signature, service.settings.max_rows),
-        lambda signature, asked, outputs: write(about(signature, asked), outputs, asked.outputs, asked.answers_binary),
+        lambda content, signature: read_call(content, headers, signature, service.settings.max_rows),
+        lambda signature, call, outputs: write(about(signature, call), outputs, call.outputs, call.answers_binary),
     )
     return await respond(answer, timing, headers)
 
 
 def infer_routes() -> list[APIRoute]:
-    """FastAPI documents them and leads there, but its way to an endpoint takes longer than all that is done in it."""
+    """Routes that FastAPI documents but does not run: its request handling takes longer than the endpoint."""
     made = []
     for path, described in _documented("/infer", INFER):
         route = APIRoute(router.prefix + path, infer, methods=["POST"], **described)

@@ -1,4 +1,4 @@
-"""What the endpoints of the Open Inference Protocol take and answer: pydantic checks by these, and /docs shows them."""
+"""Schemas of the Open Inference Protocol: pydantic validates requests with them, and /docs shows them."""
 
 from typing import Annotated, Any, Literal
 
@@ -10,7 +10,7 @@ Datatype = Literal["FP32", "FP64", "FP16", "BF16", "BOOL", Integer, "BYTES"]
 
 class TensorParameters(BaseModel):
     binary_data_size: Annotated[int, Field(ge=0)] | None = Field(
-        default=None, description="Bytes of this input behind the JSON, in place of data"
+        default=None, description="Size in bytes of this input's data behind the JSON, instead of data"
     )
     shared_memory_region: Any = Field(default=None, description="Not offered")
 
@@ -27,7 +27,7 @@ class InferInput(BaseModel):
 
 class OutputParameters(BaseModel):
     binary_data: bool | None = Field(
-        default=None, description="Whether it comes behind the JSON; else as binary_data_output"
+        default=None, description="Whether this output follows the JSON as binary data (default: binary_data_output)"
     )
     shared_memory_region: Any = Field(default=None, description="Not offered")
     classification: Any = Field(default=None, description="Not offered")
@@ -39,22 +39,24 @@ class InferOutput(BaseModel):
 
 
 class InferParameters(BaseModel):
-    """Beside these what the model takes: `hidden` or `horizon`."""
+    """Parameters of the protocol; the models take `hidden` or `horizon` as well."""
 
     model_config = ConfigDict(extra="allow")
 
-    binary_data_output: bool = Field(default=False, description="Whether outputs come behind the JSON")
+    binary_data_output: bool = Field(default=False, description="Whether outputs follow the JSON as binary data")
     timeout: Annotated[int, Field(ge=0, lt=2**63)] = Field(
-        default=0, description="Microseconds after which the answer is worthless: 504, and nothing is computed; 0: none"
+        default=0,
+        description="Deadline in microseconds, 0 for none; a request that misses it gets 504 and is not computed",
     )
-    priority: Any = Field(default=None, description="Taken, and without effect: there is one queue")
-    sequence_id: Any = Field(default=None, description="Taken, and without effect: no model has a state")
+    priority: Any = Field(default=None, description="Accepted, without effect: there is one queue")
+    sequence_id: Any = Field(default=None, description="Accepted, without effect: the models are stateless")
     sequence_start: Any = None
     sequence_end: Any = None
     headers: Any = None
 
 
 def _whole(text: str) -> str:
+    """Refuses lone surrogates, which JSON can hold and UTF-8 cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -63,24 +65,25 @@ def _whole(text: str) -> str:
 
 
 class InferRequest(BaseModel):
-    """The Open Inference Protocol's; binary inputs follow it in the body, and `Inference-Header-Content-Length` says
-    where."""
+    """An inference request; binary inputs follow it at `Inference-Header-Content-Length` bytes into the body."""
 
-    id: Annotated[str, AfterValidator(_whole)] | None = Field(None, description="Comes back")
+    id: Annotated[str, AfterValidator(_whole)] | None = Field(None, description="Repeated in the answer")
     inputs: list[InferInput]
-    outputs: list[InferOutput] | None = Field(None, description="Which to answer; all without it")
+    outputs: list[InferOutput] | None = Field(None, description="Outputs to return (default: all)")
     parameters: InferParameters = InferParameters()
 
 
 class InferAnswer(BaseModel):
-    """Binary outputs follow it in the body, and `Inference-Header-Content-Length` says where."""
+    """An inference answer; binary outputs follow it at `Inference-Header-Content-Length` bytes into the body."""
 
     model_config = ConfigDict(protected_namespaces=())
 
     model_name: str
     model_version: str
     id: str | None = None
-    outputs: list[dict[str, Any]] = Field(description="name, datatype, shape, and data or the size of binary data")
+    outputs: list[dict[str, Any]] = Field(
+        description="name, datatype, shape, and either data or the size of the binary data"
+    )
 
 
 class TensorCard(BaseModel):
@@ -100,13 +103,13 @@ class InferModelCard(BaseModel):
 
 
 class InferRefusal(BaseModel):
-    """What the Open Inference Protocol's clients read."""
+    """An error of the Open Inference Protocol."""
 
     error: str
 
 
 def _number(value: object) -> object:
-    """Triton writes versions as text."""
+    """A version as an integer; Triton's clients send text."""
     return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
 
 
@@ -117,16 +120,18 @@ Version = Annotated[int, Field(ge=1), BeforeValidator(_number), WithJsonSchema(_
 class RepositoryParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    version: Version | None = Field(default=None, description="Serve and pin this one; the highest without it")
-    unload_dependents: bool = Field(default=False, description="Taken, and without effect: no model depends on another")
+    version: Version | None = Field(
+        default=None, description="Version to serve and pin (default: the highest, not pinned)"
+    )
+    unload_dependents: bool = Field(default=False, description="Accepted, without effect: no model depends on another")
 
 
 class RepositoryRequest(BaseModel):
-    """Of all three requests to the model repository; none needs a body."""
+    """The optional body of all three requests to the model repository."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    ready: bool = Field(default=False, description="Whether the index leaves out what is not served")
+    ready: bool = Field(default=False, description="Whether the index leaves out versions that are not served")
     parameters: RepositoryParameters = RepositoryParameters()
 
 
@@ -134,4 +139,4 @@ class RepositoryEntry(BaseModel):
     name: str
     version: str
     state: Literal["READY", "UNAVAILABLE"]
-    reason: str = Field(description="Why it is not served")
+    reason: str = Field(description="Why the version is not served; empty if it is")

@@ -1,4 +1,4 @@
-"""What the Open Inference Protocol's statistics of a model count, in the ledger that all processes share."""
+"""The statistics extension of the Open Inference Protocol, counted in memory that all worker processes share."""
 
 from time import time
 from typing import Any
@@ -8,11 +8,12 @@ from app.system.counters import Ledger
 
 PARTS = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")
 UNCACHED = {"cache_hit": {"count": 0, "ns": 0}, "cache_miss": {"count": 0, "ns": 0}}
+# Positions in a model's numbers, after a count and seconds for each of PARTS. LAST is in Unix time.
 ROWS, RUNS, LAST = range(2 * len(PARTS), 2 * len(PARTS) + 3)
 
 
 class Statistics:
-    """Of one model: a count and seconds for each of PARTS, rows, runs, and when the last request came (Unix time)."""
+    """The statistics of one model: requests and their time by part, rows, runs, and the time of the last request."""
 
     def __init__(self, ledger: Ledger, model: str) -> None:
         self._ledger, self._key = ledger, ("v2", model)
@@ -21,6 +22,7 @@ class Statistics:
     def succeeded(
         self, rows: int, largest_run: int, timing: Timing, *, input_s: float, output_s: float, seconds: float
     ) -> None:
+        """Counts a request of `rows` rows; `largest_run` is the most rows that its queue runs at once."""
         spent = {
             "success": seconds,
             "queue": timing.queue_s,
@@ -31,11 +33,12 @@ class Statistics:
         for part, part_s in spent.items():
             self._add(part, part_s)
         self._ledger.numbers[self._start + ROWS] += rows
-        # A request's share of the run it was in, or the runs it was cut into.
+        # A request counts as its share of the run that it was batched into, or as the runs that it was split into.
         self._ledger.numbers[self._start + RUNS] += rows / max(timing.batch_rows, min(rows, largest_run))
         self._ledger.numbers[self._start + LAST] = time()
 
     def failed(self, seconds: float) -> None:
+        """Counts a request that ended in an error."""
         self._add("fail", seconds)
 
     def _add(self, part: str, seconds: float) -> None:
@@ -44,7 +47,7 @@ class Statistics:
         self._ledger.numbers[place + 1] += seconds
 
     def document(self) -> dict[str, Any]:
-        """As the protocol has it: milliseconds and nanoseconds."""
+        """The document, summed over all processes: last_inference in milliseconds, the rest in nanoseconds."""
         sheets = self._ledger.on_each_sheet(self._key)
         total = [sum(numbers) for numbers in zip(*sheets, strict=True)]
         parts = {

@@ -1,6 +1,11 @@
-"""Tensors of the Open Inference Protocol, with its binary extension: bytes to float32 rows and back.
+"""Tensors of the Open Inference Protocol, in JSON and in its binary extension: bytes to float32 rows and back.
 
-├── JSON, as long as the header says ──┤├── first binary input ──┤├── second ──┤ …
+A body with binary tensors is JSON followed by their data, in the order in which the JSON lists them:
+
+    ├── JSON ───────────────────────────┤├── first binary tensor ──┤├── second ──┤ …
+      Inference-Header-Content-Length      binary_data_size            …              bytes
+
+The data is little-endian and row-major, without padding. A tensor whose JSON has `data` takes no bytes there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,12 +18,13 @@ from app.api.oip.schemas import InferInput, InferOutput
 from app.errors import InvalidInput, MalformedBody, listed
 from app.rows import FLOAT32_LE, Array, Fields, Layout, binary_rows, check_alike, float32_bytes, json_bytes, json_rows
 
+# The NumPy type of each datatype in binary data.
 BINARY_TYPES: dict[str, np.dtype[Any]] = {"FP32": FLOAT32_LE, "INT64": np.dtype("<i8"), "BOOL": np.dtype("u1")}
 
 
 @dataclass(frozen=True)
 class Input:
-    """What a model takes by that name: [-1, width], or [-1] where `flat`; computed as float32, whatever it comes as."""
+    """An input of a model, [-1, width] or, if `flat`, [-1]; any of its datatypes is converted to float32."""
 
     layout: Layout
     datatypes: tuple[str, ...] = ("FP32",)
@@ -35,14 +41,14 @@ class Input:
 
 
 class Written(NamedTuple):
-    """`header` is the length of the JSON before the binary outputs, if there are any."""
+    """A body and, if binary outputs follow its JSON, the length of the JSON in bytes as `header`."""
 
     body: bytes
     header: int | None
 
 
 def split(body: bytes, header: int) -> tuple[bytes, bytes]:
-    """The JSON, and what follows it."""
+    """Splits a body into its JSON of `header` bytes and the binary data behind it."""
     if header > len(body):
         raise MalformedBody(
             f"Inference-Header-Content-Length is {header}, but the body has {len(body)} bytes; "
@@ -52,7 +58,7 @@ def split(body: bytes, header: int) -> tuple[bytes, bytes]:
 
 
 def read_inputs(sent: Sequence[InferInput], binary: bytes, taken: Sequence[Input], max_rows: int) -> dict[str, Array]:
-    """[B, width] by name, every number finite, alike in B."""
+    """Inputs by name, [B, width] each with the same B, every number finite; raises InvalidInput or TooManyRows."""
     known = {each.name: each for each in taken}
     rows: dict[str, Array] = {}
     for (i, tensor), blob in zip(enumerate(sent), _blobs(sent, binary), strict=True):
@@ -69,7 +75,7 @@ def read_inputs(sent: Sequence[InferInput], binary: bytes, taken: Sequence[Input
 
 
 def read_raw(body: bytes, taken: Sequence[Input], max_rows: int) -> dict[str, Array]:
-    """The body is the model's one input alone."""
+    """Reads a body that is nothing but the numbers of the model's one required input."""
     required = [each for each in taken if not each.optional]
     if len(required) > 1:
         raise _invalid(
@@ -82,7 +88,7 @@ def read_raw(body: bytes, taken: Sequence[Input], max_rows: int) -> dict[str, Ar
 
 
 def _blobs(sent: Sequence[InferInput], binary: bytes) -> list[bytes | None]:
-    """What of the bytes behind the JSON is whose."""
+    """The binary data of each input, None for inputs in JSON."""
     sizes = [tensor.parameters.binary_data_size for tensor in sent]
     total = sum(filter(None, sizes))
     if total != len(binary):
@@ -99,6 +105,7 @@ def _blobs(sent: Sequence[InferInput], binary: bytes) -> list[bytes | None]:
 
 
 def _rows(tensor: InferInput, blob: bytes | None, taken: Input, max_rows: int) -> Array:
+    """[B, width] of one input; `blob` is its binary data, if any."""
     name, layout = taken.name, taken.layout
     if tensor.parameters.shared_memory_region is not None:
         raise _invalid(name, "lies in shared memory, which is not offered; send it as data or as binary data")
@@ -124,7 +131,7 @@ def _rows(tensor: InferInput, blob: bytes | None, taken: Input, max_rows: int) -
 
 
 def _count(tensor: InferInput, taken: Input) -> int:
-    """The rows that its shape claims."""
+    """The number of rows in the tensor's shape; raises InvalidInput unless the model takes that shape."""
     layout, shape = taken.layout, tensor.shape
     if taken.flat and len(shape) == 1:
         shape = [*shape, 1]
@@ -134,14 +141,14 @@ def _count(tensor: InferInput, taken: Input) -> int:
             f"has shape {shape}, model '{layout.model}' takes {taken.shape}; one row has shape {[1, *taken.shape[1:]]}",
         )
     if shape[1] != layout.width:
-        raise layout.too_wide_or_narrow((taken.name,), shape[1])
+        raise layout.wrong_width((taken.name,), shape[1])
     if not shape[0]:
         raise _invalid(taken.name, "is empty; send at least one row")
     return shape[0]
 
 
 def _json_rows(tensor: InferInput, count: int, taken: Input, max_rows: int) -> Array:
-    """`data` may be flat or nested."""
+    """[B, width] of `data`, which may be flat or nested."""
     data, width = tensor.data, taken.layout.width
     if isinstance(data, list) and data and not isinstance(data[0], list):
         if len(data) != count * width:
@@ -156,11 +163,11 @@ def _json_rows(tensor: InferInput, count: int, taken: Input, max_rows: int) -> A
 def write(
     document: Mapping[str, object], outputs: Mapping[str, Array], wanted: Sequence[InferOutput], binary: bool
 ) -> Written:
-    """The `document` with the outputs that are wanted, or all; `binary` unless one says otherwise for itself."""
-    says = {each.name: each.parameters.binary_data for each in wanted}
+    """The body of an answer: `document` and the wanted outputs, as binary data if they or else `binary` ask for it."""
+    binary_by_name = {each.name: each.parameters.binary_data for each in wanted}
     tensors, blobs = [], []
     for name, rows in choose(outputs, wanted).items():
-        wants_binary = says.get(name)
+        wants_binary = binary_by_name.get(name)
         tensor: dict[str, object] = {"name": name, "datatype": "FP32", "shape": rows.shape}
         if binary if wants_binary is None else wants_binary:
             blobs.append(float32_bytes(rows))
@@ -173,7 +180,7 @@ def write(
 
 
 def choose(outputs: Mapping[str, Array], wanted: Sequence[InferOutput]) -> dict[str, Array]:
-    """Those that are wanted, or all."""
+    """The wanted outputs, or all if none is named; raises InvalidInput for one that was not computed."""
     chosen = {}
     for name in [each.name for each in wanted] or outputs:
         if name not in outputs:
@@ -183,7 +190,7 @@ def choose(outputs: Mapping[str, Array], wanted: Sequence[InferOutput]) -> dict[
 
 
 def check_outputs(wanted: Sequence[InferOutput], known: Sequence[str]) -> None:
-    """Before anything is computed."""
+    """Raises InvalidInput for outputs that the model cannot give; called before anything is computed."""
     for i, each in enumerate(wanted):
         if each.name not in known:
             raise _invalid(f"outputs[{i}]", f"is no output of this model; it has {listed(known)}")

@@ -9,7 +9,7 @@ from app.errors import InvalidInput, NotReady, ServiceError, ServiceFailed, Unau
 from app.main import create_app
 from app.service import Service
 from app.settings import Settings
-from app.telemetry.request_context import calling
+from app.telemetry.request_context import current_request
 
 KEY = "key-0123456789abcdef"
 KNOWN = {b"x-api-key": KEY.encode()}
@@ -42,7 +42,7 @@ def in_flight(service: Service) -> bool:
 def enter(guard: Guard, headers: dict[bytes, bytes], error: BaseException | None = None) -> None:
     route = guard.telemetry.route("POST", "/test")
     with guard.visit(headers, "POST", "/test", 0.0, route=route) as visit:
-        assert calling.get() is visit.context
+        assert current_request.get() is visit.context
         if error is not None:
             raise error
 
@@ -51,7 +51,7 @@ def test_what_was_answered_is_counted_once(guard: Guard, service: Service) -> No
     enter(guard, KNOWN)
     assert counted(service) == {"200": 1}
     assert not in_flight(service)
-    assert calling.get() is None
+    assert current_request.get() is None
 
 
 @pytest.mark.parametrize("headers", [{}, {b"x-api-key": b"another-key-0123456789"}])
@@ -63,7 +63,7 @@ def test_who_has_no_key_does_not_get_in_and_is_counted_once(
     assert b'jepa_http_requests_total{method="other",route="unmatched",status="401"} 1.0' in service.telemetry.text()
     assert b'jepa_requests_rejected_total{reason="unauthorized"} 1.0' in service.telemetry.text()
     assert not in_flight(service)
-    assert calling.get() is None
+    assert current_request.get() is None
 
 
 @pytest.mark.parametrize(

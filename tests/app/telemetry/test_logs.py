@@ -12,7 +12,7 @@ import pytest
 
 from app.system.counters import Ledger
 from app.telemetry.logs import Json, Lines, Text
-from app.telemetry.request_context import Caller, calling
+from app.telemetry.request_context import RequestContext, current_request
 from tests.support.serving import FAILS_ON_THIRTEEN, Server
 
 FAILS = f"""{FAILS_ON_THIRTEEN}
@@ -66,9 +66,9 @@ def record(message: str) -> logging.LogRecord:
 
 
 def test_people_read_the_id_at_the_end_of_the_line() -> None:
-    token = calling.set(Caller(b"abc"))
+    token = current_request.set(RequestContext(b"abc"))
     text = Text().format(record("it failed"))
-    calling.reset(token)
+    current_request.reset(token)
     first, *rest = text.splitlines()
     assert first.endswith(" ERROR it failed [request abc]")
     assert rest[-1] == "ValueError: why"

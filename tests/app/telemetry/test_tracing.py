@@ -105,7 +105,7 @@ def test_without_the_libraries_the_service_says_what_to_install(
 
 
 def test_a_collector_that_is_down_holds_no_end_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracing, "FLUSH_S", 0.1)
+    monkeypatch.setattr(tracing, "MAX_FLUSH_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes spans, and never answers
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "3")

@@ -1,1 +1,1 @@
-"""The Open Inference Protocol over gRPC."""
+"""The Open Inference Protocol over gRPC; needs jepa-serve[grpc]."""

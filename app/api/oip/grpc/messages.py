@@ -1,7 +1,7 @@
-"""The messages and methods of app/api/oip/grpc/inference.proto, which has the command that makes inference.binpb of it.
+"""The messages and methods of inference.proto, which also holds the command that compiles it to inference.binpb.
 
-In a pool of their own: whatever else in the process speaks the protocol, such as Triton's client, has messages of the
-same names in the common one. Needs protobuf, of jepa-serve[grpc].
+They have a descriptor pool of their own, because another user of the protocol in the same process, such as Triton's
+client, registers messages of the same names in the default pool. Needs protobuf, from jepa-serve[grpc].
 """
 
 from pathlib import Path
@@ -22,5 +22,5 @@ METHODS: list[Any] = [*_pool.FindServiceByName(SERVICE).methods]
 
 
 def message(name: str) -> Any:
-    """The class of that name."""
+    """The class of the message with that name."""
     return GetMessageClass(_pool.FindMessageTypeByName(f"inference.{name}"))

@@ -1,6 +1,6 @@
-"""A gRPC server on a port of its own, in the event loop that answers HTTP; needs jepa-serve[grpc].
+"""The gRPC server: it has its own port and shares the event loop with HTTP. Needs jepa-serve[grpc].
 
-It lets in who has a key, counts and times, and turns what is refused into the codes of gRPC.
+Each call passes the same guard as an HTTP request, and errors become gRPC status codes.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -32,6 +32,7 @@ Streamed = message("ModelStreamInferResponse")
 
 
 def code_of(error: ServiceError) -> grpc.StatusCode:
+    """The gRPC status code for an error."""
     if isinstance(error, Superseded):
         return grpc.StatusCode.ABORTED
     return CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT)
@@ -39,7 +40,7 @@ def code_of(error: ServiceError) -> grpc.StatusCode:
 
 @asynccontextmanager
 async def serving(service: Service, guard: Guard) -> AsyncIterator[int]:
-    """Answers on `grpc_port`, which worker processes share, and gives the port; ends when what has come is answered."""
+    """Serves on `grpc_port`, which the workers share, and yields the port; on exit calls in progress may finish."""
     settings = service.settings
     options = {
         "grpc.so_reuseport": 1,
@@ -81,30 +82,30 @@ def _handlers(service: Service, guard: Guard) -> dict[str, grpc.RpcMethodHandler
 
 def _unary(service: Service, guard: Guard, name: str, answers: Any) -> Callable[[Message, Any], Awaitable[Message]]:
     async def handle(request: Message, context: Any) -> Message:
-        async with _attended(guard, name, context) as asked:
-            return ParseDict(await ANSWERS[name](service, request, asked), answers(), ignore_unknown_fields=True)
+        async with _attended(guard, name, context) as metadata:
+            return ParseDict(await ANSWERS[name](service, request, metadata), answers(), ignore_unknown_fields=True)
 
     return handle
 
 
 def _unary_infer(service: Service, guard: Guard) -> Callable[[Message, Any], Awaitable[Message]]:
     async def handle(request: Message, context: Any) -> Message:
-        async with _attended(guard, "ModelInfer", context) as asked:
-            answer, metadata = await infer(service, request, asked)
-            context.set_trailing_metadata((*context.trailing_metadata(), *metadata))
+        async with _attended(guard, "ModelInfer", context) as metadata:
+            answer, trailing = await infer(service, request, metadata)
+            context.set_trailing_metadata((*context.trailing_metadata(), *trailing))
             return answer
 
     return handle
 
 
 def _stream_infer(service: Service, guard: Guard) -> Callable[[AsyncIterator[Message], Any], AsyncIterator[Message]]:
-    """One after the other; who is refused hears of it in the stream, which goes on."""
+    """Answers the requests of a stream one after another; an error is a message in the stream, which goes on."""
 
     async def handle(requests: AsyncIterator[Message], context: Any) -> AsyncIterator[Message]:
-        async with _attended(guard, "ModelStreamInfer", context) as asked:
+        async with _attended(guard, "ModelStreamInfer", context) as metadata:
             async for request in requests:
                 try:
-                    answer, _ = await infer(service, request, asked)
+                    answer, _ = await infer(service, request, metadata)
                 except ServiceError as error:
                     service.telemetry.count_rejection(error)
                     yield Streamed(error_message=error.detail, infer_response={"id": request.id})
@@ -116,7 +117,7 @@ def _stream_infer(service: Service, guard: Guard) -> Callable[[AsyncIterator[Mes
 
 @asynccontextmanager
 async def _attended(guard: Guard, name: str, context: Any) -> AsyncIterator[Metadata]:
-    """Passes the guard, and ends the call with the code of what was refused."""
+    """Takes a call through the guard; an error aborts it with the matching status code."""
     given = context.invocation_metadata() or ()
     headers = {key.encode(): value if isinstance(value, bytes) else value.encode() for key, value in given}
     path = f"/{SERVICE}/{name}"

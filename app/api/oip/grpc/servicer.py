@@ -1,5 +1,7 @@
-"""The Open Inference Protocol (KServe v2, Triton) over gRPC, by the same documents, queues and counts as over REST; the
-server around it is `app.api.oip.grpc.server`."""
+"""The methods of the Open Inference Protocol over gRPC, with the same documents, queues and statistics as over REST.
+
+`app.api.oip.grpc.server` calls them.
+"""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
@@ -8,8 +10,8 @@ from app.api.headers import timing_headers
 from app.api.oip import metadata
 from app.api.oip.grpc.messages import message
 from app.api.oip.models import Signature, find, signatures
-from app.api.oip.repository import checked_question
-from app.api.oip.request import Asked, Question, about, read_document, run
+from app.api.oip.repository import check_repository_request
+from app.api.oip.request import InferCall, InferHead, about, read_document, run
 from app.api.oip.tensors import choose
 from app.errors import InvalidInput, ServiceError
 from app.rows import Array, float32_bytes
@@ -22,7 +24,7 @@ Infer = message("ModelInferResponse")
 
 
 class Metadata(NamedTuple):
-    """What a request says beside its message."""
+    """What comes with the message of a call: its metadata as headers, and the seconds left before its deadline."""
 
     headers: dict[bytes, bytes]
     left_s: float | None
@@ -75,33 +77,30 @@ async def _repository_index(service: Service, request: Message, _: Metadata) -> 
 
 async def _repository_load(service: Service, request: Message, _: Metadata) -> dict[str, Any]:
     service.check_control()
-    question = checked_question({"parameters": _values(request.parameters)})
-    await service.watcher.load(request.model_name, question.parameters.version)
+    wanted = check_repository_request({"parameters": _values(request.parameters)})
+    await service.watcher.load(request.model_name, wanted.parameters.version)
     return {}
 
 
 async def _repository_unload(service: Service, request: Message, _: Metadata) -> dict[str, Any]:
     service.check_control()
-    checked_question({"parameters": _values(request.parameters)})
+    check_repository_request({"parameters": _values(request.parameters)})
     await service.watcher.unload(request.model_name)
     return {}
 
 
 async def infer(service: Service, request: Message, metadata: Metadata) -> tuple[Message, list[tuple[str, str]]]:
-    """The answer, and metadata that goes with it."""
+    """The answer, and the metadata to send with it."""
 
     async def receive() -> Message:
         return request
 
-    def read(request: Message, signature: Signature) -> Asked:
+    def read(request: Message, signature: Signature) -> InferCall:
         binary = b"".join(request.raw_input_contents)
-        asked = read_document(_document(request), binary, signature, service.settings.max_rows)
-        timeouts_s = [each for each in (asked.timeout_s, metadata.left_s) if each is not None]
-        asked.timeout_s = min(timeouts_s, default=None)
-        return asked
+        return read_document(_document(request), binary, signature, service.settings.max_rows)
 
-    question = Question(request.model_name, request.model_version or None, metadata.headers)
-    answer, timing = await run(service, question, receive, read, _answer)
+    head = InferHead(request.model_name, request.model_version or None, metadata.headers, metadata.left_s)
+    answer, timing = await run(service, head, receive, read, _answer)
     return answer, [(name.decode(), value.decode()) for name, value in timing_headers(timing)]
 
 
@@ -114,7 +113,7 @@ def _values(parameters: Message) -> dict[str, Any]:
 
 
 def _document(request: Message) -> dict[str, Any]:
-    """As REST has it; what it has as binary data behind the JSON, gRPC has as raw contents."""
+    """The request as REST would send it: raw contents count as binary data behind the JSON."""
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         detail = f"there are {len(raw)} raw_input_contents for {len(request.inputs)} inputs; send one for each, or none"
@@ -138,11 +137,11 @@ def _document(request: Message) -> dict[str, Any]:
     }
 
 
-def _answer(signature: Signature, asked: Asked, outputs: dict[str, Array]) -> Message:
-    chosen = choose(outputs, asked.outputs)
+def _answer(signature: Signature, call: InferCall, outputs: dict[str, Array]) -> Message:
+    chosen = choose(outputs, call.outputs)
     described = [{"name": name, "datatype": "FP32", "shape": rows.shape} for name, rows in chosen.items()]
     raw = [float32_bytes(rows) for rows in chosen.values()]
-    return Infer(**about(signature, asked), outputs=described, raw_output_contents=raw)
+    return Infer(**about(signature, call), outputs=described, raw_output_contents=raw)
 
 
 ANSWERS: dict[str, Method] = {

@@ -63,8 +63,10 @@ def embedding(response: httpx.Response) -> np.ndarray:
 async def test_the_request_of_kserves_client_is_answered_as_it_reads_it(
     client: httpx.AsyncClient, tiny: TinyModel
 ) -> None:
-    """What InferenceRESTClient of kserve 0.21 sends, written down for where test_kserve.py cannot run it. It names the
-    model in the body too, and never leaves the id out."""
+    """What InferenceRESTClient of kserve 0.21 sends, written down for where test_kserve_client.py cannot run it.
+
+    It names the model in the body too, and never leaves the id out.
+    """
     rows = tiny.rows(2)
     tensor: dict[str, Any] = {"name": "features", "shape": [2, 10], "datatype": "FP32"}
     request = {"id": "5c8f", "model_name": "tiny", "inputs": [tensor | {"data": rows.ravel().tolist()}]}
