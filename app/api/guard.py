@@ -100,7 +100,7 @@ class Visit:
         if guard.counts(path):
             self.context = telemetry.arrived(headers, method, path, arrived, request_id)
         else:
-            self.context = RequestContext(request_id or telemetry.request_id(headers))
+            self.context = RequestContext(request_id or telemetry.request_ids.of(headers))
 
     def __enter__(self) -> Self:
         self._token = current_request.set(self.context)

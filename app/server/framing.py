@@ -77,7 +77,7 @@ class Chunks:
             end = data.find(b"\r\n", at)
             if self._missing_bytes or end < 0:
                 if not self._missing_bytes and len(data) - at > MAX_HEAD_BYTES:
-                    raise Unframed("a chunk's size has no end")
+                    raise Unframed("the size of a chunk has no end")
                 break
             self._take_line(bytes(data[at:end]))
             at = end + 2
@@ -89,7 +89,7 @@ class Chunks:
             return
         size = CHUNK_SIZE.match(line)
         if size is None:
-            raise Unframed("a chunk without a size")
+            raise Unframed("a chunk has no size")
         self._in_trailer = not int(size[1], 16)
         self._missing_bytes = 0 if self._in_trailer else int(size[1], 16) + 2
 
@@ -173,10 +173,10 @@ def too_large() -> HeadTooLarge:
 def find_end(data: bytearray) -> int:
     """Length of the head at the start of `data`, with its empty line; −1 if that has not arrived yet."""
     if not data.startswith(METHODS) and not any(method.startswith(bytes(data[:8])) for method in METHODS):
-        raise Unframed("no known method")
+        raise Unframed("its method is not known")
     end, bare = data.find(b"\r\n\r\n"), data.find(b"\n\n")
     if bare >= 0 and (end < 0 or bare < end):
-        raise Unframed("lines end with a line feed alone")
+        raise Unframed("its lines end with a line feed alone")
     return end + 4 if end >= 0 else -1
 
 
@@ -193,9 +193,9 @@ def parse(raw: bytes) -> Head:
     headers = dict(read.lines)
     length = headers.get(b"content-length", b"0").strip()
     if not read.is_complete or parser.get_method() == b"CONNECT" or not length.isdigit():
-        raise Unframed("no length")
+        raise Unframed("its head does not say how long it is")
     if len(length) > MAX_LENGTH_DIGITS or headers.get(b"transfer-encoding", b"chunked").strip().lower() != b"chunked":
-        raise Unframed("no length")
+        raise Unframed("its head does not say how long it is")
     keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0"
     size = None if b"transfer-encoding" in headers else int(length)
     return Head(raw, parser.get_method(), read.url, read.lines, headers, size, keep_alive)

@@ -11,6 +11,7 @@ a head, nor the time a request takes to arrive: this module does.
 """
 
 import asyncio
+import logging
 from time import monotonic
 from typing import Any
 
@@ -27,6 +28,8 @@ from app.server.framing import Head, Inbox, Unframed
 from app.server.long_way import LongWay
 from app.server.stream import FRAMES, PATH, open_stream
 from app.service import Service
+
+logger = logging.getLogger(__name__)
 
 # Bytes that may wait behind a request that is being answered; past this the socket is not read.
 MAX_WAITING_BYTES = 2**16
@@ -143,13 +146,10 @@ class FrontDoor(asyncio.Protocol):
         self._end_with(written(error))
 
     def _end_with(self, answer: Answer) -> None:
-        """Answers, unless something else is being answered, and ends the connection; no more of it is read.
-
-        Closing it while the client still sends would reset it, and answers on their way would be lost. So this side
-        is closed alone, and the client has a moment to close the other.
-        """
+        """Answers, unless something else is being answered, and closes this side of the connection. Closing both sides
+        while the client still sends would reset it, and answers on their way would be lost."""
         if not self._is_answering:
-            self._send(answer, self._telemetry.request_id({}), keep_alive=False)
+            self._send(answer, self._telemetry.request_ids.of({}), keep_alive=False)
         self._is_ending = True
         if self._timer is not None:
             self._timer.cancel()
@@ -201,7 +201,8 @@ class FrontDoor(asyncio.Protocol):
                 pass
         except HeadTooLarge as error:
             self._refuse(error)
-        except Unframed:
+        except Unframed as error:
+            logger.warning("Invalid HTTP request received: %s", error)
             self._end_with(NOT_HTTP)
         finally:
             self._is_advancing = False

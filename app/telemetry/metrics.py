@@ -1,10 +1,7 @@
 """Metrics of requests and runs, and what is recorded when a request begins and ends."""
 
 import logging
-import re
-import uuid
 from collections.abc import Iterator, Mapping
-from itertools import count
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import Metric
@@ -14,7 +11,7 @@ from app.errors import ServiceError
 from app.system.counters import Cell, Ledger
 from app.telemetry.drift import Drift
 from app.telemetry.logs import access_log
-from app.telemetry.request_context import RequestContext
+from app.telemetry.request_context import RequestContext, RequestIds
 from app.telemetry.tracing import Tracing, open_tracing
 from bundle.manifest import Manifest
 
@@ -25,8 +22,6 @@ LATENCY_S = (
     *(8.3e-3, 16.7e-3, 25e-3, 33.3e-3, 50e-3, 0.1, 0.25, 0.5, 1, 2.5),
 )
 BATCH_ROWS = tuple(2.0**i for i in range(11))
-# A client's X-Request-Id is used only if it cannot break headers or log lines.
-REQUEST_ID = re.compile(rb"[\w.:/+=-]{1,128}")
 
 
 class Telemetry:
@@ -84,9 +79,8 @@ class Telemetry:
         """Starts recording in a worker process, after its models are loaded; `models` collects their gauges."""
         self.ledger.turn()
         self._registry.register(models)
-        # Ids are a random prefix and a counter: a UUID for each request would cost more than everything else here.
         self._tracing = open_tracing()
-        self._request_ids = map(f"{uuid.uuid4().hex[:12]}-{{}}".format, count(1))
+        self.request_ids = RequestIds()
 
     def close(self) -> None:
         """Sends the traces that are still buffered."""
@@ -113,11 +107,6 @@ class Telemetry:
     def text(self) -> bytes:
         return generate_latest(self._registry)
 
-    def request_id(self, headers: Mapping[bytes, bytes]) -> bytes:
-        """The client's `X-Request-Id`, or a new one."""
-        given = headers.get(b"x-request-id")
-        return given if given and REQUEST_ID.fullmatch(given) else next(self._request_ids).encode()
-
     def arrived(
         self,
         headers: Mapping[bytes, bytes],
@@ -128,7 +117,7 @@ class Telemetry:
     ) -> RequestContext:
         """The context of a request whose head arrived at `moment` (`time.monotonic`), with `request_id` if given."""
         self.in_flight.add()
-        context = RequestContext(request_id or self.request_id(headers))
+        context = RequestContext(request_id or self.request_ids.of(headers))
         if self._tracing is not None:
             context.trace = self._tracing.begin(headers, method, path, moment)
         return context
