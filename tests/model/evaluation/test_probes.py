@@ -82,7 +82,7 @@ def test_each_measure_is_what_its_formula_says():
 
 def test_a_class_that_none_of_the_neighbours_rows_has_is_likely_nowhere(told, monkeypatch):
     rows, _, games = told
-    monkeypatch.setattr(probes, "NEIGHBOUR_ROWS", 300)
+    monkeypatch.setattr(probes, "MAX_NEIGHBOUR_ROWS", 300)
     classes = np.where(np.arange(400) < 300, np.arange(400) % 2, 5)
     found = score(nearest_neighbours, rows, rows, Label(classes, classes), games)
     assert 0 < found.accuracy <= 0.75
