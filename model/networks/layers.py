@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from model.networks.dropout import Dropout
 
-# With this many tokens or fewer, elementwise products and sums take half the time of batched tiny matrix products.
+# Up to this many tokens, sums over a head's width take half the time of batches of tiny matrix products.
 MAX_SUMMED_TOKENS = 3
 
 
