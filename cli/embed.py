@@ -14,6 +14,7 @@ from app.settings import DEFAULT_MODEL
 from app.system.cores import available_cores
 from bundle.folders import BundleError, locate
 from bundle.reader import Bundle, read_bundle
+from cli.files import replacing
 from model.data.checks import unlike_training
 from model.data.frames import read_frames
 
@@ -38,9 +39,8 @@ def embed(
         for warning in check_columns(loaded, rows):
             typer.echo(f"warning: {warning}", err=True)
         embeddings = embed_rows(loaded, rows, encoder, precision)
-        partial = out.with_suffix(".partial.npy")
-        np.save(partial, embeddings)
-        partial.replace(out)
+        with replacing(out) as partial:
+            np.save(partial, embeddings)
     except (BundleError, ValueError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None

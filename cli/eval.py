@@ -20,6 +20,7 @@ from bundle.reader import Bundle, read_bundle
 from cli import plots
 from cli.embed import check_columns, embed_rows
 from cli.eval_table import health_line, table
+from cli.files import replacing
 from model.data.checks import leaked_labels
 from model.data.frames import Frames, read_frames
 from model.data.splits import split_rows
@@ -90,9 +91,8 @@ def eval(
             "left_out": skipped,
         }
         # A score that could not be computed is NaN, which JSON does not have.
-        partial = out.with_suffix(".partial")
-        partial.write_text(json.dumps(_without_nan(document), indent=1, allow_nan=False) + "\n")
-        partial.replace(out)
+        with replacing(out) as partial:
+            partial.write_text(json.dumps(_without_nan(document), indent=1, allow_nan=False) + "\n")
     if plot is not None:
         aucs = {name: {key: (one.auc, one.auc_spread) for key, one in row.items()} for name, row in scores.items()}
         plots.save(plots.probe_figure(aucs), plot)

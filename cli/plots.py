@@ -3,7 +3,6 @@
 They use matplotlib's Figure class without pyplot, which would open windows and keep global state.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+
+from cli.files import replacing
 
 Numbers = NDArray[np.floating] | Sequence[float]
 
@@ -44,9 +45,8 @@ def literal(name: str) -> str:
 
 def save(figure: Figure, path: Path) -> None:
     """Writes a figure as PNG; the file is replaced only once it is complete."""
-    partial = path.with_suffix(".partial")
-    figure.savefig(partial, dpi=DPI, format="png")
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=DPI, format="png")
 
 
 def probe_figure(scores: Mapping[str, Mapping[str, tuple[float, float]]]) -> Figure:

@@ -1,6 +1,6 @@
 """`jepa report`: plots a bundle's training and one of its games, and writes an HTML page that shows the plots."""
 
-import os
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +12,7 @@ from app.settings import DEFAULT_MODEL
 from bundle.folders import BundleError, locate
 from bundle.reader import Bundle, read_bundle
 from cli.embed import check_columns, embed_rows
+from cli.files import replacing
 from cli.report import sections
 from cli.report.page import Section, render
 from model.data.frames import Frames, class_names, read_frames
@@ -53,9 +54,8 @@ def report(
                 typer.echo(f"warning: {warning}", err=True)
             parts += _data_sections(loaded, frames, class_names(data), episode, seed, folder)
         page = folder / "index.html"
-        partial = page.with_suffix(".partial")
-        partial.write_text(render(f"{manifest.name} version {manifest.version}", parts), encoding="utf-8")
-        os.replace(partial, page)
+        with replacing(page) as partial:
+            partial.write_text(render(f"{manifest.name} version {manifest.version}", parts), encoding="utf-8")
     except (BundleError, ValueError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
@@ -72,7 +72,7 @@ def _output_folder(bundle: Bundle, out: Path | None) -> Path:
         raise ValueError(f"{out} is in the bundle, whose files are checked; give the report a folder of its own")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "index.partial").touch()
+        tempfile.TemporaryFile(dir=out).close()
     except OSError as error:
         raise ValueError(f"{out} cannot be written ({error}); say with --out where the report goes") from None
     return out
