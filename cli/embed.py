@@ -14,6 +14,7 @@ from app.settings import DEFAULT_MODEL
 from app.system.cores import available_cores
 from bundle.folders import BundleError, locate
 from bundle.reader import Bundle, read_bundle
+from cli.arguments import BundleArgument, DataArgument, FeaturesOption
 from cli.files import replacing
 from model.data.checks import unlike_training
 from model.data.frames import read_frames
@@ -23,12 +24,12 @@ ROWS_A_RUN = 256
 
 
 def embed(
-    bundle: Annotated[str, typer.Argument(help="Version folder, model folder (its highest version) or 'default'")],
-    data: Annotated[str, typer.Argument(help="Parquet file, folder or glob of Parquet files, or .npy/.npz file")],
+    bundle: BundleArgument,
+    data: DataArgument,
     out: Annotated[Path, typer.Option(help="The .npy file to write: float32 [rows, embed_dim]")],
     encoder: Annotated[Literal["target", "context"], typer.Option(help="Encoder to run")] = "target",
     precision: Annotated[Literal["float32", "int8"], typer.Option(help="Number format of the graphs")] = "float32",
-    features: Annotated[str | None, typer.Option(help="Name pattern of the feature columns, such as 'ram_*'")] = None,
+    features: FeaturesOption = None,
 ) -> None:
     """Embed every row of a data set, in the order of the data."""
     try:

@@ -18,9 +18,11 @@ from app.system.cores import available_cores
 from bundle.folders import BundleError, locate
 from bundle.reader import Bundle, read_bundle
 from cli import plots
+from cli.arguments import BundleArgument, DataArgument, FeaturesOption, LabelsOption
 from cli.embed import check_columns, embed_rows
 from cli.eval_table import health_line, table
 from cli.files import replacing
+from cli.progress import duration
 from model.data.checks import leaked_labels
 from model.data.frames import Frames, read_frames
 from model.data.splits import split_rows
@@ -38,14 +40,14 @@ console = Console(highlight=False, soft_wrap=True, markup=False)
 
 
 def eval(
-    bundle: Annotated[str, typer.Argument(help="Version folder, model folder (its highest version) or 'default'")],
-    data: Annotated[str, typer.Argument(help="Parquet file, folder or glob of Parquet files, or .npy/.npz file")],
-    labels: Annotated[list[str] | None, typer.Option(help="Name patterns of label columns (default: y_*)")] = None,
+    bundle: BundleArgument,
+    data: DataArgument,
+    labels: LabelsOption = None,
     min_entropy: Annotated[float, typer.Option(help="Leave out labels with less entropy than this, in nats")] = 0.0,
     split: Annotated[str, typer.Option(help="Split to test on: val during development, test at the end")] = "val",
     rows: Annotated[int, typer.Option(min=MIN_ROWS, help="Maximum number of training rows")] = 60_000,
     test_rows: Annotated[int, typer.Option(min=MIN_ROWS, help="Maximum number of test rows")] = 40_000,
-    features: Annotated[str | None, typer.Option(help="Name pattern of the feature columns, such as 'ram_*'")] = None,
+    features: FeaturesOption = None,
     trees: Annotated[bool, typer.Option(help="Also fit gradient-boosted trees to the raw features")] = True,
     neighbours: Annotated[bool, typer.Option(help="Also classify by nearest neighbours")] = True,
     seed: Annotated[int, typer.Option(help="Random seed for the choice of rows and the untrained encoder")] = 0,
@@ -181,8 +183,8 @@ def _views(bundle: Bundle, train: Frames, test: Frames, seed: int) -> dict[str, 
 def _scores(jobs: list[Job], labels: dict[str, Label], test: Frames) -> Scores:
     total, trees = expected_seconds(jobs, labels)
     console.print(
-        f"{len(jobs) * len(labels)} fits, about {_duration(total)}"
-        + (f", {_duration(trees)} of it for the trees; --no-trees leaves them out" if trees > LONG_S else "")
+        f"{len(jobs) * len(labels)} fits, about {duration(total)}"
+        + (f", {duration(trees)} of it for the trees; --no-trees leaves them out" if trees > LONG_S else "")
     )
     scores: Scores = {job.name: {} for job in jobs}
     todo = [(job, name) for job in jobs for name in labels]
@@ -200,10 +202,6 @@ def _idle_cores() -> int:
     # 14 times the CPU time of a fit on one.
     busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     return max(1, available_cores() - round(busy))
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
 
 
 def _without_nan(value: Any) -> Any:

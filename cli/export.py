@@ -6,14 +6,15 @@ from typing import Annotated
 import typer
 
 from bundle.folders import check_name
+from cli.arguments import ModelsOption, NameOption
 from model.export.bundle import export_bundle
 from model.training.checkpoint import load_checkpoint
 
 
 def export(
     checkpoint: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A .safetensors file of jepa train")],
-    out: Annotated[Path, typer.Option(help="Folder of models; the bundle is written to OUT/NAME/VERSION")],
-    name: Annotated[str, typer.Option(help="Name of the model")] = "model",
+    out: ModelsOption,
+    name: NameOption = "model",
     half: Annotated[bool, typer.Option("--half", help="Store the weights as float16")] = False,
     card: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Model card to include")] = None,
 ) -> None:

@@ -7,6 +7,7 @@ import typer
 
 from bundle.folders import check_name
 from bundle.schema import read_description
+from cli.arguments import ModelsOption, NameOption
 from model.export.bundle import export_networks
 from model.export.edifice import convert, read_parameters
 
@@ -14,8 +15,8 @@ from model.export.edifice import convert, read_parameters
 def import_edifice(
     encoder: Annotated[Path, typer.Argument(help="Parameters of the context encoder (.safetensors)")],
     predictor: Annotated[Path, typer.Argument(help="Parameters of the predictor (.safetensors)")],
-    out: Annotated[Path, typer.Option(help="Folder of models; the bundle is written to OUT/NAME/VERSION")],
-    name: Annotated[str, typer.Option(help="Name of the model")] = "edifice",
+    out: ModelsOption,
+    name: NameOption = "edifice",
     schema: Annotated[Path | None, typer.Option(help="A schema.json with the names and groups of the columns")] = None,
 ) -> None:
     """Import the weights of Edifice's JEPA (Elixir) as a bundle."""

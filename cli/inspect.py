@@ -1,7 +1,6 @@
 """`jepa inspect`: shows what a bundle contains, checks its files, and checks its graphs against the golden rows."""
 
 from collections.abc import Iterator
-from typing import Annotated
 
 import typer
 
@@ -11,13 +10,10 @@ from app.settings import DEFAULT_MODEL
 from bundle.folders import BundleError, locate
 from bundle.manifest import Manifest, read_manifest
 from bundle.reader import Bundle, file_problems
+from cli.arguments import BundleArgument
 
 
-def inspect(
-    bundle: Annotated[
-        str, typer.Argument(help="Version folder, model folder (its highest version) or 'default' (the bundled model)")
-    ],
-) -> None:
+def inspect(bundle: BundleArgument) -> None:
     """Show what a bundle contains, and check it; the exit status is 1 if something is wrong."""
     try:
         folder = locate(bundle, DEFAULT_MODEL)

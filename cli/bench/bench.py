@@ -86,7 +86,7 @@ def bench(
     hz: Annotated[float, typer.Option(help="Frames per second of each bot")] = 60.0,
     seconds: Annotated[float, typer.Option(help="Duration of the test")] = 5.0,
     api_key: Annotated[str | None, typer.Option(help="API key, if the service requires one")] = None,
-    fail_if: Annotated[list[str] | None, typer.Option(help="Exit with 1 if, for example, 'p99>16.67ms'")] = None,
+    fail_if: Annotated[list[str] | None, typer.Option(help="Exit with 1 if, say, 'p99>16.67ms' or 'errors>0%'")] = None,
     out: Annotated[Path | None, typer.Option(help="JSON file to write the result to")] = None,
     plot: Annotated[Path | None, typer.Option(help="The .png file to plot the latencies to")] = None,
 ) -> None:

@@ -13,7 +13,8 @@ from gymnasium.spaces import Discrete
 from numpy.typing import NDArray
 from rich.console import Console
 
-from cli.data.recording import Meter, Recording, stopping
+from cli.data.recording import Recording, stopping
+from cli.progress import Meter
 from jepa_client.games.atari import COLUMNS, make_atari
 
 console = Console(highlight=False, soft_wrap=True)

@@ -1,7 +1,6 @@
-"""Writes recorded frames to a Parquet file that appears only once it is complete, and shows the progress."""
+"""Writes recorded frames to a Parquet file that appears only once it is complete."""
 
 import signal
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,11 +9,6 @@ from types import TracebackType
 import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-# In a log, progress is first printed after this time, and then at this interval.
-FIRST_REPORT_S, REPORT_INTERVAL_S = 1, 10
 
 
 class Recording:
@@ -64,33 +58,3 @@ def stopping() -> Iterator[None]:
         raise typer.Exit(130) from None
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-class Meter:
-    """Shows progress: a bar on a terminal, else a line with the time left after one second and every ten seconds."""
-
-    def __init__(self, console: Console, total: int, unit: str) -> None:
-        self._console, self._total, self._unit = console, total, unit
-        columns = TextColumn(unit), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        self._bar = Progress(*columns, console=console, transient=True)
-        self._task = self._bar.add_task(unit, total=total)
-        self._started = time.monotonic()
-        self._next_report = self._started + FIRST_REPORT_S
-
-    def __enter__(self) -> "Meter":
-        if self._console.is_terminal:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._console.is_terminal:
-            self._bar.stop()
-
-    def at(self, done: int) -> None:
-        """Reports that `done` units of the total are finished."""
-        self._bar.update(self._task, completed=done)
-        now = time.monotonic()
-        if done and now >= self._next_report and not self._console.is_terminal:
-            left = (now - self._started) / done * (self._total - done)
-            self._console.print(f"{done:,} of {self._total:,} {self._unit}, about {left:.0f} s left")
-            self._next_report = now + REPORT_INTERVAL_S

@@ -11,6 +11,7 @@ import typer
 from app.settings import DEFAULT_MODEL
 from bundle.folders import BundleError, locate
 from bundle.reader import Bundle, read_bundle
+from cli.arguments import BundleArgument, FeaturesOption, LabelsOption
 from cli.embed import check_columns, embed_rows
 from cli.files import replacing
 from cli.report import sections
@@ -22,15 +23,15 @@ MAX_SAMPLE_ROWS = 4096
 
 
 def report(
-    bundle: Annotated[str, typer.Argument(help="Version folder, model folder (its highest version) or 'default'")],
+    bundle: BundleArgument,
     data: Annotated[
         str | None, typer.Argument(help="Games: Parquet file, folder or glob of Parquet files, or .npy/.npz file")
     ] = None,
     episode: Annotated[
         int | None, typer.Option(help="Episode to plot (default: the first of split val, or of all)")
     ] = None,
-    labels: Annotated[list[str] | None, typer.Option(help="Name patterns of label columns (default: y_*)")] = None,
-    features: Annotated[str | None, typer.Option(help="Name pattern of the feature columns, such as 'ram_*'")] = None,
+    labels: LabelsOption = None,
+    features: FeaturesOption = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write (default: report-VERSION beside the bundle)")
     ] = None,
