@@ -14,13 +14,18 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
 
 
+def progress_bar(console: Console, title: str) -> Progress:
+    """A bar with the count and the time left, which disappears at the end."""
+    columns = TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=console, transient=True)
+
+
 class Meter:
     """Shows progress: a bar on a terminal, else a line with the time left after one second and every ten seconds."""
 
     def __init__(self, console: Console, total: int, unit: str) -> None:
         self._console, self._total, self._unit = console, total, unit
-        columns = TextColumn(unit), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        self._bar = Progress(*columns, console=console, transient=True)
+        self._bar = progress_bar(console, unit)
         self._task = self._bar.add_task(unit, total=total)
         self._started = time.monotonic()
         self._next_report = self._started + FIRST_REPORT_S
