@@ -1,1 +1,1 @@
-"""The `jepa` command, one module a subcommand."""
+"""The `jepa` command; each subcommand has a module of its own."""

@@ -1,4 +1,4 @@
-"""`python -m cli` is `jepa`."""
+"""Runs `jepa` as `python -m cli`."""
 
 from cli.main import main
 

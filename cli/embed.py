@@ -1,4 +1,4 @@
-"""`jepa embed`: a data set's embeddings, by the sessions that the service runs."""
+"""`jepa embed`: embeds a data set with the inference sessions of the service."""
 
 import sys
 from pathlib import Path
@@ -14,21 +14,24 @@ from app.settings import DEFAULT_MODEL
 from app.system.cores import available_cores
 from bundle.folders import BundleError, locate
 from bundle.reader import Bundle, read_bundle
+from cli.arguments import BundleArgument, DataArgument, FeaturesOption
+from cli.files import replacing
 from model.data.checks import unlike_training
 from model.data.frames import read_frames
 
+# Rows in one run of a graph.
 ROWS_A_RUN = 256
 
 
 def embed(
-    bundle: Annotated[str, typer.Argument(help="A version's folder, a model's folder, or 'default'")],
-    data: Annotated[str, typer.Argument(help="Parquet file, folder or glob of them, or .npy/.npz")],
-    out: Annotated[Path, typer.Option(help="The .npy to write: float32 [rows, embed_dim]")],
-    encoder: Annotated[Literal["target", "context"], typer.Option(help="Which encoder")] = "target",
-    precision: Annotated[Literal["float32", "int8"], typer.Option(help="As what the service runs")] = "float32",
-    features: Annotated[str | None, typer.Option(help="Pattern of the feature columns, such as 'ram_*'")] = None,
+    bundle: BundleArgument,
+    data: DataArgument,
+    out: Annotated[Path, typer.Option(help="The .npy file to write: float32 [rows, embed_dim]")],
+    encoder: Annotated[Literal["target", "context"], typer.Option(help="Encoder to run")] = "target",
+    precision: Annotated[Literal["float32", "int8"], typer.Option(help="Number format of the graphs")] = "float32",
+    features: FeaturesOption = None,
 ) -> None:
-    """Turn a data set into embeddings, row by row in the order of the data."""
+    """Embed every row of a data set, in the order of the data."""
     try:
         if out.suffix != ".npy":
             raise ValueError(f"--out is {out}; embeddings are written as .npy")
@@ -37,9 +40,8 @@ def embed(
         for warning in check_columns(loaded, rows):
             typer.echo(f"warning: {warning}", err=True)
         embeddings = embed_rows(loaded, rows, encoder, precision)
-        partial = out.with_suffix(".partial.npy")
-        np.save(partial, embeddings)
-        partial.replace(out)
+        with replacing(out) as partial:
+            np.save(partial, embeddings)
     except (BundleError, ValueError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
@@ -47,7 +49,7 @@ def embed(
 
 
 def check_columns(bundle: Bundle, rows: NDArray[np.float32]) -> list[str]:
-    """How rows differ from those the model was trained on, in words; ValueError for another width."""
+    """Warnings about how rows differ from the training rows; ValueError if their width is not the model's."""
     manifest = bundle.manifest
     if rows.shape[1] != manifest.input_dim:
         raise ValueError(
@@ -60,7 +62,7 @@ def check_columns(bundle: Bundle, rows: NDArray[np.float32]) -> list[str]:
 def embed_rows(
     bundle: Bundle, rows: NDArray[np.float32], encoder: str, precision: str = "float32"
 ) -> NDArray[np.float32]:
-    """rows [n, input_dim] → [n, embed_dim]."""
+    """Embeds rows [n, input_dim] → [n, embed_dim], with a progress bar on a terminal."""
     graphs = Graphs(bundle, precision, available_cores())
     graph = graphs.target_encoder if encoder == "target" else graphs.context_encoder
     embeddings = np.empty((len(rows), bundle.manifest.embed_dim), np.float32)

@@ -1,4 +1,4 @@
-"""`jepa eval`: the probe table of a bundle, beside raw features, PCA, an untrained encoder and boosted trees."""
+"""`jepa eval`: probes a bundle's embeddings, raw features, PCA and an untrained encoder, and prints a table."""
 
 import fnmatch
 import json
@@ -18,8 +18,11 @@ from app.system.cores import available_cores
 from bundle.folders import BundleError, locate
 from bundle.reader import Bundle, read_bundle
 from cli import plots
+from cli.arguments import BundleArgument, DataArgument, FeaturesOption, LabelsOption
 from cli.embed import check_columns, embed_rows
 from cli.eval_table import health_line, table
+from cli.files import replacing
+from cli.progress import duration
 from model.data.checks import leaked_labels
 from model.data.frames import Frames, read_frames
 from model.data.splits import split_rows
@@ -28,28 +31,30 @@ from model.evaluation.plan import Job, Scores, View, expected_seconds, planned
 from model.evaluation.probes import Label
 from model.training.recipe import Recipe
 
-LEAST_ROWS = 20
+# Training rows and test rows that a probe needs.
+MIN_ROWS = 20
+# If the trees are expected to take longer than this, the user is told how to leave them out.
 LONG_S = 60
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
 
 
 def eval(
-    bundle: Annotated[str, typer.Argument(help="A version's folder, a model's folder, or 'default'")],
-    data: Annotated[str, typer.Argument(help="Parquet file, folder or glob of them, or .npy/.npz")],
-    labels: Annotated[list[str] | None, typer.Option(help="Patterns of label columns; y_* without any")] = None,
-    min_entropy: Annotated[float, typer.Option(help="Leave out labels of less entropy, in nats")] = 0.0,
-    split: Annotated[str, typer.Option(help="The split to test on: val while you work, test at the end")] = "val",
-    rows: Annotated[int, typer.Option(min=LEAST_ROWS, help="Most training rows of the probe")] = 60_000,
-    test_rows: Annotated[int, typer.Option(min=LEAST_ROWS, help="Most test rows of the probe")] = 40_000,
-    features: Annotated[str | None, typer.Option(help="Pattern of the feature columns, such as 'ram_*'")] = None,
-    trees: Annotated[bool, typer.Option(help="Also fit gradient-boosted trees on the raw features")] = True,
-    neighbours: Annotated[bool, typer.Option(help="Also ask the nearest neighbours")] = True,
-    seed: Annotated[int, typer.Option(help="Draws the rows and the untrained encoder")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Write the table as JSON")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw the AUC of each label as .png")] = None,
+    bundle: BundleArgument,
+    data: DataArgument,
+    labels: LabelsOption = None,
+    min_entropy: Annotated[float, typer.Option(help="Leave out labels with less entropy than this, in nats")] = 0.0,
+    split: Annotated[str, typer.Option(help="Split to test on: val during development, test at the end")] = "val",
+    rows: Annotated[int, typer.Option(min=MIN_ROWS, help="Maximum number of training rows")] = 60_000,
+    test_rows: Annotated[int, typer.Option(min=MIN_ROWS, help="Maximum number of test rows")] = 40_000,
+    features: FeaturesOption = None,
+    trees: Annotated[bool, typer.Option(help="Also fit gradient-boosted trees to the raw features")] = True,
+    neighbours: Annotated[bool, typer.Option(help="Also classify by nearest neighbours")] = True,
+    seed: Annotated[int, typer.Option(help="Random seed for the choice of rows and the untrained encoder")] = 0,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write the scores to")] = None,
+    plot: Annotated[Path | None, typer.Option(help="The .png file to plot the AUC of each label to")] = None,
 ) -> None:
-    """Compare the embedding with raw features, PCA and an untrained encoder by the same linear probe."""
+    """Compare embeddings with raw features, PCA and an untrained encoder by fitting the same probes to each."""
     try:
         _check_targets(out, plot)
         loaded = read_bundle(locate(bundle, DEFAULT_MODEL))
@@ -60,7 +65,7 @@ def eval(
         for warning in (*check_columns(loaded, frames.features), *leaked_labels(frames)):
             console.print(f"warning: {warning}", style="yellow")
         train, test = _draw(frames, split, rows, test_rows, seed)
-        _say_what_comes(loaded, frames, train, test, split, seed)
+        _print_setup(loaded, frames, train, test, split, seed)
         usable, skipped = _usable_labels(train, test, min_entropy)
         with threadpool_limits(_idle_cores()):
             views = _views(loaded, train, test, seed)
@@ -87,17 +92,16 @@ def eval(
             "capped": {name: label.left_out for name, label in usable.items() if label.left_out},
             "left_out": skipped,
         }
-        # A label that one game never shows has no AUC there; JSON has no NaN.
-        partial = out.with_suffix(".partial")
-        partial.write_text(json.dumps(_without_nan(document), indent=1, allow_nan=False) + "\n")
-        partial.replace(out)
+        # A score that could not be computed is NaN, which JSON does not have.
+        with replacing(out) as partial:
+            partial.write_text(json.dumps(_without_nan(document), indent=1, allow_nan=False) + "\n")
     if plot is not None:
         aucs = {name: {key: (one.auc, one.auc_spread) for key, one in row.items()} for name, row in scores.items()}
         plots.save(plots.probe_figure(aucs), plot)
 
 
 def _check_targets(out: Path | None, plot: Path | None) -> None:
-    """Before minutes are spent, not after."""
+    """Raises ValueError before any work is done if the output files could not be written at the end."""
     if plot is not None and plot.suffix != ".png":
         raise ValueError(f"--plot is {plot}; the picture is written as .png")
     for path in (out, plot):
@@ -106,6 +110,7 @@ def _check_targets(out: Path | None, plot: Path | None) -> None:
 
 
 def _draw(frames: Frames, split: str, rows: int, test_rows: int, seed: int) -> tuple[Frames, Frames]:
+    """Draws training and test frames at random; ValueError if the data has no such split or too few rows."""
     if split == "val":
         fit, held_out = split_rows(frames, seed=seed)
     else:
@@ -113,13 +118,13 @@ def _draw(frames: Frames, split: str, rows: int, test_rows: int, seed: int) -> t
         if split == "train" or split not in known or "train" not in known:
             raise ValueError(f"split is '{split}'; the probe learns on 'train' and is tested on another of {known}")
         fit, held_out = np.flatnonzero(frames.split == "train"), np.flatnonzero(frames.split == split)
-    if min(len(fit), len(held_out)) < LEAST_ROWS:
-        raise ValueError(f"{len(fit)} training and {len(held_out)} test rows; a probe needs {LEAST_ROWS} of each")
+    if min(len(fit), len(held_out)) < MIN_ROWS:
+        raise ValueError(f"{len(fit)} training and {len(held_out)} test rows; a probe needs {MIN_ROWS} of each")
     rng = np.random.default_rng(seed)
     return frames.take(rng.permutation(fit)[:rows]), frames.take(rng.permutation(held_out)[:test_rows])
 
 
-def _say_what_comes(bundle: Bundle, frames: Frames, train: Frames, test: Frames, split: str, seed: int) -> None:
+def _print_setup(bundle: Bundle, frames: Frames, train: Frames, test: Frames, split: str, seed: int) -> None:
     games = len(np.unique(test.episode))
     source = "rows" if frames.independent else f"{games} game{'s' * (games > 1)}"
     if frames.split is not None and split in frames.split:
@@ -135,7 +140,7 @@ def _say_what_comes(bundle: Bundle, frames: Frames, train: Frames, test: Frames,
 
 
 def _usable_labels(train: Frames, test: Frames, min_entropy: float) -> tuple[dict[str, Label], dict[str, list[str]]]:
-    """(labels to probe, reason → those that are not); ValueError if none is left."""
+    """Returns the labels to probe, and the others by the reason why they are left out; ValueError if none is left."""
     usable: dict[str, Label] = {}
     skipped: dict[str, list[str]] = {}
     for name, classes in train.labels.items():
@@ -151,15 +156,16 @@ def _usable_labels(train: Frames, test: Frames, min_entropy: float) -> tuple[dic
 
 
 def _views(bundle: Bundle, train: Frames, test: Frames, seed: int) -> dict[str, View]:
+    """The representations to compare, by name, each as training and test rows."""
     width = bundle.manifest.embed_dim
     embeddings = {
         encoder: (embed_rows(bundle, train.features, encoder), embed_rows(bundle, test.features, encoder))
         for encoder in ("context", "target")
     }
     if bundle.has("int8"):
-        # The harder way round: learnt from one format's embeddings, and asked in the other.
-        asked = embed_rows(bundle, test.features, "target", "int8")
-        embeddings["target, asked in int8"] = (embeddings["target"][0], asked)
+        # The harder test of int8: the probe is fitted to float32 embeddings and predicts from int8 ones.
+        int8 = embed_rows(bundle, test.features, "target", "int8")
+        embeddings["target, asked in int8"] = (embeddings["target"][0], int8)
     views = {
         "raw": (train.features, test.features),
         f"PCA-{width}": probes.principal_components(train.features, test.features, width),
@@ -177,8 +183,8 @@ def _views(bundle: Bundle, train: Frames, test: Frames, seed: int) -> dict[str, 
 def _scores(jobs: list[Job], labels: dict[str, Label], test: Frames) -> Scores:
     total, trees = expected_seconds(jobs, labels)
     console.print(
-        f"{len(jobs) * len(labels)} fits, about {_duration(total)}"
-        + (f", {_duration(trees)} of it for the trees; --no-trees leaves them out" if trees > LONG_S else "")
+        f"{len(jobs) * len(labels)} fits, about {duration(total)}"
+        + (f", {duration(trees)} of it for the trees; --no-trees leaves them out" if trees > LONG_S else "")
     )
     scores: Scores = {job.name: {} for job in jobs}
     todo = [(job, name) for job in jobs for name in labels]
@@ -191,14 +197,11 @@ def _scores(jobs: list[Job], labels: dict[str, Label], test: Frames) -> Scores:
 
 
 def _idle_cores() -> int:
-    """Threads for a fit. Those that wait for a core which another process holds spin: on a busy machine a fit on two
-    threads took 14 times the CPU of one."""
+    """The number of cores that are idle now, at least one, to use as the number of threads of a fit."""
+    # A thread spins while it waits for a core that another process holds: on a busy machine, a fit on two threads took
+    # 14 times the CPU time of a fit on one.
     busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     return max(1, available_cores() - round(busy))
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
 
 
 def _without_nan(value: Any) -> Any:

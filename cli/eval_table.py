@@ -1,4 +1,4 @@
-"""The table of `jepa eval`: what the probes found, in words."""
+"""Formats the results of `jepa eval` as text."""
 
 from collections.abc import Iterator, Mapping
 
@@ -17,7 +17,7 @@ METRICS = {
 
 
 def table(scores: Scores, labels: Mapping[str, Label]) -> Iterator[str]:
-    """A block a label, a line a representation; the last block is the mean over the labels."""
+    """Yields a block per label with a line per representation, and a last block with the means over labels."""
     for name, label in labels.items():
         classes, rows = len(np.unique(label.train[label.train >= 0])), int((label.test >= 0).sum())
         yield f"\n{name}: {label.left_out or f'{classes} classes'}; {rows:,} test rows"
@@ -32,7 +32,7 @@ def table(scores: Scores, labels: Mapping[str, Label]) -> Iterator[str]:
 
 
 def means(scores: Scores) -> dict[str, dict[str, float]]:
-    """Representation → metric → mean over the labels, of the AUC over those that have one."""
+    """Representation → metric → mean over the labels for which the metric is known."""
     found = {}
     for name, row in scores.items():
         columns = {metric: np.array([getattr(score, metric) for score in row.values()]) for metric in METRICS}
@@ -61,6 +61,7 @@ def _number(value: float) -> str:
 
 
 def health_line(name: str, found: Health) -> str:
+    """One line on the health of the embeddings called `name`."""
     return (
         f"{name}: RankMe {found.rankme:.1f} of {found.dims}, 95 % of the variance in {found.effective_rank} dims; "
         f"std of a dim {found.std:.3f} (least {found.least_std:.3g}, largest {found.largest_std:.3g}), "

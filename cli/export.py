@@ -1,4 +1,4 @@
-"""`jepa export`: a bundle from a checkpoint of `jepa train`."""
+"""`jepa export`: exports a checkpoint of `jepa train` as a bundle."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,18 +6,19 @@ from typing import Annotated
 import typer
 
 from bundle.folders import check_name
+from cli.arguments import ModelsOption, NameOption
 from model.export.bundle import export_bundle
 from model.training.checkpoint import load_checkpoint
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A .safetensors of jepa train")],
-    out: Annotated[Path, typer.Option(help="Folder of models; the bundle becomes OUT/NAME/VERSION")],
-    name: Annotated[str, typer.Option(help="Name of the model")] = "model",
+    checkpoint: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A .safetensors file of jepa train")],
+    out: ModelsOption,
+    name: NameOption = "model",
     half: Annotated[bool, typer.Option("--half", help="Store the weights as float16")] = False,
-    card: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Model card to put in")] = None,
+    card: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Model card to include")] = None,
 ) -> None:
-    """Make a bundle from a training checkpoint."""
+    """Export a training checkpoint as a bundle."""
     try:
         check_name(name)
         text = None if card is None else card.read_text()

@@ -1,4 +1,4 @@
-"""`jepa import-edifice`: a bundle from the parameters of Edifice, the Elixir reference library."""
+"""`jepa import-edifice`: imports parameters saved by Edifice, the Elixir reference library, as a bundle."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,18 +7,19 @@ import typer
 
 from bundle.folders import check_name
 from bundle.schema import read_description
+from cli.arguments import ModelsOption, NameOption
 from model.export.bundle import export_networks
 from model.export.edifice import convert, read_parameters
 
 
 def import_edifice(
-    encoder: Annotated[Path, typer.Argument(help="The context encoder's parameters, .safetensors")],
-    predictor: Annotated[Path, typer.Argument(help="The predictor's parameters, .safetensors")],
-    out: Annotated[Path, typer.Option(help="Folder of models; the bundle becomes OUT/NAME/VERSION")],
-    name: Annotated[str, typer.Option(help="Name of the model")] = "edifice",
-    schema: Annotated[Path | None, typer.Option(help="A schema.json with names and groups of the columns")] = None,
+    encoder: Annotated[Path, typer.Argument(help="Parameters of the context encoder (.safetensors)")],
+    predictor: Annotated[Path, typer.Argument(help="Parameters of the predictor (.safetensors)")],
+    out: ModelsOption,
+    name: NameOption = "edifice",
+    schema: Annotated[Path | None, typer.Option(help="A schema.json with the names and groups of the columns")] = None,
 ) -> None:
-    """Make a bundle from weights of Edifice's JEPA (Elixir)."""
+    """Import the weights of Edifice's JEPA (Elixir) as a bundle."""
     try:
         check_name(name)
         about = {} if schema is None else read_description(schema)

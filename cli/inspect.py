@@ -1,7 +1,6 @@
-"""`jepa inspect`: what is in a bundle, and whether it is whole and computes here what it computed at export."""
+"""`jepa inspect`: shows what a bundle contains, checks its files, and checks its graphs against the golden rows."""
 
 from collections.abc import Iterator
-from typing import Annotated
 
 import typer
 
@@ -11,14 +10,11 @@ from app.settings import DEFAULT_MODEL
 from bundle.folders import BundleError, locate
 from bundle.manifest import Manifest, read_manifest
 from bundle.reader import Bundle, file_problems
+from cli.arguments import BundleArgument
 
 
-def inspect(
-    bundle: Annotated[
-        str, typer.Argument(help="A version's folder, a model's folder, or 'default' for the bundled model")
-    ],
-) -> None:
-    """Say what is in a bundle, and check it; exit code 1 when something is wrong."""
+def inspect(bundle: BundleArgument) -> None:
+    """Show what a bundle contains, and check it; the exit status is 1 if something is wrong."""
     try:
         folder = locate(bundle, DEFAULT_MODEL)
         manifest = read_manifest(folder)
@@ -62,7 +58,7 @@ def _summary(manifest: Manifest) -> Iterator[str]:
 
 
 def _golden_problems(bundle: Bundle) -> Iterator[str]:
-    """Runs the golden rows in each precision the bundle has, and prints how near they come."""
+    """Runs the golden rows in every precision of the bundle, prints how close the outputs are, and yields problems."""
     for precision in filter(bundle.has, ("float32", "int8")):
         for parity in selfcheck.compare(bundle, Graphs(bundle, precision), precision):
             verdict = "as at export" if parity.holds else "NOT as at export"

@@ -1,4 +1,4 @@
-"""`jepa`: each subcommand is a function in a module of its own, imported only when it runs."""
+"""The `jepa` program. Each subcommand is a function in a module of its own, which is imported only when it runs."""
 
 from importlib import import_module
 from typing import Any
@@ -7,36 +7,36 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 COMMANDS = {
-    "serve": "Answer bots over HTTP.",
-    "data": "Make frames to learn from, of replays or by playing.",
-    "train": "Learn from recorded games and leave a bundle to serve.",
-    "export": "Make a bundle from a training checkpoint.",
-    "import-edifice": "Make a bundle from weights of Edifice's JEPA (Elixir).",
-    "embed": "Turn a data set into embeddings, by the service's engine.",
-    "eval": "Compare embeddings with raw features and PCA by probes.",
-    "report": "Draw how a bundle learned and what it makes of a game.",
-    "bench": "Load a running service and say what it bears.",
-    "inspect": "Say what is in a bundle, and check it.",
+    "serve": "Serve models to bots over HTTP.",
+    "data": "Create training frames from replays, or by playing a game.",
+    "train": "Train on recorded games and export a bundle to serve.",
+    "export": "Export a training checkpoint as a bundle.",
+    "import-edifice": "Import the weights of Edifice's JEPA (Elixir) as a bundle.",
+    "embed": "Embed a data set with the service's inference engine.",
+    "eval": "Compare embeddings with raw features and PCA by probing.",
+    "report": "Plot a bundle's training and one game on a page.",
+    "bench": "Load-test a running service.",
+    "inspect": "Show what a bundle contains, and check it.",
 }
-
-
 DATA_COMMANDS = {
-    "melee": "Turn Melee replays (.slp) into frames.",
-    "atari": "Record the memory of an Atari game that is played at random.",
+    "melee": "Convert Melee replays (.slp) to frames.",
+    "atari": "Record the memory of an Atari game played at random.",
 }
-# Where a command is not the function `name` of `cli/name.py`.
+# The modules of commands that do not live in `cli/<name>.py`.
 MODULES = {
     ("bench",): "cli.bench.bench",
     ("report",): "cli.report.report",
     ("data", "melee"): "cli.data.melee",
     ("data", "atari"): "cli.data.atari",
 }
-# What is not installed with the rest: see client/pyproject.toml.
-CLIENT, EXTRAS = {"jepa_client", "peppi_py", "ale_py", "gymnasium"}, {"melee": "slippi", "atari": "atari"}
+# Packages that are installed with the client rather than with the service; see client/pyproject.toml.
+CLIENT_PACKAGES = {"jepa_client", "peppi_py", "ale_py", "gymnasium"}
+# The extra of the client that a command needs.
+CLIENT_EXTRAS = {"melee": "slippi", "atari": "atari"}
 
 
 class _LazyGroup(TyperGroup):
-    """Lists the commands without importing what they need, which for some is PyTorch."""
+    """Lists commands without importing their modules, some of which import PyTorch."""
 
     within: tuple[str, ...] = ()
     summaries = COMMANDS
@@ -60,7 +60,7 @@ class _DataGroup(_LazyGroup):
 
 
 def load(*names: str) -> Any:
-    """The command of these words, such as "data", "melee"."""
+    """Imports the command with this name, such as load("data", "melee")."""
     if names == ("data",):
         return _DataGroup(name="data", help=COMMANDS["data"], no_args_is_help=True, rich_markup_mode=None)
     function = names[-1].replace("-", "_")
@@ -70,7 +70,7 @@ def load(*names: str) -> Any:
         package = str(error.name).partition(".")[0]
         if package in ("cli", "app", "model"):
             raise
-        source = f"'./client[{EXTRAS[names[-1]]}]'" if package in CLIENT else "'jepa-serve[train]'"
+        source = f"'./client[{CLIENT_EXTRAS[names[-1]]}]'" if package in CLIENT_PACKAGES else "'jepa-serve[train]'"
         typer.echo(f"jepa {' '.join(names)} needs {package}; install it with: pip install {source}", err=True)
         raise typer.Exit(1) from None
     single = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -83,8 +83,9 @@ app = typer.Typer(cls=_LazyGroup, no_args_is_help=True, rich_markup_mode=None, p
 
 @app.callback()
 def jepa() -> None:
-    """Learns a representation of a game's state from replays, and serves it to bots."""
+    """Learn a representation of a game's state from replays, and serve it to bots."""
 
 
 def main() -> None:
+    """Runs the command line of this process."""
     app()

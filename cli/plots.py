@@ -1,9 +1,8 @@
-"""Pictures from arrays, legible in print without colour and to colour-blind readers.
+"""Plots arrays as figures that are legible in black and white and to colour-blind readers.
 
-matplotlib's own Figure, without pyplot: no window, no state that one picture leaves to the next.
+They use matplotlib's Figure class without pyplot, which would open windows and keep global state.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,44 +12,47 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from cli.files import replacing
+
 Numbers = NDArray[np.floating] | Sequence[float]
 
-# Okabe and Ito (2008), the darker first; colour never tells alone, each line has a style of its own.
+# The palette of Okabe and Ito (2008), dark colours first. Lines also differ in style, not by colour alone.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 LINES = ("-", "--", "-.", ":")
 DPI = 150
+# Window of the running median of a game's surprise.
 MEDIAN_FRAMES = 61
-MOST_PANELS_A_ROW = 3
+MAX_PANELS_PER_ROW = 3
 
 
 def blank(width: float = 7, height: float = 4) -> tuple[Figure, Axes]:
-    """A figure of so many inches with one pair of axes."""
+    """A figure with one pair of axes; width and height are in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, plain(figure.add_subplot())
 
 
 def plain(axes: Axes) -> Axes:
+    """Styles axes with a light grid and no frame at the top and right, and returns them."""
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     return axes
 
 
 def literal(name: str) -> str:
-    """A name of someone else's, in which a dollar starts no formula."""
+    """Escapes a name from a user's file, so that a dollar sign in it does not start a formula."""
     return name.replace("$", r"\$")
 
 
 def save(figure: Figure, path: Path) -> None:
-    """As PNG; a reader finds the old picture or the new one."""
-    partial = path.with_suffix(".partial")
-    figure.savefig(partial, dpi=DPI, format="png")
-    os.replace(partial, path)
+    """Writes a figure as PNG; the file is replaced only once it is complete."""
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=DPI, format="png")
 
 
 def probe_figure(scores: Mapping[str, Mapping[str, tuple[float, float]]]) -> Figure:
-    """ROC AUC and its spread over games, by representation and label: a panel a label, a line a representation."""
+    """ROC AUC and its spread over games: one panel per label, one line per representation."""
     names, labels = list(scores), list(next(iter(scores.values())))
-    columns = min(MOST_PANELS_A_ROW, len(labels))
+    columns = min(MAX_PANELS_PER_ROW, len(labels))
     rows = -(-len(labels) // columns)
     figure = Figure(figsize=(2.2 + 2.6 * columns, 0.8 + rows * (0.9 + 0.24 * len(names))), layout="constrained")
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
@@ -81,8 +83,8 @@ def probe_figure(scores: Mapping[str, Mapping[str, tuple[float, float]]]) -> Fig
 
 
 def curves_figure(history: Mapping[str, Sequence[float]], embed_dim: int) -> Figure:
-    """The log of a training run, a panel a number, with the value that says something is ill."""
-    told = {
+    """The curves of a training run, one panel per metric, each with the threshold that signals a problem."""
+    curves = {
         "loss": ("loss (smooth L1)", None, ""),
         "loss_ratio": ("loss / loss of the mean", 1.0, "nothing learned"),
         "std": ("std of the embedding", 0.1, "collapse"),
@@ -90,7 +92,7 @@ def curves_figure(history: Mapping[str, Sequence[float]], embed_dim: int) -> Fig
     }
     figure = Figure(figsize=(7.5, 5), layout="constrained")
     for axes, (name, (title, limit, meaning)) in zip(
-        figure.subplots(2, 2, sharex=True).ravel(), told.items(), strict=True
+        figure.subplots(2, 2, sharex=True).ravel(), curves.items(), strict=True
     ):
         plain(axes)
         values = history[name]
@@ -106,19 +108,20 @@ def curves_figure(history: Mapping[str, Sequence[float]], embed_dim: int) -> Fig
 
 
 def spectrum_figure(spectra: Mapping[str, Numbers]) -> Figure:
-    """Singular values of centred embeddings over the largest, falling, by what to say of each."""
+    """Singular values of centred embeddings relative to the largest, in descending order; one line per name."""
     figure, axes = blank()
     for i, (name, values) in enumerate(spectra.items()):
         share = np.asarray(values, float) / max(float(np.max(values)), 1e-12)
-        at_least = np.maximum(share, 1e-9)  # of nothing but zeros there is no logarithmic axis
-        axes.plot(np.arange(1, len(share) + 1), at_least, color=COLOURS[i], linestyle=LINES[i], label=name)
+        # A logarithmic axis cannot be drawn if all values are 0.
+        positive = np.maximum(share, 1e-9)
+        axes.plot(np.arange(1, len(share) + 1), positive, color=COLOURS[i], linestyle=LINES[i], label=name)
     axes.set(yscale="log", ylim=(1e-4, 1.5), xlabel="dim, the largest first", ylabel="singular value / largest")
     axes.legend(frameon=False, loc="lower left")
     return figure
 
 
 def quantiles_figure(quantiles: Mapping[int, Sequence[float]]) -> Figure:
-    """The loss that so many percent of the held-out rows stay below, a line a horizon."""
+    """Quantiles of the loss on held-out rows at each percent from 0 to 100, one line per horizon."""
     figure, axes = blank()
     for i, (horizon, values) in enumerate(sorted(quantiles.items(), reverse=True)):
         name = f"{horizon} frames ahead" if horizon else "the same frame"
@@ -131,8 +134,10 @@ def quantiles_figure(quantiles: Mapping[int, Sequence[float]]) -> Figure:
 def map_figure(
     points: Numbers, shares: Sequence[float], classes: NDArray[np.int64], names: Mapping[int, str]
 ) -> Figure:
-    """points [rows, 2], the first two principal components, which hold `shares` of the variance: a panel a class
-    [rows], its rows dark on all the others."""
+    """Points [rows, 2] in one panel per class, where the rows of the class stand out from all others in grey.
+
+    The points are the first two principal components, which explain `shares` of the variance.
+    """
     points = np.asarray(points)
     columns = min(4, len(names))
     rows = -(-len(names) // columns)
@@ -153,7 +158,7 @@ def map_figure(
 
 
 def surprise_figure(frames: NDArray[np.int64], values: Numbers, moments: Sequence[int], unit: str) -> Figure:
-    """One game: values [frames], their running median, and the numbered moments (indices) that stand out."""
+    """The surprise at each frame of one game, its running median, and numbered marks at the indices `moments`."""
     figure, axes = blank(9, 3.5)
     values = np.asarray(values)
     window = min(MEDIAN_FRAMES, len(values))

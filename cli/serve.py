@@ -1,4 +1,4 @@
-"""`jepa serve`: a flag for each field of `app.settings.Settings`."""
+"""`jepa serve`: starts the service; every field of `app.settings.Settings` is a flag."""
 
 import inspect
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from app.settings import PREFIX, Settings
 
 
 def serve(**flags: Any) -> None:
-    """Answer bots over HTTP with the models of a folder, or with the bundled one."""
+    """Serve the models of a folder, or the bundled model, to bots over HTTP."""
     try:
         settings = Settings(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
@@ -25,7 +25,7 @@ def serve(**flags: Any) -> None:
 
 
 def _flags() -> Iterator[inspect.Parameter]:
-    """One for each setting; what is not given stays None, so that environment and default decide."""
+    """Yields a flag for each setting; a flag that is not given stays None, so that environment and default apply."""
     for name, field in Settings.model_fields.items():
         default = str(field.default) if isinstance(field.default, str | int) else False
         option = typer.Option(help=field.description, envvar=PREFIX + name.upper(), show_default=default)
@@ -33,13 +33,14 @@ def _flags() -> Iterator[inspect.Parameter]:
         yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-# Typer reads flags from the signature and their types from the annotations.
+# Typer reads the flags from the signature and their types from the annotations.
 _PARAMETERS = [*_flags()]
 serve.__signature__ = inspect.Signature(_PARAMETERS)  # type: ignore[attr-defined]
 serve.__annotations__ = {parameter.name: parameter.annotation for parameter in _PARAMETERS}
 
 
 def _readable(error: ErrorDetails) -> str:
+    """The name of the setting and what is wrong with it, without pydantic's prefix."""
     setting = ".".join(map(str, error["loc"]))
     message = error["msg"].removeprefix("Value error, ")
     return f"{setting}: {message}" if setting else message

@@ -11,9 +11,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bundle.folders import check_name
+from cli.arguments import DataArgument, FeaturesOption, ModelsOption, NameOption
+from cli.progress import duration, progress_bar
 from model import training
 from model.data.frames import read_frames
 from model.export.bundle import export_bundle
@@ -26,24 +27,24 @@ console = Console(highlight=False, soft_wrap=True)
 
 
 def train(
-    data: Annotated[str, typer.Argument(help="Parquet file, folder or glob of them, or .npy/.npz")],
-    out: Annotated[Path, typer.Option(help="Folder of models; the bundle becomes OUT/NAME/VERSION")],
+    data: DataArgument,
+    out: ModelsOption,
     preset: Annotated[str, typer.Option(help=f"One of {', '.join(PRESETS)}")] = "default",
-    name: Annotated[str, typer.Option(help="Name of the model")] = "model",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that was stopped")] = False,
-    features: Annotated[str | None, typer.Option(help="Pattern of the feature columns, such as 'ram_*'")] = None,
-    horizon: Annotated[list[int] | None, typer.Option(help="Frames ahead to predict; may be given often")] = None,
-    unordered: Annotated[bool, typer.Option("--unordered", help="Mask groups of the same row only")] = False,
-    tokens: Annotated[str | None, typer.Option(help="'row' (one token a row) or 'groups' (one a group)")] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of training instead of the preset's")] = None,
-    seed: Annotated[int, typer.Option(help="Equal seeds and data give equal weights")] = 0,
-    devices: Annotated[int, typer.Option(help="Processes that share each batch, one a GPU or some CPU cores each")] = 1,
+    name: NameOption = "model",
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run that was stopped")] = False,
+    features: FeaturesOption = None,
+    horizon: Annotated[list[int] | None, typer.Option(help="Frames ahead to predict; may be repeated")] = None,
+    unordered: Annotated[bool, typer.Option("--unordered", help="Only predict masked groups of the same row")] = False,
+    tokens: Annotated[str | None, typer.Option(help="'row' (one token per row) or 'groups' (one per group)")] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of training steps (default: the preset's)")] = None,
+    seed: Annotated[int, typer.Option(help="Random seed; the same seed and data give the same weights")] = 0,
+    devices: Annotated[int, typer.Option(help="Processes to share each batch, one per GPU or some CPU cores each")] = 1,
     accelerator: Annotated[str, typer.Option(help=f"One of {', '.join(ACCELERATORS)}")] = "auto",
     half: Annotated[bool, typer.Option("--half", help="Store the weights as float16")] = False,
-    source: Annotated[str, typer.Option(help="Where the data comes from, for bundle.json")] = "",
+    source: Annotated[str, typer.Option(help="Source of the data, for bundle.json")] = "",
     licence: Annotated[str, typer.Option(help="Licence of the weights, for bundle.json")] = "",
 ) -> None:
-    """Learn from recorded games and leave a bundle to serve."""
+    """Train on recorded games and export a bundle to serve."""
     first = True
     try:
         check_name(name)
@@ -132,33 +133,22 @@ def _say_what_comes(run: training.Run) -> None:
     for warning in run.warnings:
         console.print(f"warning: {warning}", style="yellow")
     console.print(
-        f"{left} steps of {recipe.batch_size} rows, about {_duration(seconds)}; "
+        f"{left} steps of {recipe.batch_size} rows, about {duration(seconds)}; "
         f"{summary.random_start_share:.2g} of the target encoder's random start will be left"
     )
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def _train(run: training.Run, path: Path, interrupted: threading.Event) -> bool:
     """Whether the run came to its end."""
     log = path.with_name("training.jsonl")
-    bar = Progress(
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
+    bar = progress_bar(console, "training")
     task = bar.add_task("training", total=run.recipe.steps, completed=run.checkpoint.step)
 
     def report(made: training.Report) -> None:
         console.print(
             f"step {made.step}/{made.steps}  loss {made.loss:.4f}  over mean predictor {made.loss_ratio:.3f}  "
             f"std {made.std:.3f}  RankMe {made.rankme:.1f}  {made.rows_per_second:,.0f} rows/s  "
-            f"{_duration(made.seconds_left)} left"
+            f"{duration(made.seconds_left)} left"
         )
         for warning in warnings(made.std, made.rankme, made.loss_ratio, run.jepa.config.embed_dim):
             console.print(f"warning: {warning}", style="yellow")

@@ -1,1 +1,1 @@
-"""`jepa bench`."""
+"""`jepa bench`: a load test of a running service."""

@@ -1,4 +1,4 @@
-"""`jepa bench`: a load test over httpx; latencies count from when a request was due, not from when it was sent."""
+"""`jepa bench`: a load test over httpx, with latencies counted from when a request was due rather than sent."""
 
 import asyncio
 import json
@@ -23,12 +23,12 @@ BINARY = "application/octet-stream"
 
 
 class Target:
-    """What is sent: the same rows again and again, to one endpoint, in one form."""
+    """The request of a load test: the same rows every time, to one endpoint, as JSON or binary."""
 
     def __init__(
         self, url: str, endpoint: str, model: dict[str, Any], rows: int, binary: bool, key: dict[str, str]
     ) -> None:
-        """`key` is the header that opens the service, if it wants one."""
+        """`key` is the header with the API key, or empty."""
         self.url, self.rows = url, rows
         self.path = f"/{endpoint}"
         width = model["input_dim"] * (2 if endpoint == "loss" else 1)
@@ -47,19 +47,20 @@ class Target:
         self.params = {"model": model["name"]} if binary else {}
 
     def client(self) -> httpx.AsyncClient:
-        """One kept-alive connection, as a bot has."""
+        """A client with one keep-alive connection, like a bot's."""
         limits = httpx.Limits(max_connections=1, max_keepalive_connections=1)
         return httpx.AsyncClient(base_url=self.url, headers=self.headers, params=self.params, limits=limits, timeout=10)
 
 
 class Tally:
-    """Latencies of what was answered with 200, and how often anything else came."""
+    """Collects the latencies of requests answered with 200, and counts all other outcomes."""
 
     def __init__(self) -> None:
         self.latencies_s: list[float] = []
         self.errors: Counter[str] = Counter()
 
     async def send(self, client: httpx.AsyncClient, target: Target, due: float) -> None:
+        """Sends one request and records its outcome; the latency counts from `due`."""
         try:
             answer = await client.post(target.path, content=target.body)
         except httpx.HTTPError as error:
@@ -72,24 +73,24 @@ class Tally:
 
 
 def bench(
-    url: Annotated[str, typer.Argument(help="Where the service is, such as http://127.0.0.1:8000")],
-    endpoint: Annotated[Literal["embed", "predict", "loss"], typer.Option(help="What to ask")] = "embed",
-    model: Annotated[str | None, typer.Option(help="Name of the model; the first without it")] = None,
-    rows: Annotated[int, typer.Option(min=1, help="Rows in a request")] = 1,
-    body: Annotated[Literal["binary", "json"], typer.Option(help="Form of request and answer")] = "binary",
-    connections: Annotated[int, typer.Option(min=1, help="Closed loop: the next request when the answer is in")] = 1,
+    url: Annotated[str, typer.Argument(help="Address of the service, such as http://127.0.0.1:8000")],
+    endpoint: Annotated[Literal["embed", "predict", "loss"], typer.Option(help="Endpoint to call")] = "embed",
+    model: Annotated[str | None, typer.Option(help="Name of the model (default: the first one)")] = None,
+    rows: Annotated[int, typer.Option(min=1, help="Rows per request")] = 1,
+    body: Annotated[Literal["binary", "json"], typer.Option(help="Format of requests and answers")] = "binary",
+    connections: Annotated[int, typer.Option(min=1, help="Connections, each with one request in flight")] = 1,
     rate: Annotated[
-        float | None, typer.Option(help="Open loop: so many requests a second, over the connections")
+        float | None, typer.Option(help="Open loop: requests per second, spread over the connections")
     ] = None,
-    bots: Annotated[int | None, typer.Option(min=1, help="Open loop: so many bots, each on a connection")] = None,
-    hz: Annotated[float, typer.Option(help="Frames a second of each bot")] = 60.0,
-    seconds: Annotated[float, typer.Option(help="How long")] = 5.0,
-    api_key: Annotated[str | None, typer.Option(help="Where the service wants one")] = None,
+    bots: Annotated[int | None, typer.Option(min=1, help="Open loop: bots, each on its own connection")] = None,
+    hz: Annotated[float, typer.Option(help="Frames per second of each bot")] = 60.0,
+    seconds: Annotated[float, typer.Option(help="Duration of the test")] = 5.0,
+    api_key: Annotated[str | None, typer.Option(help="API key, if the service requires one")] = None,
     fail_if: Annotated[list[str] | None, typer.Option(help="Exit with 1 if, say, 'p99>16.67ms' or 'errors>0%'")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the result as JSON")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw the latencies as .png")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write the result to")] = None,
+    plot: Annotated[Path | None, typer.Option(help="The .png file to plot the latencies to")] = None,
 ) -> None:
-    """Load a running service and say what it bears."""
+    """Load-test a running service."""
     try:
         conditions = [parse_condition(text) for text in fail_if or []]
         if plot is not None and find_spec("matplotlib") is None:
@@ -123,6 +124,7 @@ def bench(
 
 
 def _model(url: str, name: str | None, key: dict[str, str]) -> dict[str, Any]:
+    """What the service says of the named model, or of its first; ValueError if it cannot be asked or has none."""
     try:
         answer = httpx.get(f"{url}/models", headers=key, timeout=10)
         wants_key = answer.status_code == 401
@@ -140,7 +142,7 @@ def _model(url: str, name: str | None, key: dict[str, str]) -> dict[str, Any]:
 async def _run(
     target: Target, due: list[NDArray[np.float64]] | None, connections: int, seconds: float
 ) -> tuple[float, Tally, float]:
-    """(median ms of an empty request, what was counted, seconds it took)."""
+    """Runs the load test; returns (median ms of an empty request, the tally, seconds it took)."""
     clients = [target.client() for _ in range(connections if due is None else len(due))]
     try:
         overhead_ms = await _overhead_ms(clients[0])
@@ -165,7 +167,7 @@ async def _run(
 
 
 async def _overhead_ms(client: httpx.AsyncClient) -> float:
-    """What httpx, the socket and HTTP cost of each latency: the median of requests that compute nothing."""
+    """The share of httpx, the socket and HTTP in each latency: the median over requests that compute nothing."""
     spent = []
     for _ in range(OVERHEAD_REQUESTS):
         started = time.perf_counter()
@@ -175,12 +177,13 @@ async def _overhead_ms(client: httpx.AsyncClient) -> float:
 
 
 async def _closed_loop(client: httpx.AsyncClient, target: Target, tally: Tally, until: float) -> None:
+    """Sends each request as soon as the previous one is answered."""
     while (now := time.perf_counter()) < until:
         await tally.send(client, target, now)
 
 
 async def _bot(client: httpx.AsyncClient, target: Target, tally: Tally, due: NDArray[np.float64]) -> None:
-    """Sends each frame when it is due, or at once where the one before was answered late."""
+    """Sends each frame when it is due, or at once if the previous answer came after that."""
     for moment in due.tolist():
         if (left := moment - time.perf_counter()) > 0:
             await asyncio.sleep(left)
@@ -188,7 +191,7 @@ async def _bot(client: httpx.AsyncClient, target: Target, tally: Tally, due: NDA
 
 
 async def _show_progress(start: float, seconds: float) -> None:
-    """A bar on a terminal; a log has the line that said how long it takes."""
+    """Shows a progress bar on a terminal; in a log, the first line already says how long the test takes."""
     while sys.stderr.isatty():
         spent = max(0.0, time.perf_counter() - start)
         done = min(BAR_WIDTH, int(BAR_WIDTH * spent / seconds))
@@ -210,6 +213,7 @@ def _print(summary: Summary, overhead_ms: float, deadline_s: float) -> None:
 
 
 def _judge(summary: Summary, conditions: list[Condition]) -> None:
+    """Exits with status 1 if any of the conditions for failure holds."""
     failed = [condition for condition in conditions if condition.holds(summary)]
     for condition in failed:
         unit = "%" if condition.metric in ("errors", "late") else "ms"
@@ -223,8 +227,9 @@ def _judge(summary: Summary, conditions: list[Condition]) -> None:
 
 
 def _draw(path: Path, latencies_ms: NDArray[np.float64], deadline_ms: float, title: str) -> None:
-    """How large a share of the requests was answered within so many ms, on a logarithmic axis."""
-    from cli import plots  # a service has no matplotlib
+    """Plots the share of requests answered within a given latency, on a logarithmic axis."""
+    # Imported here because an installation that only serves has no matplotlib.
+    from cli import plots
 
     figure, axes = plots.blank()
     ordered = np.sort(latencies_ms)

@@ -1,4 +1,4 @@
-"""The arithmetic of a load test: what a run measured, and when it is to be called failed. No HTTP in here."""
+"""The arithmetic of a load test, without HTTP: when requests are due, the summary of a run, and when it has failed."""
 
 import math
 import operator
@@ -15,14 +15,18 @@ METRICS = (*PERCENTILES, "errors", "late")
 
 @dataclass(frozen=True)
 class Summary:
-    """Of one run. Latencies are in ms; in an open loop they count from the moment each request was due."""
+    """What one run measured.
+
+    `errors` counts failures by HTTP status or kind. In an open loop, latencies count from when each request was due.
+    `late` counts the answers that came after their deadline and the requests that failed.
+    """
 
     requests: int
-    errors: dict[str, int]  # status or kind of failure → how many
+    errors: dict[str, int]
     seconds: float
     rows: int
     latency_ms: dict[str, float]
-    late: int  # answers that came after their deadline, and requests that failed
+    late: int
 
     @property
     def requests_per_second(self) -> float:
@@ -41,7 +45,7 @@ class Summary:
         return self.latency_ms[metric]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values; a percentile of no answers is null."""
+        """The summary as JSON values; percentiles are null if there were no answers."""
         rates = {"requests_per_second": self.requests_per_second, "rows_per_second": self.rows_per_second}
         finite = {name: ms if math.isfinite(ms) else None for name, ms in self.latency_ms.items()}
         return asdict(self) | rates | {"latency_ms": finite}
@@ -50,7 +54,7 @@ class Summary:
 def summarise(
     latencies_s: NDArray[np.float64], errors: dict[str, int], seconds: float, rows_each: int, deadline_s: float
 ) -> Summary:
-    """`latencies_s` are those of the requests that were answered with 200; of none, every percentile is infinite."""
+    """`latencies_s` are the latencies of requests answered with 200; if there are none, percentiles are infinite."""
     failed = sum(errors.values())
 
     def percentile_ms(share: float) -> float:
@@ -67,11 +71,11 @@ def summarise(
 
 
 class Condition(NamedTuple):
-    """When a run has failed, such as `p99>16.67ms` or `errors>0%`."""
+    """A condition under which a run counts as failed, such as `p99>16.67ms` or `errors>0%`; `limit` is in ms or %."""
 
     metric: str
     sign: str
-    limit: float  # ms or %
+    limit: float
 
     def holds(self, summary: Summary) -> bool:
         compare = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}[self.sign]
@@ -79,7 +83,7 @@ class Condition(NamedTuple):
 
 
 def parse_condition(text: str) -> Condition:
-    """`metric`, comparison, number, and `ms`, `s` or `%`; ValueError says what is wrong with it."""
+    """Parses a metric, a comparison, a number and a unit (`ms`, `s` or `%`); ValueError says what is wrong."""
     parts = re.fullmatch(r"\s*(\w+)\s*(>=|<=|>|<)\s*([0-9.]+)\s*(ms|s|%)?\s*", text)
     if parts is None:
         raise ValueError(f"'{text}' is no condition; write one like 'p99>16.67ms' or 'errors>0%'")
@@ -97,6 +101,6 @@ def parse_condition(text: str) -> Condition:
 
 
 def due_times(bots: int, hz: float, seconds: float) -> list[NDArray[np.float64]]:
-    """Seconds after the start at which each bot's requests are due: a frame apart, the bots evenly out of step."""
+    """Seconds from the start at which each bot's requests are due, with the bots spread evenly over a frame."""
     frames = max(1, round(seconds * hz))
     return [np.arange(frames) / hz + bot / (bots * hz) for bot in range(bots)]

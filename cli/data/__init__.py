@@ -1,1 +1,1 @@
-"""`jepa data`: recordings as frames to learn from."""
+"""`jepa data`: turns recordings of games into frames to train on."""

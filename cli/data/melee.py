@@ -1,4 +1,4 @@
-"""`jepa data melee`: Melee replays as frames for `jepa train`, by the code that fills a live bot's rows."""
+"""`jepa data melee`: converts Melee replays to frames for `jepa train`, with the code that fills a live bot's rows."""
 
 import json
 from pathlib import Path
@@ -9,13 +9,15 @@ import pyarrow as pa
 import typer
 from rich.console import Console
 
-from cli.data.recording import Meter, Recording, stopping
+from cli.data.recording import Recording, stopping
+from cli.progress import Meter
 from jepa_client.games.melee import replay_rows
 from jepa_client.games.melee_layout import COLUMNS, GROUPS, LAYOUT
 from jepa_client.games.replay import ReplayError
 from jepa_client.games.slippi import read_replay
 
 console = Console(highlight=False, soft_wrap=True)
+# Exit status if some replays could not be read.
 SOME_SKIPPED = 3
 SCHEMA = pa.schema(
     [("episode", pa.int32()), ("frame", pa.int32()), *((name, pa.float32()) for name in COLUMNS)],
@@ -27,10 +29,10 @@ SCHEMA = pa.schema(
 
 
 def melee(
-    replays: Annotated[list[str], typer.Argument(help="Replay files (.slp), folders or globs of them")],
-    out: Annotated[Path, typer.Option(help="The .parquet to write, one row a frame")],
+    replays: Annotated[list[str], typer.Argument(help="Replay files (.slp), or folders or globs of them")],
+    out: Annotated[Path, typer.Option(help="The .parquet file to write, one row per frame")],
 ) -> None:
-    """Turn Melee replays into frames to train on. A broken one is named and skipped; then the exit status is 3."""
+    """Convert Melee replays to frames to train on; the exit status is 3 if broken replays were skipped."""
     try:
         paths = _find(replays)
         with stopping(), Recording(out, SCHEMA) as recording:
@@ -48,7 +50,7 @@ def melee(
 
 
 def _find(sources: list[str]) -> list[Path]:
-    """Each replay once, in the order of its name."""
+    """The replay files that the sources name, each once and sorted by path."""
     found: set[Path] = set()
     for source in sources:
         path = Path(source)
@@ -63,7 +65,7 @@ def _find(sources: list[str]) -> list[Path]:
 
 
 def _convert(paths: list[Path], recording: Recording) -> list[str]:
-    """The names of the replays that became episodes 0, 1, …"""
+    """Records the replays that can be read as episodes 0, 1, … and returns their names."""
     games: list[str] = []
     with Meter(console, len(paths), "replays") as meter:
         for done, path in enumerate(paths, 1):

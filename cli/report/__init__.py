@@ -1,1 +1,1 @@
-"""`jepa report`."""
+"""`jepa report`: an HTML page about a bundle."""

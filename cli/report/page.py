@@ -1,4 +1,4 @@
-"""One HTML page that needs nothing beside it: headings, words, tables, and pictures put in as they are."""
+"""Renders a self-contained HTML page with headings, text, tables and embedded pictures."""
 
 import base64
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ $sections
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG, what it shows for those who don't see it, and how to read it for those who do."""
+    """A PNG file with a text alternative for screen readers and a caption that explains how to read it."""
 
     path: Path
     alt: str
@@ -44,7 +44,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Table:
-    """The first cell of each row is its heading."""
+    """A table in which the first cell of each row is the row's heading."""
 
     caption: str
     head: Sequence[str]
@@ -53,13 +53,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
+    """A heading, a paragraph and the pictures and tables below it."""
+
     title: str
     words: str = ""
     parts: Sequence[Picture | Table] = field(default_factory=tuple)
 
 
 def render(title: str, sections: Sequence[Section]) -> str:
-    """All text is escaped: names come from files that anyone may have made."""
+    """Renders the page as HTML; all text is escaped, because names come from untrusted files."""
     return PAGE.substitute(title=escape(title), sections="\n".join(map(_section, sections)))
 
 

@@ -1,6 +1,6 @@
-"""`jepa report`: pictures of how a bundle learned and of what it makes of a game, and one page that shows them."""
+"""`jepa report`: plots a bundle's training and one of its games, and writes an HTML page that shows the plots."""
 
-import os
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -11,31 +11,38 @@ import typer
 from app.settings import DEFAULT_MODEL
 from bundle.folders import BundleError, locate
 from bundle.reader import Bundle, read_bundle
+from cli.arguments import BundleArgument, FeaturesOption, LabelsOption
 from cli.embed import check_columns, embed_rows
+from cli.files import replacing
 from cli.report import sections
 from cli.report.page import Section, render
 from model.data.frames import Frames, class_names, read_frames
 
-SAMPLE_ROWS = 4096
+# Rows of the spectrum, and of data without games.
+MAX_SAMPLE_ROWS = 4096
 
 
 def report(
-    bundle: Annotated[str, typer.Argument(help="A version's folder, a model's folder, or 'default'")],
+    bundle: BundleArgument,
     data: Annotated[
-        str | None, typer.Argument(help="Games to look at: Parquet file, folder or glob of them, or .npy/.npz")
+        str | None, typer.Argument(help="Games: Parquet file, folder or glob of Parquet files, or .npy/.npz file")
     ] = None,
-    episode: Annotated[int | None, typer.Option(help="Which game; the first of split val or of all")] = None,
-    labels: Annotated[list[str] | None, typer.Option(help="Patterns of label columns; y_* without any")] = None,
-    features: Annotated[str | None, typer.Option(help="Pattern of the feature columns, such as 'ram_*'")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to write; report-VERSION beside the bundle")] = None,
-    seed: Annotated[int, typer.Option(help="Draws the rows of the spectrum")] = 0,
+    episode: Annotated[
+        int | None, typer.Option(help="Episode to plot (default: the first of split val, or of all)")
+    ] = None,
+    labels: LabelsOption = None,
+    features: FeaturesOption = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write (default: report-VERSION beside the bundle)")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Random seed for the choice of rows")] = 0,
 ) -> None:
-    """Draw how a bundle learned and what it makes of a game: pictures, and one page that shows them."""
+    """Plot a bundle's training and one game, and write an HTML page that shows the plots."""
     try:
         loaded = read_bundle(locate(bundle, DEFAULT_MODEL))
         manifest = loaded.manifest
         folder = _output_folder(loaded, out)
-        told = [
+        parts = [
             sections.facts(manifest),
             sections.training(manifest, folder),
             sections.usual_loss(manifest, folder),
@@ -46,19 +53,18 @@ def report(
                 raise ValueError(f"no column matches {labels}; name columns of whole numbers with --labels")
             for warning in check_columns(loaded, frames.features):
                 typer.echo(f"warning: {warning}", err=True)
-            told += _of_data(loaded, frames, class_names(data), episode, seed, folder)
+            parts += _data_sections(loaded, frames, class_names(data), episode, seed, folder)
         page = folder / "index.html"
-        partial = page.with_suffix(".partial")
-        partial.write_text(render(f"{manifest.name} version {manifest.version}", told), encoding="utf-8")
-        os.replace(partial, page)
+        with replacing(page) as partial:
+            partial.write_text(render(f"{manifest.name} version {manifest.version}", parts), encoding="utf-8")
     except (BundleError, ValueError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
-    typer.echo(f"{page} is ready: {'; '.join(section.title for section in told)}")
+    typer.echo(f"{page} is ready: {'; '.join(section.title for section in parts)}")
 
 
 def _output_folder(bundle: Bundle, out: Path | None) -> Path:
-    """Beside the version's folder, never in it, whose files are listed and checked."""
+    """Creates the folder for the report, never inside the version's folder, whose files are listed and checked."""
     if out is None:
         if bundle.folder.is_relative_to(DEFAULT_MODEL):
             raise ValueError("the bundled model lies among the program's files; say with --out where the report goes")
@@ -67,19 +73,20 @@ def _output_folder(bundle: Bundle, out: Path | None) -> Path:
         raise ValueError(f"{out} is in the bundle, whose files are checked; give the report a folder of its own")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "index.partial").touch()
+        tempfile.TemporaryFile(dir=out).close()
     except OSError as error:
         raise ValueError(f"{out} cannot be written ({error}); say with --out where the report goes") from None
     return out
 
 
-def _of_data(
+def _data_sections(
     bundle: Bundle, frames: Frames, names: sections.Names, episode: int | None, seed: int, folder: Path
 ) -> list[Section]:
+    """The sections about the data; ValueError if it has fewer than two rows or not the episode."""
     if len(frames) < 2:
         raise ValueError(f"the data has {len(frames)} row; how far embeddings differ takes at least two to tell")
     game, called = _game(frames, episode, seed)
-    sample = frames.take(np.random.default_rng(seed).permutation(len(frames))[:SAMPLE_ROWS])
+    sample = frames.take(np.random.default_rng(seed).permutation(len(frames))[:MAX_SAMPLE_ROWS])
     typer.echo(f"embedding {len(sample):,} rows of all, and {called}: {len(game):,} rows")
     spectrum = {encoder: embed_rows(bundle, sample.features, encoder) for encoder in ("context", "target")}
     context, target = (embed_rows(bundle, game.features, encoder) for encoder in ("context", "target"))
@@ -92,12 +99,14 @@ def _of_data(
 
 
 def _game(frames: Frames, episode: int | None, seed: int) -> tuple[Frames, str]:
-    """The rows of one game in their order with the labels that change in it, and what to call it; of rows that are no
-    game's, some."""
+    """Returns the rows of one game in order, with the labels that vary in it, and a name for it.
+
+    Data without games gives a random sample of rows instead.
+    """
     if frames.independent:
         if episode is not None:
             raise ValueError("--episode names a game, but the data has no 'episode' column")
-        return frames.take(np.random.default_rng(seed).permutation(len(frames))[:SAMPLE_ROWS]), "rows of no game"
+        return frames.take(np.random.default_rng(seed).permutation(len(frames))[:MAX_SAMPLE_ROWS]), "rows of no game"
     if episode is None:
         held_out = frames.episode if frames.split is None else frames.episode[frames.split == "val"]
         episode = int((held_out if len(held_out) else frames.episode)[0])
@@ -108,6 +117,6 @@ def _game(frames: Frames, episode: int | None, seed: int) -> tuple[Frames, str]:
     if frames.frame is not None:
         rows = rows[np.argsort(frames.frame[rows], kind="stable")]
     game = frames.take(rows)
-    telling = {name: classes for name, classes in game.labels.items() if len(np.unique(classes[classes >= 0])) > 1}
+    varying = {name: classes for name, classes in game.labels.items() if len(np.unique(classes[classes >= 0])) > 1}
     of_split = "" if game.split is None else f" of split {game.split[0]}"
-    return replace(game, labels=telling), f"game {episode}{of_split}"
+    return replace(game, labels=varying), f"game {episode}{of_split}"

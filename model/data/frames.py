@@ -1,4 +1,4 @@
-"""Frames of games from Parquet or NumPy files: features, episodes, splits, labels and the feature schema."""
+"""Reads frames of games from Parquet and NumPy files: features, episodes, splits, labels and the feature schema."""
 
 import fnmatch
 import json
@@ -16,32 +16,36 @@ from numpy.typing import NDArray
 from bundle.schema import Schema, read_description, unnamed_columns
 from model.data.symmetry import Symmetry, symmetries
 
+# Columns that are never features, even if a pattern matches them.
 NEVER_FEATURES = ("episode", "frame", "split", "action", "reward", "y_*")
 
 
 @dataclass(frozen=True)
 class Frames:
-    """Rows in the order of the data. `frame` counts within an episode; None where the rows come in no order. Where the
-    data names neither, each row is an episode of its own."""
+    """Rows of games, in the order of the data.
+
+    `frame` counts within an episode and is None if rows have no order; if the data has neither column, every row is an
+    episode of its own. `labels` are by name, −1 where a row has none. `symmetries` are those of the data's layout.
+    """
 
     features: NDArray[np.float32]  # [rows, columns]
     schema: Schema
     episode: NDArray[np.int64]  # [rows]
     frame: NDArray[np.int64] | None = None  # [rows]
     split: NDArray[np.str_] | None = None  # [rows]
-    labels: dict[str, NDArray[np.int64]] = field(default_factory=dict)  # name → [rows]
-    symmetries: tuple[Symmetry, ...] = ()  # how a row looks seen otherwise, where the layout says so
+    labels: dict[str, NDArray[np.int64]] = field(default_factory=dict)  # each [rows]
+    symmetries: tuple[Symmetry, ...] = ()
 
     def __len__(self) -> int:
         return len(self.features)
 
     @property
     def independent(self) -> bool:
-        """Whether no row shares an episode with another."""
+        """Whether every row is an episode of its own."""
         return self.frame is None and len(np.unique(self.episode)) == len(self)
 
     def take(self, rows: NDArray[Any]) -> "Frames":
-        """The chosen rows (indices or a mask)."""
+        """The frames at the given rows (indices or a mask)."""
         frame = None if self.frame is None else self.frame[rows]
         split = None if self.split is None else self.split[rows]
         labels = {name: values[rows] for name, values in self.labels.items()}
@@ -49,10 +53,10 @@ class Frames:
 
 
 def read_frames(source: str | Path, *, features: str | None = None, labels: Sequence[str] = ("y_*",)) -> Frames:
-    """Frames from one Parquet file, a folder or a glob of them, or an .npy/.npz file.
+    """Reads a Parquet file, a folder or a glob of them, or an .npy/.npz file.
 
-    `features` is a pattern that columns must match, such as `ram_*`; `labels` are patterns of columns of whole numbers,
-    none of which may be a feature too.
+    `features` is a pattern that feature columns must match, such as `ram_*`. `labels` are patterns of label columns,
+    which hold whole numbers and must not be features as well.
     """
     paths = _paths(source)
     if paths[0].suffix in (".npy", ".npz"):
@@ -82,7 +86,7 @@ def read_frames(source: str | Path, *, features: str | None = None, labels: Sequ
 
 
 def class_names(source: str | Path) -> dict[str, list[str]]:
-    """Label → what its classes 0, 1, … are called, as far as the data's schema.json (`classes`) or layout says."""
+    """The names of each label's classes 0, 1, …, where the data's schema.json (`classes`) or its layout gives them."""
     path = _paths(source)[0]
     named: dict[str, list[str]] = _description(path.parent).get("classes", {})
     if path.suffix != ".parquet":
@@ -143,13 +147,12 @@ def _read_numpy(path: Path, pattern: str | None, labels: Sequence[str]) -> Frame
 
 
 def _unnamed_episodes(rows: int, frame: NDArray[np.int64] | None) -> NDArray[np.int64]:
-    """Frames that no column tells apart are one game; rows without even a frame number have nothing to do with each
-    other."""
+    """Episodes for data without an 'episode' column: one game if frames are numbered, else one episode per row."""
     return np.arange(rows) if frame is None else np.zeros(rows, np.int64)
 
 
 def _labels(columns: dict[str, NDArray[Any]], features: Sequence[str]) -> dict[str, NDArray[np.int64]]:
-    """Each [rows], −1 for none; ValueError where one is no whole numbers, or a feature too."""
+    """The labels, each [rows], −1 for none; ValueError if one is also a feature or does not hold whole numbers."""
     if both := sorted(columns.keys() & set(features)):
         raise ValueError(
             f"{', '.join(both)}: a label that is also a feature tells nothing, the probe would only copy it; "
@@ -158,7 +161,8 @@ def _labels(columns: dict[str, NDArray[Any]], features: Sequence[str]) -> dict[s
     found = {}
     for name, values in columns.items():
         whole = values.dtype.kind in "biu"
-        if values.dtype.kind == "f":  # how a column of whole numbers with gaps is stored
+        if values.dtype.kind == "f":
+            # A column of whole numbers with gaps is stored as floats with NaN.
             values = np.where(np.isnan(values), -1, values)
             whole = bool((np.isfinite(values) & (values == np.trunc(values))).all())
         if not whole:
@@ -192,23 +196,23 @@ def _features(table: pa.Table, pattern: str | None) -> tuple[NDArray[np.float32]
 
 
 def _check_finite(values: NDArray[np.float32], names: Sequence[str]) -> None:
-    # Summing in float64 is many times cheaper than isfinite on every number, and just as telling.
+    # A sum in float64 is not finite exactly if one of its float32 terms is not, and is far cheaper than isfinite.
     for i in np.flatnonzero(~np.isfinite(values.sum(0, dtype=np.float64))).tolist():
         row = int(np.flatnonzero(~np.isfinite(values[:, i]))[0])
         raise ValueError(f"{names[i]} is {values[row, i]} in row {row}; features must be finite numbers")
 
 
 def _description(folder: Path) -> dict[str, Any]:
-    """What a schema.json beside the data says of its columns."""
-    beside = folder / "schema.json"
-    return read_description(beside) if beside.is_file() else {}
+    """The description of the columns in the schema.json beside the data, if there is one."""
+    path = folder / "schema.json"
+    return read_description(path) if path.is_file() else {}
 
 
 def _layout(name: str) -> dict[str, Any]:
-    """What is known of the columns of a layout that ships with this package."""
-    known = files("model.data.layouts") / f"{name}.json"
-    described: dict[str, Any] = json.loads(known.read_text()) if known.is_file() else {}
-    return described
+    """The description of a layout that ships with this package; empty for any other."""
+    path = files("model.data.layouts") / f"{name}.json"
+    description: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return description
 
 
 def _matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Which rows are for training and which are held out: whole episodes, never rows; and which row comes later."""
+"""Splits rows into training and validation by whole episodes, and finds the row of a later frame."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,11 +7,11 @@ from model.data.frames import Frames
 
 
 def split_rows(frames: Frames, *, held_out: float = 0.1, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row indices for training and for validation.
+    """Returns the row indices for training and for validation.
 
-    A `split` column is obeyed (`train` and `val`). Where it names no `val`, or there is none, `held_out` of the
-    episodes for training, at least one, are drawn for validation; ValueError if there is no second one to hold out.
-    Rows of data without games are episodes of their own, and so held out at random.
+    A `split` column decides if it has both `train` and `val`. Otherwise `held_out`, a share of the training episodes,
+    are drawn for validation, at least one; ValueError if there are fewer than two episodes. Where every row is an
+    episode of its own, this holds out rows at random.
     """
     rows = np.arange(len(frames))
     if frames.split is not None:
@@ -34,12 +34,12 @@ def split_rows(frames: Frames, *, held_out: float = 0.1, seed: int = 0) -> tuple
 
 
 def rows_ahead(frames: Frames, horizon: int) -> NDArray[np.int64]:
-    """For each row the row of the same episode `horizon` frames later, −1 where there is none."""
+    """For each row, the index of the row `horizon` frames later in the same episode, or −1 if there is none."""
     if horizon == 0:
         return np.arange(len(frames))
     if frames.frame is None:
         raise ValueError(f"horizon {horizon} looks ahead, but the data has no 'frame' column; train with horizon 0")
-    # One sortable number a frame of an episode, with room for `horizon` between two episodes.
+    # One sortable key per episode and frame, with a gap of `horizon` between episodes so that none reaches the next.
     first = frames.frame.min()
     span = frames.frame.max() - first + 1 + horizon
     key = np.unique(frames.episode, return_inverse=True)[1] * span + (frames.frame - first)

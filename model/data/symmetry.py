@@ -1,4 +1,4 @@
-"""A game seen otherwise is a game too, from the other player or in a mirror: each recorded one is worth several."""
+"""Symmetries of a game, such as swapping the players or mirroring the stage, which turn one recording into several."""
 
 import fnmatch
 from collections.abc import Mapping
@@ -14,11 +14,15 @@ from bundle.schema import Schema
 
 @dataclass(frozen=True)
 class Symmetry:
-    """How a row looks when its game is seen otherwise. Groups that cannot be known then are hidden."""
+    """A transformation of rows under which a game remains a valid game. Shapes: C columns, G groups.
 
-    source: Tensor  # [C] the column that each column's number comes from
+    Column i takes its number from column `source[i]`, times `sign[i]`. In the columns of `exchange` (column, a, b), the
+    values a and b are swapped instead. Groups in `hidden` cannot be derived from the original row and must be hidden.
+    """
+
+    source: Tensor  # [C]
     sign: Tensor  # [C] 1 or −1
-    exchange: tuple[tuple[int, float, float], ...]  # (column, a, b): a becomes b, and b becomes a
+    exchange: tuple[tuple[int, float, float], ...]
     hidden: Tensor  # [G] bool
 
     @classmethod
@@ -53,7 +57,7 @@ class Symmetry:
         )
 
     def apply(self, rows: Tensor) -> Tensor:
-        """rows [n, C] as they look then [n, C]; what must be hidden still holds what it held."""
+        """Transforms rows [n, C] → [n, C]; the groups in `hidden` still hold numbers, which the caller must hide."""
         seen = rows.index_select(1, self.source.to(rows.device)) * self.sign.to(rows.device)
         for column, a, b in self.exchange:
             was = rows[:, column]
@@ -62,7 +66,7 @@ class Symmetry:
 
 
 def symmetries(schema: Schema, about: Mapping[str, Any]) -> tuple[Symmetry, ...]:
-    """Those that `about` (a schema.json, say) describes: `sides`, the other player's, and `mirror`."""
+    """The symmetries that `about` (such as a schema.json) describes: `sides` swaps players, `mirror` flips stages."""
     found = []
     for kind in ("sides", "mirror"):
         try:

@@ -1,1 +1,1 @@
-"""What an embedding is worth: probes, and which of them are run."""
+"""Measures what an embedding encodes: probes, and the plan of which to run."""

@@ -1,4 +1,4 @@
-"""Is the embedding worth having? The same linear probe on raw features, PCA, an untrained encoder and the JEPA."""
+"""Compares embeddings with raw features, PCA and an untrained encoder by fitting the same probes to each."""
 
 import warnings
 from collections.abc import Callable
@@ -24,36 +24,48 @@ from model.networks.jepa import JEPA
 from model.training import diagnostics
 from model.training.recipe import Recipe
 
-Rows = NDArray[np.float32]  # [rows, columns]
-Classes = NDArray[np.int64]  # [rows], −1: none
-Classifier = Callable[[Rows, Classes], Any]  # training rows → what has classes_ and predict_proba
+# [rows, columns]
+Rows = NDArray[np.float32]
+# [rows], −1 where a row has no label.
+Classes = NDArray[np.int64]
+# Fits training rows and their classes, and returns an estimator with classes_ and predict_proba.
+Classifier = Callable[[Rows, Classes], Any]
 
+# Standardised columns are clipped to this many standard deviations.
 PROBE_CLIP = 8.0
-PROBE_L2 = 10.0  # of the standardised rows: C = 1 / PROBE_L2
+# L2 penalty on the weights of standardised columns; scikit-learn's C is its inverse.
+PROBE_L2 = 10.0
 NEIGHBOURS = 15
-NEIGHBOUR_ROWS = 20_000
-LEAST_TEST_ROWS = 20  # of a class, or of a game, to be counted in a mean over them
-MOST_CLASSES = 64
-LEAST_CLASS_ROWS = 2  # boosted trees hold out a part of each class
-HEALTH_ROWS = 4096
-DEAD_SHARE = 1e-3  # of the largest dim's standard deviation
-LEAST_VARIANCE = 1e-6  # of the first principal component's
+MAX_NEIGHBOUR_ROWS = 20_000
+# A class or a game with fewer test rows than this is left out of means over classes or games.
+MIN_TEST_ROWS = 20
+MAX_CLASSES = 64
+# Boosted trees hold out a part of every class, so a class needs two rows.
+MIN_CLASS_ROWS = 2
+MAX_HEALTH_ROWS = 4096
+# A dim is dead if its standard deviation is below this share of the largest dim's.
+DEAD_SHARE = 1e-3
+# A principal component is rounding noise if its variance is below this share of the first one's.
+MIN_VARIANCE_SHARE = 1e-6
 
 
 @dataclass(frozen=True)
 class Label:
-    """What a probe is asked to tell."""
+    """A label for a probe to predict. `left_out` says in words which of its classes were left out, if any."""
 
     train: Classes
     test: Classes
-    left_out: str = ""  # which classes, in words
+    left_out: str = ""
 
 
 @dataclass(frozen=True)
 class Score:
-    """How well one label is told. `auc` is the mean over classes, each against the rest; `balanced_accuracy` (mean
-    recall) and `f1` are means over the classes that training and test both have, `weighted_f1` by their test rows.
-    Each spread is the standard deviation over the test games, NaN where fewer than two can be scored."""
+    """How well a probe predicts one label.
+
+    `auc` is the mean over classes of one class against the rest. `balanced_accuracy` (mean recall) and `f1` are means
+    over the classes that occur in both training and test, and `weighted_f1` weights them by their test rows. A spread
+    is the standard deviation over test games, NaN if fewer than two games can be scored.
+    """
 
     auc: float
     accuracy: float
@@ -67,7 +79,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Health:
-    """What the embeddings look like without any label; a dead dim hardly differs between rows."""
+    """Statistics of embeddings that need no labels; a dead dim hardly varies between rows."""
 
     rankme: float
     effective_rank: int
@@ -79,7 +91,7 @@ class Health:
 
 
 def linear_probe(train: Rows, labels: Classes) -> Pipeline:
-    """Multinomial logistic regression on standardised columns, clipped to ±8; at most 200 steps of L-BFGS."""
+    """Multinomial logistic regression on standardised columns clipped to ±8, with at most 200 steps of L-BFGS."""
     probe = make_pipeline(_standardiser(), LogisticRegression(C=1 / PROBE_L2, max_iter=200, tol=1e-3))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -87,13 +99,13 @@ def linear_probe(train: Rows, labels: Classes) -> Pipeline:
 
 
 def nearest_neighbours(train: Rows, labels: Classes) -> Pipeline:
-    """The share of each class among the 15 nearest of 20,000 training rows."""
-    train, labels = train[:NEIGHBOUR_ROWS], labels[:NEIGHBOUR_ROWS]
+    """Predicts the share of each class among the 15 nearest neighbours in at most 20,000 training rows."""
+    train, labels = train[:MAX_NEIGHBOUR_ROWS], labels[:MAX_NEIGHBOUR_ROWS]
     return make_pipeline(_standardiser(), KNeighborsClassifier(min(NEIGHBOURS, len(train)))).fit(train, labels)
 
 
 def boosted_trees(train: Rows, labels: Classes) -> HistGradientBoostingClassifier:
-    """Gradient-boosted trees: the mark that a linear probe on a good embedding should reach."""
+    """Gradient-boosted trees, the benchmark that a linear probe on a good embedding should reach."""
     return HistGradientBoostingClassifier(max_iter=200, learning_rate=0.1, random_state=0).fit(train, labels)
 
 
@@ -103,9 +115,9 @@ def _standardiser() -> Pipeline:
 
 
 def usable_label(train: Classes, test: Classes, least_entropy: float = 0.0) -> Label:
-    """The label with at most 64 classes, the most common; ValueError, saying why, where a probe could learn nothing.
+    """Reduces a label to its 64 most common classes; ValueError says why if a probe could not learn from it.
 
-    Anand et al. (2019) leave out labels of less than 0.6 nats, a nearly constant byte of RAM for one.
+    Anand et al. (2019) leave out labels with an entropy below 0.6 nats, such as a byte of RAM that is nearly constant.
     """
     if not (train >= 0).any():
         raise ValueError("−1 (none) in every training row")
@@ -115,10 +127,10 @@ def usable_label(train: Classes, test: Classes, least_entropy: float = 0.0) -> L
     share = counts / counts.sum()
     if -(share * np.log(share)).sum() < least_entropy:
         raise ValueError(f"entropy below {least_entropy:g} nats")
-    common = np.argsort(-counts, kind="stable")[:MOST_CLASSES]
-    kept = values[common[counts[common] >= LEAST_CLASS_ROWS]]
+    common = np.argsort(-counts, kind="stable")[:MAX_CLASSES]
+    kept = values[common[counts[common] >= MIN_CLASS_ROWS]]
     if len(kept) < 2:
-        raise ValueError(f"fewer than two classes with {LEAST_CLASS_ROWS} training rows")
+        raise ValueError(f"fewer than two classes with {MIN_CLASS_ROWS} training rows")
     left_out = np.setdiff1d(values, kept)
     test = np.where(np.isin(test, left_out), -1, test)
     if not (test >= 0).any():
@@ -137,17 +149,21 @@ def usable_label(train: Classes, test: Classes, least_entropy: float = 0.0) -> L
 
 
 def score(classifier: Classifier, train: Rows, test: Rows, label: Label, games: Classes) -> Score:
-    """Fits on the training rows [n, D] and scores the test rows [m, D] of `games` [m]; rows without the label count
-    neither way, those of a class that training lacks are wrong in `accuracy` and no class of their own elsewhere."""
+    """Fits a classifier on training rows [n, D] and scores it on test rows [m, D], which belong to `games` [m].
+
+    Rows without a label are ignored. Test rows of a class that training lacks count as errors in `accuracy`, and the
+    class is left out of means over classes.
+    """
     fit, asked = label.train >= 0, label.test >= 0
     classes, truth, games = np.unique(label.train[fit]), label.test[asked], games[asked]
     fitted = classifier(train[fit], label.train[fit])
-    probabilities = np.zeros((len(truth), len(classes)))  # of a class that no neighbour can have: 0
+    # A classifier may not have fitted every class (nearest neighbours use a part of the rows); the others stay at 0.
+    probabilities = np.zeros((len(truth), len(classes)))
     probabilities[:, np.isin(classes, fitted.classes_)] = fitted.predict_proba(test[asked])
     names, counts = np.unique(games, return_counts=True)
     each = [
         _measures(probabilities[games == game], truth[games == game], classes)
-        for game in names[counts >= LEAST_TEST_ROWS]
+        for game in names[counts >= MIN_TEST_ROWS]
     ]
     spreads = {
         f"{name}_spread": _spread([one[name] for one in each]) for name in ("auc", "accuracy", "balanced_accuracy")
@@ -170,13 +186,15 @@ def _measures(probabilities: NDArray[np.float64], truth: Classes, classes: Class
 
 
 def auc(probabilities: NDArray[Any], truth: Classes, classes: Classes) -> float:
-    """ROC AUC, for two classes of the second, for more the mean over classes against the rest; those with fewer
-    than 20 rows on either side are left out; NaN if none remains."""
+    """ROC AUC: of the second class if there are two, else the mean over classes, each against the rest.
+
+    A class with fewer than 20 rows on either side is left out; NaN if none remains.
+    """
     columns = range(1, 2) if len(classes) == 2 else range(len(classes))
     each = []
     for column in columns:
         is_class = truth == classes[column]
-        if min(is_class.sum(), (~is_class).sum()) >= LEAST_TEST_ROWS:
+        if min(is_class.sum(), (~is_class).sum()) >= MIN_TEST_ROWS:
             each.append(roc_auc_score(is_class, probabilities[:, column]))
     return float(np.mean(each)) if each else float("nan")
 
@@ -187,7 +205,8 @@ def _spread(values: list[float]) -> float:
 
 
 def health(embeddings: Rows) -> Health:
-    rows = torch.from_numpy(embeddings[:HEALTH_ROWS].astype(np.float32))
+    """Measures the first 4,096 embeddings [n, D]."""
+    rows = torch.from_numpy(embeddings[:MAX_HEALTH_ROWS].astype(np.float32))
     std = rows.std(0)
     return Health(
         rankme=diagnostics.rankme(rows),
@@ -201,17 +220,17 @@ def health(embeddings: Rows) -> Health:
 
 
 def principal_components(train: Rows, test: Rows, width: int) -> tuple[Rows, Rows]:
-    """The first `width` principal components of the standardised columns, or as many as hold any variance."""
+    """Projects rows to `width` principal components of the standardised columns, fewer if their rank is lower."""
     standardiser = _standardiser().fit(train)
     train, test = standardiser.transform(train), standardiser.transform(test)
     pca = PCA(min(width, *train.shape), random_state=0).fit(train)
-    # Beyond the rank of the data there is rounding noise, which a probe that standardises would take for numbers.
-    alive = pca.explained_variance_ >= LEAST_VARIANCE * pca.explained_variance_[0]
+    # Components beyond the rank of the data are rounding noise, which the probe's standardisation would amplify.
+    alive = pca.explained_variance_ >= MIN_VARIANCE_SHARE * pca.explained_variance_[0]
     return pca.transform(train)[:, alive], pca.transform(test)[:, alive]
 
 
 def untrained_encoder(frames: Frames, recipe: Recipe) -> Callable[[Rows], Rows]:
-    """The same network before its first step: what the architecture alone is worth."""
+    """The same network before its first training step, which shows what the architecture contributes by itself."""
     torch.manual_seed(recipe.seed)
     encoding = FeatureEncoding.fit(frames.features, frames.schema, column_statistics(frames.features))
     jepa = JEPA(recipe.config(frames.schema, ordered=frames.frame is not None), encoding).eval()

@@ -1,7 +1,8 @@
-"""The networks of Edifice's JEPA (Elixir, Axon) as ours, from the parameters that it saves.
+"""Builds our networks from the saved parameters of Edifice's JEPA (Elixir, Axon).
 
-With one token a row and horizon 0 ours compute what its `lib/edifice/contrastive/jepa.ex` does; names differ, and
-kernels are [in, out] there. All sizes are in the shapes but the number of heads, of which one token has no need.
+With one token per row and horizon 0, our networks compute the same function as its `lib/edifice/contrastive/jepa.ex`.
+Layers have other names there, and kernels are [in, out]. The shapes determine every size except the number of heads,
+which has no effect on a single token.
 """
 
 import itertools
@@ -31,11 +32,12 @@ SPLIT = '{encoder, predictor} = Map.split_with(params, fn {layer, _} -> String.s
 ALL_LAYERS = "save all layers of the network"
 ONE_BUILD = "save both files from the networks of one build"
 
-Layers = dict[str, tuple[str, tuple[int, ...]]]  # layer → module of ours, and the shape of its kernel or gamma
+# Edifice's layer → the name of our module, and the shape of the layer's kernel or gamma.
+Layers = dict[str, tuple[str, tuple[int, ...]]]
 
 
 class Sizes(NamedTuple):
-    """Of one network: columns in, width of its token, width within its MLPs, blocks."""
+    """The sizes of one network: input columns, token width, hidden width of the MLPs, and number of blocks."""
 
     inputs: int
     width: int
@@ -45,13 +47,13 @@ class Sizes(NamedTuple):
 
 @dataclass(frozen=True)
 class Saved:
-    """One file's parameters, `layer.parameter` → float32 tensor."""
+    """The parameters in one file: `layer.parameter` → float32 tensor."""
 
     file: str
     tensors: Mapping[str, Tensor]
 
     def role(self) -> str:
-        """ENCODER or PREDICTOR, as the layers are named; ValueError for both, neither and other models."""
+        """ENCODER or PREDICTOR, judging by the names of the layers; ValueError for both, neither or another model."""
         for prefix, model in OTHER_MODELS.items():
             if any(name.startswith(prefix) for name in self.tensors):
                 raise ValueError(
@@ -72,7 +74,7 @@ class Saved:
         return found[0]
 
     def sizes(self, prefix: str, first: str) -> Sizes:
-        """As the first layer and the first block have them."""
+        """Reads the sizes from the first layer, `first`, and the blocks; ValueError if a block is missing."""
         inputs, width = self.tensor(f"{prefix}{first}.kernel", "inputs", "width").shape
         numbered = (re.match(rf"{prefix}block_(\d+)_", name) for name in self.tensors)
         blocks = {int(match[1]) for match in numbered if match}
@@ -84,7 +86,7 @@ class Saved:
         return Sizes(inputs, width, hidden, depth)
 
     def state(self, layers: Layers) -> dict[str, Tensor]:
-        """The state dict of our network; ValueError unless the file holds these layers, so shaped, and no others."""
+        """The state dict for our network; ValueError unless the file has exactly these layers in these shapes."""
         state: dict[str, Tensor] = {}
         unknown = set(self.tensors)
         for layer, (module, shape) in layers.items():
@@ -108,7 +110,10 @@ class Saved:
         return state
 
     def tensor(self, name: str, *shape: int | str) -> Tensor:
-        """ValueError unless it is there and has this shape, whose numbers bind and whose words only explain."""
+        """The tensor of this name; ValueError if it is missing or its shape differs.
+
+        A number in `shape` must match; a word names a size that may be anything, for the error message.
+        """
         if name not in self.tensors:
             raise ValueError(f"{self.file} lacks {name}; {ALL_LAYERS}")
         tensor = self.tensors[name]
@@ -122,7 +127,7 @@ class Saved:
 
 
 def read_parameters(path: Path) -> Saved:
-    """What `Edifice.Checkpoint.save` wrote as safetensors; ValueError for another format, NaN and Inf."""
+    """Reads safetensors written by `Edifice.Checkpoint.save`; ValueError for another format, NaN or Inf."""
     save = SAVE.format(path=path.with_suffix(".safetensors"))
     if path.suffix == ".nx":
         raise ValueError(
@@ -134,7 +139,8 @@ def read_parameters(path: Path) -> Saved:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a file, not a dict)
     except SafetensorError as error:
         raise ValueError(f"{path} is no safetensors file ({error}); save one in Elixir:\n  {save}") from None
-    # The random state of dropout is no parameter; in a moving average of all leaves it isn't even an integer any more.
+    # Dropout's random state is saved too, but is not a parameter. Its dtype does not always identify it: in a moving
+    # average of all leaves it has become a float.
     kept = {k: v.float() for k, v in tensors.items() if v.is_floating_point() and not k.endswith(".key")}
     for name, values in kept.items():
         if not values.numel():
@@ -145,10 +151,10 @@ def read_parameters(path: Path) -> Saved:
 
 
 def convert(encoder: Saved, predictor: Saved, about: Mapping[str, Any]) -> tuple[Networks, Schema]:
-    """Both networks, and the schema of their rows, of which `about` (a schema.json) may say more than the width.
+    """Builds both networks and the schema of their rows; `about` (a schema.json) may name the columns and groups.
 
-    The target encoder is the context encoder, and raw columns are its inputs. A hidden group reads as zeros: the
-    reference knows no hidden ones.
+    The context encoder also serves as the target encoder and takes raw columns. The reference has no hidden groups, so
+    a hidden group is encoded as zeros.
     """
     _check_roles(encoder, predictor)
     inner, outer = encoder.sizes(ENCODER, "proj"), predictor.sizes(PREDICTOR, "proj_down")

@@ -1,4 +1,7 @@
-"""Raw columns to tokens, as served. Dims: B batch, C columns, G groups, M inputs, m of them in one patch, D embed."""
+"""Raw columns to tokens in the exported graphs, computed from the trained encoding and patch projections.
+
+Shapes: B batch, C columns, G groups, M inputs, m inputs of one patch, D embed_dim.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -7,18 +10,18 @@ from torch.nn import functional as F
 from model.networks.encoder import PatchProjection
 from model.networks.encoding import CLIP, FeatureEncoding
 
-# Stands for a hidden number: below every ramp, and no id.
+# Replaces a hidden number: it lies below every ramp and matches no id.
 HIDDEN = -1e30
-# An input of small weights enters as a small number, but not so small that 8 bits have no steps left for it.
-LEAST_EASE = 1 / 16
+# No input is scaled down further than this, so that its 8-bit range keeps enough steps.
+MIN_INPUT_SCALE = 1 / 16
 
 
 class RampInputs(nn.Module):
-    """Raw columns [C, B] → the inputs of FeatureEncoding [M, B], each from 0 to its limit (1 or less), 0 where hidden.
+    """Maps raw columns [C, B] to inputs [M, B], each between 0 and a limit of at most 1, and 0 where hidden.
 
-    A row is one input of all frames: ONNX Runtime copies a row at once, but gathers columns number by number. Columns
-    that never changed in training are left out. `kept` [M] are the trained inputs that these stand for, and those are
-    gain · input + offset where visible.
+    These are the inputs of FeatureEncoding without the columns that were constant in training. `kept` [M] holds their
+    indices there; where visible, the trained input equals gain · input + offset. Rows are inputs and columns are
+    frames, because ONNX Runtime copies a whole row at once but gathers columns one number at a time.
     """
 
     def __init__(self, encoding: FeatureEncoding) -> None:
@@ -29,7 +32,8 @@ class RampInputs(nn.Module):
         ramps, ids, columns = len(encoding.ramp_column), len(encoding.id_column), len(encoding.scale)
         self.kept = torch.cat([alive, columns + torch.arange(ramps + ids)])
         self.gain = torch.cat([torch.full((len(alive),), 2 * CLIP), torch.ones(ramps + ids)]).double()
-        # Not simply −CLIP, as `start` was rounded: the clip moves by less than a raw number's own last digit is worth.
+        # Recomputed from the rounded `start` rather than set to −CLIP, so that gain · input + offset is exact; the clip
+        # moves by less than the rounding error of a raw number.
         self.offset = torch.cat([(start - mean) * scale, torch.full((ramps,), -0.5), torch.zeros(ids)])
         self.number_column = nn.Buffer(torch.cat([alive, encoding.ramp_column]))
         self.start = nn.Buffer(torch.cat([start, encoding.ramp_start])[:, None])
@@ -39,20 +43,23 @@ class RampInputs(nn.Module):
         self.id_tolerance = nn.Buffer(encoding.id_tolerance[:, None].clone())
         self.limit = nn.Buffer(torch.ones(len(self.kept), 1))
 
-    def ease(self, rows: Tensor, peak: Tensor, highest: Tensor) -> Tensor:
-        """Shares the differences between weights out to the inputs: those of `rows` [m], whose largest weight is `peak`
-        [m], shrink by √(peak / highest). Rounded to 8 bits, a layer's small weights would drown in the steps of its
-        large ones otherwise (SmoothQuant, Xiao et al. 2023, eq. 4, α = ½). Returns the factors [m]."""
-        factor = (peak / highest.clamp(min=1e-12)).sqrt().clamp(min=LEAST_EASE)
+    def smooth(self, rows: Tensor, peak: Tensor, highest: Tensor) -> Tensor:
+        """Scales the inputs `rows` [m] by √(peak / highest) and returns the factors [m].
+
+        `peak` [m] is the largest weight of each input and `highest` the largest of the layer. The caller divides the
+        weights by the factors, which brings them closer together: rounded to 8 bits in steps sized for the largest
+        weights, the small ones would otherwise vanish (SmoothQuant, Xiao et al. 2023, eq. 4, α = ½).
+        """
+        factor = (peak / highest.clamp(min=1e-12)).sqrt().clamp(min=MIN_INPUT_SCALE)
         self.limit[rows, 0] *= factor.float()
         numbers = rows[rows < len(self.rate)]
         self.rate[numbers, 0] *= factor[rows < len(self.rate)].float()
         return factor.float().double()
 
     def forward(self, columns: Tensor, hidden: Tensor) -> list[Tensor]:
-        """columns [C, B], hidden [C, B] bool → parts of [M, B]."""
+        """columns [C, B], hidden [C, B] bool → inputs [M, B], in one or two parts along M."""
         numbers = len(self.rate)
-        seen = torch.where(hidden, HIDDEN, columns)
+        seen = torch.where(hidden, HIDDEN, columns)  # [C, B]
         ramps = F.relu((seen.index_select(0, self.number_column) - self.start) * self.rate)
         parts = [torch.minimum(ramps, self.limit[:numbers])]
         if len(self.id_column):
@@ -62,49 +69,54 @@ class RampInputs(nn.Module):
 
 
 class PlainInputs(nn.Module):
-    """The columns as they are, 0 where hidden."""
+    """Passes the columns on unchanged, with 0 where hidden."""
 
     def __init__(self, columns: int) -> None:
         super().__init__()
         self.kept = torch.arange(columns)
         self.gain, self.offset = torch.ones(columns).double(), torch.zeros(columns).double()
 
-    def ease(self, rows: Tensor, peak: Tensor, highest: Tensor) -> Tensor:  # noqa: ARG002 (as RampInputs)
+    def smooth(self, rows: Tensor, peak: Tensor, highest: Tensor) -> Tensor:  # noqa: ARG002 (as RampInputs)
+        """Leaves the scale of the inputs alone: factors of 1 [m]."""
         return torch.ones(len(rows)).double()
 
     def forward(self, columns: Tensor, hidden: Tensor) -> list[Tensor]:
+        """columns [C, B], hidden [C, B] bool → inputs [M, B] in one part, where M = C."""
         return [torch.where(hidden, 0.0, columns)]
 
 
 class ServedPatch(nn.Module):
-    """The projection of one patch, with the inputs' gains and offsets in its weights."""
+    """The projection of one patch, with the gains and offsets of its inputs folded into the weights."""
 
     def __init__(self, patch: PatchProjection, inputs: RampInputs | PlainInputs, group: Tensor, groups: int) -> None:
-        """`group` [M] of each input, of `groups` in all."""
+        """`group` [M] is the index of each input's group; there are `groups` of them."""
         super().__init__()
-        trained, signs = patch.project.weight.detach().double(), patch.signs.long()
+        trained, flags = patch.project.weight.detach().double(), patch.flags.long()
         own = torch.isin(inputs.kept, patch.inputs).nonzero()[:, 0]  # [m]
         weight = trained[:, torch.searchsorted(patch.inputs, inputs.kept[own])]  # [D, m]
-        offset = weight * inputs.offset[own]
-        # A hidden group's inputs are 0 and no longer make up for the offset in the bias: its sign does.
+        offset = weight * inputs.offset[own]  # [D, m]
+        # The bias includes the offsets of all inputs. In the trained networks a hidden input is 0, without offset, so
+        # the flag of a hidden group subtracts the offsets of the group's inputs.
         belongs = F.one_hot(group[own], groups).double()  # [m, G]
-        sign_weight = trained[:, len(patch.inputs) :] - (offset @ belongs)[:, signs]
-        if not len(own) + len(signs):  # none of its columns ever changed, and a product needs an input
-            signs, sign_weight = signs.new_zeros(1), weight.new_zeros(len(weight), 1)
+        flag_weight = trained[:, len(patch.inputs) :] - (offset @ belongs)[:, flags]  # [D, flags]
+        if not len(own) + len(flags):
+            # All columns of the patch were constant in training; a matrix product needs at least one input.
+            flags, flag_weight = flags.new_zeros(1), weight.new_zeros(len(weight), 1)
         weight = weight * inputs.gain[own]
-        highest = torch.cat([weight, sign_weight], 1).abs().max()
-        weight = weight / inputs.ease(own, weight.abs().amax(0), highest)
-        self.rows = nn.Buffer(torch.cat([own, len(inputs.kept) + signs]))
-        self.project = linear(torch.cat([weight, sign_weight], 1), patch.project.bias.double() + offset.sum(1))
+        highest = torch.cat([weight, flag_weight], 1).abs().max()
+        weight = weight / inputs.smooth(own, weight.abs().amax(0), highest)
+        self.rows = nn.Buffer(torch.cat([own, len(inputs.kept) + flags]))
+        self.project = linear(torch.cat([weight, flag_weight], 1), patch.project.bias.double() + offset.sum(1))
         self.whole = len(self.rows) == len(inputs.kept) + groups
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """[M + G, B] → [B, D]."""
+        """Inputs and hidden flags [M + G, B] → tokens [B, D]."""
         own = inputs if self.whole else inputs.index_select(0, self.rows)
         return F.gelu(self.project(own.T))
 
 
 def linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+    """A float32 layer with copies of these weights [out, in] and biases [out]."""
     layer = nn.Linear(weight.shape[1], weight.shape[0])
     layer.weight.data, layer.bias.data = (value.detach().float().clone() for value in (weight, bias))
     return layer

@@ -1,7 +1,7 @@
-"""The networks as they are served: the functions that training learnt, in the operations ONNX Runtime runs fastest.
+"""The networks as they are exported: the same functions, rewritten in the operations that ONNX Runtime runs fastest.
 
-Tokens are rows of one matrix, [B · N, D], so that every layer is a plain matrix product with its bias.
-Dims: B batch, C columns, G groups, M inputs, N tokens a frame, D width, P width in the predictor.
+Tokens are the rows of one matrix [B · N, D], so that every layer is a plain matrix product plus a bias.
+Shapes: B batch, C columns, G groups, M inputs, N tokens per frame, D width, P width of the predictor.
 """
 
 from copy import deepcopy
@@ -20,19 +20,18 @@ from model.networks.predictor import Predictor
 
 
 def embed(encoding: nn.Module, encoder: ContextEncoder, schema: Schema, features: Tensor) -> Tensor:
-    """Raw features [B, C], a NaN hiding its whole group → [B, D], by the networks as they were trained."""
+    """Embeds raw features [B, C] with the trained networks → [B, D]; a NaN hides its whole group."""
     missing = features.isnan()
-    groups = [missing[:, group.start : group.stop].any(1) for group in schema.groups]
-    seen = torch.where(missing, 0.0, features)
-    embedding: Tensor = encoder(encoding(seen), ~torch.stack(groups, dim=1))
+    hidden = torch.stack([missing[:, group.start : group.stop].any(1) for group in schema.groups], dim=1)  # [B, G]
+    embedding: Tensor = encoder(encoding(torch.where(missing, 0.0, features)), ~hidden)
     return embedding
 
 
 class ServedEncoder(nn.Module):
-    """Raw features, NaN where hidden → embedding: what `context_encoder.onnx` and `target_encoder.onnx` hold."""
+    """Maps raw features, NaN where hidden, to an embedding: `context_encoder.onnx` and `target_encoder.onnx`."""
 
     def __init__(self, encoding: nn.Module, encoder: ContextEncoder, schema: Schema) -> None:
-        """`encoding`: a FeatureEncoding, or nn.Identity where the encoder's inputs are the columns as they are."""
+        """`encoding` is a FeatureEncoding, or nn.Identity if the encoder takes raw columns."""
         super().__init__()
         groups = len(schema.groups)
         columns = torch.tensor(group_of_columns(schema.groups))
@@ -50,33 +49,35 @@ class ServedEncoder(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """features [B, C] → [B, D]."""
-        columns = features.T
+        columns = features.T  # [C, B]
         hidden = self.membership @ columns.isnan().float() > 0  # [G, B]
-        inputs = torch.cat([*self.inputs(columns, hidden.index_select(0, self.column_group)), hidden.float()])
-        tokens = [patch(inputs) for patch in self.patches]  # [M + G, B] → N of [B, D]
+        parts = self.inputs(columns, hidden.index_select(0, self.column_group))  # [M, B] in parts
+        inputs = torch.cat([*parts, hidden.float()])  # [M + G, B]
+        tokens = [patch(inputs) for patch in self.patches]  # N of [B, D]
         if self.tokens == 1:
-            x, mask = tokens[0] + self.position, None
+            x, mask = tokens[0] + self.position, None  # [B, D]
         else:
             x = (torch.stack(tokens, dim=1) + self.position).flatten(0, 1)  # [B · N, D]
-            shown = (~hidden).float().T @ self.group_patch > 0  # [B, N]: a patch is, while any of its groups is
-            mask = pairs(shown)
+            # A patch is visible if any of its groups is.
+            visible = (~hidden).float().T @ self.group_patch > 0  # [B, N]
+            mask = attention_mask(visible)  # [B, 1, N, N]
         for block in self.blocks:
             x = block(x, mask)
         x = self.norm(x)
-        return x if self.tokens == 1 else mean_where(x, shown.float())
+        return x if self.tokens == 1 else mean_where(x, visible.float())  # [B, D]
 
 
 class ServedPredictor(nn.Module):
-    """context, targets [B, N] as 0 and 1, horizon [B] frames ahead → prediction: what `predictor.onnx` holds."""
+    """Maps a context embedding, target patches and a horizon to a predicted embedding: `predictor.onnx`."""
 
     def __init__(self, predictor: Predictor) -> None:
         super().__init__()
         self.project = deepcopy(predictor.project)
         self.context_position = nn.Parameter(predictor.context_position.detach().clone())
-        self.asks = predictor.has_mask_tokens
-        self.tokens = 1 + len(predictor.config.patches) if self.asks else 1
-        if self.asks:
-            self.question = nn.Parameter((predictor.mask_token + predictor.patch_position).detach())  # [N, P]
+        self.has_mask_tokens = predictor.has_mask_tokens
+        self.tokens = 1 + len(predictor.config.patches) if self.has_mask_tokens else 1
+        if self.has_mask_tokens:
+            self.mask_tokens = nn.Parameter((predictor.mask_token + predictor.patch_position).detach())  # [N, P]
             self.horizon_position = nn.Parameter(predictor.horizon_position.detach().clone())
             self.horizons = nn.Buffer(predictor.horizons.clone())
         self.blocks = served_blocks(predictor.blocks, self.tokens)
@@ -84,25 +85,26 @@ class ServedPredictor(nn.Module):
         self.project_back = deepcopy(predictor.project_back)
 
     def forward(self, context: Tensor, targets: Tensor, horizon: Tensor) -> Tensor:
-        """context [B, D], targets [B, N], horizon [B] → [B, D]."""
+        """context [B, D], targets [B, N] as 0 and 1, horizon [B] in frames ahead → [B, D]."""
         x, mask, skip = F.gelu(self.project(context)) + self.context_position, None, 0  # [B, P]
-        if self.asks:
+        if self.has_mask_tokens:
             one_hot = (horizon[:, None] == self.horizons).float()  # [B, horizons]
-            asked = (one_hot @ self.horizon_position)[:, None] + self.question  # [B, N, P]
-            x = torch.cat([x[:, None], asked], dim=1).flatten(0, 1)  # [B · (1 + N), P]
-            mask, skip = pairs(F.pad(targets, (1, 0), value=1.0) > 0), 1
+            masked = (one_hot @ self.horizon_position)[:, None] + self.mask_tokens  # [B, N, P]
+            x = torch.cat([x[:, None], masked], dim=1).flatten(0, 1)  # [B · (1 + N), P]
+            mask, skip = attention_mask(F.pad(targets, (1, 0), value=1.0) > 0), 1  # [B, 1, 1 + N, 1 + N]
         for block in self.blocks[:-1]:
             x = block(x, mask)
-        # Only the answers to what was asked are read, so the last block gives no other.
+        # Only the mask tokens are read from the last block, so it does not compute the context token.
         x = self.norm(self.blocks[-1](x, mask, skip))  # [B · N, P]
         if targets.shape[1] > 1:
-            # The mean of products is the product of the mean: one row to project back, not N.
-            x = mean_where(x, (targets > 0).float())
-        answer: Tensor = self.project_back(x)
-        return answer
+            # The projection is linear, so the mean is taken first: it then projects one row per frame rather than N.
+            x = mean_where(x, (targets > 0).float())  # [B, P]
+        predicted: Tensor = self.project_back(x)  # [B, D]
+        return predicted
 
 
 def served_blocks(trained: nn.ModuleList, tokens: int) -> nn.ModuleList:
+    """The trained blocks in their exported form, for `tokens` tokens per frame."""
     return nn.ModuleList(ServedBlock(block, tokens) for block in cast("list[Block]", trained))
 
 
@@ -112,19 +114,21 @@ class ServedBlock(nn.Module):
     def __init__(self, block: Block, tokens: int) -> None:
         super().__init__()
         self.attention_norm, self.mlp_norm, self.mlp = map(deepcopy, (block.attention_norm, block.mlp_norm, block.mlp))
-        self.attention = LoneAttention(block.attention) if tokens == 1 else ServedAttention(block.attention, tokens)
+        self.attention = (
+            SingleTokenAttention(block.attention) if tokens == 1 else ServedAttention(block.attention, tokens)
+        )
         self.tokens = tokens
 
     def forward(self, x: Tensor, mask: Tensor | None = None, skip: int = 0) -> Tensor:
-        """x [B · N, D] → [B · (N − skip), D]: without the answers of the first `skip` tokens."""
+        """x [B · N, D], mask [B, 1, N, N] → [B · (N − skip), D], without the first `skip` tokens of each frame."""
         attended = self.attention(self.attention_norm(x), mask, skip)
-        x = after(x, self.tokens, skip) + attended
+        x = drop_first(x, self.tokens, skip) + attended
         y: Tensor = x + self.mlp(self.mlp_norm(x))
         return y
 
 
-class LoneAttention(nn.Module):
-    """Attention of a single token: the softmax over one key is 1, and value and output are one matrix."""
+class SingleTokenAttention(nn.Module):
+    """Attention over a single token, where the softmax is 1: value and output projection merged into one layer."""
 
     def __init__(self, attention: Attention) -> None:
         super().__init__()
@@ -138,7 +142,7 @@ class LoneAttention(nn.Module):
 
 
 class ServedAttention(nn.Module):
-    """Multi-head self-attention, as ONNX's one operator for it."""
+    """Multi-head self-attention by ONNX's Attention operator."""
 
     def __init__(self, attention: Attention, tokens: int) -> None:
         super().__init__()
@@ -150,30 +154,30 @@ class ServedAttention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor, skip: int) -> Tensor:
         """x [B · N, D], mask [B, 1, N, N] → [B · (N − skip), D]."""
-        q = frames(self.query(after(x, self.tokens, skip)), self.tokens - skip)
-        k, v = (frames(project(x), self.tokens) for project in (self.key, self.value))
+        q = frames(self.query(drop_first(x, self.tokens, skip)), self.tokens - skip)  # [B, N − skip, D]
+        k, v = (frames(project(x), self.tokens) for project in (self.key, self.value))  # each [B, N, D]
         mixed, *_ = torch.onnx.ops.attention(
             q, k, v, mask[:, :, skip:], q_num_heads=self.heads, kv_num_heads=self.heads
         )
-        attended: Tensor = self.out(mixed.flatten(0, 1))
+        attended: Tensor = self.out(mixed.flatten(0, 1))  # [B · (N − skip), D]
         return attended
 
 
-def pairs(shown: Tensor) -> Tensor:
-    """shown [B, N] bool → [B, 1, N, N]: every token sees those that are shown."""
-    return shown[:, None, None].expand(-1, -1, shown.shape[1], -1)
+def attention_mask(visible: Tensor) -> Tensor:
+    """visible [B, N] bool → [B, 1, N, N]: every token attends to the visible tokens."""
+    return visible[:, None, None].expand(-1, -1, visible.shape[1], -1)
 
 
 def frames(x: Tensor, tokens: int) -> Tensor:
-    """x [B · N, D] → [B, N, D]."""
+    """Splits x [B · N, D] by frame → [B, N, D]."""
     return x.view(-1, tokens, x.shape[1])
 
 
-def after(x: Tensor, tokens: int, skip: int) -> Tensor:
-    """x [B · N, D] without the first `skip` tokens of each frame."""
+def drop_first(x: Tensor, tokens: int, skip: int) -> Tensor:
+    """Drops the first `skip` tokens of each frame: x [B · N, D] → [B · (N − skip), D]."""
     return frames(x, tokens)[:, skip:].flatten(0, 1) if skip else x
 
 
 def mean_where(x: Tensor, chosen: Tensor) -> Tensor:
-    """x [B · N, D], chosen [B, N] as 0 and 1 → [B, D]."""
+    """Averages the chosen tokens of each frame: x [B · N, D], chosen [B, N] as 0 and 1 → [B, D]."""
     return (frames(x, chosen.shape[1]) * chosen[:, :, None]).sum(1) / chosen.sum(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""int8 graphs beside the float32 ones, and what they cost."""
+"""Quantises a bundle's graphs to int8 and measures how far their outputs move."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,16 +18,19 @@ INPUTS = {
     "predictor": ("context", "targets", "horizon"),
 }
 GOLDEN = {"context_encoder": "context_embedding", "target_encoder": "target_embedding", "predictor": "prediction"}
-ROWS_A_RUN = 256
+BATCH_ROWS = 256
 
 
 def write_int8(folder: Path, fitted: Arrays, judged: Arrays, golden: Arrays) -> dict[str, Any]:
-    """Writes the int8 variants of a bundle's graphs, fitted to the features, targets and horizon `fitted`, and returns
-    how far they are from float32 on those `judged` and on the golden rows."""
+    """Writes the int8 variants of a bundle's graphs and returns how far their outputs are from float32.
+
+    `fitted` and `judged` hold features, targets and horizon: `fitted` calibrates the ranges of activations, and the
+    distance is measured on `judged` and on the golden rows.
+    """
     fitted = fitted | {"context": run(folder / "context_encoder.onnx", {"features": fitted["features"]})}
     for graph, names in INPUTS.items():
         quantise(folder / f"{graph}.onnx", {name: fitted[name] for name in names}, folder / f"{graph}.int8.onnx")
-    pairs = [*zip(_answers(folder, judged, ""), _answers(folder, judged, ".int8"), strict=True)]
+    pairs = [*zip(_outputs(folder, judged, ""), _outputs(folder, judged, ".int8"), strict=True)]
     golden = golden | {"context": golden["context_embedding"]}
     golden_cosine = min(
         least_cosine(run(folder / f"{graph}.int8.onnx", {name: golden[name] for name in names}), golden[GOLDEN[graph]])
@@ -43,17 +46,18 @@ def write_int8(folder: Path, fitted: Arrays, judged: Arrays, golden: Arrays) -> 
 
 
 def noise(float32: NDArray[np.float32], int8: NDArray[np.float32]) -> float:
-    """[n, D] twice → the variance of the difference over that of the embedding (1 − R²)."""
+    """The variance of the difference between two outputs [n, D], as a share of the variance of float32 (1 − R²)."""
     return float((float32 - int8).var(0).sum() / max(float(float32.var(0).sum()), 1e-12))
 
 
 def least_cosine(float32: NDArray[np.float32], int8: NDArray[np.float32]) -> float:
+    """The smallest cosine similarity between corresponding rows of two outputs [n, D]."""
     lengths = np.linalg.norm(float32, axis=1) * np.linalg.norm(int8, axis=1)
     return float(((float32 * int8).sum(1) / np.maximum(lengths, 1e-12)).min())
 
 
 def run(graph: Path, inputs: Arrays) -> NDArray[np.float32]:
-    """The graph's answer to arrays [n, …], alike in n → [n, D]."""
+    """Runs a graph on arrays [n, …] that all have the same n → [n, D]."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
@@ -61,14 +65,15 @@ def run(graph: Path, inputs: Arrays) -> NDArray[np.float32]:
 
 
 def quantise(float32: Path, inputs: Arrays, int8: Path) -> None:
-    """Writes the int8 variant of a graph: the product of each layer, weights by output channel.
+    """Writes the int8 variant of a graph, in which every layer's matrix product is quantised.
 
-    Activations are rounded within the ranges that `inputs` [n, …] span, fixed here: found anew in each batch, as
-    dynamic quantisation does, they would make a frame's answer depend on whoever shares its batch. Weights are signed
-    and activations are not, which is what VNNI multiplies. Columns are turned into inputs without any such product.
+    The ranges of activations are calibrated on `inputs` [n, …] and then fixed. Dynamic quantisation would find them
+    anew in each batch, and a frame's output would depend on the other frames in its batch. Weights are signed and
+    quantised per output channel, activations are unsigned: the combination that VNNI instructions multiply. Turning
+    columns into inputs involves no matrix product and stays in float32.
     """
     graph = onnx.load(float32)
-    # Says that shapes are inferred and constants folded; the exporter did both.
+    # The exporter already inferred shapes and folded constants; this property tells the quantiser so.
     onnx.helper.set_model_props(graph, {"onnx.quant.pre_process": "onnxruntime.quant"})
     quantize_static(
         graph,
@@ -84,7 +89,7 @@ def quantise(float32: Path, inputs: Arrays, int8: Path) -> None:
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
-    """Feeds some rows at a time: all at once, each activation of each token would lie in memory."""
+    """Feeds calibration rows in batches, because the quantiser keeps every activation of a batch in memory."""
 
     def __init__(self, inputs: Arrays) -> None:
         self._parts = _parts(inputs)
@@ -95,14 +100,14 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
 
 def _parts(inputs: Arrays) -> Iterator[Arrays]:
     rows = len(next(iter(inputs.values())))
-    for start in range(0, rows, ROWS_A_RUN):
-        yield {name: values[start : start + ROWS_A_RUN] for name, values in inputs.items()}
+    for start in range(0, rows, BATCH_ROWS):
+        yield {name: values[start : start + BATCH_ROWS] for name, values in inputs.items()}
 
 
-def _answers(folder: Path, asked: Arrays, variant: str) -> Iterator[NDArray[np.float32]]:
-    """Of the three graphs; the predictor hears the context encoder of its own format, as when served."""
-    context = run(folder / f"context_encoder{variant}.onnx", {"features": asked["features"]})
+def _outputs(folder: Path, inputs: Arrays, variant: str) -> Iterator[NDArray[np.float32]]:
+    """Yields the outputs of the three graphs; as in the service, the predictor's context has the same precision."""
+    context = run(folder / f"context_encoder{variant}.onnx", {"features": inputs["features"]})
     yield context
-    yield run(folder / f"target_encoder{variant}.onnx", {"features": asked["features"]})
-    question = {"context": context, "targets": asked["targets"], "horizon": asked["horizon"]}
-    yield run(folder / f"predictor{variant}.onnx", question)
+    yield run(folder / f"target_encoder{variant}.onnx", {"features": inputs["features"]})
+    asked = {"context": context, "targets": inputs["targets"], "horizon": inputs["horizon"]}
+    yield run(folder / f"predictor{variant}.onnx", asked)

@@ -1,5 +1,7 @@
-"""The context encoder; the target encoder is its exponential moving average. Dims: B batch, M inputs, G groups,
-N patches, D embed."""
+"""The context encoder; the target encoder is its exponential moving average.
+
+Shapes: B batch, M inputs, G groups, N patches, D embed_dim.
+"""
 
 from collections.abc import Sequence
 
@@ -13,36 +15,38 @@ from model.networks.layers import Block, init_weights, positions
 
 
 class PatchProjection(nn.Module):
-    """Projects the inputs of one patch, and which of its groups are hidden, to one token."""
+    """Projects one patch to a token, from its inputs and from flags that mark its hidden groups."""
 
-    def __init__(self, inputs: Tensor, signs: Tensor, embed_dim: int) -> None:
-        """`inputs` and `signs`: which of the M inputs, and which of the G hidden flags, the patch has, as bools."""
+    def __init__(self, inputs: Tensor, flags: Tensor, embed_dim: int) -> None:
+        """`inputs` [M] and `flags` [G] are boolean masks of the inputs and the groups that belong to the patch."""
         super().__init__()
         self.inputs: Tensor
-        self.signs: Tensor
+        self.flags: Tensor
         self.register_buffer("inputs", inputs.nonzero()[:, 0], persistent=False)
-        # A patch of one group needs no such sign: hidden, it is no token at all.
-        self.register_buffer(
-            "signs", signs.nonzero()[:, 0] if signs.sum() > 1 else signs.new_zeros(0), persistent=False
-        )
+        # A patch with a single group needs no flag: when the group is hidden, the whole token is masked out.
+        flagged = flags.nonzero()[:, 0] if flags.sum() > 1 else flags.new_zeros(0)
+        self.register_buffer("flags", flagged, persistent=False)
         self.whole = bool(inputs.all())
-        self.project = nn.Linear(len(self.inputs) + len(self.signs), embed_dim)
+        self.project = nn.Linear(len(self.inputs) + len(self.flags), embed_dim)
 
     def forward(self, features: Tensor, hidden: Tensor) -> Tensor:
         """features [B, M] with zeros where hidden, hidden [B, G] as 0 and 1 → [B, D]."""
-        # Gathering columns is slow in ONNX Runtime, so a patch that has them all takes them as they are.
-        seen = features if self.whole else features.index_select(1, self.inputs)
-        if len(self.signs):
-            seen = torch.cat([seen, hidden if self.whole else hidden.index_select(1, self.signs)], dim=1)
-        return F.gelu(self.project(seen))
+        # Gathering columns is slow in ONNX Runtime, so a patch that covers all inputs skips it.
+        x = features if self.whole else features.index_select(1, self.inputs)  # [B, inputs of the patch]
+        if len(self.flags):
+            x = torch.cat([x, hidden if self.whole else hidden.index_select(1, self.flags)], dim=1)
+        return F.gelu(self.project(x))  # [B, D]
 
 
 class ContextEncoder(nn.Module):
-    """[B, M] → [B, D]: patches projected to tokens, + learned position, pre-norm blocks, LayerNorm, mean pool over
-    the visible patches."""
+    """Maps features [B, M] to an embedding [B, D].
+
+    Projects patches to tokens, adds learned positions, applies pre-norm transformer blocks and a LayerNorm, and
+    averages the visible tokens.
+    """
 
     def __init__(self, config: Config, input_columns: Sequence[int] | None = None) -> None:
-        """`input_columns` [M] says which column of a row each input tells of (None: the inputs are the columns)."""
+        """`input_columns` [M] is the column that each input is derived from (None: the inputs are the columns)."""
         super().__init__()
         self.config = config
         groups = [group.name for group in config.groups]
@@ -55,7 +59,7 @@ class ContextEncoder(nn.Module):
         self.register_buffer("group_inputs", group_inputs, persistent=False)
         self.register_buffer("group_patch", group_patch.float(), persistent=False)  # [G, N]
         self.patches = nn.ModuleList(
-            PatchProjection(group_inputs[signs].any(0), signs, config.embed_dim) for signs in group_patch.T
+            PatchProjection(group_inputs[flags].any(0), flags, config.embed_dim) for flags in group_patch.T
         )
         self.position = positions(len(config.patches), config.embed_dim)
         self.blocks = nn.ModuleList(
@@ -66,20 +70,20 @@ class ContextEncoder(nn.Module):
         init_weights(self, config.encoder_depth)
 
     def forward(self, features: Tensor, visible: Tensor | None = None) -> Tensor:
-        """features [B, M], visible [B, G] bool (None: all) → embedding [B, D]; ValueError if a row sees nothing."""
+        """features [B, M], visible [B, G] bool (None: all) → [B, D]; ValueError if a row has no visible group."""
         return self.pool(self.patch_embeddings(features, visible), visible)
 
     def pool(self, tokens: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Patch embeddings [B, N, D], visible [B, G] → their mean over the visible patches [B, D]."""
+        """Averages tokens [B, N, D] over the patches that visible [B, G] leaves visible → [B, D]."""
         if len(self.patches) == 1:
-            return tokens.flatten(1)
+            return tokens.flatten(1)  # [B, D]
         if visible is None:
-            return tokens.mean(1)
+            return tokens.mean(1)  # [B, D]
         shown = self.visible_patches(visible).to(tokens.dtype)[:, :, None]  # [B, N, 1]
-        return (tokens * shown).sum(1) / shown.sum(1)
+        return (tokens * shown).sum(1) / shown.sum(1)  # [B, D]
 
     def patch_embeddings(self, features: Tensor, visible: Tensor | None = None) -> Tensor:
-        """features [B, M], visible [B, G] → one vector a patch [B, N, D]; those of hidden patches mean nothing."""
+        """features [B, M], visible [B, G] → one vector per patch [B, N, D]; vectors of hidden patches are undefined."""
         B, M = features.shape
         if self.group_inputs.shape[1] != M:
             raise ValueError(f"features has {M} columns; this encoder's input_dim is {self.group_inputs.shape[1]}")
@@ -88,10 +92,10 @@ class ContextEncoder(nn.Module):
         else:
             check_visible(visible)
             hidden = 1 - visible.to(features.dtype)  # [B, G]
-            features = features * (visible.to(features.dtype) @ self.group_inputs)
-        tokens = [patch(features, hidden) for patch in self.patches]
+            features = features * (visible.to(features.dtype) @ self.group_inputs)  # [B, M]
+        tokens = [patch(features, hidden) for patch in self.patches]  # N of [B, D]
         if len(tokens) == 1:
-            # Without a token axis the layers are plain matrix products, which ONNX Runtime runs faster.
+            # Without a token axis, the layers become plain matrix products, which ONNX Runtime runs faster.
             x, mask = tokens[0] + self.position, None  # [B, D]
         else:
             x = torch.stack(tokens, dim=1) + self.position  # [B, N, D]
@@ -99,15 +103,15 @@ class ContextEncoder(nn.Module):
         for block in self.blocks:
             x = block(x, mask)
         normed: Tensor = self.norm(x)
-        return normed.view(B, len(tokens), -1)
+        return normed.view(B, len(tokens), -1)  # [B, N, D]
 
     def visible_patches(self, visible: Tensor) -> Tensor:
-        """visible [B, G] → [B, N] bool: a patch is visible while any of its groups is."""
+        """visible [B, G] → [B, N] bool: a patch is visible if any of its groups is."""
         return visible.to(self.group_patch.dtype) @ self.group_patch > 0
 
 
 def check_visible(visible: Tensor) -> None:
-    """Raises ValueError where a row of the mask [B, G] leaves nothing visible (not while exporting)."""
+    """Raises ValueError if a row of the mask [B, G] hides every group; does nothing during an export."""
     if torch.compiler.is_compiling() or torch.compiler.is_exporting():
         return
     blind = (~visible.any(1)).nonzero()

@@ -1,8 +1,9 @@
-"""Raw columns to network inputs: standardised values, quantile ramps for numbers, one-hots for ids.
+"""Encodes raw columns as network inputs: standardised values, quantile ramps for numbers and one-hots for ids.
 
-A linear layer sees of a raw number only its size; ramps (piecewise-linear encoding, Gorishniy et al. 2022, eq. 1)
-let it weigh each range of a number apart, one-hots each value of an id. Both come from the training rows alone. An id
-is no number besides: one that training lacks would be taken for those that happen to be next to it.
+A linear layer has a single weight for a raw number. Ramps (piecewise-linear encoding, Gorishniy et al. 2022, eq. 1)
+give it one weight per range of a number, and one-hots one weight per value of an id. Both are fitted to the training
+rows alone. An id is not also encoded as a number: an id that training never showed would look like the ids that
+happen to lie next to it.
 """
 
 import fnmatch
@@ -17,22 +18,30 @@ from torch import Tensor, nn
 from bundle.columns import DEAD_STD, Statistics
 from bundle.schema import Schema
 
+# Standardised values are clipped to this many standard deviations.
 CLIP = 5.0
 RAMPS = 8
-FEW_VALUES = 8  # a column with no more distinct values than this needs no ramps
-CATEGORICAL = ("*_id",)  # columns whose numbers are names, by convention of their own name
-MOST_CATEGORIES = 512
+# A column gets ramps only if it has more distinct values than this.
+MAX_RAMPLESS_VALUES = 8
+# Columns with these names hold ids: their numbers stand for categories.
+CATEGORICAL = ("*_id",)
+# An id with more distinct values than this is encoded as a number.
+MAX_CATEGORIES = 512
 
 
 class FeatureEncoding(nn.Module):
-    """[B, C] raw → [B, M]: first every column standardised, then the ramps, then the one-hots; see `columns`."""
+    """Maps raw rows [B, C] to inputs [B, M]: all columns standardised, then the ramps, then the one-hots.
+
+    Shapes: B batch, C columns, R ramps, K values of ids, M = C + R + K inputs.
+    """
 
     def __init__(self, arrays: dict[str, Tensor]) -> None:
         super().__init__()
         for name, values in arrays.items():
             self.register_buffer(name, values)
         self.mean: Tensor  # [C]
-        self.scale: Tensor  # [C], 0 for an id, and for a column dead in training: whatever it holds later, it is silent
+        # 0 silences a column: an id, or one that was constant in training and may not be any more.
+        self.scale: Tensor  # [C]
         self.ramp_column: Tensor  # [R]
         self.ramp_start: Tensor  # [R]
         self.ramp_scale: Tensor  # [R]
@@ -44,7 +53,7 @@ class FeatureEncoding(nn.Module):
     def fit(
         cls, rows: NDArray[np.float32], schema: Schema, statistics: Statistics, categorical: Sequence[str] = CATEGORICAL
     ) -> "FeatureEncoding":
-        """An encoding for the training rows [n, C]; `categorical` are patterns of names."""
+        """Fits an encoding to the training rows [n, C]; `categorical` lists name patterns of id columns."""
         mean, std = statistics["mean"], statistics["std"]
         alive = std > DEAD_STD
         ramps: list[tuple[int, float, float]] = []
@@ -52,10 +61,10 @@ class FeatureEncoding(nn.Module):
         for column in np.flatnonzero(alive).tolist():
             values, counts = np.unique(rows[:, column], return_counts=True)
             is_id = any(fnmatch.fnmatchcase(schema.names[column], pattern) for pattern in categorical)
-            if is_id and len(values) <= MOST_CATEGORIES:
+            if is_id and len(values) <= MAX_CATEGORIES:
                 tolerance = float(np.diff(values).min()) / 2 if len(values) > 1 else 0.5
                 ids += [(column, float(value), tolerance) for value in values]
-            elif len(values) > FEW_VALUES:
+            elif len(values) > MAX_RAMPLESS_VALUES:
                 edges = _quantile_edges(rows[:, column], values, counts, gap=0.02 * float(std[column]))
                 ramps += [(column, low, 1 / (high - low)) for low, high in itertools.pairwise(edges)]
         numbers = alive & ~np.isin(np.arange(len(std)), [column for column, *_ in ids])
@@ -71,27 +80,27 @@ class FeatureEncoding(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """features [B, C] raw → [B, M]."""
-        parts = [((features - self.mean) * self.scale).clamp(-CLIP, CLIP)]
+        parts = [((features - self.mean) * self.scale).clamp(-CLIP, CLIP)]  # [B, C]
         if len(self.ramp_column):
             numbers = features.index_select(1, self.ramp_column)
-            parts.append(((numbers - self.ramp_start) * self.ramp_scale).clamp(0, 1) - 0.5)
+            parts.append(((numbers - self.ramp_start) * self.ramp_scale).clamp(0, 1) - 0.5)  # [B, R]
         if len(self.id_column):
             ids = features.index_select(1, self.id_column)
-            parts.append(((ids - self.id_value).abs() < self.id_tolerance).to(features.dtype))
-        return torch.cat(parts, dim=1)
+            parts.append(((ids - self.id_value).abs() < self.id_tolerance).to(features.dtype))  # [B, K]
+        return torch.cat(parts, dim=1)  # [B, M]
 
     @property
     def columns(self) -> list[int]:
-        """The column that each of the M inputs tells of."""
-        told: list[int] = torch.cat([torch.arange(len(self.mean)), self.ramp_column, self.id_column]).tolist()
-        return told
+        """The column that each of the M inputs is derived from."""
+        columns: list[int] = torch.cat([torch.arange(len(self.mean)), self.ramp_column, self.id_column]).tolist()
+        return columns
 
 
 def _quantile_edges(
     column: NDArray[np.float32], values: NDArray[np.float32], counts: NDArray[np.int64], gap: float
 ) -> list[float]:
-    """RAMPS + 1 quantiles at most, `gap` apart at least; a value that a fifth of the rows hold is an edge of its own
-    and left out of the quantiles, which it would swallow."""
+    """The edges of a column's ramps: quantiles and common values, at least `gap` apart."""
+    # A value held by a fifth of the rows would take up several quantiles, so it becomes an edge of its own instead.
     common = values[counts > 0.2 * len(column)]
     spread = column[~np.isin(column, common)]
     quantiles = np.quantile(spread if len(spread) else column, np.linspace(0, 1, RAMPS + 1))

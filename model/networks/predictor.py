@@ -1,5 +1,7 @@
-"""The predictor: from the context's embedding to the target's, at named positions. Dims: B batch, N patches,
-D embed, P predictor_embed."""
+"""The predictor, which maps a context embedding to target embeddings at given patches and horizons.
+
+Shapes: B batch, N patches, D embed_dim, P predictor_embed_dim.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +12,12 @@ from model.networks.layers import Block, init_weights, positions
 
 
 class Predictor(nn.Module):
-    """[B, D] → [B, D]: projection to P, + position, one mask token a patch that carries the patch's position and the
-    horizon, pre-norm blocks, LayerNorm, projection back.
+    """Maps a context embedding [B, D] to a predicted target embedding [B, D].
 
-    Where there is one patch and one horizon a mask token has nothing to say: it is left out and the context token
-    itself is mapped, as in the Elixir reference.
+    Projects the context to P, adds its position, appends one mask token per patch, applies pre-norm transformer blocks
+    and a LayerNorm, and projects back to D. A mask token is the sum of a shared vector, its patch's position and an
+    embedding of the horizon. With a single patch and a single horizon, mask tokens would carry no information; the
+    context token itself is mapped instead, as in the Elixir reference.
     """
 
     def __init__(self, config: Config) -> None:
@@ -38,49 +41,51 @@ class Predictor(nn.Module):
         init_weights(self, config.predictor_depth)
 
     def forward(self, context: Tensor, targets: Tensor | None = None, horizon: Tensor | None = None) -> Tensor:
-        """context [B, D], targets [B, N] bool (None: all patches), horizon [B] frames ahead (None: the first)
-        → mean prediction over the chosen patches [B, D]; ValueError if a row asks for nothing."""
+        """context [B, D] → mean prediction over the target patches [B, D]; ValueError if a row has no target.
+
+        targets [B, N] bool (None: all patches); horizon [B] in frames ahead (None: the model's first horizon).
+        """
         predicted = self.predict_patches(context, targets, horizon)  # [B, N, D]
         if len(self.config.patches) == 1:
-            return predicted.flatten(1)
+            return predicted.flatten(1)  # [B, D]
         if targets is None:
-            return predicted.mean(1)
-        chosen = targets.to(predicted.dtype)[:, :, None]
-        return (predicted * chosen).sum(1) / chosen.sum(1)
+            return predicted.mean(1)  # [B, D]
+        chosen = targets.to(predicted.dtype)[:, :, None]  # [B, N, 1]
+        return (predicted * chosen).sum(1) / chosen.sum(1)  # [B, D]
 
     def predict_patches(self, context: Tensor, targets: Tensor | None = None, horizon: Tensor | None = None) -> Tensor:
-        """As `forward`, one vector a patch [B, N, D]; those of patches not chosen mean nothing."""
+        """Like `forward`, but one vector per patch [B, N, D]; vectors of patches not in `targets` are undefined."""
         D = context.shape[1]
         if self.config.embed_dim != D:
             raise ValueError(f"context has {D} columns; this predictor's embed_dim is {self.config.embed_dim}")
         x = F.gelu(self.project(context)) + self.context_position  # [B, P]
         mask = None
         if self.has_mask_tokens:
-            asked = self._horizon_embedding(context, horizon)[:, None] + self.patch_position  # [B, N, P]
-            x = torch.cat([x[:, None], self.mask_token + asked], dim=1)  # [B, 1 + N, P]
+            where = self._horizon_embedding(context, horizon)[:, None] + self.patch_position  # [B, N, P]
+            x = torch.cat([x[:, None], self.mask_token + where], dim=1)  # [B, 1 + N, P]
             if targets is not None:
                 check_targets(targets)
                 mask = torch.cat([torch.ones_like(targets[:, :1]), targets], dim=1)  # [B, 1 + N]
         *before, last = self.blocks
         for block in before:
             x = block(x, mask)
-        # What the context token would read in the last block, no answer needs.
-        answers = last(x, mask, first=1) if self.has_mask_tokens else last(x)[:, None]  # [B, N, P]
-        predicted: Tensor = self.project_back(self.norm(answers))
+        # Only the mask tokens are read from the last block, so the context token does not attend there.
+        x = last(x, mask, first=1) if self.has_mask_tokens else last(x)[:, None]  # [B, N, P]
+        predicted: Tensor = self.project_back(self.norm(x))  # [B, N, D]
         return predicted
 
     def _horizon_embedding(self, context: Tensor, horizon: Tensor | None) -> Tensor:
         if horizon is None:
-            return self.horizon_position[:1].expand(len(context), -1)
-        # A product with a one-hot row rather than a look-up: ONNX takes frames ahead as floats, like all its inputs.
+            return self.horizon_position[:1].expand(len(context), -1)  # [B, P]
+        # The exported graph takes horizons as floats, like all its inputs, so they cannot index a table directly.
         one_hot = (horizon[:, None] == self.horizons).to(context.dtype)  # [B, horizons]
-        return one_hot @ self.horizon_position
+        return one_hot @ self.horizon_position  # [B, P]
 
 
 def check_targets(targets: Tensor) -> None:
-    """Raises ValueError where a row of targets [B, N] asks for no patch (not while exporting)."""
+    """Raises ValueError if a row of targets [B, N] chooses no patch; does nothing during an export."""
     if torch.compiler.is_compiling() or torch.compiler.is_exporting():
         return
-    idle = (~targets.any(1)).nonzero()
-    if len(idle):
-        raise ValueError(f"targets chooses no patch in row {int(idle[0])}; choose at least one")
+    empty = (~targets.any(1)).nonzero()
+    if len(empty):
+        raise ValueError(f"targets chooses no patch in row {int(empty[0])}; choose at least one")

@@ -1,4 +1,4 @@
-"""`jepa eval` on made-up games, with the recipe of a small network and graphs that need no training."""
+"""`jepa eval` on synthetic games, with the recipe of a small network and graphs that need no training."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Weights of the Elixir reference, from its files to the answers of the service, beside its formulas in NumPy."""
+"""Weights of the Elixir reference, from its files to the service, compared with its formulas in NumPy."""
 
 import json
 
@@ -14,7 +14,7 @@ from tests.support.edifice import encoder_parameters, predictor_parameters, writ
 from tests.support.serving import serving
 
 ENCODER, PREDICTOR = encoder_parameters(), predictor_parameters()
-# As raw as columns come: percents, positions, ids, far from any mean of 0 and std of 1.
+# Raw columns such as percents, positions and ids, far from a mean of 0 and a standard deviation of 1.
 ROWS = (np.random.default_rng(5).normal(size=(5, 12)) * np.logspace(-2, 5, 12)).astype(np.float32)
 EMBEDDINGS = reference.edifice_encoder(ROWS, ENCODER)
 PREDICTIONS = reference.edifice_predictor(EMBEDDINGS, PREDICTOR)

@@ -11,7 +11,7 @@ def texts(figure):
 
 
 def drawn(figure, tmp_path):
-    """Rendering is where a bad string or an empty array would fail."""
+    """Renders the figure, which would fail for a bad string or an empty array."""
     plots.save(figure, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
     assert [path.name for path in tmp_path.iterdir()] == ["picture.png"]

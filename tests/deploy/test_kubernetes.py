@@ -1,4 +1,4 @@
-"""deploy/kubernetes is what Kubernetes takes and fits together; deploy/kserve is what KServe takes."""
+"""Kubernetes and KServe accept the files in deploy/, and the files agree with each other."""
 
 import re
 from pathlib import Path
@@ -82,7 +82,7 @@ async def test_each_probe_is_answered(container: dict[str, Any], models: Path) -
 @each_container
 def test_the_environment_holds_settings_alone(container: dict[str, Any]) -> None:
     assert {each["name"] for each in container["env"]} <= {PREFIX + name.upper() for name in Settings.model_fields}
-    # Of a service called jepa-serve Kubernetes would tell its pods in JEPA_SERVE_PORT.
+    # With service links, Kubernetes would announce the service jepa-serve to its pods in JEPA_SERVE_PORT.
     assert POD["enableServiceLinks"] is INFERENCE_SERVICE["spec"]["predictor"]["enableServiceLinks"] is False
 
 
@@ -99,8 +99,7 @@ def test_a_pod_may_do_what_serving_takes_and_no_more(container: dict[str, Any]) 
 
 
 def test_kserve_finds_the_runtime_and_the_model() -> None:
-    """By the fields that KServe reads; both were held against its own schemas, serving.kserve.io v1alpha1 and v1beta1,
-    when they were written."""
+    """Checks the fields that KServe reads; the files were checked against KServe's schemas when they were written."""
     spec, predictor = RUNTIME["spec"], INFERENCE_SERVICE["spec"]["predictor"]
     assert (RUNTIME["apiVersion"], RUNTIME["kind"]) == ("serving.kserve.io/v1alpha1", "ServingRuntime")
     assert (INFERENCE_SERVICE["apiVersion"], INFERENCE_SERVICE["kind"]) == (
@@ -113,7 +112,8 @@ def test_kserve_finds_the_runtime_and_the_model() -> None:
     assert predictor["model"]["protocolVersion"] in spec["protocolVersions"]
     assert CONTAINERS[1]["name"] == "kserve-container"
     environment = {each["name"]: each["value"] for each in CONTAINERS[1]["env"]}
-    assert environment["JEPA_MODELS"] == "/mnt/models"  # where KServe puts what lies at storageUri
+    # KServe puts what lies at storageUri here.
+    assert environment["JEPA_MODELS"] == "/mnt/models"
     assert int(environment["JEPA_PORT"]) == CONTAINERS[1]["ports"][0]["containerPort"]
     assert predictor["scaleMetric"] == "concurrency"
     assert predictor["minReplicas"] < predictor["maxReplicas"]

@@ -1,4 +1,4 @@
-"""What is installed and what runs in a container: the image, the compose file, the pins."""
+"""The image, the compose file and the pinned versions."""
 
 import ast
 import re
@@ -27,14 +27,14 @@ TRAINING_ONLY = {"torch", "lightning-fabric", "pyarrow", "onnx", "onnxscript", "
 
 
 def pins():
-    """Name → version of each line of constraints.txt that is meant for this Python."""
+    """Name → version for each line of constraints.txt that applies to this Python."""
     lines = map(Requirement, (ROOT / "constraints.txt").read_text().splitlines())
     meant = [line for line in lines if line.marker is None or line.marker.evaluate()]
     return {canonicalize_name(line.name): str(line.specifier).removeprefix("==") for line in meant}
 
 
 def installed_for_serving():
-    """Names of all that `pip install jepa-serve`, without extras, brings on this platform."""
+    """Names of all packages that `pip install jepa-serve` installs on this platform, without extras."""
     found, left = set(), [Requirement(text) for text in PROJECT["dependencies"]]
     while left:
         requirement = left.pop()
@@ -118,7 +118,7 @@ def test_hashed_requirements_are_exact_and_name_no_host(name):
 
 
 def test_the_image_installs_what_serving_needs_at_the_versions_that_are_tested():
-    """Where not: `make hashes`."""
+    """If this fails, run `make hashes`."""
     found = {canonicalize_name(each.name): str(each.specifier).removeprefix("==") for each, _ in hashed("serve")}
     assert found == {name: pins()[name] for name in installed_for_serving()}
 

@@ -1,4 +1,4 @@
-"""deploy/ray on a local Ray: a driver in a process of its own, as `serve run` would be."""
+"""deploy/ray on a local Ray, whose driver has a process of its own, as with `serve run`."""
 
 import json
 import os
@@ -20,7 +20,8 @@ from tests.support.bundles import TinyModel
 pytest.importorskip("ray", reason="needs ray[serve]")
 
 ROOT = Path(__file__).parents[2]
-FLIGHT = 96  # requests at a time
+# Requests sent at the same time.
+FLIGHT = 96
 DRIVER = """
 import json, sys
 import ray
@@ -42,7 +43,7 @@ class Ray:
         self.url = f"http://127.0.0.1:{port}"
 
     def replicas(self) -> int:
-        """That run now."""
+        """The number of replicas that run now."""
         assert self._driver.stdin is not None
         assert self._driver.stdout is not None
         print(file=self._driver.stdin, flush=True)

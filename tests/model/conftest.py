@@ -1,4 +1,4 @@
-"""A toy bundle, exported once a kind of network, and small networks to train."""
+"""Small bundles, exported once per kind of network, and small networks to train."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -31,7 +31,7 @@ class Exported(NamedTuple):
 
 
 def toy(patches):
-    """A checkpoint of small networks with rows to fit int8 graphs to."""
+    """A checkpoint of small networks, with rows to calibrate int8 graphs on."""
     torch.manual_seed(0)
     statistics = column_statistics(ROWS)
     config = Config(20, 32, 16, 2, 1, num_heads=4, patches=patches, horizons=(6, 30))
@@ -48,7 +48,7 @@ def exported(request, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def halved(tmp_path_factory):
-    """The flat networks' bundle without int8 graphs, weights stored as float16."""
+    """A bundle of single-token networks without int8 graphs, its weights stored as float16."""
     checkpoint = toy({"row": GROUPS})
     checkpoint.sample = None
     return Exported(checkpoint.jepa, export_bundle(checkpoint, tmp_path_factory.mktemp("models"), "toy", half=True))
@@ -56,7 +56,7 @@ def halved(tmp_path_factory):
 
 @pytest.fixture
 def jepa_and_rows():
-    """Small networks with a token a group, and encoded frames of two games in order."""
+    """Small networks with one token per group, and encoded frames of two games in order."""
     games = make_games(episodes=2)
     encoding = FeatureEncoding.fit(games.features, games.schema, column_statistics(games.features))
     recipe = Recipe(

@@ -1,4 +1,4 @@
-"""The flat single-token networks of the Elixir reference, written a second time, in NumPy and from its formulas."""
+"""The single-token networks of the Elixir reference, implemented independently in NumPy from its formulas."""
 
 from math import erf, sqrt
 
@@ -39,13 +39,13 @@ def predictor(context, weights, depth):
 
 
 def edifice_encoder(features, parameters):
-    """The Elixir reference's context encoder on the parameters it saves, by their names there; float64."""
+    """The Elixir reference's context encoder in float64, on parameters under the names that it saves them."""
     x = gelu(_axon_dense(features, parameters, "ctx_enc_proj"))
     return _edifice_blocks(x, parameters, "ctx_enc")
 
 
 def edifice_predictor(context, parameters):
-    """As `edifice_encoder`, of the predictor."""
+    """The Elixir reference's predictor; see `edifice_encoder`."""
     x = _edifice_blocks(gelu(_axon_dense(context, parameters, "pred_proj_down")), parameters, "pred")
     return _axon_dense(x, parameters, "pred_proj_up")
 

@@ -1,4 +1,4 @@
-"""`jepa data`, run as a user runs it; what it writes is read by what `jepa train` reads with."""
+"""`jepa data`, run as a user runs it; its output is read with the reader of `jepa train`."""
 
 import json
 import re

@@ -8,7 +8,7 @@ VOID = {"meta", "img"}
 
 
 class Reader(HTMLParser):
-    """Which elements a page has, what it says, and what its attributes hold; fails where tags do not match."""
+    """Collects a page's elements, text and attributes, and fails if tags do not match."""
 
     def __init__(self, page):
         super().__init__()
@@ -35,7 +35,8 @@ def test_names_of_unknown_origin_are_words_and_never_markup(tmp_path):
     parts = [Picture(picture, BAD, BAD), Table(BAD, ("", BAD), [(BAD, BAD)])]
     page = Reader(render(BAD, [Section(BAD, BAD, parts)]))
     assert "script" not in page.tags
-    assert page.words.count(BAD) == 2 + 2 + 1 + 1 + 3  # title twice, section and words, caption, table's caption, cells
+    # The title twice, section and text, the picture's caption, the table's caption, and cells.
+    assert page.words.count(BAD) == 2 + 2 + 1 + 1 + 3
     assert BAD in page.attributes
 
 

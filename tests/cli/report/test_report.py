@@ -1,4 +1,4 @@
-"""`jepa report` on made-up games and graphs that need no training."""
+"""`jepa report` on synthetic games and graphs that need no training."""
 
 import json
 import re
@@ -58,7 +58,7 @@ def report(*arguments):
 
 
 def page_of(folder):
-    """The page's text without its pictures' bytes."""
+    """The page's text without the data of its pictures."""
     return re.sub(r"base64,[^\"]*", "", (folder / "index.html").read_text(encoding="utf-8"))
 
 
@@ -95,7 +95,8 @@ def test_a_game_is_mapped_and_its_surprises_are_named(bundle, data, tmp_path):
     first = re.search(r"Most surprising were the frames (-?\d+)", page)[1]
     row = re.search(r'<th scope="row">1</th><td>(-?\d+)</td><td>[\d.]+</td><td>(.*?)</td><td>(above|below)</td>', page)
     assert row[1] == first
-    assert row[2] == "–"  # quantiles are of 6 frames ahead, this is 15
+    # The bundle has quantiles for 6 frames ahead, and this is 15.
+    assert row[2] == "–"
     assert page.count('<th scope="row">context encoder</th>') == 1
     assert "All 8 columns are like the same column in training." in page
 

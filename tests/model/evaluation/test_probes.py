@@ -24,7 +24,7 @@ CLASSIFIERS = pytest.mark.parametrize("classifier", [linear_probe, nearest_neigh
 
 @pytest.fixture(scope="module")
 def told():
-    """Two classes that a line tells apart, in 400 rows of 4 games."""
+    """Two linearly separable classes, in 400 rows of 4 games."""
     rows = RNG.normal(size=(400, 6)).astype(np.float32)
     return rows, (rows @ RNG.normal(size=6) > 0).astype(np.int64), np.repeat(np.arange(4), 100)
 
@@ -82,7 +82,7 @@ def test_each_measure_is_what_its_formula_says():
 
 def test_a_class_that_none_of_the_neighbours_rows_has_is_likely_nowhere(told, monkeypatch):
     rows, _, games = told
-    monkeypatch.setattr(probes, "NEIGHBOUR_ROWS", 300)
+    monkeypatch.setattr(probes, "MAX_NEIGHBOUR_ROWS", 300)
     classes = np.where(np.arange(400) < 300, np.arange(400) % 2, 5)
     found = score(nearest_neighbours, rows, rows, Label(classes, classes), games)
     assert 0 < found.accuracy <= 0.75
@@ -98,7 +98,7 @@ def test_auc_over_classes_is_the_mean_against_the_rest_of_those_seen_often_enoug
     probabilities = np.eye(3)[truth]
     assert auc(probabilities, truth, np.arange(3)) == 1
     probabilities[truth == 0] = probabilities[truth == 1] = [0.5, 0.5, 0]
-    # A tie counts half; the three rows of class 2 are only ever the others.
+    # A tie counts half. Class 2 has only three rows, so it is never the one class, only part of the rest.
     assert auc(probabilities, truth, np.arange(3)) == pytest.approx((0.5 * 50 + 3) / 53)
     assert np.isnan(auc(probabilities[:50], truth[:50], np.arange(3)))
 
@@ -137,7 +137,8 @@ def test_of_very_many_classes_the_most_common_are_kept_and_that_is_said():
     train = np.concatenate([np.repeat(np.arange(100), 2), np.repeat(np.arange(64), 3)])
     label = usable_label(train, np.arange(-1, 110))
     assert set(label.train) == {-1, *range(64)}
-    assert set(label.test) == {-1, *range(64), *range(100, 110)}  # a class that training never had is still asked for
+    # A class that training lacks is kept in the test rows.
+    assert set(label.test) == {-1, *range(64), *range(100, 110)}
     assert label.left_out == "the 64 most common of 100 classes; rows of the others (18 %) are left out"
 
 

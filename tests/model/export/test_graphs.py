@@ -20,7 +20,7 @@ PATCHES = {
 
 
 def rows(count=200, seed=0):
-    """Numbers of many sizes, few and many values, two columns that never change, and an id."""
+    """Rows with numbers of many magnitudes, few and many distinct values, two constant columns and an id."""
     rng = np.random.default_rng(seed)
     drawn = rng.normal(size=(count, 12)) * np.logspace(-2, 3, 12)
     drawn[:, 1] = rng.integers(0, 2, count)
@@ -31,7 +31,7 @@ def rows(count=200, seed=0):
 
 
 def trained(patches, horizons=(6, 30)):
-    """Networks whose every weight matters."""
+    """Networks in which every weight affects the output."""
     torch.manual_seed(0)
     features = rows()
     encoding = FeatureEncoding.fit(features, SCHEMA, column_statistics(features))
@@ -42,7 +42,7 @@ def trained(patches, horizons=(6, 30)):
 
 
 def hiding(features, *groups):
-    """The rows, each with another of the groups hidden by one NaN."""
+    """The rows, in each of which a NaN hides the next of the groups."""
     hidden = torch.from_numpy(features.copy())
     for i in range(len(hidden)):
         hidden[i, groups[i % len(groups)].start] = torch.nan
@@ -53,7 +53,8 @@ def hiding(features, *groups):
 def test_the_served_encoder_computes_what_was_trained(patches):
     jepa = trained(patches)
     served = ServedEncoder(jepa.encoding, jepa.target_encoder, SCHEMA).eval()
-    unknown = rows(seed=1) * 3  # beyond every clip, ids that were never seen
+    # Numbers beyond every clip, and ids that training lacks.
+    unknown = rows(seed=1) * 3
     for features in (torch.from_numpy(unknown), hiding(rows(seed=2), *GROUPS), hiding(unknown, GROUPS[0], GROUPS[3])):
         with torch.no_grad():
             expected = embed(jepa.encoding, jepa.target_encoder, SCHEMA, features)

@@ -13,7 +13,7 @@ GRAPHS = ("context_encoder", "target_encoder", "predictor")
 
 
 def questions(folder, rows):
-    """What each graph is asked about the rows."""
+    """The inputs of each graph for these rows."""
     context = run(folder / "context_encoder.onnx", {"features": rows})
     patches = np.load(folder / "golden.npz")["targets"].shape[1]
     asked = {
@@ -99,7 +99,7 @@ def test_noise_is_what_an_independent_error_adds_to_the_variance():
     disturbed = rows + rng.normal(0, 0.2, rows.shape).astype(np.float32)
     assert noise(rows, disturbed) == pytest.approx(0.01, rel=0.05)
     assert noise(rows, rows) == 0
-    # A cosine hardly sees it: the rows have their mean in common.
+    # The cosine hardly changes, because the rows share a large mean.
     assert least_cosine(rows, disturbed) > 0.99
 
 

@@ -15,7 +15,7 @@ def features():
 
 
 def randomised(network):
-    """Norm gains and biases start at ones and zeros, where a mix-up of two of them would not show."""
+    """Randomises all parameters, because norm gains and biases start alike and a mix-up of two would not show."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -89,4 +89,5 @@ def test_another_width_is_refused(features):
 
 def test_the_default_sizes_are_those_of_the_reference():
     encoder = build_context_encoder(287, patches=1)
-    assert sum(p.numel() for p in encoder.parameters()) == 4_812_800 + 256  # the reference has no position
+    # The reference has no position.
+    assert sum(p.numel() for p in encoder.parameters()) == 4_812_800 + 256
