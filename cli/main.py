@@ -30,6 +30,8 @@ MODULES = {
     ("data", "atari"): "cli.data.atari",
 }
 # Packages that are installed with the client rather than with the service; see client/pyproject.toml.
+# Commands that need no PyTorch, only what the service itself is installed with.
+SERVING_COMMANDS = {"serve", "bench", "inspect"}
 CLIENT_PACKAGES = {"jepa_client", "peppi_py", "ale_py", "gymnasium"}
 # The extra of the client that a command needs.
 CLIENT_EXTRAS = {"melee": "slippi", "atari": "atari"}
@@ -68,9 +70,12 @@ def load(*names: str) -> Any:
         command = getattr(import_module(MODULES.get(names, f"cli.{function}")), function)
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
-        if package in ("cli", "app", "model"):
+        if package in ("cli", "app", "bundle", "model"):
             raise
-        source = f"'./client[{CLIENT_EXTRAS[names[-1]]}]'" if package in CLIENT_PACKAGES else "'jepa-serve[train]'"
+        if package in CLIENT_PACKAGES:
+            source = f"'./client[{CLIENT_EXTRAS[names[-1]]}]'"
+        else:
+            source = "jepa-serve" if names[-1] in SERVING_COMMANDS else "'jepa-serve[train]'"
         typer.echo(f"jepa {' '.join(names)} needs {package}; install it with: pip install {source}", err=True)
         raise typer.Exit(1) from None
     single = typer.Typer(add_completion=False, rich_markup_mode=None)

@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from cli.main import COMMANDS
 from tests.support.serving import ROOT
 
@@ -28,9 +30,12 @@ def test_a_misspelt_command_names_the_nearest() -> None:
     assert "serve" in result.stderr
 
 
-def test_a_command_whose_packages_are_missing_says_how_to_install_them() -> None:
-    result = run(
-        "import sys\nsys.modules['uvicorn'] = None\nfrom cli.main import main\nsys.argv = ['jepa', 'serve']\nmain()"
-    )
+@pytest.mark.parametrize(
+    ("command", "package", "source"),
+    [("serve", "uvicorn", "jepa-serve"), ("bench", "httpx", "jepa-serve"), ("train", "torch", "'jepa-serve[train]'")],
+)
+def test_a_command_whose_packages_are_missing_says_how_to_install_them(command: str, package: str, source: str) -> None:
+    blocked = f"import sys\nsys.modules['{package}'] = None\n"
+    result = run(f"{blocked}from cli.main import main\nsys.argv = ['jepa', '{command}']\nmain()")
     assert result.returncode == 1
-    assert "jepa serve needs uvicorn; install it with: pip install 'jepa-serve[train]'" in result.stderr
+    assert result.stderr.strip().endswith(f"jepa {command} needs {package}; install it with: pip install {source}")
