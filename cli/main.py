@@ -29,9 +29,9 @@ MODULES = {
     ("data", "melee"): "cli.data.melee",
     ("data", "atari"): "cli.data.atari",
 }
-# Packages that are installed with the client rather than with the service; see client/pyproject.toml.
 # Commands that need no PyTorch, only what the service itself is installed with.
 SERVING_COMMANDS = {"serve", "bench", "inspect"}
+# Packages that are installed with the client rather than with the service; see client/pyproject.toml.
 CLIENT_PACKAGES = {"jepa_client", "peppi_py", "ale_py", "gymnasium"}
 # The extra of the client that a command needs.
 CLIENT_EXTRAS = {"melee": "slippi", "atari": "atari"}
