@@ -8,7 +8,7 @@ from time import monotonic
 from app.auth import Keys
 from app.errors import Draining, ModelControlOff, NotReady, QueueFull, ServiceError
 from app.inference.jobs import Ticket
-from app.inference.layout import Layout, plan
+from app.inference.parallelism import Layout, plan
 from app.inference.threads import BatchThreads
 from app.repository.metrics import ModelMetrics
 from app.repository.queues import QueueMaker

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from app.inference.batcher import Batcher, Observer
 from app.inference.engine import Queues
-from app.inference.layout import Layout
+from app.inference.parallelism import Layout
 from app.inference.threads import BatchThreads
 from app.repository.loading import Loaded
 from app.system.streams import Streams

@@ -13,7 +13,7 @@ from gymnasium.spaces import Discrete
 from numpy.typing import NDArray
 from rich.console import Console
 
-from cli.data.recording import Recording, stopping
+from cli.data.writer import Recording, stopping
 from cli.progress import Meter
 from jepa_client.games.atari import COLUMNS, make_atari
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import typer
 from rich.console import Console
 
-from cli.data.recording import Recording, stopping
+from cli.data.writer import Recording, stopping
 from cli.progress import Meter
 from jepa_client.games.melee import replay_rows
 from jepa_client.games.melee_layout import COLUMNS, GROUPS, LAYOUT

@@ -16,7 +16,7 @@ def laid_out(models: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ser
 
     def lay_out(heavy_s: float = 1e9, **settings: Any) -> Service:
         monkeypatch.setattr("app.service.available_cores", lambda: 4)
-        monkeypatch.setattr("app.inference.layout.MIN_HEAVY_ROW_S", heavy_s)
+        monkeypatch.setattr("app.inference.parallelism.MIN_HEAVY_ROW_S", heavy_s)
         service = Service(Settings(models=models, **settings))
         service.load(may_fork=True)
         return service

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from app.inference.layout import plan
+from app.inference.parallelism import plan
 from app.inference.threads import BatchThreads
 from app.repository.queues import QueueMaker
 from app.repository.registry import Look, Registry

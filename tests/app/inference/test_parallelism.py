@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.inference.layout import MIN_HEAVY_ROW_S, Layout, plan
+from app.inference.parallelism import MIN_HEAVY_ROW_S, Layout, plan
 from app.settings import Settings
 
 LIGHT_S, HEAVY_S = MIN_HEAVY_ROW_S / 2, MIN_HEAVY_ROW_S
