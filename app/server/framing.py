@@ -11,7 +11,7 @@ from app.errors import HeadTooLarge
 MAX_HEAD_BYTES = 2**16
 MAX_LENGTH_DIGITS = 18
 CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;|$)")
-METHODS = (b"GET", b"POST", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"CONNECT", b"TRACE", b"PRI")
+METHOD = re.compile(rb"[A-Z-]{1,32}(?: |$)")
 UPGRADE_HEADERS = frozenset((b"upgrade", b"http2-settings", b"connection"))
 
 
@@ -172,8 +172,8 @@ def too_large() -> HeadTooLarge:
 
 def find_end(data: bytearray) -> int:
     """Length of the head at the start of `data`, with its empty line; −1 if that has not arrived yet."""
-    if not data.startswith(METHODS) and not any(method.startswith(bytes(data[:8])) for method in METHODS):
-        raise Unframed("its method is not known")
+    if not METHOD.match(data):
+        raise Unframed("it does not begin with a method")
     end, bare = data.find(b"\r\n\r\n"), data.find(b"\n\n")
     if bare >= 0 and (end < 0 or bare < end):
         raise Unframed("its lines end with a line feed alone")

@@ -92,6 +92,17 @@ def test_what_has_no_certain_end_is_no_message(sent: bytes) -> None:
         inbox.part()
 
 
+@pytest.mark.parametrize("method", [b"GET", b"QUERY", b"M-SEARCH", b"PROPFIND"])
+def test_every_method_that_the_parser_knows_is_one(method: bytes) -> None:
+    inbox = Inbox()
+    inbox.add(method[:2])
+    assert inbox.head() is None
+    inbox.add(method[2:] + b" /embed HTTP/1.1\r\nHost: x\r\n\r\n")
+    head = inbox.head()
+    assert head is not None
+    assert head.method == method
+
+
 @pytest.mark.parametrize("end", [b"", b"\r\n\r\n"])
 def test_a_head_that_is_too_large_is_refused_whether_it_is_whole_or_not(end: bytes) -> None:
     inbox = Inbox()

@@ -102,7 +102,7 @@ def episode(number):
 
 def test_columns_and_groups_are_those_of_the_bundled_model():
     schema = read_manifest(locate("default", DEFAULT_MODEL)).feature_schema
-    assert [*COLUMNS] == schema.names
+    assert tuple(COLUMNS) == schema.names
     assert {group.name: slice(group.start, group.stop) for group in schema.groups} == GROUPS
 
 
