@@ -12,25 +12,55 @@ from app.repository.registry import ServedModel
 
 M = TypeVar("M", bound=BaseModel)
 
+# Of a document, its keys and list items at any depth, but for the numbers of its rows. pydantic reports each of them
+# that is wrong, and takes about a kilobyte for it.
+MAX_MEMBERS = 1000
+MAX_FINDINGS = 10
+# Names that are longer are cut in messages, and nothing similar is looked for.
+MAX_NAME_CHARS = 64
+# Members that hold the numbers of a tensor.
+DATA = "data"
+
 
 def checked(options: type[M], values: Mapping[str, Any], source: str, *, strict: bool) -> M:
     """The options, validated; raises InvalidInput with paths below `source` ("body" or "query")."""
+    check_members(values, source)
     try:
         return options.model_validate(values, strict=strict)
     except ValidationError as error:
         known = [*options.model_fields]
-        raise InvalidInput(*(_explained(each, known) for each in error.errors(include_url=False))).within(
-            source
-        ) from None
+        found = error.errors(include_url=False, include_input=False)
+        explained = [_explained(each, known) for each in found[:MAX_FINDINGS]]
+        if len(found) > MAX_FINDINGS:
+            explained.append(((), f"{len(found) - MAX_FINDINGS} more are wrong"))
+        raise InvalidInput(*explained).within(source) from None
+
+
+def check_members(document: Any, source: str) -> None:
+    """Raises InvalidInput for a document with more members than any right one has, before each is looked at."""
+    left, open_parts = MAX_MEMBERS, [document]
+    while open_parts:
+        part = open_parts.pop()
+        left -= len(part)
+        if left < 0:
+            detail = f"the {source} has more than {MAX_MEMBERS} members beside its rows; send what the endpoint takes"
+            raise InvalidInput(((), detail)).within(source)
+        members = part if isinstance(part, list) else (value for name, value in part.items() if name != DATA)
+        open_parts += (value for value in members if isinstance(value, list | Mapping))
+
+
+def short(name: str) -> str:
+    """For a message."""
+    return name if len(name) <= MAX_NAME_CHARS else f"{name[: MAX_NAME_CHARS - 1]}…"
 
 
 def _explained(error: ErrorDetails, known: list[str]) -> tuple[Loc, str]:
     """A pydantic error as a path and a message that says how to fix it; it never repeats what was sent."""
-    loc = error["loc"]
+    loc = tuple(short(step) if isinstance(step, str) else step for step in error["loc"])
     field = ".".join(map(str, loc))
     match error["type"]:
         case "extra_forbidden":
-            nearest = difflib.get_close_matches(field, known, n=1)
+            nearest = difflib.get_close_matches(field, known, n=1) if len(field) < MAX_NAME_CHARS else []
             hint = f"did you mean '{nearest[0]}'? " if nearest else ""
             return loc, f"{field} is not known here; {hint}there is {listed(known)}"
         case "missing":

@@ -16,6 +16,8 @@ from app.rows import Array
 from app.telemetry.drift import Drift
 from bundle.manifest import Manifest
 
+MAX_NAME_CHARS = 64
+
 Encoder = Literal["target", "context"]
 
 
@@ -193,7 +195,8 @@ class Engine:
 def _check_names(field: str, names: Sequence[str], known: Collection[str], noun: str) -> None:
     for i, name in enumerate(names):
         if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1)
+            # A search among similar names takes the square of their length.
+            nearest = difflib.get_close_matches(name, known, n=1) if len(name) <= MAX_NAME_CHARS else []
             hint = f"did you mean '{nearest[0]}'? " if nearest else ""
             raise InvalidInput(
                 ((field, i), f"{field}[{i}] is no {noun} of this model; {hint}it has {listed([*known])}")

@@ -14,6 +14,9 @@ from app.api.oip.schemas import RepositoryEntry, RepositoryRequest
 from app.api.openapi import SCHEMAS
 from app.errors import MalformedBody
 
+# A right body is a few dozen bytes long.
+MAX_BODY_BYTES = 2**14
+
 router = APIRouter(prefix="/v2/repository", tags=["repository"])
 BODY = {"requestBody": {"content": {"application/json": {"schema": {"$ref": SCHEMAS + "RepositoryRequest"}}}}}
 
@@ -57,7 +60,7 @@ async def unload(request: Request, name: str) -> Response:
 
 
 async def _read_request(request: Request) -> RepositoryRequest:
-    max_bytes = service_of(request).settings.max_body_bytes
+    max_bytes = min(MAX_BODY_BYTES, service_of(request).settings.max_body_bytes)
     content = await read_body(dict(request.scope["headers"]), request.receive, max_bytes)
     return check_repository_request(content.strip() or b"{}")
 

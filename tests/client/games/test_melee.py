@@ -23,8 +23,8 @@ from jepa_client.games.slippi import read_replay
 from tests.support.replays import Frame, Item, Moment, duel, game
 
 ROOT = Path(__file__).parents[3]
-REAL = Path("/work/shared/data/slp")
-TRAINING = Path("/work/shared/data/melee287_train.parquet")
+REAL = ROOT.parent / "shared" / "data" / "slp"
+TRAINING = ROOT.parent / "shared" / "data" / "melee287_train.parquet"
 needs_training_data = pytest.mark.skipif(not TRAINING.is_file(), reason=f"needs {TRAINING}")
 LIVE_STAGES = {2: "FOUNTAIN_OF_DREAMS", 3: "POKEMON_STADIUM", 32: "FINAL_DESTINATION"}
 # As libmelee's. mypy takes members from a literal alone.

@@ -13,7 +13,8 @@ from jepa_client.games.replay import ReplayError
 from jepa_client.games.slippi import read_replay
 from tests.support.replays import Frame, Item, Moment, duel, event, game, slp, start
 
-REAL = Path("/work/shared/data/slp")
+ROOT = Path(__file__).parents[3]
+REAL = ROOT.parent / "shared" / "data" / "slp"
 
 
 @pytest.fixture
