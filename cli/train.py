@@ -15,13 +15,17 @@ from rich.console import Console
 from bundle.folders import check_name
 from cli.arguments import DataArgument, FeaturesOption, ModelsOption, NameOption
 from cli.progress import duration, progress_bar
-from model import training
 from model.data.frames import read_frames
 from model.export.bundle import export_bundle
 from model.training.checkpoint import load_checkpoint
 from model.training.devices import ACCELERATORS, launch
 from model.training.diagnostics import warnings
+from model.training.held_out import Report
+from model.training.loop import seconds_a_step
+from model.training.loop import train as train_run
 from model.training.recipe import PRESETS, Recipe
+from model.training.run import Run, prepare
+from model.training.run import resume as resume_run
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -61,11 +65,9 @@ def train(
                 "no 'episode' and no 'frame' column says which rows belong together; they are held out at random"
             )
         frames = replace(frames, frame=None) if unordered else frames
-        if resume:
-            run = training.resume(frames, path, fabric=fabric)
-        else:
-            run = training.prepare(frames, recipe, fabric=fabric)
-        del frames  # the run has its own copy, of half the size where that loses nothing
+        run = resume_run(frames, path, fabric=fabric) if resume else prepare(frames, recipe, fabric=fabric)
+        # The run has its own copy, of half the size where that loses nothing.
+        del frames
         run.checkpoint.summary.licence = licence
         run.checkpoint.summary.data = {"source": source or Path(data).name}
         with _interruptions() as interrupted:
@@ -121,11 +123,11 @@ def _refuse_to_lose(path: Path, resume: bool) -> None:
             )
 
 
-def _say_what_comes(run: training.Run) -> None:
+def _say_what_comes(run: Run) -> None:
     summary, recipe, schema = run.checkpoint.summary, run.recipe, run.checkpoint.schema
     ahead = ", ".join(map(str, run.horizons)) + " frames ahead" if run.batches.ordered else "hidden groups of the row"
     left = recipe.steps - run.checkpoint.step
-    seconds = left * training.seconds_a_step(run)
+    seconds = left * seconds_a_step(run)
     console.print(
         f"{summary.rows:,} rows of {summary.episodes} episodes, {schema.input_dim} columns in "
         f"{len(schema.groups)} groups; predicting {ahead}"
@@ -138,13 +140,13 @@ def _say_what_comes(run: training.Run) -> None:
     )
 
 
-def _train(run: training.Run, path: Path, interrupted: threading.Event) -> bool:
+def _train(run: Run, path: Path, interrupted: threading.Event) -> bool:
     """Whether the run came to its end."""
     log = path.with_name("training.jsonl")
     bar = progress_bar(console, "training")
     task = bar.add_task("training", total=run.recipe.steps, completed=run.checkpoint.step)
 
-    def report(made: training.Report) -> None:
+    def report(made: Report) -> None:
         console.print(
             f"step {made.step}/{made.steps}  loss {made.loss:.4f}  over mean predictor {made.loss_ratio:.3f}  "
             f"std {made.std:.3f}  RankMe {made.rankme:.1f}  {made.rows_per_second:,.0f} rows/s  "
@@ -160,4 +162,4 @@ def _train(run: training.Run, path: Path, interrupted: threading.Event) -> bool:
         return not interrupted.is_set()
 
     with bar if console.is_terminal else nullcontext():
-        return training.train(run, path, report, go_on)
+        return train_run(run, path, report, go_on)

@@ -10,6 +10,9 @@ from hypothesis import settings
 from tests.support.bundles import TinyModel
 from tests.support.load import Load
 
+# A hook of pytest. With several processes the one that prints knows this file, but no conftest below it.
+from tests.support.survival import pytest_terminal_summary as pytest_terminal_summary
+
 # For `make fuzz`.
 settings.register_profile("fuzz", max_examples=5000, deadline=None)
 
@@ -33,7 +36,7 @@ class Survived(Protocol):
 
 @pytest.fixture
 def survived(record_property: Callable[[str, object], None]) -> Survived:
-    """Call it at the end of a test to add a row to the table of tests/faults/conftest.py: the fault that the service
+    """Call it at the end of a test to add a row to the table of tests/support/survival.py: the fault that the service
     survived, and the load it was under."""
 
     def record(fault: str, load: Load | None = None, *, note: str = "", **counts: int) -> None:
