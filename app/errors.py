@@ -29,8 +29,12 @@
 Raise them anywhere: `app.api.guard` counts them, and each dialect renders them in its own format.
 """
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Collection, Sequence
 from typing import Any, ClassVar
+
+# Longer names are cut in messages, and nothing similar is looked for.
+MAX_NAME_CHARS = 64
 
 Loc = tuple[str | int, ...]
 
@@ -168,6 +172,18 @@ class DeadlineExpired(ServiceError):
 
 class ClientLeft(Exception):
     """The client is gone, so there is nobody to answer."""
+
+
+def cut(name: str) -> str:
+    """A name that a client sent, short enough for a message."""
+    return name if len(name) <= MAX_NAME_CHARS else f"{name[: MAX_NAME_CHARS - 1]}…"
+
+
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """A hint such as `did you mean 'own'? `; empty if nothing is similar, or if the name is too long for a search that
+    takes the square of its length."""
+    nearest = difflib.get_close_matches(name, known, n=1) if len(name) <= MAX_NAME_CHARS else []
+    return f"did you mean '{nearest[0]}'? " if nearest else ""
 
 
 def listed(names: Sequence[str]) -> str:

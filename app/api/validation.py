@@ -1,13 +1,12 @@
 """Turns what pydantic and the model's schema object to into errors that say how to fix the request."""
 
-import difflib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from app.errors import InvalidInput, Loc, SchemaMismatch, listed
+from app.errors import InvalidInput, Loc, SchemaMismatch, cut, did_you_mean, listed
 from app.repository.registry import ServedModel
 
 M = TypeVar("M", bound=BaseModel)
@@ -16,8 +15,6 @@ M = TypeVar("M", bound=BaseModel)
 # that is wrong, and takes about a kilobyte for it.
 MAX_MEMBERS = 1000
 MAX_FINDINGS = 10
-# Names that are longer are cut in messages, and nothing similar is looked for.
-MAX_NAME_CHARS = 64
 # Members that hold the numbers of a tensor.
 DATA = "data"
 
@@ -49,20 +46,13 @@ def check_members(document: Any, source: str) -> None:
         open_parts += (value for value in members if isinstance(value, list | Mapping))
 
 
-def short(name: str) -> str:
-    """For a message."""
-    return name if len(name) <= MAX_NAME_CHARS else f"{name[: MAX_NAME_CHARS - 1]}…"
-
-
 def _explained(error: ErrorDetails, known: list[str]) -> tuple[Loc, str]:
     """A pydantic error as a path and a message that says how to fix it; it never repeats what was sent."""
-    loc = tuple(short(step) if isinstance(step, str) else step for step in error["loc"])
+    loc = tuple(cut(step) if isinstance(step, str) else step for step in error["loc"])
     field = ".".join(map(str, loc))
     match error["type"]:
         case "extra_forbidden":
-            nearest = difflib.get_close_matches(field, known, n=1) if len(field) < MAX_NAME_CHARS else []
-            hint = f"did you mean '{nearest[0]}'? " if nearest else ""
-            return loc, f"{field} is not known here; {hint}there is {listed(known)}"
+            return loc, f"{field} is not known here; {did_you_mean(field, known)}there is {listed(known)}"
         case "missing":
             return loc, f"{field} is missing"
         case "value_error":

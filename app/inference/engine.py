@@ -1,22 +1,19 @@
 """embed, predict and loss of one model, on NumPy arrays: what every dialect calls, and all it calls."""
 
 import asyncio
-import difflib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from app.errors import InvalidInput, listed
+from app.errors import InvalidInput, did_you_mean, listed
 from app.inference.batcher import Batcher
 from app.inference.jobs import ANY_TIME, NOT_RUN, Ticket, Timing
 from app.inference.losses import percentiles, smooth_l1
 from app.rows import Array
 from app.telemetry.drift import Drift
 from bundle.manifest import Manifest
-
-MAX_NAME_CHARS = 64
 
 Encoder = Literal["target", "context"]
 
@@ -195,9 +192,7 @@ class Engine:
 def _check_names(field: str, names: Sequence[str], known: Collection[str], noun: str) -> None:
     for i, name in enumerate(names):
         if name not in known:
-            # A search among similar names takes the square of their length.
-            nearest = difflib.get_close_matches(name, known, n=1) if len(name) <= MAX_NAME_CHARS else []
-            hint = f"did you mean '{nearest[0]}'? " if nearest else ""
+            hint = did_you_mean(name, known)
             raise InvalidInput(
                 ((field, i), f"{field}[{i}] is no {noun} of this model; {hint}it has {listed([*known])}")
             )
