@@ -124,12 +124,11 @@ class Inbox:
             return None
         self.began = self.began or monotonic()
         end = find_end(self._bytes)
-        if max(end, 0 if end >= 0 else len(self._bytes)) > MAX_HEAD_BYTES:
-            raise too_large()
+        if (len(self._bytes) if end < 0 else end) > MAX_HEAD_BYTES:
+            raise HeadTooLarge(f"the head is larger than {MAX_HEAD_BYTES} bytes; send fewer headers")
         if end < 0:
             return None
-        head = parse(self._take(end, keep=True))
-        del self._bytes[:end]
+        head = parse(self._take(end))
         self._missing_bytes = head.content_length or 0
         self._chunks = Chunks() if head.content_length is None else None
         self._end_if_complete()
@@ -158,16 +157,11 @@ class Inbox:
         if not self.expects_body:
             self.began = None
 
-    def _take(self, count: int, *, keep: bool = False) -> bytes:
+    def _take(self, count: int) -> bytes:
         with memoryview(self._bytes) as view:
             taken = bytes(view[:count])
-        if not keep:
-            del self._bytes[:count]
+        del self._bytes[:count]
         return taken
-
-
-def too_large() -> HeadTooLarge:
-    return HeadTooLarge(f"the head is larger than {MAX_HEAD_BYTES} bytes; send fewer headers")
 
 
 def find_end(data: bytearray) -> int:

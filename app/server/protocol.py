@@ -51,23 +51,22 @@ class FrontDoor(asyncio.Protocol):
         self._service: Service = state.service
         self._guard: Guard = state.guard
         self._handlers: dict[bytes, Handler] = state.handlers
-        self._telemetry = self._service.telemetry
-        self._settings = self._service.settings
+        self._telemetry, self._settings = self._service.telemetry, self._service.settings
         self._loop = asyncio.get_running_loop()
         # per connection
         self.keep_alive_s: float = config.timeout_keep_alive
-        self._inbox = Inbox()
-        self._idle_since = monotonic()
-        self._is_stopping = False
+        self._inbox, self._idle_since = Inbox(), monotonic()
+        # The service stops; messages are being processed; the client was refused, and what still arrives is dropped.
+        self._is_stopping = self._is_advancing = self._is_ending = False
         self._is_writable = True
-        self._is_advancing = False
         self._long_way: LongWay | None = None
-        self._is_ending = False  # refused; what still arrives is dropped
         self._timer: asyncio.TimerHandle | None = None
-        self._last_call: Call | None = None  # its head and size were …
+        # The last call that came in one piece, the bytes of its head, and its size with the body.
+        self._last_call: Call | None = None
         self._last_head, self._last_bytes = b"", -1
         # per request
-        self._call: Call | None = None  # on the short way, its body still coming or its answer
+        # On the short way: its body or its answer is still to come.
+        self._call: Call | None = None
         self._is_answering = False
 
     # The connection
@@ -148,14 +147,15 @@ class FrontDoor(asyncio.Protocol):
     def _end_with(self, answer: Answer) -> None:
         """Answers, unless something else is being answered, and closes this side of the connection. Closing both sides
         while the client still sends would reset it, and answers on their way would be lost."""
-        if not self._is_answering:
-            self._send(answer, self._telemetry.request_ids.of({}), keep_alive=False)
         self._is_ending = True
         if self._timer is not None:
             self._timer.cancel()
         self._inbox.rest()
         self._state.connections.discard(self)
-        if self._is_writable and self.transport.can_write_eof():
+        if not self._is_answering:
+            self._send(answer, self._telemetry.request_ids.of({}), keep_alive=False)
+        # What is still due could not be written behind an end of file.
+        if not self._is_answering and self._is_writable and self.transport.can_write_eof():
             self.transport.write_eof()
             self._loop.call_later(LINGER_S, self.transport.abort)
         else:
