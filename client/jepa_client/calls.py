@@ -7,10 +7,10 @@ from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 from urllib.parse import quote
 
-import httpx
 import numpy as np
 from numpy.typing import ArrayLike
 
+from jepa_client.answers import Answer
 from jepa_client.errors import UnexpectedAnswer
 from jepa_client.rows import FLOAT32_LE, Rows, check_alike, from_bytes, side_by_side, to_rows
 
@@ -36,7 +36,7 @@ class Call(Generic[T]):
     method: str
     path: str
     # Turns a response with status 200 into the result.
-    read: Callable[[httpx.Response], T]
+    read: Callable[[Answer], T]
     params: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     content: bytes = b""
@@ -91,13 +91,15 @@ def loss(
     options = _given(horizon=None if horizon is None else float(horizon), model=model)
     if fields.keys() == {"features", "target_features"}:
         params = {name: str(value) for name, value in options.items()}
-        content = side_by_side(**fields).tobytes()
-        return Call("POST", "/loss", _loss, params, {"Content-Type": BINARY, "Accept": JSON}, content)
+        pairs = side_by_side(**fields)
+        headers = {"Content-Type": BINARY, "Accept": JSON}
+        return Call("POST", "/loss", partial(_loss, rows=_count(pairs)), params, headers, pairs.tobytes())
     if fields.keys() == {"predicted", "target"}:
         check_alike(**fields)
         # /loss reads a binary body as features, so embeddings go as JSON.
         document = {name: rows.tolist() for name, rows in fields.items()} | options
-        return Call("POST", "/loss", _loss, {}, {"Content-Type": JSON, "Accept": JSON}, json.dumps(document).encode())
+        read = partial(_loss, rows=_count(fields["target"]))
+        return Call("POST", "/loss", read, {}, {"Content-Type": JSON, "Accept": JSON}, json.dumps(document).encode())
     raise TypeError("loss takes either features and target_features, or predicted and target")
 
 
@@ -118,6 +120,10 @@ def _rows_for_rows(path: str, rows: Rows, **options: object) -> Call[Rows]:
     return Call("POST", path, partial(_rows, sent=rows.shape), _params(**options), headers, rows.tobytes())
 
 
+def _count(rows: Rows) -> int:
+    return 1 if rows.ndim == 1 else len(rows)
+
+
 def _params(**options: object) -> dict[str, str]:
     return {name: str(value) for name, value in _given(**options).items()}
 
@@ -132,44 +138,44 @@ def _names(option: str, names: Sequence[str]) -> str:
     return ",".join(names)
 
 
-def _rows(answer: httpx.Response, sent: Sequence[int]) -> Rows:
-    if answer.headers.get("content-type") != BINARY or len(answer.content) % FLOAT32_LE.itemsize:
+def _rows(answer: Answer, sent: Sequence[int]) -> Rows:
+    whole = answer.content and len(answer.content) % FLOAT32_LE.itemsize == 0
+    if answer.headers.get("content-type") != BINARY or not whole:
         raise _unexpected(answer)
     return from_bytes(answer.content, sent)
 
 
-def _document(answer: httpx.Response) -> Document:
-    try:
-        document = answer.json()
-    except ValueError:
-        document = None
-    if not isinstance(document, dict):
+def _document(answer: Answer) -> Document:
+    document = answer.document()
+    if document is None:
         raise _unexpected(answer)
     return document
 
 
-def _loss(answer: httpx.Response) -> Loss:
+def _loss(answer: Answer, rows: int) -> Loss:
     document = _document(answer)
     try:
         losses, percentiles = document["losses"], document["percentiles"]
-        return Loss(
+        loss = Loss(
             float(document["loss"]),
             np.array(losses, np.float32),
             None if percentiles is None else np.array(percentiles, np.float32),
         )
-    except KeyError:
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise _unexpected(answer) from None
+    if any(each is not None and each.shape != (rows,) for each in (loss.losses, loss.percentiles)):
+        raise _unexpected(answer)
+    return loss
 
 
-def _models(answer: httpx.Response) -> list[Document]:
-    try:
-        models: list[Document] = _document(answer)["models"]
-    except KeyError:
-        raise _unexpected(answer) from None
+def _models(answer: Answer) -> list[Document]:
+    models = _document(answer).get("models")
+    if not isinstance(models, list) or not all(isinstance(each, dict) and "name" in each for each in models):
+        raise _unexpected(answer)
     return models
 
 
-def _only_model(answer: httpx.Response) -> Document:
+def _only_model(answer: Answer) -> Document:
     models = _models(answer)
     if len(models) != 1:
         names = ", ".join(repr(each["name"]) for each in models)
@@ -177,9 +183,9 @@ def _only_model(answer: httpx.Response) -> Document:
     return models[0]
 
 
-def _unexpected(answer: httpx.Response) -> UnexpectedAnswer:
+def _unexpected(answer: Answer) -> UnexpectedAnswer:
     found = answer.headers.get("content-type", "nothing that it names")
     return UnexpectedAnswer(
         f"{answer.url} answered with {found}, which is no answer of a jepa-serve; is base_url right?",
-        status=answer.status_code,
+        status=answer.status,
     )

@@ -3,6 +3,8 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 import httpx
@@ -10,11 +12,13 @@ from numpy.typing import ArrayLike
 
 from jepa_client import calls
 from jepa_client.calls import Call, Document, Loss
+from jepa_client.deadline import within
 from jepa_client.errors import DeadlineExpired, JepaError, NotReady, ServiceUnreachable
 from jepa_client.frames import Frames
+from jepa_client.processes import PerProcess
 from jepa_client.rows import Rows
 from jepa_client.service import Service
-from jepa_client.tries import Tries, checked
+from jepa_client.tries import Tries
 
 if TYPE_CHECKING:
     # These need websockets, which is optional.
@@ -27,7 +31,8 @@ Encoder = Literal["target", "context"]
 
 
 class JepaClient:
-    """Calls a service over connections that stay open. Threads may share a client.
+    """Calls a service over connections that stay open. Threads may share a client; a forked or spawned process that is
+    handed one opens connections of its own.
 
     timeout      seconds that a call may take, including retries; the service drops requests past their deadline
     api_key      the key, if the service requires one
@@ -50,7 +55,10 @@ class JepaClient:
         retries: int = 2,
     ) -> None:
         self._service = Service(base_url, timeout, api_key, schema_hash, stream, retries)
-        self._http = httpx.Client(**self._service.options())
+        self._http = PerProcess(lambda: httpx.Client(**self._service.options()))
+
+    def __reduce__(self) -> tuple[partial[Self], tuple[()]]:
+        return partial(type(self), **asdict(self._service)), ()
 
     def embed(
         self,
@@ -110,7 +118,7 @@ class JepaClient:
             return False
 
     def close(self) -> None:
-        self._http.close()
+        self._http.get().close()
 
     def __enter__(self) -> Self:
         return self
@@ -122,7 +130,11 @@ class JepaClient:
         tries = Tries(self._service, call)
         while True:
             try:
-                return call.read(checked(self._http.request(**tries.request())))
+                body = bytearray()
+                with self._http.get().stream(**tries.request(), extensions=within(tries.deadline)) as answer:
+                    for part in answer.iter_raw():
+                        tries.grow(body, part)
+                return tries.read(answer.status_code, answer.headers, body)
             except (httpx.RequestError, JepaError) as failure:
                 pause_s = tries.pause(failure)
             time.sleep(pause_s)
@@ -142,7 +154,10 @@ class AsyncJepaClient:
         retries: int = 2,
     ) -> None:
         self._service = Service(base_url, timeout, api_key, schema_hash, stream, retries)
-        self._http = httpx.AsyncClient(**self._service.options())
+        self._http = PerProcess(lambda: httpx.AsyncClient(**self._service.options()))
+
+    def __reduce__(self) -> tuple[partial[Self], tuple[()]]:
+        return partial(type(self), **asdict(self._service)), ()
 
     async def embed(
         self,
@@ -198,7 +213,7 @@ class AsyncJepaClient:
             return False
 
     async def aclose(self) -> None:
-        await self._http.aclose()
+        await self._http.get().aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -210,7 +225,14 @@ class AsyncJepaClient:
         tries = Tries(self._service, call)
         while True:
             try:
-                return call.read(checked(await self._http.request(**tries.request())))
-            except (httpx.RequestError, JepaError) as failure:
+                body = bytearray()
+                async with (
+                    asyncio.timeout(tries.left_s()),
+                    self._http.get().stream(**tries.request(), timeout=None) as answer,
+                ):
+                    async for part in answer.aiter_raw():
+                        tries.grow(body, part)
+                return tries.read(answer.status_code, answer.headers, body)
+            except (httpx.RequestError, TimeoutError, JepaError) as failure:
                 pause_s = tries.pause(failure)
             await asyncio.sleep(pause_s)

@@ -28,7 +28,7 @@ Arguments that are wrong before anything is sent raise ValueError or TypeError.
 from http import HTTPStatus
 from typing import Any, ClassVar, NamedTuple
 
-import httpx
+from jepa_client.answers import Answer
 
 URN = "urn:jepa:error:"
 
@@ -156,21 +156,16 @@ BY_SLUG = {cls.slug: cls for cls in JepaError.__subclasses__() if cls.slug}
 BY_CODE = {cls.code: cls for cls in JepaError.__subclasses__() if cls.code}
 
 
-def refusal(answer: httpx.Response) -> JepaError:
+def refusal(answer: Answer) -> JepaError:
     """The error that a failed response describes, whether the service's problem document or a proxy's page."""
-    try:
-        document = answer.json()
-    except ValueError:
-        document = None
-    if not isinstance(document, dict):
-        document = {}
+    document = answer.document() or {}
     type_ = str(document.get("type", "about:blank"))
-    kind = BY_SLUG.get(type_.removeprefix(URN)) or BY_CODE.get(answer.status_code)
+    kind = BY_SLUG.get(type_.removeprefix(URN)) or BY_CODE.get(answer.status)
     return (kind or (JepaError if document else UnexpectedAnswer))(
-        str(document.get("detail") or f"{answer.url} answered {answer.status_code}: {answer.text[:200].strip()}"),
-        status=answer.status_code,
+        str(document.get("detail") or f"{answer.url} answered {answer.status}: {answer.excerpt()}"),
+        status=answer.status,
         type=type_,
-        title=str(document.get("title") or _phrase(answer.status_code)),
+        title=str(document.get("title") or _phrase(answer.status)),
         errors=_field_errors(document.get("errors")),
         retry_after=_seconds(answer.headers.get("retry-after", "")),
     )
@@ -185,7 +180,11 @@ def _phrase(status: int) -> str:
 
 def _field_errors(errors: Any) -> tuple[FieldError, ...]:
     given = [each for each in errors if isinstance(each, dict)] if isinstance(errors, list) else []
-    return tuple(FieldError(tuple(each.get("loc", ())), str(each.get("msg", ""))) for each in given)
+    return tuple(FieldError(_place(each.get("loc")), str(each.get("msg", ""))) for each in given)
+
+
+def _place(loc: Any) -> tuple[str | int, ...]:
+    return tuple(part for part in loc if isinstance(part, str | int)) if isinstance(loc, list) else ()
 
 
 def _seconds(text: str) -> float | None:

@@ -1,14 +1,25 @@
 """Encodes frames as WebSocket messages and decodes the messages that come back. Sends nothing itself."""
 
+import logging
+import re
 import struct
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 from numpy.typing import ArrayLike
 
-from jepa_client.errors import BodyTooLarge, DeadlineExpired, JepaError, ServiceUnreachable, TooSlow, refusal
-from jepa_client.rows import Rows, from_bytes, to_rows
+from jepa_client.answers import MAX_ANSWER_BYTES, Answer, parsed
+from jepa_client.errors import (
+    BodyTooLarge,
+    DeadlineExpired,
+    JepaError,
+    ServiceUnreachable,
+    TooSlow,
+    UnexpectedAnswer,
+    refusal,
+)
+from jepa_client.rows import FLOAT32_LE, Rows, from_bytes, to_rows
 from jepa_client.service import Service
 
 NUMBER = struct.Struct("<I")
@@ -16,11 +27,24 @@ NUMBER = struct.Struct("<I")
 CLOSED_FOR: Mapping[int, type[JepaError]] = {1008: TooSlow, 1009: BodyTooLarge}
 
 
+class Received(NamedTuple):
+    """The answer to one frame: its embeddings as bytes, or the error that the service refused it with."""
+
+    number: int
+    content: bytes | JepaError
+
+    def rows(self, sent: Rows) -> Rows:
+        """The embeddings of the rows that were sent; raises the error."""
+        if isinstance(self.content, JepaError):
+            raise self.content
+        return from_bytes(self.content, sent.shape)
+
+
 class Frames:
     """The frames of one stream, numbered so that each answer can be matched to its frame."""
 
     def __init__(self, service: Service, params: Mapping[str, str]) -> None:
-        base = httpx.URL(service.base_url)
+        base = service.address
         path = f"{base.path.rstrip('/')}/stream"
         self.url = base.copy_with(scheme={"http": "ws", "https": "wss"}[base.scheme], path=path)
         self._params = params
@@ -37,8 +61,9 @@ class Frames:
             "proxy": True if self._options["trust_env"] else None,
             # Floats hardly compress.
             "compression": None,
-            "max_size": None,
+            "max_size": MAX_ANSWER_BYTES,
             "close_timeout": 1,
+            "logger": _WithoutHeaders(logging.getLogger("jepa_client.stream"), {}),
         }
 
     def message(self, features: ArrayLike) -> tuple[int, Rows, bytes]:
@@ -47,25 +72,25 @@ class Frames:
         self._number = (self._number + 1) % 2**32
         return self._number, rows, NUMBER.pack(self._number) + rows.tobytes()
 
-    def number_of(self, received: str | bytes) -> int:
-        if isinstance(received, bytes):
-            number: int = NUMBER.unpack_from(received)[0]
-            return number
-        return int(self._problem(received).json()["seq"])
-
-    def read(self, received: str | bytes, rows: Rows) -> Rows:
-        """The embeddings of the rows; raises the error that the service refused them with."""
-        if isinstance(received, str):
-            raise refusal(self._problem(received))
-        return from_bytes(received[NUMBER.size :], rows.shape)
-
-    def _problem(self, text: str) -> httpx.Response:
-        status = httpx.Response(200, text=text).json()["status"]
-        return httpx.Response(status, text=text, request=httpx.Request("GET", self.url))
+    def read(self, message: str | bytes) -> Received:
+        """What a message says; UnexpectedAnswer if it answers no frame, and it is not known then what the next ones
+        answer."""
+        if isinstance(message, bytes):
+            floats = len(message) - NUMBER.size
+            if floats > 0 and floats % FLOAT32_LE.itemsize == 0:
+                return Received(NUMBER.unpack_from(message)[0], message[NUMBER.size :])
+        else:
+            match parsed(message):
+                case {"seq": int(number), "status": int(status)} if 400 <= status <= 599:
+                    return Received(number, refusal(Answer(str(self.url), status, {}, message.encode())))
+        kind = "text" if isinstance(message, str) else "bytes"
+        raise UnexpectedAnswer(
+            f"{self.url} sent {len(message)} {kind} that answer no frame, which is no jepa-serve; is base_url right?"
+        )
 
     def refused(self, status: int, headers: Mapping[str, str], body: bytes) -> JepaError:
         """The error for a refused handshake."""
-        return refusal(httpx.Response(status, headers=headers, content=body, request=httpx.Request("GET", self.url)))
+        return refusal(Answer(str(self.url), status, httpx.Headers(headers), body))
 
     def ended(self, code: int, reason: str) -> JepaError:
         """The error for a connection that closed before the frame was answered."""
@@ -73,7 +98,16 @@ class Frames:
         return kind(f"{self.url} was closed before this frame was answered ({code}{reason and ': '}{reason})")
 
     def unreachable(self, reason: Exception) -> ServiceUnreachable:
-        return ServiceUnreachable(f"no stream opens at {self.url}: {str(reason) or type(reason).__name__}")
+        # The reason may quote a proxy's address with its password.
+        said = re.sub(r"//[^/@\s]*@", "//", str(reason)) or type(reason).__name__
+        return ServiceUnreachable(f"no stream opens at {self.url}: {said}")
 
     def too_late(self) -> DeadlineExpired:
         return DeadlineExpired.noticed(str(self.url), self.timeout)
+
+
+class _WithoutHeaders(logging.LoggerAdapter[logging.Logger]):
+    """A log for websockets, which writes all headers, and so the key, at the level of debugging."""
+
+    def isEnabledFor(self, level: int) -> bool:
+        return level > logging.DEBUG and super().isEnabledFor(level)

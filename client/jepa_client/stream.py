@@ -4,15 +4,17 @@ A frame whose answer was lost is not resent, since by then there is a newer one.
 """
 
 import asyncio
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Self
 
 from numpy.typing import ArrayLike
 
 from jepa_client.errors import JepaError
-from jepa_client.frames import Frames
+from jepa_client.frames import Frames, Received
+from jepa_client.processes import PerProcess
 from jepa_client.rows import Rows
 
 try:
@@ -30,7 +32,7 @@ class Stream:
 
     def __init__(self, frames: Frames) -> None:
         self._frames = frames
-        self._connection: ClientConnection | None = None
+        self._held = PerProcess(_Held)
 
     def embed(self, features: ArrayLike) -> Rows:
         """[D] or [B, D] → embeddings, [E] or [B, E]. After any JepaError the stream still takes the next frame."""
@@ -38,24 +40,44 @@ class Stream:
         deadline = monotonic() + self._frames.timeout
         with _as_jepa_errors(self._frames):
             connection = self._open(deadline)
+            # A service that stopped reading would otherwise hold this thread for ever. Receiving has a thread of its
+            # own, which waits for bytes before it reads them.
+            connection.socket.settimeout(_left(deadline))
             connection.send(message)
-            received = connection.recv(max(0.0, deadline - monotonic()))
+            received = self._receive(connection, deadline)
             # Skip late answers to frames that timed out.
-            while self._frames.number_of(received) != number:
-                received = connection.recv(max(0.0, deadline - monotonic()))
-        return self._frames.read(received, rows)
+            while received.number != number:
+                received = self._receive(connection, deadline)
+        return received.rows(rows)
+
+    def _receive(self, connection: ClientConnection, deadline: float) -> Received:
+        message = connection.recv(_left(deadline))
+        try:
+            return self._frames.read(message)
+        except JepaError:
+            self._drop()
+            raise
 
     def _open(self, deadline: float) -> ClientConnection:
-        if self._connection is None or self._connection.state is not State.OPEN:
-            self.close()
-            left_s = max(1e-3, deadline - monotonic())
-            self._connection = connect(**self._frames.connecting(), open_timeout=left_s).__enter__()
-        return self._connection
+        held = self._held.get()
+        if held.connection is None or held.connection.state is not State.OPEN:
+            self._drop()
+            held.connection = connect(**self._frames.connecting(), open_timeout=_left(deadline)).__enter__()
+        return held.connection
+
+    def _drop(self) -> None:
+        """Ends the connection without the exchange that closes one properly, which takes time."""
+        held = self._held.get()
+        if held.connection is not None:
+            with suppress(OSError):
+                held.connection.socket.shutdown(socket.SHUT_RDWR)
+            held.connection = None
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        held = self._held.get()
+        if held.connection is not None:
+            held.connection.close()
+            held.connection = None
 
     def __enter__(self) -> Self:
         with _as_jepa_errors(self._frames):
@@ -66,35 +88,40 @@ class Stream:
         self.close()
 
 
+class _Held:
+    """The connection of a Stream, if it is open."""
+
+    def __init__(self) -> None:
+        self.connection: ClientConnection | None = None
+
+
 class AsyncStream:
     """The stream that `AsyncJepaClient.stream` returns. Tasks may share it: a newer frame replaces one still waiting,
     which raises Superseded."""
 
     def __init__(self, frames: Frames) -> None:
         self._frames = frames
-        self._link: _Link | None = None
-        self._opening = asyncio.Lock()
+        self._held = PerProcess(_HeldLink)
 
     async def embed(self, features: ArrayLike) -> Rows:
         number, rows, message = self._frames.message(features)
         with _as_jepa_errors(self._frames):
             async with asyncio.timeout(self._frames.timeout):
                 received = await (await self._open()).ask(number, message)
-        return self._frames.read(received, rows)
+        return received.rows(rows)
 
     async def _open(self) -> "_Link":
-        async with self._opening:
-            if self._link is None or self._link.connection.state is not State.OPEN:
-                await self.aclose()
-                connection = await connect_async(**self._frames.connecting(), open_timeout=None)
-                self._link = _Link(self._frames, connection)
-            return self._link
+        held = self._held.get()
+        async with held.opening:
+            if held.link is None or not held.link.is_open():
+                held.link = _Link(self._frames, await connect_async(**self._frames.connecting(), open_timeout=None))
+            return held.link
 
     async def aclose(self) -> None:
-        if self._link is not None:
-            link, self._link = self._link, None
-            await link.connection.close()
-            await link.reading
+        held = self._held.get()
+        if held.link is not None:
+            link, held.link = held.link, None
+            await link.close()
 
     async def __aenter__(self) -> Self:
         with _as_jepa_errors(self._frames):
@@ -106,37 +133,63 @@ class AsyncStream:
         await self.aclose()
 
 
+class _HeldLink:
+    """The connection of an AsyncStream, if it is open."""
+
+    def __init__(self) -> None:
+        self.link: _Link | None = None
+        self.opening = asyncio.Lock()
+
+
 class _Link:
     """One connection and the frames that await an answer on it."""
 
     def __init__(self, frames: Frames, connection: AsyncConnection) -> None:
         self._frames = frames
         self.connection = connection
-        self._waiting: dict[int, asyncio.Future[str | bytes | JepaError]] = {}
-        self.reading = asyncio.create_task(self._read())
+        self._waiting: dict[int, asyncio.Future[Received]] = {}
+        self._reading = asyncio.create_task(self._read())
 
-    async def ask(self, number: int, message: bytes) -> str | bytes:
-        answer: asyncio.Future[str | bytes | JepaError] = asyncio.get_running_loop().create_future()
+    def is_open(self) -> bool:
+        return self.connection.state is State.OPEN and not self._reading.done()
+
+    async def ask(self, number: int, message: bytes) -> Received:
+        answer: asyncio.Future[Received] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
         try:
-            await self.connection.send(message)
-            received = await answer
+            await self._send(message)
+            return await answer
         finally:
             del self._waiting[number]
-        if isinstance(received, JepaError):
-            raise received
-        return received
+
+    async def _send(self, message: bytes) -> None:
+        try:
+            await self.connection.send(message)
+        except asyncio.CancelledError:
+            # The service does not read: what it has not read would pile up in memory with each frame.
+            self.connection.transport.abort()
+            raise
+
+    async def close(self) -> None:
+        await self.connection.close()
+        await self._reading
 
     async def _read(self) -> None:
         try:
             while True:
-                received = await self.connection.recv()
-                self._answer(self._frames.number_of(received), received)
+                received = self._frames.read(await self.connection.recv())
+                self._answer(received.number, received)
         except ConnectionClosed as closed:
-            for number in self._waiting:
-                self._answer(number, _ended(self._frames, closed))
+            self._fail(_ended(self._frames, closed))
+        except JepaError as odd:
+            self._fail(odd)
+            self.connection.transport.abort()
 
-    def _answer(self, number: int, answer: str | bytes | JepaError) -> None:
+    def _fail(self, error: JepaError) -> None:
+        for number in self._waiting:
+            self._answer(number, Received(number, error))
+
+    def _answer(self, number: int, answer: Received) -> None:
         waiting = self._waiting.get(number)
         # Otherwise the caller gave up on this frame.
         if waiting is not None and not waiting.done():
@@ -154,9 +207,19 @@ def _as_jepa_errors(frames: Frames) -> Iterator[None]:
         answer = refused.response
         raise frames.refused(answer.status_code, dict(answer.headers.raw_items()), bytes(answer.body)) from None
     except ConnectionClosed as closed:
+        if isinstance(closed.__cause__, TimeoutError):
+            # The frame could not be sent in time.
+            raise frames.too_late() from None
         raise _ended(frames, closed) from closed
     except (OSError, WebSocketException) as failure:
-        raise frames.unreachable(failure) from failure
+        raise frames.unreachable(failure) from None
+
+
+def _left(deadline: float) -> float:
+    left = deadline - monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
 
 
 def _ended(frames: Frames, closed: ConnectionClosed) -> JepaError:

@@ -25,6 +25,7 @@ from jepa_client import (
     UnknownModel,
     errors,
 )
+from jepa_client.answers import Answer
 from tests.client.conftest import Running
 from tests.support.bundles import TinyModel
 from tests.support.relay import Relay, answer
@@ -157,7 +158,8 @@ def test_a_service_that_drains(running: Running, connect: Connect, portal: Block
 
 def test_a_deadline_that_the_service_says_is_past(running: Running, tiny: TinyModel) -> None:
     headers = {"Content-Type": "application/octet-stream", "X-Request-Timeout-Ms": "0"}
-    error = errors.refusal(httpx.post(f"{running.url}/embed", content=tiny.rows(1).tobytes(), headers=headers))
+    came = httpx.post(f"{running.url}/embed", content=tiny.rows(1).tobytes(), headers=headers)
+    error = errors.refusal(Answer(running.url, came.status_code, came.headers, came.content))
     assert isinstance(error, DeadlineExpired)
     assert error.status == 504
 

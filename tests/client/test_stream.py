@@ -158,7 +158,8 @@ def test_a_stream_that_was_lost_is_opened_anew_for_the_next_frame(
 ) -> None:
     def knows_it_is_closed() -> bool:
         (stream,) = streams
-        connection: Any = stream._connection if isinstance(stream, Stream) else stream._link.connection
+        held = stream._held.get()
+        connection: Any = held.connection if isinstance(stream, Stream) else held.link.connection
         return bool(connection.state is State.CLOSED)
 
     before, url = relay(running.port)

@@ -123,7 +123,7 @@ def test_nobody_there_is_an_error_that_names_the_url(connect: Connect, tiny: Tin
     assert not client.ready()
 
 
-def tries(**options: Any) -> Tries:
+def tries(**options: Any) -> Tries[Any]:
     given = {"timeout": 60.0, "api_key": None, "schema_hash": None, "stream": None, "retries": 3, **options}
     return Tries(Service(GONE, **given), models())
 

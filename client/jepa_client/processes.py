@@ -1,0 +1,26 @@
+"""What a forked process must not share with its parent."""
+
+import os
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class PerProcess(Generic[T]):
+    """Connections of this process alone, made anew in a forked child: two processes that read from one socket would get
+    each other's answers."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        # One tuple, since two threads of a child may ask at once.
+        self._held = (os.getpid(), make())
+
+    def get(self) -> T:
+        pid, held = self._held
+        if pid != os.getpid():
+            # The parent's are dropped but not closed: their locks may be held by threads that the child does not have,
+            # and a WebSocket that is closed says so to the service.
+            held = self._make()
+            self._held = (os.getpid(), held)
+        return held
