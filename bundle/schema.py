@@ -82,7 +82,7 @@ def read_description(path: Path) -> dict[str, Any]:
     """The object in a schema.json, for `Schema.of` to check; ValueError where the file holds none."""
     try:
         described = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON: {error}") from None
     if not isinstance(described, dict):
         raise ValueError(f"{path} holds a {type(described).__name__}; it must be an object with names and groups")

@@ -12,10 +12,10 @@ from rich.progress import track
 from app.inference.sessions import Graphs
 from app.settings import DEFAULT_MODEL
 from app.system.cores import available_cores
-from bundle.folders import BundleError, locate
+from bundle.folders import locate
 from bundle.reader import Bundle, read_bundle
 from cli.arguments import BundleArgument, DataArgument, FeaturesOption
-from cli.files import replacing
+from cli.files import check_output, replacing
 from model.data.checks import unlike_training
 from model.data.frames import read_frames
 
@@ -32,19 +32,16 @@ def embed(
     features: FeaturesOption = None,
 ) -> None:
     """Embed every row of a data set, in the order of the data."""
-    try:
-        if out.suffix != ".npy":
-            raise ValueError(f"--out is {out}; embeddings are written as .npy")
-        loaded = read_bundle(locate(bundle, DEFAULT_MODEL))
-        rows = read_frames(data, features=features, labels=()).features
-        for warning in check_columns(loaded, rows):
-            typer.echo(f"warning: {warning}", err=True)
-        embeddings = embed_rows(loaded, rows, encoder, precision)
-        with replacing(out) as partial:
-            np.save(partial, embeddings)
-    except (BundleError, ValueError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+    if out.suffix != ".npy":
+        raise ValueError(f"--out is {out}; embeddings are written as .npy")
+    check_output(out)
+    loaded = read_bundle(locate(bundle, DEFAULT_MODEL))
+    rows = read_frames(data, features=features, labels=()).features
+    for warning in check_columns(loaded, rows):
+        typer.echo(f"warning: {warning}", err=True)
+    embeddings = embed_rows(loaded, rows, encoder, precision)
+    with replacing(out) as partial:
+        np.save(partial, embeddings)
     typer.echo(f"{out}: {len(embeddings)} rows of {embeddings.shape[1]}")
 
 

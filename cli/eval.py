@@ -15,13 +15,13 @@ from threadpoolctl import threadpool_limits
 
 from app.settings import DEFAULT_MODEL
 from app.system.cores import available_cores
-from bundle.folders import BundleError, locate
+from bundle.folders import locate
 from bundle.reader import Bundle, read_bundle
 from cli import plots
 from cli.arguments import BundleArgument, DataArgument, FeaturesOption, LabelsOption
 from cli.embed import check_columns, embed_rows
 from cli.eval_table import health_line, table
-from cli.files import replacing
+from cli.files import check_output, replacing
 from cli.progress import duration
 from model.data.checks import leaked_labels
 from model.data.frames import Frames, read_frames
@@ -55,24 +55,22 @@ def eval(
     plot: Annotated[Path | None, typer.Option(help="The .png file to plot the AUC of each label to")] = None,
 ) -> None:
     """Compare embeddings with raw features, PCA and an untrained encoder by fitting the same probes to each."""
-    try:
-        _check_targets(out, plot)
-        loaded = read_bundle(locate(bundle, DEFAULT_MODEL))
-        patterns = labels or ["y_*"]
-        frames = read_frames(data, features=features, labels=patterns)
-        if missing := [pattern for pattern in patterns if not fnmatch.filter(frames.labels, pattern)]:
-            raise ValueError(f"no column matches {missing}; name columns of whole numbers with --labels")
-        for warning in (*check_columns(loaded, frames.features), *leaked_labels(frames)):
-            console.print(f"warning: {warning}", style="yellow")
-        train, test = _draw(frames, split, rows, test_rows, seed)
-        _print_setup(loaded, frames, train, test, split, seed)
-        usable, skipped = _usable_labels(train, test, min_entropy)
-        with threadpool_limits(_idle_cores()):
-            views = _views(loaded, train, test, seed)
-            scores = _scores(planned(views, trees=trees, neighbours=neighbours), usable, test)
-    except (BundleError, ValueError, OSError) as error:
-        console.print(f"error: {error}", style="red")
-        raise typer.Exit(1) from None
+    if plot is not None and plot.suffix != ".png":
+        raise ValueError(f"--plot is {plot}; the picture is written as .png")
+    check_output(out, plot)
+    loaded = read_bundle(locate(bundle, DEFAULT_MODEL))
+    patterns = labels or ["y_*"]
+    frames = read_frames(data, features=features, labels=patterns)
+    if missing := [pattern for pattern in patterns if not fnmatch.filter(frames.labels, pattern)]:
+        raise ValueError(f"no column matches {missing}; name columns of whole numbers with --labels")
+    for warning in (*check_columns(loaded, frames.features), *leaked_labels(frames)):
+        console.print(f"warning: {warning}", style="yellow")
+    train, test = _draw(frames, split, rows, test_rows, seed)
+    _print_setup(loaded, frames, train, test, split, seed)
+    usable, skipped = _usable_labels(train, test, min_entropy)
+    with threadpool_limits(_idle_cores()):
+        views = _views(loaded, train, test, seed)
+        scores = _scores(planned(views, trees=trees, neighbours=neighbours), usable, test)
     health = {name: probes.health(view[1]) for name, view in views.items() if name != "raw"}
     for line in table(scores, usable):
         console.print(line)
@@ -98,15 +96,6 @@ def eval(
     if plot is not None:
         aucs = {name: {key: (one.auc, one.auc_spread) for key, one in row.items()} for name, row in scores.items()}
         plots.save(plots.probe_figure(aucs), plot)
-
-
-def _check_targets(out: Path | None, plot: Path | None) -> None:
-    """Raises ValueError before any work is done if the output files could not be written at the end."""
-    if plot is not None and plot.suffix != ".png":
-        raise ValueError(f"--plot is {plot}; the picture is written as .png")
-    for path in (out, plot):
-        if path is not None and not path.parent.is_dir():
-            raise ValueError(f"{path} cannot be written: there is no folder {path.parent}")
 
 
 def _draw(frames: Frames, split: str, rows: int, test_rows: int, seed: int) -> tuple[Frames, Frames]:

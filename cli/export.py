@@ -7,6 +7,7 @@ import typer
 
 from bundle.folders import check_name
 from cli.arguments import ModelsOption, NameOption
+from cli.files import check_file, check_folder
 from model.export.bundle import export_bundle
 from model.training.checkpoint import load_checkpoint
 
@@ -19,11 +20,16 @@ def export(
     card: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Model card to include")] = None,
 ) -> None:
     """Export a training checkpoint as a bundle."""
-    try:
-        check_name(name)
-        text = None if card is None else card.read_text()
-        folder = export_bundle(load_checkpoint(checkpoint), out, name, half=half, card=text)
-    except ValueError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+    check_name(name)
+    check_folder(out / name)
+    text = None if card is None else _text(card)
+    folder = export_bundle(load_checkpoint(checkpoint), out, name, half=half, card=text)
     typer.echo(f"{folder} is ready: jepa serve --models {out}")
+
+
+def _text(card: Path) -> str:
+    check_file(card)
+    try:
+        return card.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{card} is no text in UTF-8 ({error}); a model card is Markdown") from None

@@ -8,6 +8,7 @@ import typer
 from bundle.folders import check_name
 from bundle.schema import read_description
 from cli.arguments import ModelsOption, NameOption
+from cli.files import check_file, check_folder
 from model.export.bundle import export_networks
 from model.export.edifice import convert, read_parameters
 
@@ -20,18 +21,17 @@ def import_edifice(
     schema: Annotated[Path | None, typer.Option(help="A schema.json with the names and groups of the columns")] = None,
 ) -> None:
     """Import the weights of Edifice's JEPA (Elixir) as a bundle."""
-    try:
-        check_name(name)
-        about = {} if schema is None else read_description(schema)
-        networks, columns = convert(read_parameters(encoder), read_parameters(predictor), about)
-        found = networks.context_encoder.config
-        typer.echo(
-            f"found an encoder from {found.input_dim} columns to {found.embed_dim} with {found.encoder_depth} blocks, "
-            f"and a predictor of width {found.predictor_embed_dim} with {found.predictor_depth}; writing ONNX graphs …"
-        )
-        known = {"training": {"imported_from": f"Edifice's JEPA: {encoder.name}, {predictor.name}"}}
-        folder = export_networks(networks, columns, known, out, name)
-    except (ValueError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+    check_name(name)
+    check_folder(out / name)
+    for path in (encoder, predictor, *([] if schema is None else [schema])):
+        check_file(path)
+    about = {} if schema is None else read_description(schema)
+    networks, columns = convert(read_parameters(encoder), read_parameters(predictor), about)
+    found = networks.context_encoder.config
+    typer.echo(
+        f"found an encoder from {found.input_dim} columns to {found.embed_dim} with {found.encoder_depth} blocks, "
+        f"and a predictor of width {found.predictor_embed_dim} with {found.predictor_depth}; writing ONNX graphs …"
+    )
+    known = {"training": {"imported_from": f"Edifice's JEPA: {encoder.name}, {predictor.name}"}}
+    folder = export_networks(networks, columns, known, out, name)
     typer.echo(f"{folder} is ready: jepa serve --models {out}")

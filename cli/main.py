@@ -1,10 +1,14 @@
 """The `jepa` program. Each subcommand is a function in a module of its own, which is imported only when it runs."""
 
+from collections.abc import Callable
+from functools import wraps
 from importlib import import_module
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+from cli.failures import EXPECTED, sentence
 
 COMMANDS = {
     "serve": "Serve models to bots over HTTP.",
@@ -79,8 +83,25 @@ def load(*names: str) -> Any:
         typer.echo(f"jepa {' '.join(names)} needs {package}; install it with: pip install {source}", err=True)
         raise typer.Exit(1) from None
     single = typer.Typer(add_completion=False, rich_markup_mode=None)
-    single.command(names[-1])(command)
+    single.command(names[-1])(_telling(command))
     return typer.main.get_command(single)
+
+
+def _telling(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, which prints an expected error on a line and exits with status 1."""
+
+    @wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except BrokenPipeError:
+            # Whoever reads the output has seen enough, as `head` has. Click ends the program quietly.
+            raise
+        except EXPECTED as error:
+            typer.echo(f"error: {sentence(error)}", err=True)
+            raise typer.Exit(1) from None
+
+    return run
 
 
 app = typer.Typer(cls=_LazyGroup, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)

@@ -14,10 +14,12 @@ from rich.console import Console
 
 from bundle.folders import check_name
 from cli.arguments import DataArgument, FeaturesOption, ModelsOption, NameOption
+from cli.failures import EXPECTED, sentence
+from cli.files import check_folder
 from cli.progress import duration, progress_bar
 from model.data.frames import read_frames
 from model.export.bundle import export_bundle
-from model.training.checkpoint import load_checkpoint
+from model.training.checkpoint import DamagedCheckpoint, load_checkpoint
 from model.training.devices import ACCELERATORS, launch
 from model.training.diagnostics import warnings
 from model.training.held_out import Report
@@ -54,10 +56,13 @@ def train(
         check_name(name)
         recipe = _recipe(preset, horizon, tokens, steps, seed)
         path = out / name / ".training" / "checkpoint.safetensors"
-        _refuse_to_lose(path, resume)
+        check_folder(path.parent)
+        damage = _refuse_to_lose(path, resume)
         fabric = launch(devices, accelerator)
         first = fabric.is_global_zero
         console.quiet = not first
+        if damage is not None:
+            console.print(f"warning: {damage}; the new run takes its place", style="yellow", markup=False)
         console.print(f"reading {data}")
         frames = read_frames(data, features=features)
         if frames.independent:
@@ -79,8 +84,8 @@ def train(
             console.print(f"stopped at step {run.checkpoint.step}; go on with the same command and --resume")
             raise typer.Exit(130)
         folder = export_bundle(load_checkpoint(path), out, name, half=half)
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
-        console.print(f"error: {error}", style="red")
+    except EXPECTED as error:
+        console.print(f"error: {sentence(error)}", style="red", markup=False)
         # All processes meet the same error and the first tells of it; one that failed would have it killed.
         raise typer.Exit(1 if first else 0) from None
     console.print(f"{folder} is ready: jepa serve --models {out}")
@@ -111,16 +116,21 @@ def _interruptions() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _refuse_to_lose(path: Path, resume: bool) -> None:
+def _refuse_to_lose(path: Path, resume: bool) -> DamagedCheckpoint | None:
+    """Raises ValueError where a new run would replace one that can go on; returns what is wrong with one that can't."""
     if resume and not path.is_file():
         raise ValueError(f"there is nothing to resume: {path} does not exist")
     if not resume and path.is_file():
-        stopped = load_checkpoint(path)
+        try:
+            stopped = load_checkpoint(path)
+        except DamagedCheckpoint as damage:
+            return damage
         if stopped.step < stopped.recipe["steps"]:
             raise ValueError(
                 f"a run stopped here at step {stopped.step} of {stopped.recipe['steps']}; go on with --resume, "
                 f"choose another --name, or delete {path.parent}"
             )
+    return None
 
 
 def _say_what_comes(run: Run) -> None:

@@ -15,6 +15,7 @@ import typer
 from numpy.typing import NDArray
 
 from cli.bench.load import Condition, Summary, due_times, parse_condition, summarise
+from cli.files import check_output, replacing
 
 WARM_UP_REQUESTS = 20
 OVERHEAD_REQUESTS = 100
@@ -95,6 +96,7 @@ def bench(
         conditions = [parse_condition(text) for text in fail_if or []]
         if plot is not None and find_spec("matplotlib") is None:
             raise ValueError("--plot needs matplotlib; install it with: pip install 'jepa-serve[train]'")
+        check_output(out, plot)
         key = {} if api_key is None else {"X-API-Key": api_key}
         served = _model(url, model, key)
     except ValueError as error:
@@ -117,7 +119,10 @@ def bench(
     summary = summarise(latencies, dict(tally.errors), spent, rows, deadline_s)
     _print(summary, overhead_ms, deadline_s)
     if out is not None:
-        out.write_text(json.dumps({"load": kind, "overhead_ms": overhead_ms, **summary.as_dict()}, indent=1) + "\n")
+        with replacing(out) as partial:
+            partial.write_text(
+                json.dumps({"load": kind, "overhead_ms": overhead_ms, **summary.as_dict()}, indent=1) + "\n"
+            )
     if plot is not None:
         _draw(plot, latencies * 1e3, deadline_s * 1e3, kind)
     _judge(summary, conditions)

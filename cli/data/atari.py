@@ -39,21 +39,17 @@ def atari(
     seed: Annotated[int, typer.Option(min=0, help="Random seed; the same seed gives the same games")] = 0,
 ) -> None:
     """Record the 128 bytes of memory of an Atari game played at random."""
-    try:
-        about = {"recorded": json.dumps({"game": game, "policy": policy, "seed": seed})}
-        with (
-            stopping(),
-            Recording(out, SCHEMA.with_metadata(about)) as recording,
-            Meter(console, frames, "frames") as meter,
-        ):
-            played = play(game, policy, seed)
-            while left := frames - recording.rows:
-                *steps, memories = zip(*islice(played, min(left, ROWS_PER_GROUP)), strict=True)
-                recording.write(pa.table([*steps, *np.stack(memories, axis=1)], schema=SCHEMA))
-                meter.at(recording.rows)
-    except (ValueError, OSError) as error:
-        console.print(f"error: {error}", style="red")
-        raise typer.Exit(1) from None
+    about = {"recorded": json.dumps({"game": game, "policy": policy, "seed": seed})}
+    with (
+        stopping(),
+        Recording(out, SCHEMA.with_metadata(about)) as recording,
+        Meter(console, frames, "frames") as meter,
+    ):
+        played = play(game, policy, seed)
+        while left := frames - recording.rows:
+            *steps, memories = zip(*islice(played, min(left, ROWS_PER_GROUP)), strict=True)
+            recording.write(pa.table([*steps, *np.stack(memories, axis=1)], schema=SCHEMA))
+            meter.at(recording.rows)
     episodes = steps[0][-1] + 1
     console.print(f"{out}: {frames:,} frames of {episodes} games; learn from them: jepa train {out} --features 'ram_*'")
 

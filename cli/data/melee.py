@@ -33,16 +33,12 @@ def melee(
     out: Annotated[Path, typer.Option(help="The .parquet file to write, one row per frame")],
 ) -> None:
     """Convert Melee replays to frames to train on; the exit status is 3 if broken replays were skipped."""
-    try:
-        paths = _find(replays)
-        with stopping(), Recording(out, SCHEMA) as recording:
-            games = _convert(paths, recording)
-            recording.describe({"replays": json.dumps(games)})
-            if not games:
-                raise ValueError("none of the replays could be read; nothing was written")
-    except (ValueError, OSError) as error:
-        console.print(f"error: {error}", style="red")
-        raise typer.Exit(1) from None
+    paths = _find(replays)
+    with stopping(), Recording(out, SCHEMA) as recording:
+        games = _convert(paths, recording)
+        recording.describe({"replays": json.dumps(games)})
+        if not games:
+            raise ValueError("none of the replays could be read; nothing was written")
     console.print(f"{out}: {recording.rows:,} frames of {len(games)} games; learn from them: jepa train {out}")
     if skipped := len(paths) - len(games):
         console.print(f"{skipped} of {len(paths)} replays were skipped")
@@ -58,6 +54,8 @@ def _find(sources: list[str]) -> list[Path]:
             matches = [*path.rglob("*.slp")]
         else:
             matches = [path] if path.is_file() else [*Path(path.anchor or ".").glob(str(path.relative_to(path.anchor)))]
+        # A pipe may never end.
+        matches = [match for match in matches if match.is_file()]
         if not matches:
             raise FileNotFoundError(f"{source}: no such file, no replay (.slp) in it, and no match for it as a pattern")
         found.update(matches)

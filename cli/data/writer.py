@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 
+from cli.files import check_output
+
 
 class Recording:
     """Writes tables with one schema to the Parquet file `out`, as a context manager.
@@ -22,6 +24,7 @@ class Recording:
             raise ValueError(f"--out is {out}; frames are written as .parquet")
         if not out.parent.is_dir():
             raise FileNotFoundError(f"--out is {out}; there is no folder {out.parent}")
+        check_output(out)
         self._out, self._partial = out, out.with_suffix(".partial.parquet")
         self._writer = pq.ParquetWriter(self._partial, schema, compression="zstd")
         self.rows = 0

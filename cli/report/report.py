@@ -9,7 +9,7 @@ import numpy as np
 import typer
 
 from app.settings import DEFAULT_MODEL
-from bundle.folders import BundleError, locate
+from bundle.folders import locate
 from bundle.reader import Bundle, read_bundle
 from cli.arguments import BundleArgument, FeaturesOption, LabelsOption
 from cli.embed import check_columns, embed_rows
@@ -38,28 +38,24 @@ def report(
     seed: Annotated[int, typer.Option(help="Random seed for the choice of rows")] = 0,
 ) -> None:
     """Plot a bundle's training and one game, and write an HTML page that shows the plots."""
-    try:
-        loaded = read_bundle(locate(bundle, DEFAULT_MODEL))
-        manifest = loaded.manifest
-        folder = _output_folder(loaded, out)
-        parts = [
-            sections.facts(manifest),
-            sections.training(manifest, folder),
-            sections.usual_loss(manifest, folder),
-        ]
-        if data is not None:
-            frames = read_frames(data, features=features, labels=labels or ["y_*"])
-            if labels and not frames.labels:
-                raise ValueError(f"no column matches {labels}; name columns of whole numbers with --labels")
-            for warning in check_columns(loaded, frames.features):
-                typer.echo(f"warning: {warning}", err=True)
-            parts += _data_sections(loaded, frames, class_names(data), episode, seed, folder)
-        page = folder / "index.html"
-        with replacing(page) as partial:
-            partial.write_text(render(f"{manifest.name} version {manifest.version}", parts), encoding="utf-8")
-    except (BundleError, ValueError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+    loaded = read_bundle(locate(bundle, DEFAULT_MODEL))
+    manifest = loaded.manifest
+    folder = _output_folder(loaded, out)
+    parts = [
+        sections.facts(manifest),
+        sections.training(manifest, folder),
+        sections.usual_loss(manifest, folder),
+    ]
+    if data is not None:
+        frames = read_frames(data, features=features, labels=labels or ["y_*"])
+        if labels and not frames.labels:
+            raise ValueError(f"no column matches {labels}; name columns of whole numbers with --labels")
+        for warning in check_columns(loaded, frames.features):
+            typer.echo(f"warning: {warning}", err=True)
+        parts += _data_sections(loaded, frames, class_names(data), episode, seed, folder)
+    page = folder / "index.html"
+    with replacing(page) as partial:
+        partial.write_text(render(f"{manifest.name} version {manifest.version}", parts), encoding="utf-8")
     typer.echo(f"{page} is ready: {'; '.join(section.title for section in parts)}")
 
 

@@ -2,7 +2,7 @@
 
 import fnmatch
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from bundle.schema import Schema, read_description, unnamed_columns
+from model.data.files import data_files, read_arrays, read_parquet
 from model.data.symmetry import Symmetry, symmetries
 
 # Columns that are never features, even if a pattern matches them.
@@ -58,19 +58,21 @@ def read_frames(source: str | Path, *, features: str | None = None, labels: Sequ
     `features` is a pattern that feature columns must match, such as `ram_*`. `labels` are patterns of label columns,
     which hold whole numbers and must not be features as well.
     """
-    paths = _paths(source)
+    paths = data_files(source)
     if paths[0].suffix in (".npy", ".npz"):
         return _read_numpy(paths[0], features, labels)
-    tables = [pq.read_table(path) for path in paths]
+    tables = [read_parquet(path) for path in paths]
     for path, table in zip(paths, tables, strict=True):
         if table.schema.names != tables[0].schema.names:
             raise ValueError(f"{path.name} has other columns than {paths[0].name}; files read together must be alike")
     metadata = tables[0].schema.metadata or {}
     table = pa.concat_tables(tables)
+    if not len(table):
+        raise ValueError(f"{source} has no rows; record some")
     values, names = _features(table, features)
     about = _description(paths[0].parent) if features is None else {}
     if features is None and b"groups" in metadata:
-        about |= _layout(metadata.get(b"layout", b"").decode()) | {"groups": json.loads(metadata[b"groups"])}
+        about |= _layout_of(metadata) | {"groups": _in_metadata(metadata, b"groups", paths[0])}
     schema = Schema.of(names, about)
     columns = set(table.column_names)
     frame = _integers(table, "frame") if "frame" in columns else None
@@ -87,40 +89,30 @@ def read_frames(source: str | Path, *, features: str | None = None, labels: Sequ
 
 def class_names(source: str | Path) -> dict[str, list[str]]:
     """The names of each label's classes 0, 1, …, where the data's schema.json (`classes`) or its layout gives them."""
-    path = _paths(source)[0]
-    named: dict[str, list[str]] = _description(path.parent).get("classes", {})
+    path = data_files(source)[0]
+    named = _classes(_description(path.parent).get("classes", {}))
     if path.suffix != ".parquet":
         return named
-    metadata = pq.read_schema(path).metadata or {}
-    keys = _layout(metadata.get(b"layout", b"").decode()).get("classes", {})
-    return named | {
-        label: json.loads(metadata[key.encode()]) for label, key in keys.items() if key.encode() in metadata
-    }
-
-
-def _paths(source: str | Path) -> list[Path]:
-    path = Path(source)
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        found = sorted(path.glob("*.parquet"))
-    else:
-        found = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
-    if not found:
-        raise FileNotFoundError(f"{source}: no such file, no Parquet file in it, and no match for it as a pattern")
-    return found
+    metadata = read_parquet(path, columns=[]).schema.metadata or {}
+    keys = _layout_of(metadata).get("classes", {})
+    return named | _classes(
+        {label: _in_metadata(metadata, key.encode(), path) for label, key in keys.items() if key.encode() in metadata}
+    )
 
 
 def _read_numpy(path: Path, pattern: str | None, labels: Sequence[str]) -> Frames:
-    loaded = np.load(path, allow_pickle=False)
-    arrays = dict(loaded) if path.suffix == ".npz" else {"features": loaded}
+    arrays = read_arrays(path)
     if "features" not in arrays:
         raise ValueError(
             f"{path.name} has no array 'features' (it has {sorted(arrays)}); save the rows under that name"
         )
+    if (kind := arrays["features"].dtype).kind not in "biuf":
+        raise ValueError(f"{path.name} has features of {kind}; they must be real numbers")
     values = np.ascontiguousarray(arrays.pop("features"), np.float32)
     if values.ndim != 2:
         raise ValueError(f"{path.name} has features of shape {values.shape}; they must be [rows, columns]")
+    if not values.size:
+        raise ValueError(f"{path.name} has features of shape {values.shape}; record at least one row of one column")
     named = _matching([*arrays], labels)
     for name in {"episode", "frame", "split", *named} & arrays.keys():
         if (shape := arrays[name].shape) != (len(values),):
@@ -134,11 +126,11 @@ def _read_numpy(path: Path, pattern: str | None, labels: Sequence[str]) -> Frame
         values, about = values[:, np.isin(schema.names, names)], {}
         schema = Schema.of(names, about)
     _check_finite(values, schema.names)
-    frame = np.asarray(arrays["frame"], np.int64) if "frame" in arrays else None
+    frame = _whole("frame", arrays["frame"]) if "frame" in arrays else None
     return Frames(
         values,
         schema,
-        np.asarray(arrays["episode"], np.int64) if "episode" in arrays else _unnamed_episodes(len(values), frame),
+        _whole("episode", arrays["episode"]) if "episode" in arrays else _unnamed_episodes(len(values), frame),
         frame,
         np.asarray(arrays["split"], np.str_) if "split" in arrays else None,
         _labels({name: arrays[name] for name in named}, schema.names),
@@ -177,8 +169,7 @@ def _labels(columns: dict[str, NDArray[Any]], features: Sequence[str]) -> dict[s
 def _features(table: pa.Table, pattern: str | None) -> tuple[NDArray[np.float32], list[str]]:
     if "features" in table.column_names and pattern is None:
         column = table["features"].combine_chunks()
-        flat = column.flatten().to_numpy(zero_copy_only=False)
-        values = np.ascontiguousarray(flat, np.float32).reshape(len(table), -1)
+        values = _listed(column)
         names = unnamed_columns(values.shape[1])
     else:
         banned = set(_matching(table.column_names, NEVER_FEATURES))
@@ -188,11 +179,29 @@ def _features(table: pa.Table, pattern: str | None) -> tuple[NDArray[np.float32]
         values = np.empty((len(table), len(names)), np.float32)
         for i, name in enumerate(names):
             kind = table.schema.field(name).type
-            if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+            if not _is_number(kind):
                 raise ValueError(f"column '{name}' is {kind}, not numbers; pick the feature columns with --features")
             values[:, i] = table[name].to_numpy()
     _check_finite(values, names)
     return values, names
+
+
+def _listed(column: pa.Array) -> NDArray[np.float32]:
+    """[rows, columns] of a column of lists of numbers; ValueError if it is none, or they differ in length."""
+    kind = column.type
+    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    if not lists or not _is_number(kind.value_type):
+        raise ValueError(f"column 'features' is {kind}; it must hold a list of numbers a row")
+    if column.null_count:
+        raise ValueError(f"column 'features' is empty in {column.null_count} rows; every row must have its numbers")
+    flat = np.ascontiguousarray(column.flatten().to_numpy(zero_copy_only=False), np.float32)
+    if len({*column.value_lengths().to_pylist()}) != 1 or not len(flat):
+        raise ValueError("column 'features' has lists of different lengths, or empty ones; all rows must be alike")
+    return flat.reshape(len(column), -1)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 
 
 def _check_finite(values: NDArray[np.float32], names: Sequence[str]) -> None:
@@ -208,11 +217,31 @@ def _description(folder: Path) -> dict[str, Any]:
     return read_description(path) if path.is_file() else {}
 
 
-def _layout(name: str) -> dict[str, Any]:
-    """The description of a layout that ships with this package; empty for any other."""
-    path = files("model.data.layouts") / f"{name}.json"
-    description: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    return description
+def _classes(named: Any) -> dict[str, list[str]]:
+    match named:
+        case dict() if all(isinstance(names, list) for names in named.values()):
+            return {label: [str(name) for name in names] for label, names in named.items()}
+    raise ValueError(f"classes is {named!r:.80}; it must give each label a list of the names of its classes")
+
+
+def _layout_of(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
+    """The description of the layout that the metadata of a Parquet file names, if it ships with this package."""
+    name = metadata.get(b"layout", b"").decode(errors="replace")
+    for shipped in files("model.data.layouts").iterdir():
+        # Compared with what is there, so that no name leads to another folder.
+        if shipped.name == f"{name}.json":
+            description: dict[str, Any] = json.loads(shipped.read_text())
+            return description
+    return {}
+
+
+def _in_metadata(metadata: Mapping[bytes, bytes], key: bytes, path: Path) -> Any:
+    try:
+        return json.loads(metadata[key])
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} has {key.decode()} in its metadata that are no JSON ({error}); write it again"
+        ) from None
 
 
 def _matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
@@ -220,4 +249,13 @@ def _matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
 
 
 def _integers(table: pa.Table, name: str) -> NDArray[np.int64]:
-    return np.asarray(table[name].to_numpy(), np.int64)
+    return _whole(name, table[name].to_numpy())
+
+
+def _whole(name: str, values: NDArray[Any]) -> NDArray[np.int64]:
+    """[rows] whole numbers; ValueError for text, gaps or fractions."""
+    whole = values.dtype.kind in "biu" or (values.dtype.kind == "f" and bool((values == np.trunc(values)).all()))
+    if not whole or (values.dtype.kind == "f" and not np.isfinite(values).all()):
+        some = ", ".join(map(str, values[:3]))
+        raise ValueError(f"column '{name}' holds {some} …; it must be a whole number in every row")
+    return values.astype(np.int64)

@@ -71,6 +71,8 @@ def symmetries(schema: Schema, about: Mapping[str, Any]) -> tuple[Symmetry, ...]
     for kind in ("sides", "mirror"):
         try:
             found += [Symmetry.of(schema, about[kind])] if kind in about else []
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"{kind} is {about[kind]!r:.80}, which describes no symmetry ({error})") from None
         except ValueError as error:
             raise ValueError(f"{kind}: {error}") from None
     return tuple(found)

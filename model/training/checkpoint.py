@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from bundle.columns import Statistics
-from bundle.schema import Group, Schema
+from bundle.schema import Schema
 from model.networks.config import Config
 from model.networks.encoding import FeatureEncoding
 from model.networks.jepa import JEPA
@@ -24,6 +25,10 @@ OPTIMISER = "optimiser."
 STATISTICS = "statistics."
 NETWORKS = "jepa."
 SAMPLE = "sample"
+
+
+class DamagedCheckpoint(ValueError):
+    """A file that no run can go on from and no bundle be made of."""
 
 
 @dataclass
@@ -55,26 +60,39 @@ class Checkpoint:
             "summary": self.summary.as_dict(),
         }
         partial = path.with_suffix(".partial")
-        save_file({k: v.contiguous() for k, v in tensors.items()}, partial, metadata={"about": json.dumps(about)})
-        os.replace(partial, path)
+        try:
+            save_file({k: v.contiguous() for k, v in tensors.items()}, partial, metadata={"about": json.dumps(about)})
+            os.replace(partial, path)
+        except SafetensorError as error:
+            raise _os_error(error, path) from None
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Reads what `Checkpoint.save` wrote; ValueError for any other safetensors file, or that of another version."""
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        if "about" not in metadata:
-            raise ValueError(f"{path} is no checkpoint of `jepa train` (it has no 'about' in its metadata)")
-        # Before they were column heads they were the anchor.
-        renamed = {name: name.replace(f"{NETWORKS}anchor.", f"{NETWORKS}column_heads.") for name in file.keys()}  # noqa: SIM118 (a file, not a dict)
-        tensors = {now: file.get_tensor(name) for name, now in renamed.items()}
-    about = json.loads(metadata["about"])
+    """Reads what `save` wrote; DamagedCheckpoint for any other file, ValueError for one of another version."""
+    if not path.is_file():
+        raise ValueError(f"{path} is no regular file; name the checkpoint.safetensors of a run of `jepa train`")
+    about, tensors = _read(path)
 
     def under(prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
-    encoding = FeatureEncoding(under(f"{NETWORKS}encoding."))
-    jepa = JEPA(Config.from_dict(about["config"]), encoding)
+    try:
+        jepa = JEPA(Config.from_dict(about["config"]), FeatureEncoding(under(f"{NETWORKS}encoding.")))
+        checkpoint = Checkpoint(
+            jepa=jepa,
+            schema=Schema.from_dict(about["schema"]),
+            statistics={name: value.numpy() for name, value in under(STATISTICS).items()},
+            recipe=dict(about["recipe"]),
+            step=int(about["step"]),
+            summary=TrainingSummary.from_dict(about["summary"]),
+            optimiser=under(OPTIMISER),
+            sample=tensors[SAMPLE].numpy() if SAMPLE in tensors else None,
+        )
+        int(checkpoint.recipe["steps"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedCheckpoint(_damage(path, f"its 'about' does not describe a run: {error!r}")) from None
     try:
         jepa.load_state_dict(under(NETWORKS))
     except RuntimeError as error:
@@ -82,15 +100,38 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{path} was written by another version of jepa-serve, whose networks had other weights; train anew, or "
             "use that version"
         ) from error
-    return Checkpoint(
-        jepa=jepa,
-        schema=Schema(tuple(about["schema"]["names"]), tuple(Group(**group) for group in about["schema"]["groups"])),
-        statistics={name: value.numpy() for name, value in under(STATISTICS).items()},
-        recipe=about["recipe"],
-        step=about["step"],
-        summary=TrainingSummary.from_dict(about["summary"]),
-        optimiser=under(OPTIMISER),
-        sample=tensors[SAMPLE].numpy() if SAMPLE in tensors else None,
+    return checkpoint
+
+
+def _read(path: Path) -> tuple[Any, dict[str, Tensor]]:
+    """What the file says of its run, and its tensors by name."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            # Before they were column heads they were the anchor.
+            renamed = {name: name.replace(f"{NETWORKS}anchor.", f"{NETWORKS}column_heads.") for name in file.keys()}  # noqa: SIM118 (a file, not a dict)
+            tensors = {now: file.get_tensor(name) for name, now in renamed.items()}
+    except SafetensorError as error:
+        raise DamagedCheckpoint(_damage(path, str(error))) from None
+    if "about" not in metadata:
+        raise DamagedCheckpoint(f"{path} is no checkpoint of `jepa train` (it has no 'about' in its metadata)")
+    try:
+        return json.loads(metadata["about"]), tensors
+    except (ValueError, RecursionError) as error:
+        raise DamagedCheckpoint(_damage(path, f"its 'about' is no JSON: {error}")) from None
+
+
+def _damage(path: Path, reason: str) -> str:
+    return f"{path} is damaged or no checkpoint of `jepa train` ({reason}); copy it again, or train anew"
+
+
+def _os_error(error: SafetensorError, path: Path) -> OSError:
+    """What the operating system said, which safetensors quotes as text."""
+    number = re.search(r"os error (\d+)", str(error))
+    return (
+        OSError(f"{path}: {error}")
+        if number is None
+        else OSError(int(number[1]), os.strerror(int(number[1])), str(path))
     )
 
 

@@ -222,7 +222,7 @@ def test_a_service_that_stopped_reading_does_not_hold_a_frame_past_its_deadline(
             await connection.send(embedding_for(await connection.recv()))
             await connection.wait_closed()
         else:
-            connection.transport.pause_reading()  # type: ignore[attr-defined]
+            connection.transport.pause_reading()
             await goes_on.wait()
             connection.transport.abort()
 

@@ -31,7 +31,16 @@ def test_a_forked_child_has_a_connection_of_its_own_and_leaves_its_parents_open(
     before, url = relay(running.port)
     rows = tiny.rows(3)
     np.save(tmp_path / "rows.npy", rows)
-    command = [sys.executable, "-W", "ignore", "-m", "tests.support.forking_client", url, kind, tmp_path / "rows.npy"]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "tests.support.forking_client",
+        url,
+        kind,
+        str(tmp_path / "rows.npy"),
+    ]
     path = os.pathsep.join((str(CLIENT.parent), str(ROOT)))
     bot = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, capture_output=True, check=False)
     assert bot.returncode == 0, bot.stderr

@@ -1,0 +1,30 @@
+"""What goes wrong with a user's files and options, told in a sentence instead of a traceback."""
+
+import errno
+
+from bundle.folders import BundleError
+
+# The errors that are about what the user gave. Any other is a bug, whose traceback is wanted.
+EXPECTED = (BundleError, ValueError, OSError, FloatingPointError)
+MENDS = {
+    errno.EACCES: "give this user the right to it, or name another place",
+    errno.EDQUOT: "free some space, or name a place on another disk",
+    errno.EFBIG: "name a place without that limit",
+    errno.EISDIR: "name a file, not a folder",
+    errno.ELOOP: "its symbolic links lead to each other; name what they should lead to",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOENT: "check the path",
+    errno.ENOSPC: "free some space, or name a place on another disk",
+    errno.ENOTDIR: "a part of the path is a file, not a folder; name another place",
+    errno.EPERM: "give this user the right to it, or name another place",
+    errno.EROFS: "name a place that can be written to",
+}
+
+
+def sentence(error: Exception) -> str:
+    """What came, and how to mend it."""
+    if not isinstance(error, OSError) or error.errno is None or error.strerror is None:
+        return str(error) or type(error).__name__
+    place = "" if error.filename is None else f": {error.filename!r}"
+    mend = MENDS.get(error.errno)
+    return f"{error.strerror}{place}" + ("" if mend is None else f"; {mend}")
