@@ -133,7 +133,8 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "tiny" / "1").rename(folder / "BUNDLE")
     np.save(folder / "DATA.npy", games.features)
     arrays: dict[str, Any] = {"features": games.features, "episode": games.episode, "frame": games.frame}
-    np.savez_compressed(folder / "DATA.npz", **arrays, **games.labels)
+    arrays |= games.labels
+    np.savez_compressed(folder / "DATA.npz", **arrays)
     columns = dict(zip(games.schema.names, games.features.T, strict=True))
     table = pa.table({"episode": games.episode, "frame": games.frame, **columns})
     pq.write_table(table, folder / "DATA.parquet", compression="zstd")

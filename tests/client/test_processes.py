@@ -75,7 +75,7 @@ def test_threads_that_share_a_client_do_not_close_each_others_connections(
     running: Running, relay: Start, tiny: TinyModel
 ) -> None:
     before, url = relay(running.port)
-    rows = tiny.rows(400)
+    rows = tiny.rows(200)
     with JepaClient(url) as client, ThreadPoolExecutor(40) as threads:
         np.testing.assert_allclose([*threads.map(client.embed, rows)], tiny.encode(rows), atol=1e-5)
     assert before.connections <= 40
