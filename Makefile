@@ -12,7 +12,7 @@ help:
 	@echo "make serve   start the service on http://$(HOST):$(PORT) with the bundled model (HOST=, PORT= change that)"
 	@echo "make test    lint, types and the whole test suite"
 	@echo "make fuzz    random and malformed requests, bodies and bundles, for some minutes"
-	@echo "make bench   how much serving costs on top of the model's arithmetic, as one table (needs wrk and h2load)"
+	@echo "make bench   how much serving costs on top of the model's arithmetic, and what an overloaded service answers (needs wrk and h2load)"
 	@echo "make bench-peers   compare with LitServe, BentoML, MLServer, Ray Serve and FastAPI (ARGS=--help)"
 	@echo "make soak MIN=30   mixed load for MIN minutes: memory and p99 over time in soak.png, and a verdict"
 	@echo "make hashes  regenerate the lock files of the image and these tools in requirements/, with SHA-256 hashes"
@@ -35,6 +35,7 @@ fuzz: .venv/test
 
 bench: .venv/test
 	$(BIN)/python -m benchmarks.serving $(ARGS)
+	$(BIN)/python -m benchmarks.overload $(if $(findstring --quick,$(ARGS)),--quick)
 
 soak: .venv/test
 	$(BIN)/python -m benchmarks.soak --minutes $(MIN) $(ARGS)

@@ -132,7 +132,7 @@ class QueueFull(ServiceError):
 
     def __init__(self, queue_rows: int, reason: str) -> None:
         super().__init__(f"{queue_rows} rows wait already and {reason}; send this again later")
-        self.queue_rows = queue_rows
+        self.queue_rows, self.reason = queue_rows, reason
 
     def members(self) -> dict[str, Any]:
         return {"queue_rows": self.queue_rows}

@@ -64,10 +64,12 @@ def ask(url: str, body: Body) -> bytes:
     return content
 
 
-def closed_loop(urls: list[str], path: str, body: Body, connections: int, seconds: float) -> dict[str, float]:
+def closed_loop(
+    urls: list[str], path: str, body: Body, connections: int, seconds: float, *, timeout_ms: float | None = None
+) -> dict[str, float]:
     """Sends requests as fast as answers come, over `connections` in total; returns `rate` in requests/s, `p50_ms`,
     `p99_ms` and `failed`."""
-    started = [_closed_loop(url + path, body, connections // len(urls), seconds) for url in urls]
+    started = [_closed_loop(url + path, body, connections // len(urls), seconds, timeout_ms) for url in urls]
     outcomes = [json.loads(process.communicate()[0].splitlines()[-1]) for process in started]
     return {
         "rate": sum(outcome["requests"] / outcome["seconds"] for outcome in outcomes),
@@ -77,9 +79,12 @@ def closed_loop(urls: list[str], path: str, body: Body, connections: int, second
     }
 
 
-def _closed_loop(url: str, body: Body, connections: int, seconds: float) -> "subprocess.Popen[str]":
+def _closed_loop(
+    url: str, body: Body, connections: int, seconds: float, timeout_ms: float | None
+) -> "subprocess.Popen[str]":
     command = ["wrk", f"-t{min(CORES, connections)}", f"-c{connections}", f"-d{seconds:g}s"]
     environment = os.environ | {"BODY": str(body.file), "TYPE": TYPES[body.kind]}
+    command += [] if timeout_ms is None else ["-H", f"X-Request-Timeout-Ms: {timeout_ms:g}"]
     command += ["-s", str(HERE / "post.lua"), url]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 

@@ -62,6 +62,17 @@ class Guard:
         """
         return Visit(self, headers, method, path, arrived, route, request_id)
 
+    def turn_away(
+        self, headers: Mapping[bytes, bytes], route: RouteMetrics, arrived: float, error: ServiceError
+    ) -> bytes:
+        """Records a request that is refused before anything is done for it, in a fraction of a visit's time; returns
+        its id."""
+        method, path = route.method, route.route
+        context = self.telemetry.arrived(headers, method, path, arrived)
+        self.telemetry.count_rejection(error)
+        self.telemetry.answered(context, route, method, path, error.status, monotonic() - arrived)
+        return context.request_id
+
     def has_key(self, headers: Mapping[bytes, bytes]) -> bool:
         """Whether the keys admit these headers; lets a caller leave the body of an unauthorized request unread."""
         try:

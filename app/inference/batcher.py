@@ -7,7 +7,7 @@ Queue and jobs belong to the event loop; threads see only arrays. What is counte
 """
 
 import asyncio
-from collections import deque
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import Protocol
@@ -15,16 +15,20 @@ from typing import Protocol
 import numpy as np
 
 from app.errors import DeadlineExpired, ModelFailed, QueueFull, ServiceError, Superseded
-from app.inference.batch_limits import BatchLimits
+from app.inference.backlog import Backlog
+from app.inference.batch_limits import MAX_LOOP_BLOCK_S, BatchLimits
+from app.inference.fair_queue import FairQueue
 from app.inference.jobs import ANY_TIME, Job, Outcome, Slice, Ticket, Timing, execute
 from app.inference.threads import BatchThreads
+from app.inference.turns import Turns
 from app.rows import Array, Run
 from app.system.streams import Streams
 from app.telemetry.request_context import current_request
 
-# How much the last run counts in what runs take lately, and the last row in how long rows keep others waiting.
-RUN_WEIGHT = 0.2
-ROW_WEIGHT = 0.1
+# A turn of the loop that took longer is not waited for twice.
+MAX_LOOK_S = 2e-3
+# One part in so many of the queue is for requests that fit into one run.
+SMALL_SHARE = 8
 
 
 class Observer(Protocol):
@@ -49,32 +53,38 @@ class Batcher:
         max_queue_rows: int,
         observer: Observer | None = None,
         name: str = "",
+        turns: Turns | None = None,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
-        """Queues of the same `name` in other processes, which share `streams`, take frames of the same streams."""
+        """All queues of a process share `threads` and `turns`, those of a `name` in all processes share `streams`."""
         self.limits = limits
         self.max_queue_rows = max_queue_rows
         self._run = run
         self._name = name
         self._threads = threads
         self._streams = streams
-        self._observer = observer
+        self._observer, self._clock = observer, clock
 
-        self._queue: deque[Job] = deque()
-        # Rows in the queue, without those of its jobs that are in a run already.
-        self.queue_rows = 0
+        self._queue = FairQueue(limits.max_rows)
+        self._turns = turns or Turns(clock)
+        self.backlog = Backlog(self._queue, threads.count, self._turns)
         # The job of each stream that is in the queue; there is at most one.
         self._newest: dict[str, Job] = {}
 
-        # Whether `_end_turn` is called at the end of this turn of the loop.
-        self._dispatch_is_due = False
+        # Whether `_end_turn` is called at the end of this turn of the loop, and whether it put the run off already.
+        self._dispatch_is_due = self._looked_again = False
         # Jobs that came in this turn of the loop, and in the last turn in which any came.
         self._arrivals = self._last_arrivals = 0
+        # When the first came.
+        self._arrived_at = 0.0
 
-        # Moving averages: the seconds that a run takes, and those that one row adds to the wait of the rows behind it,
-        # which counts whatever else the loop does meanwhile.
-        self._run_s = 0.0
-        self._row_s = 0.0
-        self._delivered_at = 0.0
+        # When the last run on the loop was over.
+        self._left_at = 0.0
+
+    @property
+    def queue_rows(self) -> int:
+        """Rows in the queue, without those of its jobs that are in a run already."""
+        return self._queue.rows
 
     async def submit(self, *inputs: Array, ticket: Ticket = ANY_TIME) -> tuple[Array, Timing]:
         """Arrays [B, …], alike in B → their answer [B, D], as if they had been run alone.
@@ -82,10 +92,12 @@ class Batcher:
         DeadlineExpired, Superseded and QueueFull say why rows were not computed, ModelFailed that the graph failed.
         """
         loop = asyncio.get_running_loop()
-        job = Job(inputs, len(inputs[0]), ticket, monotonic(), loop.create_future(), current_request.get())
+        job = Job(inputs, len(inputs[0]), ticket, self._clock(), loop.create_future(), current_request.get())
         self._admit(job)
         self._arrivals += 1
-        if self._arrivals == 1 and self._last_arrivals == 1:
+        if self._arrivals == 1:
+            self._arrived_at = job.queued_at
+        if self._arrivals == self._last_arrivals == len(self._queue) == 1:
             # Where requests come one at a time, the end of the turn would bring no second one.
             self._dispatch()
         self._dispatch_soon(loop)
@@ -99,8 +111,7 @@ class Batcher:
             job.future.cancel()
             if expiry is not None:
                 expiry.cancel()
-            if job.taken < job.rows:
-                self._remove(job)
+            self._remove(job)
 
     def _dispatch_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         """At the end of this turn of the loop, when everything that came in it is in the queue."""
@@ -112,28 +123,36 @@ class Batcher:
         self._dispatch_is_due = False
         arrivals, self._arrivals = self._arrivals, 0
         self._last_arrivals = arrivals or self._last_arrivals
-        if arrivals > 1 and self.queue_rows < self.limits.max_rows:
+        is_short = self._clock() - self._arrived_at < MAX_LOOK_S
+        if arrivals > 1 and is_short and self._queue.rows < self.limits.max_rows and not self._looked_again:
             # Clients that were all answered by one run ask again at about the same time. While the requests of this
             # turn were read, others may have reached their sockets, so the loop looks there once more before the run.
+            self._looked_again = True
             self._dispatch_soon(asyncio.get_running_loop())
         else:
+            self._looked_again = False
             self._dispatch()
 
     def _admit(self, job: Job) -> None:
+        self.backlog.has_come()
         deadline, stream = job.ticket.deadline, job.ticket.stream
-        if deadline is not None and deadline <= job.queued_at:
+        left_s = None if deadline is None else deadline - job.queued_at
+        if left_s is not None and left_s <= 0:
             raise DeadlineExpired("the deadline had passed before the rows reached the queue")
-        if stream is not None and (older := self._newest.get(stream)):
+        older = None if stream is None else self._newest.get(stream)
+        if older is not None:
             self._refuse(older, _superseded())
-        if self.queue_rows + job.rows > self.max_queue_rows:
-            raise QueueFull(self.queue_rows, f"the queue takes {self.max_queue_rows}")
-        # Only half of the time that is left may go into waiting. If all of it could, a queue under overload would grow
-        # until whoever is first has no time left, and run after run would be for rows that expire during it.
-        wait_s = self.queue_rows * self._row_s
-        if deadline is not None and wait_s > (deadline - job.queued_at) / 2:
-            raise QueueFull(self.queue_rows, f"they take about {wait_s * 1e3:.0f} ms, which the deadline hardly leaves")
-        self._queue.append(job)
-        self.queue_rows += job.rows
+        queued, room = self._queue.rows, self.max_queue_rows
+        if queued and job.rows > self.limits.max_rows:
+            # Callers of many rows leave some room to those of few.
+            room -= room // SMALL_SHARE
+        if queued + job.rows > room:
+            raise QueueFull(queued, f"the queue takes {room}")
+        if older is None:
+            if left_s is not None and (refusal := self.backlog.refusal(left_s, job.rows)):
+                raise refusal
+            job.expected_s = self.backlog.expected_s(job.rows)
+        self._queue.put(job, instead_of=older)
         if stream is not None:
             self._newest[stream] = job
             self._streams.put((self._name, stream), job.queued_at)
@@ -142,7 +161,6 @@ class Batcher:
         """Takes a job that was given up out of the queue, if it is still there."""
         if job in self._queue:
             self._queue.remove(job)
-            self.queue_rows -= job.rows - job.taken
             self._forget_stream(job)
 
     def _expire(self, job: Job) -> None:
@@ -159,13 +177,20 @@ class Batcher:
             del self._newest[job.ticket.stream]
 
     def _dispatch(self) -> None:
+        began = self._clock()
+        # Runs get as much of the loop as whatever it did since the last one: were there one run a turn, a loop that
+        # reads and refuses hundreds of requests a turn would hardly run anything.
+        ends_at = began + min(began - self._left_at, MAX_LOOP_BLOCK_S)
         while self._queue:
             if self._stays_on_the_loop():
                 if batch := self._take():
-                    self._deliver(batch, execute(self._run, batch))
-                    if self._queue:
-                        # The next run can wait until these answers are written and newcomers are read.
-                        self._dispatch_soon(asyncio.get_running_loop())
+                    outcome = execute(self._run, batch, self._clock)
+                    self._deliver(batch, outcome, outcome.infer_s)
+                    self._left_at = self._clock()
+                    self._turns.went_on(self._left_at)
+                if self._queue and self._left_at >= ends_at:
+                    # The next run can wait until these answers are written and newcomers are read.
+                    self._dispatch_soon(asyncio.get_running_loop())
                     break
             elif self._threads.acquire(self._dispatch):
                 if batch := self._take():
@@ -175,18 +200,19 @@ class Batcher:
             else:
                 break
         if self._observer is not None:
-            self._observer.waiting(self.queue_rows)
+            self._observer.waiting(self._queue.rows)
 
     def _send_off(self, batch: list[Slice]) -> None:
+        sent_at = self._clock()
         try:
-            running = self._threads.run(partial(execute, self._run, batch))
+            running = self._threads.run(partial(execute, self._run, batch, self._clock))
         except (RuntimeError, MemoryError) as error:
             # No thread can be started, or the service has ended.
             self._threads.release()
             failure = ModelFailed(f"the model could not be run ({error}); send this again later")
-            self._deliver(batch, Outcome([failure] * len(batch), monotonic(), 0.0))
+            self._deliver(batch, Outcome([failure] * len(batch), sent_at, 0.0), 0.0)
         else:
-            running.add_done_callback(partial(self._finish, batch))
+            running.add_done_callback(partial(self._finish, batch, sent_at))
 
     def _stays_on_the_loop(self) -> bool:
         """Whether the next run is short enough to be computed here.
@@ -194,16 +220,17 @@ class Batcher:
         One batch thread would take the core from the loop, so what counts is how long the next run is. Several threads
         share what waits, so what counts is all of it.
         """
-        next_run = min(self.queue_rows, self.limits.max_rows) if self._threads.count == 1 else self.queue_rows
+        queued = self._queue.rows
+        next_run = min(queued, self.limits.max_rows) if self._threads.count == 1 else queued
         return next_run <= self.limits.inline_rows
 
     def _take(self) -> list[Slice]:
-        """The next run: whole jobs in the order they came, or one piece of a job larger than a run may be."""
-        now = monotonic()
+        """The next run: whole jobs in their turn, and as much of jobs larger than a run as there is room for."""
+        now = self._clock()
         batch: list[Slice] = []
         room = self.limits.max_rows
-        while self._queue and room:
-            job = self._queue[0]
+        expected: list[tuple[float, float]] = []
+        while room and (job := self._queue.first()) is not None:
             left = job.rows - job.taken
             if job.future.done():
                 # Cancelled, or another piece of it failed.
@@ -212,21 +239,19 @@ class Batcher:
             if refusal := self._refusal(job, now):
                 self._refuse(job, refusal)
                 continue
-            if batch and left > room:
+            if left > room and job.rows <= self.limits.max_rows:
                 break
-            rows = min(left, room)
-            batch.append(Slice(job, job.taken, job.taken + rows))
             if job.taken == 0:
                 job.queue_s = now - job.queued_at
-            job.taken += rows
-            room -= rows
-            self.queue_rows -= rows
-            self._queue.popleft()
-            if job.taken < job.rows:
-                # At the end, so that small requests pass between the pieces of a large one.
-                self._queue.append(job)
-            else:
+                if job.expected_s is not None:
+                    expected.append((job.expected_s, job.queue_s))
+            piece = self._queue.take(min(left, room))
+            batch.append(piece)
+            room -= piece.stop - piece.start
+            if job.taken == job.rows:
                 self._forget_stream(job)
+        if expected:
+            self.backlog.waited(*(sum(each) / len(expected) for each in zip(*expected, strict=True)))
         return batch
 
     def _refusal(self, job: Job, now: float) -> ServiceError | None:
@@ -234,23 +259,20 @@ class Batcher:
         deadline, stream = job.ticket.deadline, job.ticket.stream
         # A run that ends after the deadline is wasted, so rows are refused that would be late if it took as long as
         # runs did lately. A job that is alone is tried all the same, or one slow run would have all refused for ever.
-        if deadline is not None and deadline <= now + (self._run_s if len(self._queue) > 1 else 0.0):
+        if deadline is not None and deadline <= now + (self.backlog.turnaround_s if len(self._queue) > 1 else 0.0):
             return DeadlineExpired("the deadline passed while the rows waited, or would have before their run was over")
         if stream is not None and not job.taken and self._streams.has_newer((self._name, stream), job.queued_at):
             return _superseded()
         return None
 
-    def _finish(self, batch: list[Slice], running: "asyncio.Future[Outcome]") -> None:
+    def _finish(self, batch: list[Slice], sent_at: float, running: "asyncio.Future[Outcome]") -> None:
         # The thread is given its next run first, and computes while answers are written.
         self._threads.release(running)
-        self._deliver(batch, running.result())
+        self._deliver(batch, running.result(), self._clock() - sent_at)
 
-    def _deliver(self, batch: list[Slice], outcome: Outcome) -> None:
-        self._run_s += RUN_WEIGHT * (outcome.infer_s - self._run_s)
+    def _deliver(self, batch: list[Slice], outcome: Outcome, turnaround_s: float) -> None:
         batch_rows = sum(piece.stop - piece.start for piece in batch)
-        # These rows kept others waiting since the last answers were handed out, or since they came to an idle queue.
-        began, self._delivered_at = max(self._delivered_at, batch[0].job.queued_at), monotonic()
-        self._row_s += ROW_WEIGHT * ((self._delivered_at - began) / batch_rows - self._row_s)
+        self.backlog.ran(outcome.infer_s, batch_rows, turnaround_s)
         for (job, start, stop), answer in zip(batch, outcome.answers, strict=True):
             if job.future.done():
                 # Cancelled, expired, or another piece of it failed.

@@ -5,9 +5,10 @@ Only the event loop changes a job; `execute` sees arrays alone and may run in an
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from time import monotonic, perf_counter
+from time import monotonic
 from typing import NamedTuple
 
 import numpy as np
@@ -61,6 +62,11 @@ class Job:
     infer_s: float = 0.0
     # First row → answer, of a job that is larger than a run may be.
     parts: dict[int, Array] | None = None
+    # Of FairQueue: when its next piece is due, and its place among those that are due then.
+    due: float = 0.0
+    order: int = 0
+    # How long runs alone would have kept it waiting; None where it has another's place.
+    expected_s: float | None = None
 
 
 class Slice(NamedTuple):
@@ -84,10 +90,10 @@ class Outcome(NamedTuple):
     infer_s: float
 
 
-def execute(run: Run, batch: list[Slice]) -> Outcome:
-    began, started = monotonic(), perf_counter()
+def execute(run: Run, batch: list[Slice], clock: Callable[[], float] = monotonic) -> Outcome:
+    began = clock()
     answers = _answers(run, batch)
-    return Outcome(answers, began, perf_counter() - started)
+    return Outcome(answers, began, clock() - began)
 
 
 def _answers(run: Run, batch: list[Slice]) -> list[Array | ModelFailed]:

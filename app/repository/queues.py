@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.inference.batcher import Batcher, Observer
 from app.inference.engine import Queues
 from app.inference.parallelism import Layout
 from app.inference.threads import BatchThreads
+from app.inference.turns import Turns
 from app.repository.loading import Loaded
 from app.system.streams import Streams
 
@@ -23,6 +24,8 @@ class QueueMaker:
     streams: Streams
     # By the names of a model and of its graph.
     observer: Callable[[str, str], Observer]
+    # Of the event loop of each process.
+    turns: Turns = field(default_factory=Turns)
 
     def make(self, loaded: Loaded) -> Queues:
         model = loaded.bundle.manifest.name
@@ -38,6 +41,7 @@ class QueueMaker:
                 max_queue_rows=self.layout.max_queue_rows,
                 observer=self.observer(model, role),
                 name=f"{model} {role}",
+                turns=self.turns,
             )
 
         return Queues(queue("context_encoder"), queue("target_encoder"), queue("predictor"))

@@ -170,7 +170,10 @@ class FrontDoor(asyncio.Protocol):
             if (last := self._seen(data)) is not None:
                 handler, is_kept = last.handler, not self._is_stopping
                 call = Call(handler, last.head, handler.metrics, self._write_answer, is_kept)
-                self._start(call, data[len(self._last_head) :])
+                if (refusal := last.head.refusal()) is None:
+                    self._start(call, data[len(self._last_head) :])
+                else:
+                    call.refuse(refusal)
             elif not self.transport.is_closing():
                 self._inbox.add(data)
                 self._advance()

@@ -71,6 +71,7 @@ class Telemetry:
         )
         self._tracing: Tracing | None = None
         self._routes: dict[tuple[str, str], RouteMetrics] = {}
+        self._by_slug: dict[str, Cell] = {}
         self._registry = CollectorRegistry()
         self._registry.register(ledger)
         self._registry.register(_Processes(ledger))
@@ -102,7 +103,9 @@ class Telemetry:
         return self._routes[method, route]
 
     def count_rejection(self, error: ServiceError) -> None:
-        self.rejected.cell(error.slug.replace("-", "_")).add()
+        if error.slug not in self._by_slug:
+            self._by_slug[error.slug] = self.rejected.cell(error.slug.replace("-", "_"))
+        self._by_slug[error.slug].add()
 
     def text(self) -> bytes:
         return generate_latest(self._registry)

@@ -3,13 +3,14 @@
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine
+from functools import lru_cache
 from time import monotonic
 from typing import Any
 
 from app.api.native.handler import Handler, RequestHead
 from app.api.native.request import Answer
 from app.api.problems import render
-from app.errors import ServiceError
+from app.errors import QueueFull, ServiceError
 from app.telemetry.metrics import RouteMetrics
 
 if sys.version_info >= (3, 12):
@@ -48,6 +49,11 @@ class Call:
         """Answers in a task, now that the body is here; `is_admitted` is whether `Service.admit` was already called."""
         self._task = start_task(self._run(content, request_id, is_admitted))
 
+    def refuse(self, error: ServiceError) -> None:
+        """Answers at once, without a look at the body; for a head that the guard let in before."""
+        self.request_id = self.handler.guard.turn_away(self.head.headers, self._route, self.arrived, error)
+        self._write(self, written(error))
+
     def abandon(self) -> None:
         """Cancels the request, because the client is gone; rows that are still queued are not computed."""
         self._task.cancel()
@@ -69,5 +75,15 @@ class Call:
 
 def written(error: ServiceError) -> Answer:
     """The problem document for an error."""
+    return _queue_full(error.queue_rows, error.reason) if isinstance(error, QueueFull) else _rendered(error)
+
+
+@lru_cache(maxsize=512)
+def _queue_full(queue_rows: int, reason: str) -> Answer:
+    """An overloaded service says this over and over, and it must cost much less than an answer."""
+    return _rendered(QueueFull(queue_rows, reason))
+
+
+def _rendered(error: ServiceError) -> Answer:
     response = render(error)
     return Answer(response.status_code, response.raw_headers, bytes(response.body))

@@ -13,7 +13,9 @@ from app.api.body import read_body
 from app.api.guard import Guard
 from app.api.native.openapi import documented
 from app.api.native.request import Answer, B, NativeRequest, ParsedHead, Q, read_head, read_request
-from app.errors import InvalidInput
+from app.errors import InvalidInput, QueueFull
+from app.inference.batcher import Batcher
+from app.inference.engine import Queues
 from app.service import Service
 
 
@@ -26,6 +28,8 @@ class Endpoint(Generic[Q, B]):
     body: type[B]
     answer_schema: type[BaseModel]
     answer: Callable[[NativeRequest[Q | B]], Coroutine[Any, Any, Answer]]
+    # Where a request waits first.
+    queue: Callable[[Queues, Q | B], Batcher]
 
 
 @dataclass(slots=True)
@@ -35,6 +39,15 @@ class RequestHead:
     headers: dict[bytes, bytes]
     query_string: bytes
     parsed: ParsedHead[Any] | None = None
+    # Where the last request with this head waited.
+    queue: Batcher | None = None
+
+    def refusal(self) -> QueueFull | None:
+        """Why a request with this head is refused whatever its body holds; None where that has to be read."""
+        # A frame of a stream may take an older one's place.
+        if self.queue is None or self.parsed is None or self.parsed.timeout_s is None or self.parsed.stream is not None:
+            return None
+        return self.queue.backlog.refusal_at_door(self.parsed.timeout_s)
 
 
 class Handler:
@@ -73,6 +86,7 @@ class Handler:
             if head.parsed is None:
                 head.parsed = read_head(head.headers, head.query_string, self._endpoint.query)
             request = read_request(self.service, head.parsed, content, self._endpoint.body, arrived)
+            head.queue = self._endpoint.queue(request.model.engine.queues, request.options)
             return await self._endpoint.answer(request)
         except InvalidInput as error:
             raise error.within("query" if request and request.document is None else "body") from None

@@ -15,6 +15,8 @@ from app.api.native.openapi import query_parameters
 from app.api.native.request import Answer, NativeRequest
 from app.api.openapi import header_parameters, problems
 from app.errors import InvalidInput, UpgradeRequired
+from app.inference.batcher import Batcher
+from app.inference.engine import Queues
 from app.rows import json_bytes
 from app.telemetry.drift import described
 
@@ -71,10 +73,22 @@ async def loss(request: NativeRequest[schemas.LossOptions]) -> Answer:
     )
 
 
+def _encoder(queues: Queues, options: schemas.EmbedOptions) -> Batcher:
+    return queues.target_encoder if options.encoder == "target" else queues.context_encoder
+
+
+def _first(queues: Queues, options: schemas.PredictQuery | schemas.PredictRequest) -> Batcher:
+    return queues.predictor if options.input == "context" else queues.context_encoder
+
+
+def _context_encoder(queues: Queues, _: schemas.LossOptions) -> Batcher:
+    return queues.context_encoder
+
+
 ENDPOINTS: tuple[Endpoint[Any, Any], ...] = (
-    Endpoint("/embed", schemas.EmbedOptions, schemas.EmbedRequest, schemas.EmbedAnswer, embed),
-    Endpoint("/predict", schemas.PredictQuery, schemas.PredictRequest, schemas.PredictAnswer, predict),
-    Endpoint("/loss", schemas.LossOptions, schemas.LossRequest, schemas.LossAnswer, loss),
+    Endpoint("/embed", schemas.EmbedOptions, schemas.EmbedRequest, schemas.EmbedAnswer, embed, _encoder),
+    Endpoint("/predict", schemas.PredictQuery, schemas.PredictRequest, schemas.PredictAnswer, predict, _first),
+    Endpoint("/loss", schemas.LossOptions, schemas.LossRequest, schemas.LossAnswer, loss, _context_encoder),
 )
 
 

@@ -1,0 +1,86 @@
+"""What waits for the runs of one graph, and how long whoever comes now would wait.
+
+A row's time is that of the runs, which grows with nothing but the model. How much longer rows wait in truth, because
+the event loop also reads, refuses and answers meanwhile, is learnt from those that got into runs lately: were that time
+shared out among the few rows that an overloaded service lets in, they would seem ever dearer, and ever fewer let in.
+"""
+
+from app.errors import QueueFull
+from app.inference.fair_queue import FairQueue
+from app.inference.turns import Turns
+
+# How much the last run counts in what runs take lately, and in how long its jobs waited.
+WEIGHT = 0.2
+# Waits about as short as this say little about longer ones.
+SHORT_S = 1e-3
+# Only so much of the time that is left may go into waiting, at the socket and in the queue. If all of it could, a queue
+# under overload would grow until whoever is first has no time left, and run after run would be for rows that expire
+# during it. Both numbers are those that did best in tests/app/inference/test_overload.py.
+WAITING_SHARE = 0.6
+# A request waits for so many turns of the loop: it comes into the queue, into a run, and its answer out.
+TURNS = 3
+
+
+class Backlog:
+    """Of the jobs in `queue`, which `threads` share, in a process whose event loop has these `turns`."""
+
+    def __init__(self, queue: FairQueue, threads: int, turns: Turns) -> None:
+        self._queue, self._threads, self._turns = queue, threads, turns
+        # Requests that were let in, in the turn of that number, and are not in the queue yet.
+        self._coming = self._turn = 0
+        # Moving averages over runs: their seconds, their rows, and how long they took with the way to a thread.
+        self._run_s = self._run_rows = self.turnaround_s = 0.0
+        # Moving averages over jobs: how long runs alone would have kept them waiting, and how long they waited.
+        self._expected_s = self._waited_s = 0.0
+
+    def expected_s(self, rows: int) -> float:
+        """What runs alone would keep a job of so many rows waiting: every other has its turn as often as it does."""
+        if not self._run_rows:
+            return 0.0
+        waiting = min(self._queue.rows, rows * len(self._queue)) + self._coming
+        return waiting * self._run_s / (self._run_rows * self._threads)
+
+    def wait_s(self, rows: int = 1) -> float:
+        """How long a job of so many rows would wait, by how long others waited lately."""
+        return self.expected_s(rows) * (self._waited_s + SHORT_S) / (self._expected_s + SHORT_S)
+
+    def leaves_time(self, left_s: float, age_s: float, rows: int = 1) -> bool:
+        """Whether a job that must be answered in `left_s`, of a turn that took `age_s` so far, may wait."""
+        if TURNS * age_s + self.wait_s(rows) <= WAITING_SHARE * left_s:
+            return True
+        # One run may always wait, unless it would hardly be over in time: runs never lack rows because whoever asked
+        # was refused.
+        return self._queue.rows + self._coming < self._run_rows and self.expected_s(rows) <= left_s / 4
+
+    def refusal(self, left_s: float, rows: int = 1) -> QueueFull | None:
+        """Why a job that must be answered in `left_s` may not wait; None if it may."""
+        if not self._queue and not self._coming:
+            return None
+        age_s = self._turns.age_s()
+        if self._turns.number != self._turn:
+            # Whatever was let in before has come, or never will.
+            self._turn, self._coming = self._turns.number, 0
+        if self.leaves_time(left_s, age_s, rows):
+            return None
+        wait_ms = (age_s + self.wait_s(rows)) * 1e3
+        return QueueFull(self._queue.rows, f"they take about {wait_ms:.0f} ms, which the deadline hardly leaves")
+
+    def refusal_at_door(self, left_s: float) -> QueueFull | None:
+        """As `refusal`, of a request that comes into the queue later in this turn if nothing is wrong with it."""
+        if (refusal := self.refusal(left_s)) is None:
+            self._coming += 1
+        return refusal
+
+    def has_come(self) -> None:
+        """A request that may have been let in at the door is at the queue."""
+        self._coming = max(0, self._coming - 1)
+
+    def ran(self, seconds: float, rows: int, turnaround_s: float) -> None:
+        self._run_s += WEIGHT * (seconds - self._run_s)
+        self._run_rows += WEIGHT * (rows - self._run_rows)
+        self.turnaround_s += WEIGHT * (turnaround_s - self.turnaround_s)
+
+    def waited(self, expected_s: float, waited_s: float) -> None:
+        """Jobs went into a run: how long they should have waited, and how long they did, on average."""
+        self._expected_s += WEIGHT * (expected_s - self._expected_s)
+        self._waited_s += WEIGHT * (waited_s - self._waited_s)

@@ -1,0 +1,50 @@
+"""How long requests may have waited at their sockets before the event loop read them."""
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic
+
+# A loop that did nothing for so long had looked at its sockets meanwhile.
+IDLE_S = 1e-3
+
+
+class Turns:
+    """The turns of the event loop in which requests are read, of all queues of a process.
+
+    In a turn the loop looks at its sockets, reads whatever is there, and then calls what `call_soon` was given. While
+    a busy loop reads, refuses, computes and answers, requests wait unseen: what is found came since the look before.
+    """
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        # How many there were.
+        self.number = 0
+        # Whether requests are being read in this turn, and whether this turn or the last was such a one.
+        self._is_reading = self._is_busy = False
+        # When this turn's first request was read, and that of the turn before.
+        self._looked_at = self._looked_before = 0.0
+        self._busy_at = 0.0
+
+    def age_s(self) -> float:
+        """How long a request that is read now may have waited at its socket, at most."""
+        now = self._clock()
+        if not self._is_reading:
+            was_idle = not self._is_busy and now - self._busy_at > IDLE_S
+            self._looked_before, self._looked_at = now if was_idle else self._looked_at, now
+            self._is_reading = self._is_busy = True
+            self.number += 1
+            asyncio.get_running_loop().call_soon(self._end)
+        return now - self._looked_before
+
+    def went_on(self, until: float) -> None:
+        """The loop has computed something."""
+        self._busy_at = until
+
+    def _end(self) -> None:
+        self._is_reading = False
+        asyncio.get_running_loop().call_soon(self._passed, self.number)
+
+    def _passed(self, number: int) -> None:
+        """A turn after the end."""
+        self._busy_at = self._clock()
+        self._is_busy = self.number != number
