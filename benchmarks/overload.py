@@ -50,9 +50,9 @@ class Row(NamedTuple):
 HOPELESS_MS = 0.5
 HOPELESS = f"""
 from app.errors import QueueFull
-from app.inference.backlog import Backlog
-refusal = Backlog.refusal
-Backlog.refusal = lambda self, left_s, rows=1: (
+from app.inference.admission import Admission
+refusal = Admission.refusal
+Admission.refusal = lambda self, left_s, rows=1: (
     refusal(self, left_s, rows) if left_s > {HOPELESS_MS / 1e3} else QueueFull(0, "this is a benchmark")
 )
 """

@@ -15,12 +15,12 @@ from typing import Protocol
 import numpy as np
 
 from app.errors import DeadlineExpired, ModelFailed, QueueFull, ServiceError, Superseded
-from app.inference.backlog import Backlog
+from app.inference.admission import Admission
 from app.inference.batch_limits import MAX_LOOP_BLOCK_S, BatchLimits
 from app.inference.fair_queue import FairQueue
 from app.inference.jobs import ANY_TIME, Job, Outcome, Slice, Ticket, Timing, execute
 from app.inference.threads import BatchThreads
-from app.inference.turns import Turns
+from app.inference.unread import Unread
 from app.rows import Array, Run
 from app.system.streams import Streams
 from app.telemetry.request_context import current_request
@@ -53,10 +53,10 @@ class Batcher:
         max_queue_rows: int,
         observer: Observer | None = None,
         name: str = "",
-        turns: Turns | None = None,
+        unread: Unread | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """All queues of a process share `threads` and `turns`, those of a `name` in all processes share `streams`."""
+        """All queues of a process share `threads` and `unread`, those of a `name` in all processes share `streams`."""
         self.limits = limits
         self.max_queue_rows = max_queue_rows
         self._run = run
@@ -66,8 +66,8 @@ class Batcher:
         self._observer, self._clock = observer, clock
 
         self._queue = FairQueue(limits.max_rows)
-        self._turns = turns or Turns(clock)
-        self.backlog = Backlog(self._queue, threads.count, self._turns)
+        self._unread = unread or Unread(clock)
+        self.admission = Admission(self._queue, threads.count, self._unread)
         # The job of each stream that is in the queue; there is at most one.
         self._newest: dict[str, Job] = {}
 
@@ -134,7 +134,7 @@ class Batcher:
             self._dispatch()
 
     def _admit(self, job: Job) -> None:
-        self.backlog.has_come()
+        self.admission.has_come()
         deadline, stream = job.ticket.deadline, job.ticket.stream
         left_s = None if deadline is None else deadline - job.queued_at
         if left_s is not None and left_s <= 0:
@@ -149,9 +149,9 @@ class Batcher:
         if queued + job.rows > room:
             raise QueueFull(queued, f"the queue takes {room}")
         if older is None:
-            if left_s is not None and (refusal := self.backlog.refusal(left_s, job.rows)):
+            if left_s is not None and (refusal := self.admission.refusal(left_s, job.rows)):
                 raise refusal
-            job.expected_s = self.backlog.expected_s(job.rows)
+            job.expected_s = self.admission.expected_s(job.rows)
         self._queue.put(job, instead_of=older)
         if stream is not None:
             self._newest[stream] = job
@@ -187,7 +187,7 @@ class Batcher:
                     outcome = execute(self._run, batch, self._clock)
                     self._deliver(batch, outcome, outcome.infer_s)
                     self._left_at = self._clock()
-                    self._turns.went_on(self._left_at)
+                    self._unread.went_on(self._left_at)
                 if self._queue and self._left_at >= ends_at:
                     # The next run can wait until these answers are written and newcomers are read.
                     self._dispatch_soon(asyncio.get_running_loop())
@@ -251,7 +251,7 @@ class Batcher:
             if job.taken == job.rows:
                 self._forget_stream(job)
         if expected:
-            self.backlog.waited(*(sum(each) / len(expected) for each in zip(*expected, strict=True)))
+            self.admission.waited(*(sum(each) / len(expected) for each in zip(*expected, strict=True)))
         return batch
 
     def _refusal(self, job: Job, now: float) -> ServiceError | None:
@@ -259,7 +259,7 @@ class Batcher:
         deadline, stream = job.ticket.deadline, job.ticket.stream
         # A run that ends after the deadline is wasted, so rows are refused that would be late if it took as long as
         # runs did lately. A job that is alone is tried all the same, or one slow run would have all refused for ever.
-        if deadline is not None and deadline <= now + (self.backlog.turnaround_s if len(self._queue) > 1 else 0.0):
+        if deadline is not None and deadline <= now + (self.admission.turnaround_s if len(self._queue) > 1 else 0.0):
             return DeadlineExpired("the deadline passed while the rows waited, or would have before their run was over")
         if stream is not None and not job.taken and self._streams.has_newer((self._name, stream), job.queued_at):
             return _superseded()
@@ -272,7 +272,7 @@ class Batcher:
 
     def _deliver(self, batch: list[Slice], outcome: Outcome, turnaround_s: float) -> None:
         batch_rows = sum(piece.stop - piece.start for piece in batch)
-        self.backlog.ran(outcome.infer_s, batch_rows, turnaround_s)
+        self.admission.ran(outcome.infer_s, batch_rows, turnaround_s)
         for (job, start, stop), answer in zip(batch, outcome.answers, strict=True):
             if job.future.done():
                 # Cancelled, expired, or another piece of it failed.

@@ -8,7 +8,7 @@ from app.inference.batcher import Batcher, Observer
 from app.inference.engine import Queues
 from app.inference.parallelism import Layout
 from app.inference.threads import BatchThreads
-from app.inference.turns import Turns
+from app.inference.unread import Unread
 from app.repository.loading import Loaded
 from app.system.streams import Streams
 
@@ -25,7 +25,7 @@ class QueueMaker:
     # By the names of a model and of its graph.
     observer: Callable[[str, str], Observer]
     # Of the event loop of each process.
-    turns: Turns = field(default_factory=Turns)
+    unread: Unread = field(default_factory=Unread)
 
     def make(self, loaded: Loaded) -> Queues:
         model = loaded.bundle.manifest.name
@@ -41,7 +41,7 @@ class QueueMaker:
                 max_queue_rows=self.layout.max_queue_rows,
                 observer=self.observer(model, role),
                 name=f"{model} {role}",
-                turns=self.turns,
+                unread=self.unread,
             )
 
         return Queues(queue("context_encoder"), queue("target_encoder"), queue("predictor"))

@@ -137,7 +137,7 @@ class Bot:
     def _ask(self) -> None:
         """The loop reads the request: as the front door does it."""
         process, arrived = self.process, self.process.clock()
-        if self.timeout_s is not None and process.batcher.backlog.refusal_at_door(self.timeout_s):
+        if self.timeout_s is not None and process.batcher.admission.refusal_at_door(self.timeout_s):
             process.clock.spend(process.costs.refuse)
             self._take(429)
         else:

@@ -47,7 +47,7 @@ class RequestHead:
         # A frame of a stream may take an older one's place.
         if self.queue is None or self.parsed is None or self.parsed.timeout_s is None or self.parsed.stream is not None:
             return None
-        return self.queue.backlog.refusal_at_door(self.parsed.timeout_s)
+        return self.queue.admission.refusal_at_door(self.parsed.timeout_s)
 
 
 class Handler:

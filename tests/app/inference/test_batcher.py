@@ -311,7 +311,7 @@ async def test_a_newer_frame_in_another_process_takes_the_place_of_one_that_wait
 async def test_who_would_be_late_makes_room_for_who_would_not(graph: FakeGraph, threads: BatchThreads) -> None:
     batcher = threaded(graph, threads)
     first = await busy(graph, batcher)
-    batcher.backlog.turnaround_s = 3600.0  # what it knows of the runs before
+    batcher.admission.turnaround_s = 3600.0  # what it knows of the runs before
     late = asyncio.create_task(batcher.submit(rows_from(1, 1), ticket=Ticket(deadline=monotonic() + 60)))
     in_time = asyncio.create_task(batcher.submit(rows_from(2, 1)))
     await until_queued()
@@ -324,7 +324,7 @@ async def test_who_would_be_late_makes_room_for_who_would_not(graph: FakeGraph, 
 
 async def test_who_is_alone_is_tried_however_short_the_time(threads: BatchThreads) -> None:
     batcher = Batcher(lambda rows: rows, BatchLimits(8, inline_rows=8), threads, Streams(), max_queue_rows=10)
-    batcher.backlog.turnaround_s = 3600.0  # one very slow run
+    batcher.admission.turnaround_s = 3600.0  # one very slow run
     await batcher.submit(rows_from(0, 1), ticket=Ticket(deadline=monotonic() + 60))
 
 

@@ -8,7 +8,7 @@ from time import monotonic
 IDLE_S = 1e-3
 
 
-class Turns:
+class Unread:
     """The turns of the event loop in which requests are read, of all queues of a process.
 
     In a turn the loop looks at its sockets, reads whatever is there, and then calls what `call_soon` was given. While

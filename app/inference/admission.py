@@ -7,7 +7,7 @@ shared out among the few rows that an overloaded service lets in, they would see
 
 from app.errors import QueueFull
 from app.inference.fair_queue import FairQueue
-from app.inference.turns import Turns
+from app.inference.unread import Unread
 
 # How much the last run counts in what runs take lately, and in how long its jobs waited.
 WEIGHT = 0.2
@@ -21,11 +21,11 @@ WAITING_SHARE = 0.6
 TURNS = 3
 
 
-class Backlog:
-    """Of the jobs in `queue`, which `threads` share, in a process whose event loop has these `turns`."""
+class Admission:
+    """Of the jobs in `queue`, which `threads` share, in a process whose event loop reads what was `unread`."""
 
-    def __init__(self, queue: FairQueue, threads: int, turns: Turns) -> None:
-        self._queue, self._threads, self._turns = queue, threads, turns
+    def __init__(self, queue: FairQueue, threads: int, unread: Unread) -> None:
+        self._queue, self._threads, self._unread = queue, threads, unread
         # Requests that were let in, in the turn of that number, and are not in the queue yet.
         self._coming = self._turn = 0
         # Moving averages over runs: their seconds, their rows, and how long they took with the way to a thread.
@@ -56,10 +56,10 @@ class Backlog:
         """Why a job that must be answered in `left_s` may not wait; None if it may."""
         if not self._queue and not self._coming:
             return None
-        age_s = self._turns.age_s()
-        if self._turns.number != self._turn:
+        age_s = self._unread.age_s()
+        if self._unread.number != self._turn:
             # Whatever was let in before has come, or never will.
-            self._turn, self._coming = self._turns.number, 0
+            self._turn, self._coming = self._unread.number, 0
         if self.leaves_time(left_s, age_s, rows):
             return None
         wait_ms = (age_s + self.wait_s(rows)) * 1e3
