@@ -39,12 +39,23 @@ class Settings(BaseSettings):
     watch_s: Annotated[float, Field(ge=0)] = Field(
         default=2, description="Seconds between checks of the models folder for changes; 0 checks only on SIGHUP"
     )
+    load_timeout_s: Positive = Field(
+        default=60, description="Seconds that loading a bundle may take; one that takes longer is refused"
+    )
+    max_bundle_bytes: Positive = Field(
+        default=2**31, description="Maximum size of the files of a bundle in bytes; a larger one is refused unread"
+    )
     model_control: bool = Field(
         default=False,
         description="Let clients load, pin and unload models through /v2/repository/models/…; set keys as well",
     )
 
     host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 listens on every interface")
+    allowed_hosts: str = Field(
+        default="",
+        description="Host names, separated by commas, that clients may use besides those of loopback; pages of these "
+        "hosts may change things. Without it every name is accepted unless the service listens on loopback",
+    )
     port: Port = Field(
         default=8000,
         validation_alias=AliasChoices("JEPA_PORT", "PORT"),

@@ -46,7 +46,12 @@ def parse_golden(content: bytes, path: Path, manifest: Manifest) -> Golden:
     _check_directory(content, path)
     embedding = (manifest.embed_dim,)
     shapes = Golden(  # type: ignore[type-var]
-        (manifest.input_dim,), embedding, embedding, (len(manifest.patches),), (), embedding  # type: ignore[arg-type]
+        (manifest.input_dim,),
+        embedding,
+        embedding,
+        (len(manifest.patches),),
+        (),
+        embedding,  # type: ignore[arg-type]
     )._asdict()
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:

@@ -1,4 +1,4 @@
-"""Reads an ONNX file, and refuses one that reaches for other files.
+"""Refuses an ONNX file that reaches for other files.
 
 A tensor may keep its numbers in a file that the graph names: one that is in no manifest, whose size nobody has checked,
 and which may be a FIFO. ONNX Runtime would open it. Here the messages of Protocol Buffers that can hold a tensor are
@@ -31,8 +31,8 @@ EXTERNAL_DATA, DATA_LOCATION, EXTERNAL = 13, 14, 1
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 
-def read_graph(path: Path) -> bytes:
-    """The content of the file; BundleError where it is no ONNX graph, or keeps numbers in another file."""
+def check_graph(path: Path) -> None:
+    """Raises BundleError where the file is no ONNX graph, or keeps numbers in another file."""
     content = read_file(path, MAX_GRAPH_BYTES)
     try:
         is_whole = not _reaches_out(content)
@@ -40,7 +40,6 @@ def read_graph(path: Path) -> bytes:
         raise BundleError(f"{path} cannot be loaded: it is no ONNX graph ({error})") from None
     if not is_whole:
         raise BundleError(f"{path} keeps numbers in another file; save the graph with its numbers in it")
-    return content
 
 
 def _reaches_out(content: bytes) -> bool:
