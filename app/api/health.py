@@ -23,7 +23,7 @@ async def readyz(request: Request) -> Response:
     What keeps the models from changing is said in lines after the first one: those that are served go on."""
     service = service_of(request)
     await service.check_ready()
-    return PlainTextResponse("".join(f"{line}\n" for line in ("ok", *service.registry.troubles)))
+    return PlainTextResponse("".join(f"{line}\n" for line in ("ok", *service.registry.loads.troubles)))
 
 
 @router.get("/metrics", response_class=PlainTextResponse)

@@ -115,6 +115,8 @@ class Loads:
         self._loads: list[Load[object]] = []
         self._lock = RLock()
         self._is_closed = False
+        # Why nothing can be loaded at the moment, in words.
+        self._trouble: str | None = None
 
     def begin(self, about: str, work: Callable[[], T]) -> Load[T]:
         """NotReady where too many are under way or do not come back."""
@@ -146,6 +148,23 @@ class Loads:
     def stuck(self) -> list[Load[object]]:
         """Those that were given up and have not come back."""
         return [load for load in self._loads if load.is_stuck]
+
+    def be_in_trouble(self, trouble: str | None) -> None:
+        """Notes and logs why nothing can be loaded, or that there is no such reason any more."""
+        if trouble is not None and trouble != self._trouble:
+            logger.error("%s", trouble)
+        self._trouble = trouble
+
+    @property
+    def are_blocked(self) -> bool:
+        return self._trouble is not None
+
+    @property
+    def troubles(self) -> list[str]:
+        """What is wrong, one sentence each, for those who may not know the names of models; the log says more."""
+        blocked = "models cannot be loaded at the moment; those that are served go on, and the log says why"
+        hung = f"{len(self.stuck)} loads do not end; the log says which, and a restart would end them"
+        return [text for text, holds in ((blocked, self.are_blocked), (hung, self.stuck)) if holds]
 
     def close(self) -> None:
         """Gives up all there are, and begins no more; a signal's handler may call it."""

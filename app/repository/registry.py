@@ -60,8 +60,6 @@ class Observers(Protocol):
 
     def count_load(self, model: str, outcome: str) -> None: ...
 
-    def show_loads(self, stuck: int, is_blocked: bool) -> None: ...
-
 
 class Registry:
     """The models by name."""
@@ -78,9 +76,8 @@ class Registry:
         self.loads = Loads(settings.load_timeout_s)
         self._loader = Loader(settings)
         self._bundles = BundleLoads(self.loads, self._loader, settings.models)
-        # Models that the last look left to the next one, and why it could load nothing, if so.
+        # Models that the last look left to the next one.
         self.pending: set[str] = set()
-        self._trouble: str | None = None
         # When a request last changed a model (`time.monotonic_ns`).
         self._changed: dict[str, int] = {}
         self._missed: set[str] = set()
@@ -270,23 +267,6 @@ class Registry:
         del self.models[name]
         self._observers.count_load(name, "unloaded")
         logger.info("%s is not served any more", name)
-
-    @property
-    def troubles(self) -> list[str]:
-        """Why models cannot be loaded, or what hangs, in words; the models that are served go on."""
-        hung = [
-            f"{load.about} has been loading for {load.seconds:.0f} s, and does not end" for load in self.loads.stuck
-        ]
-        return [*([] if self._trouble is None else [self._trouble]), *hung]
-
-    def be_in_trouble(self, trouble: str) -> None:
-        """Until the next look that goes well."""
-        self._trouble = trouble
-        logger.error("%s", trouble)
-
-    def show_loads(self) -> None:
-        """In the metrics."""
-        self._observers.show_loads(len(self.loads.stuck), self._trouble is not None)
 
     def get(self, name: str | None) -> ServedModel:
         """The model of that name, or the default one."""

@@ -60,7 +60,7 @@ class Watcher:
             if load.wait(OPEN_PATIENCE_S):
                 self._take(load)
             else:
-                self._registry.be_in_trouble(f"{FOLDER} has not been read yet; what was read before is served")
+                self._registry.loads.be_in_trouble(f"{FOLDER} has not been read yet; what was read before is served")
 
     def look_now(self) -> None:
         self._board["asked"] = 1
@@ -89,7 +89,7 @@ class Watcher:
         if not await self._is_over(load):
             limit_s = self._registry.loads.limit_s
             trouble = f"{FOLDER} could not be read for {limit_s:g} s; what is served goes on, and does not change"
-            self._registry.be_in_trouble(trouble)
+            self._registry.loads.be_in_trouble(trouble)
             # Another look would hang as well.
             await self._is_over(load, None)
         if self._take(load):
@@ -107,7 +107,7 @@ class Watcher:
         except Exception:
             # Whatever it was, the next look may go well.
             logger.exception("the models could not be looked at")
-            self._registry.be_in_trouble(f"{FOLDER} could not be looked at; the log says why")
+            self._registry.loads.be_in_trouble(f"{FOLDER} could not be looked at; the log says why")
             return False
         for name in self._pending ^ self._registry.pending:
             self._board["pending", self._ledger.own, name] = int(name in self._registry.pending)
