@@ -151,7 +151,7 @@ class Loads:
 
     def be_in_trouble(self, trouble: str | None) -> None:
         """Notes and logs why nothing can be loaded, or that there is no such reason any more."""
-        if trouble is not None and trouble != self._trouble:
+        if trouble is not None and self._trouble is None:
             logger.error("%s", trouble)
         self._trouble = trouble
 

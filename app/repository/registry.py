@@ -151,9 +151,9 @@ class Registry:
 
     def _refuse(self, look: Look, refused: Refused) -> None:
         refused = replace(refused, reason=self._told(refused.reason))
-        look.refused.append(refused)
         if refused not in self.refused:
             logger.error("refused %s: %s", refused.folder, refused.reason)
+        look.refused.append(refused)
 
     def _told(self, reason: str) -> str:
         """In a few words, and without where the models folder lies, which is nobody's business who asks over HTTP."""
@@ -165,12 +165,8 @@ class Registry:
         for refused in look.refused:
             if refused.stamp and refused not in self.refused:
                 self._observers.count_load(refused.folder.parent.name, "refused")
-        self.refused, self.versions, self.pending, self._trouble = (
-            look.refused,
-            look.versions,
-            look.pending,
-            look.trouble,
-        )
+        self.refused, self.versions, self.pending = look.refused, look.versions, look.pending
+        self.loads.be_in_trouble(look.trouble)
         unloaded = [name for name in self.models if self.board["version", name] == UNLOADED]
         for name in unloaded:
             self._drop(name)
@@ -195,6 +191,7 @@ class Registry:
             self._serve(loaded)
         except BundleError as error:
             self._refuse(look, Refused(folder, str(error), loaded.stamp))
+            self._observers.count_load(manifest.name, "refused")
             return False
         return True
 

@@ -86,8 +86,9 @@ class Watcher:
 
     async def _look(self) -> None:
         load = self._looking[0] if self._looking else self._begin()
-        if not await self._is_over(load):
-            limit_s = self._registry.loads.limit_s
+        # What a look waits for loads is no sign that the folder hangs.
+        limit_s = self._registry.loads.limit_s + LOOK_PATIENCE_S
+        if not await self._is_over(load, limit_s):
             trouble = f"{FOLDER} could not be read for {limit_s:g} s; what is served goes on, and does not change"
             self._registry.loads.be_in_trouble(trouble)
             # Another look would hang as well.
@@ -115,8 +116,8 @@ class Watcher:
         self._board["looked", self._ledger.own] = began
         return changed
 
-    async def _is_over(self, load: Load[T], limit_s: float | None = -1) -> bool:
-        """Whether it is over within the limit, by default that of a load."""
+    async def _is_over(self, load: Load[T], limit_s: float | None) -> bool:
+        """Whether it is over within so many seconds; it is waited for without a limit if that is None."""
         loop, over = asyncio.get_running_loop(), asyncio.Event()
 
         def tell() -> None:
@@ -126,7 +127,7 @@ class Watcher:
 
         load.when_over(tell)
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._registry.loads.limit_s if limit_s == -1 else limit_s):
+            async with asyncio.timeout(limit_s):
                 await over.wait()
         return load.is_over
 
@@ -137,7 +138,7 @@ class Watcher:
             load = await self._begin_fetch(name, version)
             self._fetching[name] = load  # type: ignore[assignment]
             try:
-                await self._is_over(load)
+                await self._is_over(load, self._registry.loads.limit_s)
             finally:
                 # Also where the client has left: nobody waits for it.
                 del self._fetching[name]
