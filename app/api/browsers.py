@@ -68,7 +68,8 @@ class Browsers:
             address = ip_address(name.strip("[]"))
         except ValueError:
             # A stranger's name has a dot: others are looked up in lists of this machine and this network alone.
-            return name in self._allowed or "." not in name.rstrip(".") or name.endswith(".localhost")
+            is_loopback = f".{name.rstrip('.')}".endswith(".localhost")
+            return is_loopback or name in self._allowed or "." not in name
         # An address cannot be made to mean another machine.
         return address.is_loopback or name in self._allowed or not self._listens_on_loopback
 

@@ -170,7 +170,11 @@ class Registry:
         unloaded = [name for name in self.models if self.board["version", name] == UNLOADED]
         for name in unloaded:
             self._drop(name)
-        served = [loaded for loaded in look.loaded if self._take(loaded, look)]
+        # The default model first, where there is no room for all.
+        default_first = sorted(
+            look.loaded, key=lambda loaded: loaded.bundle.manifest.name != self._settings.default_model
+        )
+        served = [loaded for loaded in default_first if self._take(loaded, look)]
         for name, found in look.versions.items():
             if name in self.models and self.models[name].versions != found:
                 self.models[name] = replace(self.models[name], versions=found)
