@@ -45,14 +45,8 @@ def parse_golden(content: bytes, path: Path, manifest: Manifest) -> Golden:
     ValueError where it is no archive of arrays."""
     _check_directory(content, path)
     embedding = (manifest.embed_dim,)
-    shapes = Golden(  # type: ignore[type-var]
-        (manifest.input_dim,),
-        embedding,
-        embedding,
-        (len(manifest.patches),),
-        (),
-        embedding,  # type: ignore[arg-type]
-    )._asdict()
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(Golden._fields, embedding)
+    shapes |= {"features": (manifest.input_dim,), "targets": (len(manifest.patches),), "horizon": ()}
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = archive.namelist()

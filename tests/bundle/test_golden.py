@@ -48,7 +48,7 @@ def pack(
 
 
 ZEROS = bytes(2**26)
-CASES: list[tuple[Callable[[Path], None], str]] = [
+CASES: list[tuple[Callable[[Path], object], str]] = [
     (lambda path: pack(path, head((2**40, 10))), "features has 1099511627776 rows of 10 numbers; at most 1024 rows"),
     (lambda path: pack(path, head((-1, 10))), "features has -1 rows"),
     (lambda path: pack(path, head((5, 2**40))), r"features has shape \[5, 1099511627776\]; it must be \['n', 10\]"),
@@ -74,7 +74,7 @@ CASES: list[tuple[Callable[[Path], None], str]] = [
 
 @pytest.mark.parametrize(("spoil", "complaint"), CASES)
 def test_golden_rows_that_promise_something_absurd_are_refused_before_they_are_unpacked(
-    folder: Path, tiny: TinyModel, spoil: Callable[[Path], None], complaint: str
+    folder: Path, tiny: TinyModel, spoil: Callable[[Path], object], complaint: str
 ) -> None:
     spoil(folder / "golden.npz")
     write_manifest(folder, tiny.manifest())

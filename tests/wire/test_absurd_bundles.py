@@ -64,13 +64,13 @@ def long_list(folder: Path, chance: random.Random) -> None:
     key = chance.choice(
         ("patches", "horizons", "options", "statistics", "history", "loss_quantiles", "schema", "files")
     )
-    item = chance.choice(([], {}, "x", 1, None, "a" * 100))
+    item: object = chance.choice(([], {}, "x", 1, None, "a" * 100))
     edited(folder, lambda about: about.update({key: [item] * chance.choice((10_000, 200_000))}))
 
 
 def many_keys(folder: Path, chance: random.Random) -> None:
     key = chance.choice(("options", "statistics", "history", "loss_quantiles", "precision", "files", "data"))
-    value = chance.choice(([], {}, "x", 1, None))
+    value: object = chance.choice(([], {}, "x", 1, None))
     edited(folder, lambda about: about.update({key: {str(i): value for i in range(chance.choice((2000, 100_000)))}}))
 
 
