@@ -62,7 +62,10 @@ class Graph:
         check_graph(path)
         try:
             # By its path: of a graph given as bytes ONNX Runtime's wrapper keeps those bytes as well.
-            self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            # Without the fallback, by which the wrapper would print what a bad file holds, and open it once more.
+            self._session = ort.InferenceSession(
+                path, options, providers=["CPUExecutionProvider"], enable_fallback=False
+            )
         except Exception as error:  # ONNX Runtime raises a dozen unrelated types for a bad file
             raise BundleError(f"{path} cannot be loaded: {error}") from error
         found = {node.name: node.shape for node in self._session.get_inputs()}

@@ -45,10 +45,9 @@ class Load(Generic[T]):
     def _run(self, work: Callable[[], T]) -> None:
         current_stop.set(self._stop)
         try:
-            outcome: T | Exception = work()
+            self._settle(work())
         except Exception as error:
-            outcome = error
-        self._settle(outcome)
+            self._settle(error)
 
     def _settle(self, outcome: T | Exception) -> bool:
         # The lock may be taken again by a signal's handler, within the same thread.
@@ -100,10 +99,16 @@ class Load(Generic[T]):
         callback()
 
     def result(self) -> T:
-        """What the work returned, or raises what it raised; only when it is over."""
-        if isinstance(self._outcome, Exception):
-            raise self._outcome
-        return self._outcome
+        """What the work returned, or raises what it raised; once, and only when it is over."""
+        outcome = self._outcome
+        # An error holds all that was read until it was raised, and would hold itself by way of this load and this call.
+        del self._outcome
+        if not isinstance(outcome, Exception):
+            return outcome
+        try:
+            raise outcome
+        finally:
+            del outcome
 
 
 class Loads:

@@ -28,6 +28,8 @@ class Look:
     # Models of which a bundle is being loaded, or is still to be; and the folders that are being loaded.
     pending: set[str] = field(default_factory=set)
     loading: set[Path] = field(default_factory=set)
+    # Whether a bundle was read, and served or refused.
+    has_read: bool = False
     # Why bundles that changed are not being loaded, in words.
     trouble: str | None = None
     versions: dict[str, list[int]] = field(default_factory=dict)

@@ -132,6 +132,7 @@ class Registry:
                     self._load(folder, stamp, look)
                     return
                 except BundleError as error:
+                    look.has_read = True
                     self._refuse(look, Refused(folder, str(error), stamp))
             if served is not None and served.bundle.folder == folder:
                 # Its files were spoilt, perhaps for a moment: no reason to fall back to a lower version.
@@ -147,6 +148,7 @@ class Registry:
         if loaded is None:
             look.pending.add(folder.parent.name)
         else:
+            look.has_read = True
             look.loaded.append(loaded)
 
     def _refuse(self, look: Look, refused: Refused) -> None:

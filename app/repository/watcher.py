@@ -97,11 +97,12 @@ class Watcher:
             await asyncio.to_thread(give_back)
 
     def _take(self, load: Load[Look]) -> bool:
-        """Whether the look has changed what is served."""
+        """Whether memory may have become free: that of a model that was replaced, or of a bundle that was refused."""
         assert self._looking is not None
         (_, began), self._looking = self._looking, None
         try:
-            changed = self._registry.take(load.result())
+            look = load.result()
+            changed = self._registry.take(look)
         except NotReady:
             # The service is draining.
             return False
@@ -114,7 +115,7 @@ class Watcher:
             self._board["pending", self._ledger.own, name] = int(name in self._registry.pending)
         self._pending = self._registry.pending
         self._board["looked", self._ledger.own] = began
-        return changed
+        return changed or look.has_read
 
     async def _is_over(self, load: Load[T], limit_s: float | None) -> bool:
         """Whether it is over within so many seconds; it is waited for without a limit if that is None."""
