@@ -193,7 +193,7 @@ class BundleLoads:
         self._under_way: dict[Path, tuple[Stamp, Load[Loaded]]] = {}
 
     def load(self, folder: Path, stamp: Stamp, ends_at: float) -> Loaded | None:
-        """The bundle, or None where it is not loaded by `ends_at` (`time.monotonic`); the next call goes on. None is
+        """The bundle, or None where it is not loaded by `ends_at` (`time.monotonic`); a later call finds it. None is
         begun after that moment. Raises BundleError, and NotReady where there is no place for a load."""
         known, load = self._under_way.get(folder, ((), None))
         if load is None or known != stamp:
@@ -202,7 +202,8 @@ class BundleLoads:
             self._give_up(folder)
             load = self._loads.begin(str(folder.relative_to(self._models)), partial(self._loader.load, folder))
             self._under_way[folder] = stamp, load
-        load.wait(min(self._loads.limit_s - load.seconds, ends_at - monotonic()))
+            # One that an earlier call began was waited for by then, and others are to have their turn.
+            load.wait(min(self._loads.limit_s, ends_at - monotonic()))
         if load.seconds >= self._loads.limit_s:
             load.give_up(BundleError(self._loads.too_slow(str(folder))))
         if not load.is_over:

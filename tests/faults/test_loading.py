@@ -79,6 +79,15 @@ def test_a_graph_that_loops_is_refused_and_other_models_change_meanwhile(
     survived("a graph that loops for ever", load)
 
 
+def test_a_bundle_that_takes_long_keeps_none_after_it_waiting(folder: Path) -> None:
+    with Server("--models", str(folder), "--watch-s", "0.1", "--workers", "1", before=HANGS) as server:
+        put(version(1, name="hung"), folder)
+        put(version(2), folder)
+        until(lambda: served(server) == {2})
+        # Long before the limit of a load.
+        assert reasons(server) == {}
+
+
 def test_a_request_to_load_holds_up_neither_others_nor_the_end(server: Server, folder: Path) -> None:
     put(version(1, name="hung"), folder)
     put(version(2), folder)
