@@ -5,7 +5,7 @@
     ├── ModelRefused          400  the bundle to be loaded fails its checks
     ├── Unauthorized          401  no key, or a wrong one
     ├── ModelControlOff       403  model control over the API is switched off
-    ├── ForeignOrigin         403  a web page of another origin may not open a stream
+    ├── ForeignOrigin         403  a web page of another origin may not change anything, or open a stream
     ├── UnknownModel          404
     ├── TooSlow               408  the request did not arrive in time
     ├── SchemaMismatch        409  the client was built for another feature schema
@@ -13,6 +13,7 @@
     ├── BodyTooLarge          413
     ├── TooManyRows           413
     ├── UnsupportedMediaType  415
+    ├── UnknownHost           421  the service is not known under the name that was asked
     ├── InvalidInput          422  a field is wrong; the error says which one
     ├── UpgradeRequired       426  the endpoint is a WebSocket
     ├── QueueFull             429
@@ -101,6 +102,10 @@ class TooManyRows(ServiceError):
 
 class UnsupportedMediaType(ServiceError):
     status, slug, title = 415, "unsupported-media-type", "This content type is not understood"
+
+
+class UnknownHost(ServiceError):
+    status, slug, title = 421, "unknown-host", "The service has another name"
 
 
 class InvalidInput(ServiceError):

@@ -103,6 +103,7 @@ class Service:
     def drain(self) -> None:
         if self.phase is not Phase.DRAINING:
             self.phase, self._drained_at = Phase.DRAINING, monotonic()
+            self.registry.loads.close()
 
     @property
     def grace_s(self) -> float:
@@ -126,6 +127,7 @@ class Service:
             self.telemetry.loop_lag.observe(max(0.0, loop.time() - due))
             if self.threads.longest_run_s < MAX_RUN_S:
                 self.telemetry.ledger.turn()
+            self.telemetry.show_loads(len(self.registry.loads.stuck), self.registry.loads.are_blocked)
 
     def admit(self) -> None:
         """Raises NotReady unless requests are taken; what was admitted before `drain` is still answered."""

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -39,12 +40,23 @@ class Settings(BaseSettings):
     watch_s: Annotated[float, Field(ge=0)] = Field(
         default=2, description="Seconds between checks of the models folder for changes; 0 checks only on SIGHUP"
     )
+    load_timeout_s: Positive = Field(
+        default=60, description="Seconds that loading a bundle may take; one that takes longer is refused"
+    )
+    max_bundle_bytes: Positive = Field(
+        default=2**31, description="Maximum size of the files of a bundle in bytes; a larger one is refused unread"
+    )
     model_control: bool = Field(
         default=False,
         description="Let clients load, pin and unload models through /v2/repository/models/…; set keys as well",
     )
 
     host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 listens on every interface")
+    allowed_hosts: str = Field(
+        default="",
+        description="Names of this service, separated by commas, besides localhost; pages of these hosts may change "
+        "things. Without them any name will do, unless the service listens on loopback",
+    )
     port: Port = Field(
         default=8000,
         validation_alias=AliasChoices("JEPA_PORT", "PORT"),
@@ -129,6 +141,20 @@ class Settings(BaseSettings):
             lines = self.api_keys_file.read_text().splitlines()
             keys += [line for line in lines if not line.startswith("#")]
         return [stripped for key in keys if (stripped := key.strip())]
+
+    @property
+    def allowed_host_names(self) -> list[str]:
+        """The names from `allowed_hosts`, in lower case."""
+        return [name for host in self.allowed_hosts.split(",") if (name := host.strip().lower())]
+
+    @model_validator(mode="after")
+    def _allowed_hosts_are_names(self) -> Self:
+        for name in self.allowed_host_names:
+            if not re.fullmatch(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]", name):
+                raise ValueError(
+                    f"allowed_hosts has '{name}', which is no host name; leave out the scheme and the port"
+                )
+        return self
 
     @model_validator(mode="after")
     def _keys_are_hard_to_guess(self) -> Self:

@@ -6,6 +6,8 @@ from pathlib import Path
 # The layout of a bundle's folder, and of bundle.json; to be raised by a change that older programs would misread.
 FORMAT = 1
 MANIFEST = "bundle.json"
+# Every JSON parser reads it as it is written; JavaScript's rounds larger numbers.
+MAX_VERSION = 2**53 - 1
 # A model's name is a folder and a part of URLs. Pydantic only searches for a pattern, hence the anchors.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 
@@ -21,13 +23,28 @@ def check_name(name: str) -> None:
 
 
 def versions(model_folder: Path) -> dict[int, Path]:
-    """The version folders of one model, highest first; whatever is not named by a positive integer is passed over."""
-    numbered = {
-        int(folder.name): folder
-        for folder in model_folder.iterdir()
-        if folder.is_dir() and folder.name.isdecimal() and str(int(folder.name)) == folder.name != "0"
-    }
+    """The version folders of one model, highest first; whatever is not named by a version is passed over."""
+    found = ((version_of(folder.name), folder) for folder in model_folder.iterdir() if folder.is_dir())
+    numbered = {version: folder for version, folder in found if version is not None}
     return dict(sorted(numbered.items(), reverse=True))
+
+
+def version_of(name: str) -> int | None:
+    """The version that a folder's name, or a request, writes: 1 to MAX_VERSION in plain digits, without leading zeros;
+    None for any other."""
+    # Digits of other scripts, which `int` reads as well, are no second way to write a version. `int` refuses thousands.
+    if not re.fullmatch(r"[1-9][0-9]{0,15}", name):
+        return None
+    return version if (version := int(name)) <= MAX_VERSION else None
+
+
+def misnamed_versions(model_folder: Path) -> list[Path]:
+    """Folders that look as if they were meant to be versions, but have no name of one, such as 007."""
+    return sorted(
+        folder
+        for folder in model_folder.iterdir()
+        if re.fullmatch(r"[+-]?\d+", folder.name) and version_of(folder.name) is None and folder.is_dir()
+    )
 
 
 def next_version(models: Path, name: str) -> int:

@@ -4,29 +4,43 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, PlainValidator, ValidationError, model_validator
 
-from bundle.folders import FORMAT, MANIFEST, NAME_PATTERN, BundleError
+from bundle.files import read_file
+from bundle.folders import FORMAT, MANIFEST, MAX_VERSION, NAME_PATTERN, BundleError
 from bundle.schema import Schema, schema_hash
 
 GRAPHS = ("context_encoder", "target_encoder", "predictor")
 REQUIRED_FILES = (*(f"{graph}.onnx" for graph in GRAPHS), "golden.npz")
 
-Width = Annotated[int, Field(ge=1)]
+# That of a row of 60,000 columns with all that is known of them; parsed it takes up to twenty times as much.
+MAX_MANIFEST_BYTES = 2**23
+# Columns of a row, and numbers of an embedding.
+MAX_WIDTH = 2**17
+# Keys of a part of the manifest that is described key by key, such as the files.
+MAX_KEYS = 1000
+# What training says of itself, written as JSON: every answer of /models repeats it.
+MAX_ABOUT_BYTES = 2**18
+ABOUT = ("created", "options", "training", "licence", "data")
+
+Width = Annotated[int, Field(ge=1, le=MAX_WIDTH)]
+# pydantic takes about a kilobyte for each of the items that are wrong, so it stops at the first one.
+Numbers = Annotated[list[float], FailFast()]
+Quantiles = Annotated[list[float], FailFast(), Field(min_length=101, max_length=101)]
 
 
 class PatchEntry(BaseModel):
     """A token of the encoder, and the names of the groups that it stands for."""
 
     name: str
-    groups: list[str]
+    groups: Annotated[list[str], FailFast()]
 
 
 class FileEntry(BaseModel):
     """What a file must be for the bundle to be whole."""
 
     sha256: str
-    bytes: int
+    bytes: Annotated[int, Field(ge=0)]
 
 
 class Cost(BaseModel):
@@ -50,23 +64,35 @@ class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True, populate_by_name=True)
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
-    version: Width
+    version: Annotated[int, Field(ge=1, le=MAX_VERSION)]
     created: str
     input_dim: Width
     embed_dim: Width
     feature_schema: Annotated[Schema, PlainValidator(Schema.from_dict)] = Field(alias="schema")
     schema_hash: str
-    patches: Annotated[list[PatchEntry], Field(min_length=1)]
-    horizons: Annotated[list[int], Field(min_length=1)]
+    patches: Annotated[list[PatchEntry], FailFast(), Field(min_length=1)]
+    horizons: Annotated[list[int], FailFast(), Field(min_length=1, max_length=MAX_KEYS)]
     options: dict[str, Any] = {}
-    statistics: dict[str, list[float]] = {}
+    statistics: dict[str, Numbers] = {}
     training: dict[str, Any] = {}
-    history: dict[str, list[float]] = {}
-    loss_quantiles: dict[int, Annotated[list[float], Field(min_length=101, max_length=101)]] = {}
+    history: dict[str, Numbers] = {}
+    loss_quantiles: dict[int, Quantiles] = {}
     licence: str = ""
     data: dict[str, Any] = {}
     precision: dict[str, Cost] = {}
     files: dict[str, FileEntry]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parts_are_of_a_size_that_makes_sense(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        for key in ("statistics", "history", "loss_quantiles", "precision", "files"):
+            if isinstance(part := values.get(key), dict) and len(part) > MAX_KEYS:
+                raise ValueError(f"{key} has {len(part)} keys; it may have {MAX_KEYS}")
+        if (size := len(orjson.dumps([values.get(key) for key in ABOUT]))) > MAX_ABOUT_BYTES:
+            raise ValueError(f"{', '.join(ABOUT)} take {size} bytes; together they may take {MAX_ABOUT_BYTES}")
+        return values
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Self:
@@ -86,7 +112,7 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     try:
         # Stricter than json.loads: what it lets through, such as NaN or half a surrogate pair, /models could not show.
-        document = orjson.loads(path.read_bytes())
+        document = orjson.loads(read_file(path, MAX_MANIFEST_BYTES))
     except FileNotFoundError:
         raise BundleError(
             f"{folder} has no {MANIFEST}; a bundle is a folder <models>/<name>/<version>/ with one"
@@ -98,7 +124,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         manifest = Manifest.model_validate(document)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where, what = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
         raise BundleError(f"{path}: {where} {what}" if where else f"{path}: {what}") from error
     if manifest.schema_hash != (actual := schema_hash(document["schema"])):

@@ -1,27 +1,16 @@
 """Reads and checks a model bundle, `<models>/<name>/<version>/`: the only thing training and serving share."""
 
-import hashlib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
+from bundle.files import open_regular, read_file, sha256_of
 from bundle.folders import MANIFEST, BundleError
+from bundle.golden import MAX_GOLDEN_BYTES, Golden, parse_golden
 from bundle.manifest import GRAPHS, Manifest, read_manifest
 
-
-class Golden(NamedTuple):
-    """Inputs with the outputs PyTorch gave for them at export."""
-
-    features: NDArray[np.float32]  # [n, input_dim], NaN where a group is hidden
-    context_embedding: NDArray[np.float32]  # [n, embed_dim]
-    target_embedding: NDArray[np.float32]  # [n, embed_dim]
-    targets: NDArray[np.float32]  # [n, patches], 1 = predict it
-    horizon: NDArray[np.float32]  # [n], frames ahead
-    prediction: NDArray[np.float32]  # [n, embed_dim]
+# Of all files of a bundle together, unless the caller says otherwise.
+MAX_BUNDLE_BYTES = 2**31
 
 
 class Bundle:
@@ -33,10 +22,8 @@ class Bundle:
 
     @cached_property
     def golden(self) -> Golden:
-        with np.load(self.folder / "golden.npz", allow_pickle=False) as arrays:
-            if missing := [name for name in Golden._fields if name not in arrays]:
-                raise BundleError(f"{self.folder / 'golden.npz'} lacks {', '.join(missing)}")
-            return Golden(*(arrays[name].astype(np.float32) for name in Golden._fields))
+        path = self.folder / "golden.npz"
+        return parse_golden(read_file(path, MAX_GOLDEN_BYTES), path, self.manifest)
 
     def has(self, precision: str) -> bool:
         """Whether every graph is there in that precision."""
@@ -54,9 +41,12 @@ def _file_name(role: str, precision: str) -> str:
     return f"{role}.onnx" if precision == "float32" else f"{role}.{precision}.onnx"
 
 
-def read_bundle(folder: Path) -> Bundle:
-    """Raises BundleError unless the folder holds a whole bundle: a half-written one never gets through."""
+def read_bundle(folder: Path, max_bytes: int = MAX_BUNDLE_BYTES) -> Bundle:
+    """Raises BundleError unless the folder holds a whole bundle of at most that many bytes: a half-written one never
+    gets through, and of one that is too large no file but bundle.json is read."""
     manifest = read_manifest(folder)
+    if (size := sum(entry.bytes for entry in manifest.files.values())) > max_bytes:
+        raise BundleError(f"the files of {folder} have {size} bytes; a bundle may have {max_bytes}")
     for problem in file_problems(folder, manifest):
         raise BundleError(problem)
     return Bundle(folder, manifest)
@@ -68,9 +58,14 @@ def file_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
         path = folder / name
         if Path(name).name != name:
             yield f"{folder / MANIFEST} lists '{name}', which is not a plain file name"
-        elif not path.is_file():
+            continue
+        try:
+            with open_regular(path) as (file, size):
+                if size != entry.bytes:
+                    yield f"{path} has {size} bytes, {MANIFEST} says {entry.bytes}; copy the bundle again"
+                elif sha256_of(file, size) != entry.sha256:
+                    yield f"{path} does not have the SHA-256 that {MANIFEST} says; copy the bundle again"
+        except FileNotFoundError:
             yield f"{path} is missing"
-        elif path.stat().st_size != entry.bytes:
-            yield f"{path} has {path.stat().st_size} bytes, {MANIFEST} says {entry.bytes}; copy the bundle again"
-        elif hashlib.sha256(path.read_bytes()).hexdigest() != entry.sha256:
-            yield f"{path} does not have the SHA-256 that {MANIFEST} says; copy the bundle again"
+        except BundleError as error:
+            yield str(error)

@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 UNNAMED_GROUPS = 8
+# Names in a message.
+MAX_NAMES_SHOWN = 20
+MAX_NAME_CHARS_SHOWN = 64
 
 
 class Group(NamedTuple):
@@ -34,8 +38,7 @@ class Schema:
 
     def __post_init__(self) -> None:
         if len(set(self.names)) != len(self.names):
-            twice = sorted({name for name in self.names if self.names.count(name) > 1})
-            raise ValueError(f"names has {twice} more than once; every column needs a name of its own")
+            raise ValueError(f"names has {_twice(self.names)} more than once; every column needs a name of its own")
         check_groups(self.groups, self.input_dim)
 
     @classmethod
@@ -98,7 +101,7 @@ def check_groups(groups: Sequence[Group], input_dim: int) -> None:
     """Raises ValueError unless `groups` cut the columns 0 … input_dim into consecutive named runs."""
     names = [group.name for group in groups]
     if len(set(names)) != len(names):
-        raise ValueError(f"groups {names} repeat a name; every group needs a name of its own")
+        raise ValueError(f"groups {_few(names)} repeat a name; every group needs a name of its own")
     if problem := _break(groups, input_dim):
         raise ValueError(f"groups must cut the columns 0 … {input_dim} into consecutive parts: {problem}")
 
@@ -112,6 +115,17 @@ def equal_groups(input_dim: int, count: int) -> tuple[Group, ...]:
 def group_of_columns(groups: Sequence[Group]) -> list[int]:
     """[C]: for each column, the index in `groups` of the group that holds it."""
     return [i for i, group in enumerate(groups) for _ in range(group.width)]
+
+
+def _twice(names: Sequence[str]) -> str:
+    """Which names come more than once, as a message lists them."""
+    return _few(sorted(name for name, count in Counter(names).items() if count > 1))
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first of the names, as a message lists them."""
+    shown = ", ".join(repr(name[:MAX_NAME_CHARS_SHOWN]) for name in names[:MAX_NAMES_SHOWN])
+    return f"[{shown}]" if len(names) <= MAX_NAMES_SHOWN else f"[{shown}, and {len(names) - MAX_NAMES_SHOWN} more]"
 
 
 def _break(groups: Sequence[Group], input_dim: int) -> str | None:

@@ -7,9 +7,9 @@
     except ServiceError as error:
         …  render it in the dialect's error format
 
-Entering checks the key and sets the request's context; leaving counts, times, logs and traces the request, whatever
-happened in between. Any other exception is logged and leaves as ServiceFailed, so that only a ServiceError, ClientLeft
-or a cancellation reaches the caller.
+Entering checks the key, and what a browser says of the page that asks, and sets the request's context; leaving counts,
+times, logs and traces the request, whatever happened in between. Any other exception is logged and leaves as
+ServiceFailed, so that only a ServiceError, ClientLeft or a cancellation reaches the caller.
 """
 
 import logging
@@ -18,6 +18,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Self
 
+from app.api.browsers import Browsers
 from app.api.problems import status_of
 from app.errors import ClientLeft, ServiceError, ServiceFailed, Unauthorized, no_memory
 from app.service import Service
@@ -35,6 +36,9 @@ PROBES = frozenset(
     ("/livez", "/readyz", "/v2/health/live", "/v2/health/ready", f"{GRPC}/ServerLive", f"{GRPC}/ServerReady")
 )
 METRICS = "/metrics"
+# Methods that change nothing (RFC 9110, 9.2.1).
+SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
+HANDSHAKE = b"sec-websocket-key"
 
 
 class Guard:
@@ -42,6 +46,7 @@ class Guard:
 
     def __init__(self, service: Service) -> None:
         self.telemetry, self.keys = service.telemetry, service.keys
+        self._browsers = Browsers(service.settings)
         self._open = PROBES if service.settings.metrics_need_key else PROBES | {METRICS}
         self._uncounted = PROBES | {METRICS}
 
@@ -73,6 +78,16 @@ class Guard:
         self.telemetry.answered(context, route, method, path, error.status, monotonic() - arrived)
         return context.request_id
 
+    def check(self, headers: Mapping[bytes, bytes], method: str, path: str) -> None:
+        """Raises UnknownHost, ForeignOrigin or Unauthorized where the request is not let in."""
+        if path in PROBES:
+            return
+        # A page may read what a WebSocket sends, wherever it was opened.
+        changes = method not in SAFE_METHODS or HANDSHAKE in headers
+        self._browsers.check(headers, changes=changes)
+        if path not in self._open:
+            self.keys.check(headers)
+
     def has_key(self, headers: Mapping[bytes, bytes]) -> bool:
         """Whether the keys admit these headers; lets a caller leave the body of an unauthorized request unread."""
         try:
@@ -80,9 +95,6 @@ class Guard:
         except Unauthorized:
             return False
         return True
-
-    def needs_key(self, path: str) -> bool:
-        return path not in self._open
 
     def counts(self, path: str) -> bool:
         return path not in self._uncounted
@@ -115,13 +127,12 @@ class Visit:
 
     def __enter__(self) -> Self:
         self._token = current_request.set(self.context)
-        if self._guard.needs_key(self.path):
-            try:
-                self._guard.keys.check(self._headers)
-            except ServiceError as error:
-                # Python does not call __exit__ when __enter__ raises.
-                self.__exit__(type(error), error, None)
-                raise
+        try:
+            self._guard.check(self._headers, self.method, self.path)
+        except ServiceError as error:
+            # Python does not call __exit__ when __enter__ raises.
+            self.__exit__(type(error), error, None)
+            raise
         return self
 
     def __exit__(

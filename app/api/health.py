@@ -18,9 +18,12 @@ async def livez() -> Response:
 
 @router.get("/readyz", response_class=PlainTextResponse, responses=problems(503))
 async def readyz(request: Request) -> Response:
-    """200 when all models are loaded and answer; 503 while starting or draining, without a model, or when one fails."""
-    await service_of(request).check_ready()
-    return PlainTextResponse("ok\n")
+    """200 when all models are loaded and answer; 503 while starting or draining, without a model, or when one fails.
+
+    What keeps the models from changing is said in lines after the first one: those that are served go on."""
+    service = service_of(request)
+    await service.check_ready()
+    return PlainTextResponse("".join(f"{line}\n" for line in ("ok", *service.registry.loads.troubles)))
 
 
 @router.get("/metrics", response_class=PlainTextResponse)

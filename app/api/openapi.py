@@ -14,6 +14,7 @@ REFUSALS = {
     409: "The model has another feature schema, or a newer frame of the same stream arrived",
     413: "Too many bytes or rows",
     415: "The content type is neither JSON nor octet-stream",
+    421: "The service does not know itself under the name in `Host`",
     422: "A field is wrong; `errors` says which one and how to fix it",
     426: "This endpoint is a WebSocket",
     429: "The queue is full; retry after `Retry-After` seconds",

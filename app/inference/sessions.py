@@ -1,12 +1,14 @@
 """ONNX Runtime sessions: no thread that spins, no arena that only grows."""
 
 from collections.abc import Mapping
+from contextvars import ContextVar
 from pathlib import Path
 
 import onnxruntime as ort
 
 from app.rows import Array
 from bundle.folders import BundleError
+from bundle.graph_file import check_graph
 from bundle.manifest import Manifest
 from bundle.reader import Bundle
 
@@ -23,13 +25,47 @@ def session_options(intra_op_threads: int) -> ort.SessionOptions:
     return options
 
 
+class Stop:
+    """Ends what ONNX Runtime does for one load, from any thread: making a session, or a run."""
+
+    def __init__(self) -> None:
+        self.run_options = ort.RunOptions()
+        self._opening: list[ort.SessionOptions] = []
+        self._is_set = False
+
+    def watch(self, options: ort.SessionOptions) -> None:
+        """The session that is about to be made with these options ends as well."""
+        self._opening.append(options)
+        if self._is_set:
+            options.set_load_cancellation_flag(True)
+
+    def set(self) -> None:
+        self._is_set = True
+        self.run_options.terminate = True
+        for options in self._opening:
+            options.set_load_cancellation_flag(True)
+
+
+# Of the load that runs in this thread.
+current_stop: ContextVar[Stop | None] = ContextVar("current_stop", default=None)
+
+
 class Graph:
     """One ONNX graph: float32 rows in, float32 rows out."""
 
     def __init__(self, path: Path, inputs: Mapping[str, list[int]], output: str, width: int, threads: int) -> None:
         """`inputs` maps names to the dimensions after the batch; what the file says otherwise is a BundleError."""
+        options, stop = session_options(threads), current_stop.get()
+        if stop is not None:
+            stop.watch(options)
+        self._run_options = None if stop is None else stop.run_options
+        check_graph(path)
         try:
-            self._session = ort.InferenceSession(path, session_options(threads), providers=["CPUExecutionProvider"])
+            # By its path: of a graph given as bytes ONNX Runtime's wrapper keeps those bytes as well.
+            # Without the fallback, by which the wrapper would print what a bad file holds, and open it once more.
+            self._session = ort.InferenceSession(
+                path, options, providers=["CPUExecutionProvider"], enable_fallback=False
+            )
         except Exception as error:  # ONNX Runtime raises a dozen unrelated types for a bad file
             raise BundleError(f"{path} cannot be loaded: {error}") from error
         found = {node.name: node.shape for node in self._session.get_inputs()}
@@ -42,7 +78,7 @@ class Graph:
     def run(self, *inputs: Array) -> Array:
         """Arrays in the order of `inputs`, [B, …] each → [B, width]. Safe in several threads; frees the GIL."""
         feeds = dict(zip(self._inputs, inputs, strict=True))
-        output: Array = self._session.run(self._outputs, feeds)[0]
+        output: Array = self._session.run(self._outputs, feeds, self._run_options)[0]
         return output
 
 

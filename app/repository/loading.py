@@ -64,7 +64,7 @@ class Loader:
     def _load(self, folder: Path) -> Loaded:
         # The stamp is taken before anything is read, so that a file that changes meanwhile is seen by the next look.
         started, stamp = perf_counter(), stamp_of(folder)
-        bundle = read_bundle(folder)
+        bundle = read_bundle(folder, self._settings.max_bundle_bytes)
         manifest = bundle.manifest
         if (folder.parent.name, folder.name) != (manifest.name, str(manifest.version)):
             raise BundleError(

@@ -1,26 +1,33 @@
 """Which models are served: finds out what changed in the models folder, and hands out engines by name.
 
-    look()    heavy, in any thread, changes nothing that is served ─► Look
+    look()    heavy, in any thread but in one at a time, changes nothing that is served ─► Look
     begin()   serves what the first look found
     take()    on the event loop, where queues and metrics live: each new model takes its place by one assignment
+
+Each bundle is loaded in a thread of its own. A look waits only so long for it, and the next look finds its outcome; so
+one that takes long, or for ever, keeps no other from being loaded.
 
 Whoever holds a ServedModel is answered by it to the end; when nobody does it goes, its sessions and queues with it.
 """
 
 import logging
-from dataclasses import dataclass, field, replace
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
+from time import monotonic, monotonic_ns
 from typing import Protocol
 
 from app.errors import InvalidInput, ModelRefused, NotReady, UnknownModel, listed
 from app.inference.engine import Engine
 from app.repository.loading import Loaded, Loader, Stamp, stamp_of
+from app.repository.loads import BundleLoads, Loads
+from app.repository.look import Look, Refused
 from app.repository.queues import QueueMaker
 from app.rows import Forms
 from app.settings import Settings
 from app.system.table import Table
 from app.telemetry.drift import Drift
-from bundle.folders import BundleError, versions
+from bundle.folders import MAX_VERSION, BundleError, misnamed_versions, versions
 from bundle.manifest import Manifest
 from bundle.reader import Bundle
 
@@ -28,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 # What is wished of a model; a positive number is the version that is pinned.
 HIGHEST, UNLOADED = 0, -1
+# A bundle may be wrong about thousands of names, all of which its refusal would list.
+MAX_REASON_CHARS = 1000
 
 
 @dataclass(frozen=True)
@@ -42,24 +51,6 @@ class ServedModel:
     engine: Engine
     forms: Forms
     load_s: float
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A folder that is not served, and why; it is tried again when its stamp is another."""
-
-    folder: Path
-    reason: str
-    stamp: Stamp = ()
-
-
-@dataclass
-class Look:
-    """What was found in the models folder: all versions, highest first, and what is to be done about them."""
-
-    versions: dict[str, list[int]] = field(default_factory=dict)
-    loaded: list[Loaded] = field(default_factory=list)
-    refused: list[Refused] = field(default_factory=list)
 
 
 class Observers(Protocol):
@@ -82,7 +73,13 @@ class Registry:
         self.versions: dict[str, list[int]] = {}
         self._settings = settings
         self._observers = observers
+        self.loads = Loads(settings.load_timeout_s)
         self._loader = Loader(settings)
+        self._bundles = BundleLoads(self.loads, self._loader, settings.models)
+        # Models that the last look left to the next one.
+        self.pending: set[str] = set()
+        # When a request last changed a model (`time.monotonic_ns`).
+        self._changed: dict[str, int] = {}
         self._missed: set[str] = set()
         # Since `begin`.
         self._queues: QueueMaker
@@ -96,20 +93,27 @@ class Registry:
         if default is not None and default not in self.models:
             logger.warning("default_model '%s' is not loaded; there is %s", default, listed([*self.models]) or "none")
 
-    def look(self) -> Look:
-        """Loads what changed since the last look, or is wished for otherwise."""
-        look = Look()
+    def look(self, patience_s: float = math.inf) -> Look:
+        """Loads what changed since the last look, or is wished for otherwise. It waits for loads so many seconds in
+        all, and for none of them longer than a load may take."""
+        look = Look(ends_at=monotonic() + patience_s)
         try:
             for folder in _model_folders(self._settings.models):
                 self._look_at(folder, look)
         except OSError as error:
             self._refuse(look, Refused(self._settings.models, _unreadable(error)))
+        else:
+            # Bundles that were taken away, or are not wished for any more, need not come to their end.
+            self._bundles.give_up_all_but(look.loading)
         return look
 
     def _look_at(self, model_folder: Path, look: Look) -> None:
         name = model_folder.name
         try:
             found = versions(model_folder)
+            for folder in misnamed_versions(model_folder):
+                reason = f"{folder} is no version; versions are 1 to {MAX_VERSION} in plain digits"
+                self._refuse(look, Refused(folder, reason))
         except OSError as error:
             self._refuse(look, Refused(model_folder, _unreadable(error)))
             return
@@ -125,35 +129,54 @@ class Registry:
                 look.refused.append(known)
             else:
                 try:
-                    look.loaded.append(self._loader.load(folder))
+                    self._load(folder, stamp, look)
                     return
                 except BundleError as error:
+                    look.has_read = True
                     self._refuse(look, Refused(folder, str(error), stamp))
             if served is not None and served.bundle.folder == folder:
                 # Its files were spoilt, perhaps for a moment: no reason to fall back to a lower version.
                 return
 
+    def _load(self, folder: Path, stamp: Stamp, look: Look) -> None:
+        """Adds the bundle to those of the look that are loaded or pending; BundleError."""
+        look.loading.add(folder)
+        try:
+            loaded = self._bundles.load(folder, stamp, look.ends_at)
+        except NotReady as error:
+            loaded, look.trouble = None, error.detail
+        if loaded is None:
+            look.pending.add(folder.parent.name)
+        else:
+            look.has_read = True
+            look.loaded.append(loaded)
+
     def _refuse(self, look: Look, refused: Refused) -> None:
         refused = replace(refused, reason=self._told(refused.reason))
-        look.refused.append(refused)
         if refused not in self.refused:
             logger.error("refused %s: %s", refused.folder, refused.reason)
+        look.refused.append(refused)
 
     def _told(self, reason: str) -> str:
-        """Without where the models folder lies, which is nobody's business who asks over HTTP."""
-        return reason.replace(f"{self._settings.models}/", "")
+        """In a few words, and without where the models folder lies, which is nobody's business who asks over HTTP."""
+        reason = reason.replace(f"{self._settings.models}/", "")
+        return reason if len(reason) <= MAX_REASON_CHARS else f"{reason[: MAX_REASON_CHARS - 1]}…"
 
     def take(self, look: Look) -> bool:
         """Whether another model is served than before, or one less."""
         for refused in look.refused:
             if refused.stamp and refused not in self.refused:
                 self._observers.count_load(refused.folder.parent.name, "refused")
-        self.refused, self.versions = look.refused, look.versions
+        self.refused, self.versions, self.pending = look.refused, look.versions, look.pending
+        self.loads.be_in_trouble(look.trouble)
         unloaded = [name for name in self.models if self.board["version", name] == UNLOADED]
         for name in unloaded:
             self._drop(name)
-        for loaded in look.loaded:
-            self._serve(loaded)
+        # The default model first, where there is no room for all.
+        default_first = sorted(
+            look.loaded, key=lambda loaded: loaded.bundle.manifest.name != self._settings.default_model
+        )
+        served = [loaded for loaded in default_first if self._take(loaded, look)]
         for name, found in look.versions.items():
             if name in self.models and self.models[name].versions != found:
                 self.models[name] = replace(self.models[name], versions=found)
@@ -161,7 +184,22 @@ class Registry:
         for name in sorted(missed - self._missed):
             logger.warning("%s is gone; it is served from memory", self.models[name].bundle.folder)
         self._missed = missed
-        return bool(unloaded or look.loaded)
+        return bool(unloaded or served)
+
+    def _take(self, loaded: Loaded, look: Look) -> bool:
+        """Whether the bundle is served now."""
+        manifest, folder = loaded.bundle.manifest, loaded.bundle.folder
+        if self._changed.get(manifest.name, 0) > look.began:
+            # The next look knows what is wished of the model now.
+            self.pending.add(manifest.name)
+            return False
+        try:
+            self._serve(loaded)
+        except BundleError as error:
+            self._refuse(look, Refused(folder, str(error), loaded.stamp))
+            self._observers.count_load(manifest.name, "refused")
+            return False
+        return True
 
     def _has_files(self, model: ServedModel) -> bool:
         manifest = model.bundle.manifest
@@ -193,28 +231,39 @@ class Registry:
         return found
 
     def serve(self, name: str, wish: int, loaded: Loaded | None) -> None:
-        """What `fetch` brought; all processes hold to the wish, HIGHEST or a version, from their next look on."""
-        self.board["version", name] = wish
+        """What `fetch` brought; all processes hold to the wish, HIGHEST or a version, from their next look on. Raises
+        ModelRefused, and then nothing has changed."""
         if loaded is not None:
-            self._serve(loaded)
+            try:
+                self._serve(loaded)
+            except BundleError as error:
+                raise ModelRefused(self._told(str(error))) from error
+        self._wish(name, wish)
 
     def unload(self, name: str) -> None:
         """In all processes, at their next look."""
         if name not in self.models:
             raise UnknownModel(f"there is no model of that name; loaded: {listed([*self.models]) or 'none'}")
-        self.board["version", name] = UNLOADED
+        self._wish(name, UNLOADED)
         self._drop(name)
+
+    def _wish(self, name: str, wish: int) -> None:
+        self.board["version", name] = wish
+        self._changed[name] = monotonic_ns()
 
     def _serve(self, loaded: Loaded) -> None:
         bundle = loaded.bundle
         manifest = bundle.manifest
         name, all_versions = manifest.name, self.versions.get(manifest.name) or [manifest.version]
-        engine = Engine(manifest, self._queues.make(loaded), self._observers.drift(manifest))
+        try:
+            engine = Engine(manifest, self._queues.make(loaded), self._observers.drift(manifest))
+        except MemoryError as error:
+            raise BundleError(f"{bundle.folder} cannot be served: {error}") from error
         about = loaded.precision, loaded.precision_reason
+        self._observers.count_load(name, "served")
         self.models[name] = ServedModel(
             bundle, loaded.stamp, all_versions, *about, engine, Forms(manifest), loaded.load_s
         )
-        self._observers.count_load(name, "served")
         logger.info("serving %s version %d in %s (%s), loaded in %.2f s", name, manifest.version, *about, loaded.load_s)
 
     def _drop(self, name: str) -> None:

@@ -101,6 +101,12 @@ def run(settings: Settings) -> None:
     except Exception:
         logger.critical("the service failed", exc_info=True)
         sys.exit(1)
+    finally:
+        service.registry.loads.close()
+        if not service.registry.loads.have_ended():
+            # ONNX Runtime would crash if Python took it apart while one of its runs does not end.
+            ending = sys.exc_info()[1]
+            os._exit(ending.code if isinstance(ending, SystemExit) and isinstance(ending.code, int) else 1)
 
 
 def _check_models(settings: Settings) -> None:

@@ -26,7 +26,7 @@ from app.api.native.handler import Handler, RequestHead
 from app.api.native.request import Answer, read_head
 from app.api.native.schemas import EmbedOptions
 from app.api.validation import check_schema
-from app.errors import ForeignOrigin, UpgradeRequired
+from app.errors import UpgradeRequired
 
 PATH = b"/stream"
 # The endpoint whose handler answers the frames.
@@ -43,7 +43,6 @@ Headers = Sequence[tuple[bytes, bytes]]
 def open_stream(handler: Handler, url: bytes, headers: Headers, request_id: bytes) -> "Stream":
     """Checks a handshake; raises ServiceError. The first bytes the stream writes are the answer to it."""
     service, found = handler.service, dict(headers)
-    _check_origin(found)
     service.admit()
     binary = {b"content-type": BINARY, b"accept": BINARY, b"content-encoding": b"identity"}
     head = read_head(found | binary, url.partition(b"?")[2], EmbedOptions)
@@ -61,13 +60,6 @@ def open_stream(handler: Handler, url: bytes, headers: Headers, request_id: byte
     response.headers["X-Request-Id"] = request_id.decode()
     connection.send_response(response)
     return Stream(handler, RequestHead(found, b"", parsed=head), connection, request_id)
-
-
-def _check_origin(headers: dict[bytes, bytes]) -> None:
-    """Browsers let any page open a WebSocket to anywhere, and name the page's origin; other clients send no Origin."""
-    origin = headers.get(b"origin")
-    if origin is not None and origin.partition(b"://")[2].lower() != headers.get(b"host", b"").lower():
-        raise ForeignOrigin("a page of another origin may not open a stream; let a proxy of its own origin pass it on")
 
 
 class Stream(asyncio.Protocol):

@@ -33,8 +33,11 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 # Enough for a thousand models. The system provides memory only for pages that are written to.
-MAX_NAMES_BYTES = 2**22
-MAX_NUMBERS = 2**18
+MAX_NAMES_BYTES = 2**23
+MAX_NUMBERS = 2**19
+# Shares of a sheet. What counts for models may not use it up, and the columns of models even less: the counters of
+# requests, each of which is made when it first counts something, must always find room.
+ALL, MODELS_SHARE, COLUMNS_SHARE = 1.0, 0.75, 0.5
 # Bytes of names, process id (0: nobody writes here), `time.monotonic` of the last turn of the event loop.
 HEAD = struct.Struct("qqd")
 
@@ -70,12 +73,12 @@ class Sheet:
         """Notes who writes here, and that its event loop has turned just now."""
         HEAD.pack_into(self._head, 0, HEAD.unpack(self._head)[0], pid, monotonic())
 
-    def append(self, names: bytes) -> None:
-        """Adds lines to the names. Their bytes are written before the head counts them, so that whoever scrapes
-        meanwhile sees no half of a line."""
+    def append(self, names: bytes, share: float = ALL) -> None:
+        """Adds lines to the names; MemoryError where more than that share of their room would be taken. Their bytes are
+        written before the head counts them, so that whoever scrapes meanwhile sees no half of a line."""
         used, pid, turned_at = HEAD.unpack(self._head)
-        if used + len(names) > MAX_NAMES_BYTES:
-            raise MemoryError("the metrics' names are longer than there is memory for")
+        if used + len(names) > MAX_NAMES_BYTES * share:
+            raise MemoryError("the metrics' names are longer than there is memory for; restart the service")
         self._names[used : used + len(names)] = names
         HEAD.pack_into(self._head, 0, used + len(names), pid, turned_at)
 
@@ -133,9 +136,13 @@ class Family(NamedTuple):
     labels: tuple[str, ...]
     edges: tuple[float, ...]
 
+    @property
+    def share(self) -> float:
+        return MODELS_SHARE if "model" in self.labels else ALL
+
     def cell(self, *labels: str) -> Cell:
         """The counter or gauge with these values of the labels, which is 0 until something is counted."""
-        return Cell(self.ledger, self.ledger.place((self.name, *labels), 1))
+        return Cell(self.ledger, self.ledger.place((self.name, *labels), 1, self.share))
 
     def value(self, numbers: list[float]) -> tuple[Any, ...]:
         """What `add_metric` of this kind takes besides the values of labels."""
@@ -146,7 +153,8 @@ class Family(NamedTuple):
         return [*zip(edges, accumulate(counts), strict=True)], total
 
     def distribution(self, *labels: str) -> Distribution:
-        return Distribution(self.ledger, self.ledger.place((self.name, *labels), len(self.edges) + 2), self.edges)
+        place = self.ledger.place((self.name, *labels), len(self.edges) + 2, self.share)
+        return Distribution(self.ledger, place, self.edges)
 
 
 class Ledger(Collector):
@@ -177,14 +185,14 @@ class Ledger(Collector):
         self._families.append(family)
         return family
 
-    def place(self, key: Key, width: int) -> int:
+    def place(self, key: Key, width: int, share: float = ALL) -> int:
         """Where the numbers of a key begin on this process's sheet and on those of the workers that it will fork;
-        MemoryError where there is no room for them."""
+        MemoryError where more than that share of the sheet would be taken."""
         if key not in self._places:
             start = self._end
-            if start + width > MAX_NUMBERS:
-                raise MemoryError("there are more metrics than there is memory for")
-            self.sheets[self.own].append(json.dumps([width, *key]).encode() + b"\n")
+            if start + width > MAX_NUMBERS * share:
+                raise MemoryError("there are more metrics than there is memory for; restart the service")
+            self.sheets[self.own].append(json.dumps([width, *key]).encode() + b"\n", share)
             self._places[key], self._end = slice(start, start + width), start + width
         return int(self._places[key].start)
 
@@ -229,8 +237,11 @@ class Ledger(Collector):
     def collect(self) -> Iterator[Metric]:
         """The sums over all sheets."""
         totals: dict[Key, list[float]] = {}
+        shown = {family.name for family in self._families}
         for sheet in self.sheets:
             for key, place in sheet.places().items():
+                if key[0] not in shown:
+                    continue
                 added = totals.setdefault(key, [0.0] * (place.stop - place.start))
                 totals[key] = [*map(add, added, sheet.numbers[place])]
         for family in self._families:

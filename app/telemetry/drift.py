@@ -1,5 +1,6 @@
 """How the rows that come in differ from those of training, column by column, counted on a sample of the requests."""
 
+import logging
 import random
 from typing import Any, NamedTuple
 
@@ -7,13 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.rows import Array
-from app.system.counters import Ledger
+from app.system.counters import COLUMNS_SHARE, Ledger
 from bundle.columns import KINDS, Finding, TrainingColumns, findings
 from bundle.manifest import Manifest
 
 # One request in this many is counted, at random: every n-th could always be the same bot's.
 # `python -m benchmarks.lab.drift` measures what it costs.
 SAMPLED = 128
+# Every look at the metrics adds up the numbers of all columns, on the event loop.
+MAX_COLUMNS = 8192
+
+logger = logging.getLogger(__name__)
 
 
 class Report(NamedTuple):
@@ -27,16 +32,25 @@ class Drift:
     """Counts for one model, in the ledger, so that those of all processes add up."""
 
     def __init__(self, ledger: Ledger, manifest: Manifest) -> None:
-        """A bundle without the statistics of training counts nothing."""
+        """A bundle without the statistics of training counts nothing, nor does one of more than MAX_COLUMNS columns or
+        one for whose counts there is no room."""
         self._training = TrainingColumns.of(manifest.statistics, manifest.input_dim)
         self._ledger, self._width = ledger, manifest.input_dim
         # The number of rows, then the counts [3, C] of TrainingColumns.
         self._key = ("drift", manifest.name, str(self._width))
-        self._place = ledger.place(self._key, 1 + 3 * self._width)
         self._wait = 1
+        if self._training is None:
+            return
+        try:
+            if self._width > MAX_COLUMNS:
+                raise MemoryError(f"it has {self._width} columns, and more than {MAX_COLUMNS} are not counted")
+            self._place = ledger.place(self._key, 1 + 3 * self._width, COLUMNS_SHARE)
+        except MemoryError as error:
+            logger.warning("the drift of %s is not watched: %s", manifest.name, error)
+            self._training = None
+            return
         # The version that was served before has left its counts here.
-        if self._training is not None:
-            self._own()[:] = 0.0
+        self._own()[:] = 0.0
 
     def _own(self) -> NDArray[np.float64]:
         start = self._place

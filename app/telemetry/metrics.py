@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import Metric
@@ -69,6 +70,12 @@ class Telemetry:
             "model",
             "outcome",
         )
+        self._loads_stuck = ledger.gauge(
+            "jepa_model_loads_stuck", "Loads of models past their limit that have not come back"
+        ).cell()
+        self._loads_blocked = ledger.gauge(
+            "jepa_model_loads_blocked", "Processes that cannot load models; their log and /readyz say why"
+        ).cell()
         self._tracing: Tracing | None = None
         self._routes: dict[tuple[str, str], RouteMetrics] = {}
         self._by_slug: dict[str, Cell] = {}
@@ -95,7 +102,13 @@ class Telemetry:
         return Drift(self.ledger, manifest)
 
     def count_load(self, model: str, outcome: str) -> None:
-        self.loads.cell(model, outcome).add()
+        # Where there is no room for another model's counters, the log still says what became of it.
+        with suppress(MemoryError):
+            self.loads.cell(model, outcome).add()
+
+    def show_loads(self, stuck: int, is_blocked: bool) -> None:
+        self._loads_stuck.set(stuck)
+        self._loads_blocked.set(is_blocked)
 
     def route(self, method: str, route: str) -> "RouteMetrics":
         if (method, route) not in self._routes:

@@ -3,7 +3,7 @@
     JepaError                      status, type, title, detail, errors: the members of the problem document
     ├── MalformedBody         400
     ├── Unauthorized          401  no key, or a wrong one: api_key=
-    ├── ForeignOrigin         403  a web page from another origin tried to open a stream
+    ├── ForeignOrigin         403  a web page from another origin
     ├── UnknownModel          404
     ├── TooSlow               408  the request took too long to arrive
     ├── SchemaMismatch        409  the model reads another row layout
@@ -11,6 +11,7 @@
     ├── BodyTooLarge          413
     ├── TooManyRows           413
     ├── UnsupportedMediaType  415
+    ├── UnknownHost           421  the service has another name: JEPA_ALLOWED_HOSTS
     ├── InvalidInput          422  `errors` names the fields
     ├── UpgradeRequired       426  a proxy in between does not forward WebSockets
     ├── QueueFull             429  skip the frame, or retry in `retry_after` seconds
@@ -104,6 +105,10 @@ class TooManyRows(JepaError):
 
 class UnsupportedMediaType(JepaError):
     slug = "unsupported-media-type"
+
+
+class UnknownHost(JepaError):
+    slug = "unknown-host"
 
 
 class InvalidInput(JepaError):

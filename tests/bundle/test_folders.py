@@ -2,7 +2,16 @@ from pathlib import Path
 
 import pytest
 
-from bundle.folders import BundleError, check_name, locate, next_version, versions
+from bundle.folders import (
+    MAX_VERSION,
+    BundleError,
+    check_name,
+    locate,
+    misnamed_versions,
+    next_version,
+    version_of,
+    versions,
+)
 
 
 @pytest.mark.parametrize("name", ["melee", "Melee-2", "0_a"])
@@ -40,3 +49,24 @@ def test_the_next_version_is_one_more_than_the_highest_that_counts_as_one(tmp_pa
         (tmp_path / "melee" / name).mkdir(parents=True)
     (tmp_path / "melee" / "12").touch()
     assert next_version(tmp_path, "melee") == 11
+
+
+NO_VERSIONS = ("0", "-1", "+1", "01", "9007199254740992", "9999999999999999999999", "١٢", "１２", "1" * 200)
+
+
+@pytest.mark.parametrize("name", [*NO_VERSIONS, "", "1.5", "1 ", "1\n", "1e3", "0x1", "9" * 5000])
+def test_a_version_is_written_in_one_way(name: str) -> None:
+    assert version_of(name) is None
+
+
+def test_a_version_is_as_large_as_every_reader_of_json_can_tell_from_the_next(tmp_path: Path) -> None:
+    assert version_of(str(MAX_VERSION)) == MAX_VERSION == 9007199254740991
+    (tmp_path / str(MAX_VERSION)).mkdir()
+    assert [*versions(tmp_path)] == [MAX_VERSION]
+
+
+def test_folders_that_were_meant_to_be_versions_are_known_as_such(tmp_path: Path) -> None:
+    for name in (*NO_VERSIONS, "1", "x", ".tmp-3", "²"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "007").touch()
+    assert {folder.name for folder in misnamed_versions(tmp_path)} == set(NO_VERSIONS)

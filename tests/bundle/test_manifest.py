@@ -8,6 +8,7 @@ import pytest
 from bundle.folders import BundleError
 from bundle.manifest import read_manifest
 from bundle.schema import Group, Schema, schema_hash
+from tests.support.memory import peak_bytes
 
 
 def change(folder: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
@@ -84,3 +85,50 @@ def test_a_manifest_that_is_half_written_or_no_json_is_refused(folder: Path, tex
 def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"has no bundle\.json; a bundle is a folder <models>/<name>/<version>/"):
         read_manifest(tmp_path)
+
+
+MANY = 100_000
+
+
+@pytest.mark.parametrize(
+    ("edit", "complaint"),
+    [
+        (lambda d: d.update(input_dim=2**17 + 1), "input_dim Input should be less than or equal to 131072"),
+        (lambda d: d.update(embed_dim=10**15), "embed_dim Input should be less than or equal to 131072"),
+        (lambda d: d.update(version=2**53), "version Input should be less than or equal to 9007199254740991"),
+        (lambda d: d.update(patches=[1] * MANY), "patches.0 Input should be"),
+        (lambda d: d["patches"][0].update(groups=[1] * MANY), "patches.0.groups.0 Input should be a valid string"),
+        (lambda d: d.update(horizons=["x"] * MANY), "horizons.0 Input should be a valid integer"),
+        (lambda d: d.update(horizons=[*range(1001)]), "horizons List should have at most 1000 items"),
+        (lambda d: d.update(history={"loss": ["x"] * MANY}), "history.loss.0 Input should be a valid number"),
+        (lambda d: d.update(statistics={"mean": [None] * MANY}), "statistics.mean.0 Input should be a valid number"),
+        (
+            lambda d: d.update(statistics={str(i): 1 for i in range(MANY)}),
+            "it may have 1000",
+        ),
+        (lambda d: d.update(history={str(i): 1 for i in range(MANY)}), "history has 100000 keys"),
+        (lambda d: d.update(loss_quantiles={str(i): 1 for i in range(MANY)}), "loss_quantiles has 100000 keys"),
+        (lambda d: d.update(precision={str(i): 1 for i in range(MANY)}), "precision has 100000 keys"),
+        (lambda d: d["files"].update({str(i): 1 for i in range(MANY)}), "files has 100004 keys"),
+        (lambda d: d["files"]["golden.npz"].update(bytes=-1), "files.golden.npz.bytes Input should be greater than"),
+        (lambda d: d.update(training={"x": "a" * 2**18}), "take 262"),
+        (lambda d: d.update(licence="a" * 2**18), "take 262"),
+        (lambda d: d["schema"].update(names=["a"] * MANY), "schema names has ['a'] more than once"),
+        (lambda d: d["schema"].update(names=[*map(str, range(MANY))] * 2), "'10', '100', '1000', '10000', '10001'"),
+        (lambda d: d["schema"].update(groups=[["a", 0, 1]] * 20_000), "repeat a name"),
+        (lambda d: d.update(unknown="a" * 2**23), "at most 8388608 are read"),
+    ],
+)
+def test_what_is_absurdly_large_is_refused_in_few_words_and_little_memory(
+    folder: Path, edit: Callable[[dict[str, Any]], Any], complaint: str
+) -> None:
+    change(folder, edit)
+
+    def read() -> None:
+        with pytest.raises(BundleError) as refusal:
+            read_manifest(folder)
+        assert complaint in str(refusal.value)
+        assert len(str(refusal.value)) < 3000
+
+    # Of a kilobyte for each finding it would be a hundred times as much.
+    assert peak_bytes(read) < 2**27

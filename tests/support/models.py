@@ -5,8 +5,9 @@ from typing import Any
 
 from app.inference.parallelism import plan
 from app.inference.threads import BatchThreads
+from app.repository.look import Look
 from app.repository.queues import QueueMaker
-from app.repository.registry import Look, Registry
+from app.repository.registry import Registry
 from app.settings import Settings
 from app.system.streams import Streams
 from app.system.table import Table

@@ -10,7 +10,7 @@ from app.api.openapi import FLOATS, REFUSALS, add_schemas, header_parameters, pr
 from app.api.problems import Problem
 from app.repository.registry import ServedModel
 
-STREAM_STATUSES = {403, 426}
+STREAM_STATUSES = {426}
 
 
 def documented(query: type[Options], body: type[Options], answer: type[BaseModel]) -> dict[str, Any]:

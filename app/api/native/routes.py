@@ -96,7 +96,7 @@ ENDPOINTS: tuple[Endpoint[Any, Any], ...] = (
     "/stream",
     status_code=101,
     tags=["inference"],
-    responses=problems(401, 403, 404, 409, 422, 426, 503),
+    responses=problems(401, 403, 404, 409, 421, 422, 426, 503),
     openapi_extra={"parameters": [*query_parameters(schemas.EmbedOptions), *header_parameters()]},
 )
 async def stream() -> None:
