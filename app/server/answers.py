@@ -1,5 +1,6 @@
-"""Answers as bytes of HTTP/1.1."""
+"""Answers as bytes of HTTP/1.1, and the end of a connection after the last one."""
 
+import asyncio
 from collections.abc import Sequence
 from http import HTTPStatus
 
@@ -12,6 +13,8 @@ NOT_HTTP = Answer(
     [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"30")],
     b"Invalid HTTP request received.",
 )
+# How long a client that was refused may go on sending before its connection is reset.
+LINGER_S = 1.0
 
 
 def to_bytes(
@@ -21,3 +24,13 @@ def to_bytes(
     lines = [b"%s: %s\r\n" % header for header in (*default_headers, *answer.headers)]
     end = b"\r\n\r\n" if keep_alive else b"\r\nconnection: close\r\n\r\n"
     return b"".join((STATUS_LINES[answer.status], *lines, b"x-request-id: ", request_id, end, answer.body))
+
+
+def hang_up(transport: asyncio.Transport) -> None:
+    """Closes this side of the connection, and a moment later the other: closing both while the client still sends would
+    reset it, and answers on their way would be lost."""
+    if transport.can_write_eof():
+        transport.write_eof()
+        asyncio.get_running_loop().call_later(LINGER_S, transport.abort)
+    else:
+        transport.close()

@@ -40,6 +40,10 @@ class Telemetry:
         self.in_flight = ledger.gauge("jepa_http_requests_in_flight", "Requests being answered").cell()
         self.connections = ledger.gauge("jepa_http_connections", "Open connections").cell()
         self.connections_closed = ledger.counter("jepa_http_connections_closed", "Connections that ended").cell()
+        self.buffered_bytes = ledger.gauge(
+            "jepa_http_buffered_bytes",
+            "Bytes of bodies under way and of unread answers, beyond 64 KiB of each connection",
+        ).cell()
         self.streams = ledger.gauge("jepa_streams", "Open streams").cell()
         self.log_lines_lost = ledger.counter("jepa_log_lines_lost", "Log lines dropped for want of room").cell()
         self.rejected = ledger.counter("jepa_requests_rejected", "Requests refused, by reason", "reason")
