@@ -52,6 +52,8 @@ class Service:
         self.watcher = Watcher(self.registry, self.telemetry.ledger, settings.watch_s)
         # Per process: what its connections share.
         self.turns = Turns()
+        # Held by the one request whose large document is being parsed.
+        self.parsing = asyncio.Lock()
         self._canary_until = 0.0
         self._drained_at = 0.0
         # Since `load`.
@@ -93,6 +95,13 @@ class Service:
     def max_connections(self) -> int:
         """Of this process."""
         return self._layout.max_connections
+
+    @property
+    def max_numbers(self) -> int:
+        """In one field of a request to any of the models."""
+        manifests = [model.bundle.manifest for model in self.registry.models.values()]
+        widest = max((max(manifest.input_dim, manifest.embed_dim) for manifest in manifests), default=0)
+        return self.settings.max_rows * widest
 
     def open(self) -> None:
         self.load()

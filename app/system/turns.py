@@ -25,6 +25,18 @@ class Turns:
             self._is_due = True
             asyncio.get_running_loop().call_soon(self._turn)
 
+    async def pause(self) -> None:
+        """Lets others have their turn, for whoever has more to do within one request."""
+        turn = asyncio.get_running_loop().create_future()
+
+        def go_on() -> bool:
+            if not turn.done():
+                turn.set_result(None)
+            return True
+
+        self.wait(go_on)
+        await turn
+
     def _turn(self) -> None:
         until = monotonic() + MAX_TURN_S
         try:

@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 from app.errors import ServiceError
 from app.system.counters import Cell, Ledger
 from app.telemetry.drift import Drift
-from app.telemetry.logs import access_log
+from app.telemetry.logs import MAX_TEXT_CHARS, access_log
 from app.telemetry.request_context import RequestContext, RequestIds
 from app.telemetry.tracing import Tracing, open_tracing
 from bundle.manifest import Manifest
@@ -135,6 +135,7 @@ class Telemetry:
         if context.trace is not None:
             context.trace.end(context.request_id.decode(), method, route.route, status)
         if access_log.isEnabledFor(logging.INFO):
+            path = path[:MAX_TEXT_CHARS]
             fields = {"method": method, "path": path, "status": status, "ms": round(seconds * 1e3, 3)}
             access_log.info("%s %s %d", method, path, status, extra={"context": context, "fields": fields})
 

@@ -71,7 +71,7 @@ def test_people_read_the_id_at_the_end_of_the_line() -> None:
     current_request.reset(token)
     first, *rest = text.splitlines()
     assert first.endswith(" ERROR it failed [request abc]")
-    assert rest[-1] == "ValueError: why"
+    assert rest[-1] == "    ValueError: why"
     assert "request" not in Text().format(record("it failed")).splitlines()[0]
 
 
