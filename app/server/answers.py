@@ -13,8 +13,6 @@ NOT_HTTP = Answer(
     [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"30")],
     b"Invalid HTTP request received.",
 )
-# How long a client that was refused may go on sending before its connection is reset.
-LINGER_S = 1.0
 
 
 def to_bytes(
@@ -26,11 +24,11 @@ def to_bytes(
     return b"".join((STATUS_LINES[answer.status], *lines, b"x-request-id: ", request_id, end, answer.body))
 
 
-def hang_up(transport: asyncio.Transport) -> None:
-    """Closes this side of the connection, and a moment later the other: closing both while the client still sends would
-    reset it, and answers on their way would be lost."""
+def hang_up(transport: asyncio.Transport, linger_s: float) -> None:
+    """Closes this side of the connection, and `linger_s` later the other: closing both while the client still sends
+    would reset it, and answers on their way would be lost."""
     if transport.can_write_eof():
         transport.write_eof()
-        asyncio.get_running_loop().call_later(LINGER_S, transport.abort)
+        asyncio.get_running_loop().call_later(linger_s, transport.abort)
     else:
         transport.close()

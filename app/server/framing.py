@@ -7,6 +7,7 @@ from time import monotonic
 import httptools
 
 from app.errors import HeadTooLarge
+from app.settings import Settings
 
 MAX_HEAD_BYTES = 2**16
 MAX_LENGTH_DIGITS = 18
@@ -47,6 +48,11 @@ class Head:
         return self.headers.get(b"upgrade", b"").lower() == b"websocket" and _has_token(
             self.headers.get(b"connection", b""), b"upgrade"
         )
+
+    def is_usual(self, settings: Settings) -> bool:
+        """Whether its body comes as one and may come at once."""
+        has_length = 0 < (self.content_length or 0) <= settings.max_body_bytes
+        return self.method == b"POST" and has_length and b"expect" not in self.headers
 
     def without_upgrade(self) -> bytes:
         """The same head without `Upgrade`, which a server may ignore (RFC 9110, 7.8). With it, httptools would skip the

@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 # When the service stops, an idle connection stays open this long: a bot that sends a frame then gets a 503.
 FAREWELL_S = 0.25
+# How long a client that was refused may go on sending before its connection is reset.
+LINGER_S = 1.0
 
 
 class FrontDoor(asyncio.Protocol):
@@ -102,7 +104,9 @@ class FrontDoor(asyncio.Protocol):
     def shutdown(self) -> None:
         """Called by uvicorn when the server stops."""
         self._is_stopping = True
-        if self._call is not None:
+        if self._is_ending:
+            self.transport.abort()
+        elif self._call is not None:
             self._call.keep_alive = False
         elif self._long_way is not None and self._is_answering:
             self._long_way.shutdown()
@@ -138,20 +142,22 @@ class FrontDoor(asyncio.Protocol):
 
     def _refuse(self, error: ServiceError) -> None:
         self._telemetry.count_rejection(error)
-        self._end_with(written(error))
+        self._end_with(written(error), lets_finish=isinstance(error, BuffersFull))
 
-    def _end_with(self, answer: Answer) -> None:
-        """Answers, if an answer is due, and ends the connection."""
+    def _end_with(self, answer: Answer, *, lets_finish: bool = False) -> None:
+        """Answers, if an answer is due, and ends the connection: at once, or when the client has sent its body, since
+        many look for an answer no earlier."""
         self._is_ending = True
         self._clocks.stop()
-        self._state.connections.discard(self)
+        if not lets_finish:
+            self._state.connections.discard(self)
         if is_due := self._is_due():
             body = b"" if self._inbox.is_for_head else answer.body
             self._send(answer._replace(body=body), self._telemetry.request_ids.of({}), keep_alive=False)
         self._inbox.rest()
         self._backlog.end()
         if (is_due or not self._is_answering) and self._clocks.unread_since is None:
-            hang_up(self.transport)
+            hang_up(self.transport, self._settings.read_timeout_s if lets_finish else LINGER_S)
         else:
             self.end_silent()
 
@@ -240,7 +246,8 @@ class FrontDoor(asyncio.Protocol):
         handler, length = self._handlers.get(head.path), head.content_length or 0
         if head.is_websocket and head.path == PATH:
             self._open_stream(head)
-        elif handler is not None and self._is_usual(head):
+        # The guard checks the key again; this check is for a stranger's body, which is never read.
+        elif handler and head.is_usual(self._settings) and self._service.is_ready and self._guard.has_key(head.headers):
             asked, keep_alive = RequestHead(head.headers, head.query), head.keep_alive and not self._is_stopping
             self._call = Call(handler, asked, handler.metrics, self._write_answer, keep_alive)
             if len(self._inbox) == length and keep_alive:
@@ -254,16 +261,6 @@ class FrontDoor(asyncio.Protocol):
         if self._long_way is None:
             self._long_way = LongWay(self.answered, self.transport, self._config, self._state, self._app_state)
         return self._long_way
-
-    def _is_usual(self, head: Head) -> bool:
-        return (
-            head.method == b"POST"
-            and 0 < (head.content_length or 0) <= self._settings.max_body_bytes
-            and b"expect" not in head.headers
-            and self._service.is_ready
-            # The guard checks the key again; this check is for a stranger's body, which is never read.
-            and self._guard.has_key(head.headers)
-        )
 
     # Sending
 

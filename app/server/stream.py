@@ -231,7 +231,8 @@ class Stream(asyncio.Protocol):
 
     @property
     def silent_since(self) -> float | None:
-        return None if self._calls or self._is_waiting or self._clocks.unread_since else self._heard_at
+        is_busy = self._calls or self._is_waiting or self._began_at or self._clocks.unread_since
+        return None if is_busy else self._heard_at
 
     def end_slow(self) -> None:
         limit = f"{self._settings.read_timeout_s} s"
