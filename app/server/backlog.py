@@ -40,12 +40,7 @@ class Backlog:
             (self._transport.pause_reading if is_paused else self._transport.resume_reading)()
         return self._share.fits(count + self.body_bytes)
 
-    def answered(self, count: int) -> None:
-        """The body of the request has been used; `count` bytes wait behind it."""
-        if self.body_bytes:
-            self.body_bytes = 0
-            self._share.fits(count)
-
-    def end(self) -> None:
+    def let_go(self, count: int) -> None:
+        """The body of the request is not needed any more; `count` bytes wait behind it."""
         self.body_bytes = 0
-        self._share.fits(0)
+        self._share.fits(count)

@@ -88,7 +88,7 @@ class FrontDoor(asyncio.Protocol):
             self._call.abandon()
         if self._long_way is not None:
             self._long_way.connection_lost(exc)
-        self._backlog.end()
+        self._backlog.let_go(0)
 
     def pause_writing(self) -> None:
         self._clocks.pause_writing()
@@ -155,7 +155,7 @@ class FrontDoor(asyncio.Protocol):
             body = b"" if self._inbox.is_for_head else answer.body
             self._send(answer._replace(body=body), self._telemetry.request_ids.of({}), keep_alive=False)
         self._inbox.rest()
-        self._backlog.end()
+        self._backlog.let_go(0)
         if (is_due or not self._is_answering) and self._clocks.unread_since is None:
             hang_up(self.transport, self._settings.read_timeout_s if lets_finish else LINGER_S)
         else:
@@ -279,8 +279,10 @@ class FrontDoor(asyncio.Protocol):
         """The answer to a request on this connection has been written."""
         self._is_answering = False
         self._idle_since = monotonic()
-        self._backlog.answered(len(self._inbox))
-        if self._inbox:
+        waiting_bytes = len(self._inbox)
+        if self._backlog.body_bytes:
+            self._backlog.let_go(waiting_bytes)
+        if waiting_bytes:
             self._backlog.wait()
 
     def _send(self, answer: Answer, request_id: bytes, keep_alive: bool) -> None:

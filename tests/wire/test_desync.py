@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 import pytest
@@ -93,8 +93,13 @@ class Requests:
         return b"\r\n".join([*lines, b"", body])
 
     def _body(self) -> bytes:
-        document = self._rng.choice(({"features": TINY.rows(1)[0].tolist()}, {"inputs": []}, {"features": [1]}, {}))
-        content = orjson.dumps(document)
+        documents: tuple[dict[str, Any], ...] = (
+            {"features": [0.5] * TINY.input_dim},
+            {"inputs": []},
+            {"features": [1]},
+            {},
+        )
+        content = orjson.dumps(self._rng.choice(documents))
         return self._rng.choice((content, content, b"", b"{", LIVEZ, gzip.compress(content, mtime=0)))
 
     def _framed(self, body: bytes) -> tuple[bytes, bytes]:

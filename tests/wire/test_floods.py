@@ -101,21 +101,21 @@ FLOODS: dict[str, tuple[bytes, bytes]] = {
 @pytest.mark.parametrize("fault", FLOODS)
 def test_a_flood_that_nobody_reads_ends_and_bots_go_on(server: Server, fault: str, survived: Survived) -> None:
     begin, flood = FLOODS[fault]
-    with Load(server, 8) as load, ExitStack() as stack:
-        for _ in range(10):
+    with Load(server, 4) as load, ExitStack() as stack:
+        for _ in range(4):
             connection = stack.enter_context(deaf(server))
             connection.sendall(begin)
             connection.setblocking(False)
             connection.send(flood)
         load.go_on()
         # Cut off, though they stay open on their side.
-        until(lambda: is_quiet(server, connections=9))
+        until(lambda: is_quiet(server, connections=5))
     assert load.refused.total() == load.cut == load.lost == 0
-    survived(f"10 × {fault}", load)
+    survived(f"4 × {fault}", load)
 
 
 def test_bodies_on_their_way_share_a_budget_that_comes_back(server: Server, survived: Survived) -> None:
-    with Load(server, 8) as load, ExitStack() as stack:
+    with Load(server, 4) as load, ExitStack() as stack:
         connections = [stack.enter_context(server.connect()) for _ in range(12)]
         for number, connection in enumerate(connections):
             path = ("/embed", "/v2/models/tiny/infer")[number % 2]
