@@ -157,7 +157,8 @@ class FrontDoor(asyncio.Protocol):
         self._inbox.rest()
         self._backlog.let_go(0)
         if (is_due or not self._is_answering) and self._clocks.unread_since is None:
-            hang_up(self.transport, self._settings.read_timeout_s if lets_finish else LINGER_S)
+            patience_s = self._settings.read_timeout_s
+            hang_up(self.transport, patience_s if lets_finish else LINGER_S, patience_s)
         else:
             self.end_silent()
 
