@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 help:
 	@echo "make serve   start the service on http://$(HOST):$(PORT) with the bundled model (HOST=, PORT= change that)"
 	@echo "make test    lint, types and the whole test suite"
-	@echo "make fuzz    random and malformed requests, bodies and bundles, for some minutes"
+	@echo "make fuzz    random and malformed requests, bodies and bundles, for some minutes (ROUNDS=50)"
 	@echo "make bench   how much serving costs on top of the model's arithmetic, and what an overloaded service answers (needs wrk and h2load)"
 	@echo "make bench-peers   compare with LitServe, BentoML, MLServer, Ray Serve and FastAPI (ARGS=--help)"
 	@echo "make soak MIN=30   mixed load for MIN minutes: memory and p99 over time in soak.png, and a verdict"
@@ -28,10 +28,10 @@ serve: .venv/serve
 test: lint types .venvs/kserve/made
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-# The property-based tests, with 50 times as many examples.
+# The property-based tests, with 50 times as many examples, and the tests that draw what they send, with as many rounds.
 fuzz: .venv/test
-	$(BIN)/python -m pytest --hypothesis-profile=fuzz --timeout=0 \
-		tests/wire/test_contract.py tests/wire/test_fuzz.py tests/bundle/test_reader.py tests/app/test_rows.py tests/app/api/oip/test_tensors.py
+	JEPA_FUZZ_ROUNDS=$(or $(ROUNDS),50) $(BIN)/python -m pytest --hypothesis-profile=fuzz --timeout=0 \
+		tests/wire tests/bundle/test_reader.py tests/app/test_rows.py tests/app/api/test_documents.py tests/app/api/oip/test_tensors.py
 
 bench: .venv/test
 	$(BIN)/python -m benchmarks.serving $(ARGS)

@@ -22,6 +22,7 @@
     ├── ServiceFailed         500  a bug in the service; its log has the reason
     ├── NotReady              503  starting, or without a model
     │   └── Draining          503
+    ├── BuffersFull           503  bodies on their way take as much memory as they may
     ├── TooManyConnections    503
     └── DeadlineExpired       504
 
@@ -169,6 +170,10 @@ class Draining(NotReady): ...
 
 class TooManyConnections(ServiceError):
     status, slug, title = 503, "too-many-connections", "The service has as many connections as it takes"
+
+
+class BuffersFull(ServiceError):
+    status, slug, title = 503, "buffers-full", "The service holds as many bytes as it may"
 
 
 class DeadlineExpired(ServiceError):

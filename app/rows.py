@@ -28,6 +28,8 @@ Run = Callable[..., Array]
 
 FLOAT32_LE = np.dtype("<f4")
 MAX_VDOT_NUMBERS = 8192
+# A row of so many times its width is refused for that alone, before any of its numbers is looked at.
+MAX_SURPLUS = 100
 _NUMBERS = frozenset((float, int))
 _NOT_A_NUMBER = {
     str: "is text; write the number without quotes",
@@ -183,6 +185,8 @@ def _add_row(numbers: "array[float]", row: Any, layout: Layout, loc: Loc, boolea
     """Appends a row to `numbers`; a number beyond float32 becomes infinite, which `_check_finite` finds later."""
     if not isinstance(row, list):
         raise _invalid(loc, "is not a list; send either one row or a list of rows")
+    if len(row) > MAX_SURPLUS * layout.width:
+        raise layout.wrong_width(loc, len(row))
     try:
         if booleans and not _NUMBERS.issuperset(map(type, row)):
             raise TypeError

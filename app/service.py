@@ -17,9 +17,11 @@ from app.repository.registry import Registry
 from app.repository.watcher import Watcher
 from app.settings import Settings
 from app.system.allocator import give_back
+from app.system.buffers import Buffers
 from app.system.cores import available_cores
 from app.system.streams import Streams
 from app.system.table import Table
+from app.system.turns import Turns
 from app.telemetry.metrics import Telemetry
 
 logger = logging.getLogger(__name__)
@@ -52,12 +54,17 @@ class Service:
         board = Table(settings.workers or available_cores())
         self.registry = Registry(settings, board, self.telemetry)
         self.watcher = Watcher(self.registry, self.telemetry.ledger, settings.watch_s)
+        # Per process: what its connections share.
+        self.turns = Turns()
+        # Held by the one request whose large document is being parsed.
+        self.parsing = asyncio.Lock()
         self._canary_until = 0.0
         self._drained_at = 0.0
         # Since `load`.
         self._loaded = False
         self._layout: Layout
         self._streams: Streams
+        self.buffers: Buffers
         self.threads: BatchThreads
 
     def load(self, *, may_fork: bool = False) -> None:
@@ -73,6 +80,7 @@ class Service:
             may_fork=may_fork,
         )
         logger.info("laid out as %s", ", ".join(f"{name} {count}" for name, count in self.layout.items()))
+        self.buffers = Buffers(self._layout.max_buffered_bytes, self.telemetry.buffered_bytes)
         self.threads = BatchThreads(self._layout.batch_threads)
         self._streams = Streams(self._layout.processes)
         self.registry.begin(look, QueueMaker(self._layout, self.threads, self._streams, self.telemetry.graph))
@@ -91,6 +99,13 @@ class Service:
     def max_connections(self) -> int:
         """Of this process."""
         return self._layout.max_connections
+
+    @property
+    def max_numbers(self) -> int:
+        """In one field of a request to any of the models."""
+        manifests = [model.bundle.manifest for model in self.registry.models.values()]
+        widest = max((max(manifest.input_dim, manifest.embed_dim) for manifest in manifests), default=0)
+        return self.settings.max_rows * widest
 
     def open(self) -> None:
         self.load()

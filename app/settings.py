@@ -88,7 +88,8 @@ class Settings(BaseSettings):
     )
 
     read_timeout_s: Positive = Field(
-        default=20, description="Seconds a request may take to arrive, from first byte to last"
+        default=20,
+        description="Seconds a request may take to arrive, from first byte to last, and a client to read its answers",
     )
     max_connections: Positive = Field(
         default=4096, description="Maximum number of connections, divided among the workers; more are refused with 503"
@@ -96,6 +97,11 @@ class Settings(BaseSettings):
     max_body_bytes: Positive = Field(
         default=16 * 2**20,
         description="Maximum size of a request body in bytes; a larger one is refused unread with 413",
+    )
+    max_buffered_bytes: Positive = Field(
+        default=256 * 2**20,
+        description="Maximum number of bytes of all bodies under way and of answers that clients do not read, divided "
+        "among the workers and beyond 64 KiB of each connection; more are refused with 503",
     )
     max_rows: Positive = Field(
         default=1024, description="Maximum number of rows in a request; more are refused with 413"
@@ -185,6 +191,15 @@ class Settings(BaseSettings):
     def _grpc_is_installed(self) -> Self:
         if self.grpc_port is not None and find_spec("grpc") is None:
             raise ValueError("grpc_port needs grpcio; install it with: pip install 'jepa-serve[grpc]'")
+        return self
+
+    @model_validator(mode="after")
+    def _buffers_hold_a_body(self) -> Self:
+        if self.max_buffered_bytes < self.max_body_bytes:
+            raise ValueError(
+                f"max_buffered_bytes {self.max_buffered_bytes} is below max_body_bytes {self.max_body_bytes}; raise "
+                "it, or lower max_body_bytes"
+            )
         return self
 
     @model_validator(mode="after")

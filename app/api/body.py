@@ -1,11 +1,14 @@
 """Reads the body of a request up to a size limit, and decompresses it."""
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from starlette.types import Receive
 
 from app.api.headers import RawHeaders
-from app.errors import BodyTooLarge, ClientLeft, MalformedBody, UnsupportedMediaType
+from app.errors import BodyTooLarge, BuffersFull, ClientLeft, MalformedBody, UnsupportedMediaType
+from app.system.buffers import Buffers, Share
 
 # The `wbits` argument of zlib for each content coding of HTTP. What HTTP calls deflate is the zlib format.
 CODINGS = {b"gzip": 31, b"deflate": 15}
@@ -44,6 +47,18 @@ def inflate(body: bytes, coding: bytes, max_bytes: int) -> bytes:
     if not unpacked.eof or unpacked.unused_data:
         raise MalformedBody(f"the {coding.decode()} body ends too early or goes on too long; send one whole stream")
     return content
+
+
+@contextmanager
+def room(buffers: Buffers, count: int) -> Iterator[None]:
+    """Holds `count` bytes of the buffers; raises BuffersFull."""
+    share = Share(buffers)
+    if not share.fits(count):
+        raise BuffersFull("bodies take all the memory that there is for them; send this again later")
+    try:
+        yield
+    finally:
+        share.fits(0)
 
 
 def _too_large(max_bytes: int) -> BodyTooLarge:

@@ -22,6 +22,7 @@ from app.api.browsers import Browsers
 from app.api.problems import status_of
 from app.errors import ClientLeft, ServiceError, ServiceFailed, Unauthorized, no_memory
 from app.service import Service
+from app.telemetry.logs import MAX_TEXT_CHARS
 from app.telemetry.metrics import RouteMetrics
 from app.telemetry.request_context import RequestContext, current_request
 
@@ -163,5 +164,5 @@ class Visit:
             self.status = self.status_of(error)
             return error
         self.status = 500
-        logger.exception("the service failed on a request to %s", self.path, exc_info=error)
+        logger.exception("the service failed on a request to %s", self.path[:MAX_TEXT_CHARS], exc_info=error)
         return ServiceFailed("the service failed on this request; its log has the reason")

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from app.errors import (
     BodyTooLarge,
+    BuffersFull,
     Draining,
     NotReady,
     QueueFull,
@@ -30,6 +31,7 @@ HEADERS: Mapping[type[ServiceError], Mapping[str, str]] = {
     QueueFull: {"Retry-After": "1"},
     NotReady: {"Retry-After": "1"},
     Draining: {"Retry-After": "1", "Connection": "close"},
+    BuffersFull: {"Retry-After": "1", "Connection": "close"},
     TooManyConnections: {"Retry-After": "1"},
 }
 

@@ -19,6 +19,7 @@ class Layout:
     # Of each graph.
     max_queue_rows: int
     max_connections: int
+    max_buffered_bytes: int
 
     def shown(self) -> dict[str, int]:
         """What users are told of it."""
@@ -41,4 +42,5 @@ def plan(settings: Settings, *, cores: int, row_s: float, may_fork: bool) -> Lay
         # Each process must be able to take the largest request.
         max_queue_rows=max(settings.max_rows, settings.max_queue_rows // processes),
         max_connections=-(-settings.max_connections // processes),
+        max_buffered_bytes=max(settings.max_body_bytes, settings.max_buffered_bytes // processes),
     )

@@ -1,5 +1,6 @@
-"""Answers as bytes of HTTP/1.1."""
+"""Answers as bytes of HTTP/1.1, and the end of a connection after the last one."""
 
+import asyncio
 from collections.abc import Sequence
 from http import HTTPStatus
 
@@ -21,3 +22,22 @@ def to_bytes(
     lines = [b"%s: %s\r\n" % header for header in (*default_headers, *answer.headers)]
     end = b"\r\n\r\n" if keep_alive else b"\r\nconnection: close\r\n\r\n"
     return b"".join((STATUS_LINES[answer.status], *lines, b"x-request-id: ", request_id, end, answer.body))
+
+
+def hang_up(transport: asyncio.Transport, linger_s: float, patience_s: float) -> None:
+    """Closes this side of the connection, and `linger_s` later the other: closing both while the client still sends
+    would reset it, and answers on their way would be lost. It has `patience_s` to read those before the last one."""
+    if not transport.can_write_eof():
+        transport.close()
+        return
+    transport.write_eof()
+    loop = asyncio.get_running_loop()
+    given_up_at = loop.time() + patience_s
+
+    def end() -> None:
+        if transport.get_write_buffer_size() and loop.time() < given_up_at:
+            loop.call_later(linger_s, end)
+        else:
+            transport.abort()
+
+    loop.call_later(linger_s, end)

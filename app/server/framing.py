@@ -7,9 +7,12 @@ from time import monotonic
 import httptools
 
 from app.errors import HeadTooLarge
+from app.settings import Settings
 
 MAX_HEAD_BYTES = 2**16
 MAX_LENGTH_DIGITS = 18
+# Taken out at once: chunks of a byte each cost the event loop a thousand times what their bytes do.
+MAX_CHUNKS_A_TURN = 128
 CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;|$)")
 METHOD = re.compile(rb"[A-Z-]{1,32}(?: |$)")
 UPGRADE_HEADERS = frozenset((b"upgrade", b"http2-settings", b"connection"))
@@ -46,6 +49,11 @@ class Head:
             self.headers.get(b"connection", b""), b"upgrade"
         )
 
+    def is_usual(self, settings: Settings) -> bool:
+        """Whether its body comes as one and may come at once."""
+        has_length = 0 < (self.content_length or 0) <= settings.max_body_bytes
+        return self.method == b"POST" and has_length and b"expect" not in self.headers
+
     def without_upgrade(self) -> bytes:
         """The same head without `Upgrade`, which a server may ignore (RFC 9110, 7.8). With it, httptools would skip the
         body, and the body would be parsed as the next request."""
@@ -68,9 +76,11 @@ class Chunks:
         self._in_trailer = False
 
     def measure(self, data: bytearray) -> int:
-        """How many bytes at the start of `data` belong to the body, as far as that is known; raises Unframed."""
+        """How many bytes at the start of `data` belong to the body, in its next chunks; raises Unframed."""
         at = 0
-        while not self.is_complete:
+        for _ in range(MAX_CHUNKS_A_TURN):
+            if self.is_complete:
+                break
             step = min(self._missing_bytes, len(data) - at)
             at += step
             self._missing_bytes -= step
@@ -104,6 +114,8 @@ class Inbox:
         self._chunks: Chunks | None = None
         # When the current message began (`time.monotonic`), None between messages.
         self.began: float | None = None
+        # Whether it asks for a head alone, however malformed it is.
+        self.is_for_head = False
 
     @property
     def expects_body(self) -> bool:
@@ -118,11 +130,12 @@ class Inbox:
     def head(self) -> Head | None:
         """The next head, once it has arrived whole; raises Unframed or HeadTooLarge."""
         # Empty lines before a request are ignored (RFC 9112, 2.2).
-        while self._bytes.startswith((b"\r", b"\n")):
-            del self._bytes[:1]
+        if self._bytes.startswith((b"\r", b"\n")):
+            self._bytes = self._bytes.lstrip(b"\r\n")
         if not self._bytes:
             return None
         self.began = self.began or monotonic()
+        self.is_for_head = self._bytes.startswith(b"HEAD ")
         end = find_end(self._bytes)
         if (len(self._bytes) if end < 0 else end) > MAX_HEAD_BYTES:
             raise HeadTooLarge(f"the head is larger than {MAX_HEAD_BYTES} bytes; send fewer headers")
@@ -139,7 +152,7 @@ class Inbox:
         return self.part() if len(self._bytes) >= self._missing_bytes else None
 
     def part(self) -> bytes:
-        """As much of that body as has arrived; raises Unframed for what are no chunks."""
+        """As much of that body as has arrived, and of chunks the next few; raises Unframed for what are no chunks."""
         if self._chunks is not None:
             part = self._take(self._chunks.measure(self._bytes))
             self._chunks = None if self._chunks.is_complete else self._chunks
@@ -150,8 +163,14 @@ class Inbox:
         return part
 
     def rest(self) -> bytes:
+        rest = self._take(len(self._bytes))
+        self.drop()
+        return rest
+
+    def drop(self) -> None:
+        """Without a copy, which there may be no memory for."""
         self._missing_bytes, self._chunks = 0, None
-        return self._take(len(self._bytes))
+        self._bytes.clear()
 
     def _end_if_complete(self) -> None:
         if not self.expects_body:
@@ -168,8 +187,9 @@ def find_end(data: bytearray) -> int:
     """Length of the head at the start of `data`, with its empty line; −1 if that has not arrived yet."""
     if not METHOD.match(data):
         raise Unframed("it does not begin with a method")
-    end, bare = data.find(b"\r\n\r\n"), data.find(b"\n\n")
-    if bare >= 0 and (end < 0 or bare < end):
+    end = data.find(b"\r\n\r\n")
+    # Not beyond the end: behind it other requests may wait, thousands of them.
+    if data.find(b"\n\n", 0, len(data) if end < 0 else end) >= 0:
         raise Unframed("its lines end with a line feed alone")
     return end + 4 if end >= 0 else -1
 

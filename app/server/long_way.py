@@ -13,21 +13,30 @@ class LongWay(HttpToolsProtocol):
     """uvicorn's protocol as it is, but that whoever feeds it hears of each answer's end, and closes what is idle."""
 
     def __init__(
-        self, answered: Callable[[], None], config: uvicorn.Config, state: ServerState, app_state: dict[str, Any]
+        self,
+        answered: Callable[[], None],
+        transport: asyncio.Transport,
+        config: uvicorn.Config,
+        state: ServerState,
+        app_state: dict[str, Any],
     ) -> None:
+        """Serves this connection. The server keeps counting and closing the front door, not this protocol."""
         super().__init__(config, state, app_state)
         self._answered = answered
-
-    def take_over(self, transport: asyncio.Transport, is_writable: bool) -> None:
-        """Serves this connection. The server keeps counting and closing the front door, not this protocol."""
         self.connection_made(transport)
         self.connections.discard(self)
-        if not is_writable:
-            self.pause_writing()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._answered()
+
+    def drop(self) -> bool:
+        """Drops the request that is under way; False if its answer has begun."""
+        if self.cycle is None or self.cycle.response_started:
+            return False
+        self.cycle.disconnected = True
+        self.cycle.message_event.set()
+        return True
 
     def timeout_keep_alive_handler(self) -> None:
         """Does nothing: the front door closes idle connections."""

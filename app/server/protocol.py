@@ -5,9 +5,9 @@
                   └─► any other request ─► a stock uvicorn protocol, one message at a time
 
 The first of these, the short way, builds no ASGI scope and no messages. A bot sends the same head with every frame,
-byte for byte: a head equal to the connection's last one is not parsed again. Requests are answered one at a time; bytes
-that arrive meanwhile wait, and past a limit the socket is not read. uvicorn limits neither connections, nor the size of
-a head, nor the time a request takes to arrive: this module does.
+byte for byte: a head equal to the connection's last one is not parsed again. Requests are answered one at a time. Bytes
+that arrive meanwhile wait, for their turn and for the client to read what is written; past a limit the socket is not
+read. uvicorn limits neither connections, nor heads, nor the memory and the time that requests take: this package does.
 """
 
 import asyncio
@@ -22,17 +22,18 @@ from app.api.guard import Guard
 from app.api.native.call import Call, written
 from app.api.native.handler import Handler, RequestHead
 from app.api.native.request import Answer
-from app.errors import HeadTooLarge, ServiceError, TooManyConnections, TooSlow, no_memory
-from app.server.answers import NOT_HTTP, to_bytes
+from app.errors import BuffersFull, HeadTooLarge, ServiceError, TooManyConnections, TooSlow, no_memory
+from app.server.answers import NOT_HTTP, hang_up, to_bytes
+from app.server.backlog import Backlog
+from app.server.clocks import Clocks
 from app.server.framing import Head, Inbox, Unframed
+from app.server.handshake import shake_hands
 from app.server.long_way import LongWay
-from app.server.stream import FRAMES, PATH, open_stream
+from app.server.stream import FRAMES, PATH
 from app.service import Service
 
 logger = logging.getLogger(__name__)
 
-# Bytes that may wait behind a request that is being answered; past this the socket is not read.
-MAX_WAITING_BYTES = 2**16
 # When the service stops, an idle connection stays open this long: a bot that sends a frame then gets a 503.
 FAREWELL_S = 0.25
 # How long a client that was refused may go on sending before its connection is reset.
@@ -52,15 +53,12 @@ class FrontDoor(asyncio.Protocol):
         self._guard: Guard = state.guard
         self._handlers: dict[bytes, Handler] = state.handlers
         self._telemetry, self._settings = self._service.telemetry, self._service.settings
-        self._loop = asyncio.get_running_loop()
         # per connection
         self.keep_alive_s: float = config.timeout_keep_alive
         self._inbox, self._idle_since = Inbox(), monotonic()
-        # The service stops; messages are being processed; the client was refused, and what still arrives is dropped.
-        self._is_stopping = self._is_advancing = self._is_ending = False
-        self._is_writable = True
+        # The service stops; the client was refused, and what still arrives is dropped.
+        self._is_stopping = self._is_ending = False
         self._long_way: LongWay | None = None
-        self._timer: asyncio.TimerHandle | None = None
         # The last call that came in one piece, the bytes of its head, and its size with the body.
         self._last_call: Call | None = None
         self._last_head, self._last_bytes = b"", -1
@@ -73,9 +71,11 @@ class FrontDoor(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.transport = transport
+        self._clocks = Clocks(self, transport, self._service, self.keep_alive_s)
+        self._backlog = Backlog(transport, self._service, self._go_on)
         self._state.connections.add(self)  # type: ignore[arg-type]
         self._telemetry.connections.add()
-        self._check_timeouts()
+        self._clocks.check()
         if len(self._state.connections) > self._service.max_connections:
             self._refuse(TooManyConnections("every connection is taken; keep one open and send all frames over it"))
 
@@ -83,83 +83,95 @@ class FrontDoor(asyncio.Protocol):
         self._state.connections.discard(self)
         self._telemetry.connections.add(-1)
         self._telemetry.connections_closed.add()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._clocks.stop()
         if self._is_answering and self._call is not None:
             self._call.abandon()
         if self._long_way is not None:
             self._long_way.connection_lost(exc)
-        self._inbox.rest()
+        self._backlog.let_go(0)
 
     def pause_writing(self) -> None:
-        self._is_writable = False
+        self._clocks.pause_writing()
         if self._long_way is not None:
             self._long_way.pause_writing()
 
     def resume_writing(self) -> None:
-        self._is_writable = True
+        self._clocks.resume_writing()
         if self._long_way is not None:
             self._long_way.resume_writing()
+        self._backlog.wait()
 
     def shutdown(self) -> None:
         """Called by uvicorn when the server stops."""
         self._is_stopping = True
-        if self._call is not None:
+        if self._is_ending:
+            self.transport.abort()
+        elif self._call is not None:
             self._call.keep_alive = False
         elif self._long_way is not None and self._is_answering:
             self._long_way.shutdown()
         else:
-            self._loop.call_later(FAREWELL_S, self._close_if_idle)
+            asyncio.get_running_loop().call_later(FAREWELL_S, self._close_if_idle)
 
     def _close_if_idle(self) -> None:
         if self._call is None and not self._is_answering:
-            self._close()
+            self.end_silent()
         elif self._call is None and self._long_way is not None:
             self._long_way.shutdown()
 
-    def _close(self) -> None:
+    def end_silent(self) -> None:
         """Drops answers that the client does not read, which would otherwise keep the connection open."""
-        if self._is_writable:
+        if self._clocks.unread_since is None:
             self.transport.close()
         else:
             self.transport.abort()
 
-    def _check_timeouts(self) -> None:
-        """Ends a connection that is slow or silent. One timer, restarted when it fires: one per request is too dear."""
-        now, patience_s = monotonic(), float(self._settings.read_timeout_s)
-        left_s = min(patience_s, self.keep_alive_s)
-        if (began := self._inbox.began) is not None:
-            left_s = min(left_s, began + patience_s - now)
-            if left_s <= 0:
-                limit = f"{self._settings.read_timeout_s} s"
-                self._refuse(TooSlow(f"the request had not come to its end after {limit}; send it in one piece"))
-        elif not self._is_answering:
-            left_s = min(left_s, self._idle_since + self.keep_alive_s - now)
-            if left_s <= 0:
-                self._close()
-        if not self._is_ending and not self.transport.is_closing():
-            self._timer = self._loop.call_later(left_s, self._check_timeouts)
+    @property
+    def receiving_since(self) -> float | None:
+        return self._inbox.began
+
+    @property
+    def silent_since(self) -> float | None:
+        is_busy = self._is_answering or self._backlog.is_waiting or self._inbox.began or self._clocks.unread_since
+        return None if is_busy else self._idle_since
+
+    def end_slow(self) -> None:
+        self._refuse(
+            TooSlow(f"the request took over {self._settings.read_timeout_s} s to arrive; send it in one piece")
+        )
 
     def _refuse(self, error: ServiceError) -> None:
         self._telemetry.count_rejection(error)
-        self._end_with(written(error))
+        self._end_with(written(error), lets_finish=isinstance(error, BuffersFull))
 
-    def _end_with(self, answer: Answer) -> None:
-        """Answers, unless something else is being answered, and closes this side of the connection. Closing both sides
-        while the client still sends would reset it, and answers on their way would be lost."""
+    def _end_with(self, answer: Answer, *, lets_finish: bool = False) -> None:
+        """Answers, if an answer is due, and ends the connection: at once, or when the client has sent its body, since
+        many look for an answer no earlier."""
         self._is_ending = True
-        if self._timer is not None:
-            self._timer.cancel()
-        self._inbox.rest()
-        self._state.connections.discard(self)
-        if not self._is_answering:
-            self._send(answer, self._telemetry.request_ids.of({}), keep_alive=False)
-        # What is still due could not be written behind an end of file.
-        if not self._is_answering and self._is_writable and self.transport.can_write_eof():
-            self.transport.write_eof()
-            self._loop.call_later(LINGER_S, self.transport.abort)
+        self._clocks.stop()
+        if not lets_finish:
+            self._state.connections.discard(self)
+        if is_due := self._is_due():
+            body = b"" if self._inbox.is_for_head else answer.body
+            self._send(answer._replace(body=body), self._telemetry.request_ids.of({}), keep_alive=False)
+        self._inbox.drop()
+        self._backlog.let_go(0)
+        if (is_due or not self._is_answering) and self._clocks.unread_since is None:
+            patience_s = self._settings.read_timeout_s
+            hang_up(self.transport, patience_s if lets_finish else LINGER_S, patience_s)
         else:
-            self._close()
+            self.end_silent()
+
+    def _is_due(self) -> bool:
+        """Whether the current request has no answer yet, nor the beginning of one; what works on it is dropped."""
+        if self._call is not None:
+            if self._is_answering:
+                self._call.abandon()
+            return True
+        if self._is_answering:
+            return self._stock().drop()
+        # If all that is missing is the rest of its body, it was answered without.
+        return not self._inbox.expects_body
 
     # Receiving
 
@@ -170,10 +182,7 @@ class FrontDoor(asyncio.Protocol):
             if (last := self._seen(data)) is not None:
                 handler, is_kept = last.handler, not self._is_stopping
                 call = Call(handler, last.head, handler.metrics, self._write_answer, is_kept)
-                if (refusal := last.head.refusal()) is None:
-                    self._start(call, data[len(self._last_head) :])
-                else:
-                    call.refuse(refusal)
+                self._start(call, data[len(self._last_head) :])
             elif not self.transport.is_closing():
                 self._inbox.add(data)
                 self._advance()
@@ -188,53 +197,58 @@ class FrontDoor(asyncio.Protocol):
             and not self._is_answering
             and self._call is None
             and not self._inbox
-            and self._is_writable
+            and self._clocks.unread_since is None
             and self._service.is_ready
         )
         return self._last_call if is_the_same else None
 
     def _advance(self) -> None:
-        """Processes what has arrived, as far as possible."""
-        # An answer written below leads back here; the loop that is running already goes on with the next message.
-        if self._is_advancing:
-            return
-        self._is_advancing = True
+        """Processes what has arrived: the current message and, unless that has to wait, the head of the next."""
         try:
-            while not self._is_ending and not self.transport.is_closing() and self._take():
+            while not (self._backlog.is_waiting or self._is_ending or self.transport.is_closing()) and self._take():
                 pass
         except HeadTooLarge as error:
             self._refuse(error)
         except Unframed as error:
             logger.warning("Invalid HTTP request received: %s", error)
             self._end_with(NOT_HTTP)
-        finally:
-            self._is_advancing = False
-        if len(self._inbox) > MAX_WAITING_BYTES and self._is_answering:
-            self.transport.pause_reading()
+        reads_on = self._inbox.expects_body and not self._backlog.is_waiting
+        if not self._backlog.hold(len(self._inbox), reads_on=reads_on):
+            self._refuse(BuffersFull("bodies take all the memory that there is for them; send this again later"))
 
     def _take(self) -> bool:
-        """One step; False if more bytes have to arrive, or an answer has to be written, first."""
+        """One step; False if more bytes have to arrive, or an answer has to be written or read, first."""
         if self._inbox.expects_body and self._call is not None:
             content = self._inbox.body()
             if content is not None:
+                self._backlog.body_bytes = len(content)
                 self._start(self._call, content)
             return content is not None
         if self._inbox.expects_body:
             part = self._inbox.part()
             if part:
+                self._backlog.body_bytes += len(part) if self._is_answering else 0
                 self._stock().data_received(part)
-            return bool(part)
-        head = None if self._is_answering else self._inbox.head()
+            if part and self._inbox:
+                self._backlog.wait()
+            return False
+        is_free = not self._is_answering and self._clocks.unread_since is None
+        head = self._inbox.head() if is_free else None
         if head is not None:
             self._open(head)
         return head is not None
+
+    def _go_on(self) -> bool:
+        self.data_received(b"")
+        return self._is_answering and self._call is None
 
     def _open(self, head: Head) -> None:
         """Starts a message; its body may still have to arrive."""
         handler, length = self._handlers.get(head.path), head.content_length or 0
         if head.is_websocket and head.path == PATH:
             self._open_stream(head)
-        elif handler is not None and self._is_usual(head):
+        # The guard checks the key again; this check is for a stranger's body, which is never read.
+        elif handler and head.is_usual(self._settings) and self._service.is_ready and self._guard.has_key(head.headers):
             asked, keep_alive = RequestHead(head.headers, head.query), head.keep_alive and not self._is_stopping
             self._call = Call(handler, asked, handler.metrics, self._write_answer, keep_alive)
             if len(self._inbox) == length and keep_alive:
@@ -246,20 +260,8 @@ class FrontDoor(asyncio.Protocol):
 
     def _stock(self) -> LongWay:
         if self._long_way is None:
-            self._long_way = LongWay(self.answered, self._config, self._state, self._app_state)
-            self._long_way.take_over(self.transport, self._is_writable)
+            self._long_way = LongWay(self.answered, self.transport, self._config, self._state, self._app_state)
         return self._long_way
-
-    def _is_usual(self, head: Head) -> bool:
-        return (
-            head.method == b"POST"
-            and 0 < (head.content_length or 0) <= self._settings.max_body_bytes
-            and b"expect" not in head.headers
-            and self._is_writable
-            and self._service.is_ready
-            # The guard checks the key again; this check is for a stranger's body, which is never read.
-            and self._guard.has_key(head.headers)
-        )
 
     # Sending
 
@@ -278,26 +280,21 @@ class FrontDoor(asyncio.Protocol):
         """The answer to a request on this connection has been written."""
         self._is_answering = False
         self._idle_since = monotonic()
-        if self._inbox:
-            self.transport.resume_reading()
-            self._advance()
+        waiting_bytes = len(self._inbox)
+        if self._backlog.body_bytes:
+            self._backlog.let_go(waiting_bytes)
+        if waiting_bytes:
+            self._backlog.wait()
 
     def _send(self, answer: Answer, request_id: bytes, keep_alive: bool) -> None:
         self.transport.write(to_bytes(answer, self._state.default_headers, request_id, keep_alive))
 
     def _open_stream(self, head: Head) -> None:
-        path = PATH.decode()
-        visit = self._guard.visit(head.headers, "GET", path, monotonic(), route=self._telemetry.route("GET", path))
-        try:
-            with visit:
-                visit.status = 101
-                stream = open_stream(self._handlers[FRAMES], head.url, head.lines, visit.context.request_id)
-                if self._timer is not None:
-                    self._timer.cancel()
-                self._state.connections.discard(self)
-                stream.begin(self.transport, self._state.connections)
-                if sent_ahead := self._inbox.rest():
-                    stream.data_received(sent_ahead)
-        except ServiceError as error:
-            self._send(written(error), visit.context.request_id, keep_alive=False)
+        opened, request_id = shake_hands(self._guard, self._handlers[FRAMES], head)
+        if isinstance(opened, Answer):
+            self._send(opened, request_id, keep_alive=False)
             self.transport.close()
+            return
+        self._clocks.stop()
+        self._state.connections.discard(self)
+        opened.begin(self.transport, self._state.connections, sent_ahead=self._inbox.rest())

@@ -9,7 +9,6 @@ waits in the queue.
 
 import asyncio
 import struct
-from collections import deque
 from collections.abc import Sequence
 from time import monotonic
 from typing import Any, cast
@@ -27,6 +26,9 @@ from app.api.native.request import Answer, read_head
 from app.api.native.schemas import EmbedOptions
 from app.api.validation import check_schema
 from app.errors import UpgradeRequired
+from app.server.clocks import Clocks
+from app.server.frames import Frames
+from app.system.buffers import Share
 
 PATH = b"/stream"
 # The endpoint whose handler answers the frames.
@@ -70,36 +72,41 @@ class Stream(asyncio.Protocol):
         self._settings, self._telemetry = handler.service.settings, handler.service.telemetry
         self._metrics = self._telemetry.route("WS", PATH.decode())
         # per connection
-        self._timer: asyncio.TimerHandle | None = None
         self._end: asyncio.TimerHandle | None = None
         self._is_stopping = False
-        # WebSocket frames that have arrived and have not been processed.
-        self._frames: deque[Frame] = deque()
+        # What has arrived and has not been processed, perhaps because it waits for its turn.
+        self._frames, self._is_waiting = Frames(), False
         # Frame numbers of the calls that are not answered yet.
         self._calls: dict[Call, int] = {}
-        # When the last message ended, when the current one began, and since when the client has not read its answers.
         self._heard_at = monotonic()
+        # When the message that is arriving began. Control frames may come in between, and are no part of it.
         self._began_at: float | None = None
-        self._blocked_at: float | None = None
-        # per message: its fragments
-        self._pieces: list[bytes] = []
+        self._share = Share(handler.service.buffers)
+        # per message: what has arrived of it
+        self._message = bytearray()
+        self._is_within_message = False
 
-    def begin(self, transport: asyncio.Transport, connections: set[Any]) -> None:
-        """Takes over the connection, and its place among the `connections` that the server counts and closes."""
+    def begin(self, transport: asyncio.Transport, connections: set[Any], *, sent_ahead: bytes) -> None:
+        """Takes over the connection, its place among the `connections` that the server counts and closes, and what the
+        client has sent behind the handshake."""
         self.transport, self._connections = transport, connections
+        service = self._handler.service
+        self._clocks = Clocks(self, transport, service, self._settings.keep_alive_s)
         self._loop = asyncio.get_running_loop()
         connections.add(self)
         transport.set_protocol(self)
         self._telemetry.streams.add()
         self._flush()
-        self._check_timeouts()
+        self._clocks.check()
+        self.data_received(sent_ahead)
 
     def connection_lost(self, _: Exception | None) -> None:
         self._connections.discard(self)
-        for timer in (self._timer, self._end):
-            if timer is not None:
-                timer.cancel()
+        self._clocks.stop()
+        if self._end is not None:
+            self._end.cancel()
         self._frames.clear()
+        self._share.fits(0)
         for call in self._calls:
             call.abandon()
         self._telemetry.streams.add(-1)
@@ -109,30 +116,42 @@ class Stream(asyncio.Protocol):
     # Receiving
 
     def data_received(self, data: bytes) -> None:
-        self._connection.receive_data(data)
-        frames = cast(list[Frame], self._connection.events_received())
-        if any(frame.fin for frame in frames):
-            self._heard_at, self._began_at = monotonic(), None
-        else:
-            self._began_at = self._began_at or monotonic()
-        self._frames += frames
-        self._process()
+        self._frames.add(data)
+        if not self._is_waiting:
+            self._process()
 
-    def _process(self) -> None:
-        for _ in range(min(MAX_FRAMES_A_TURN, len(self._frames))):
-            self._take(self._frames.popleft())
+    def _process(self) -> bool:
+        """Processes some of what has arrived; the rest waits for its turn, or for the client to read its answers."""
+        self._is_waiting = False
+        for _ in range(MAX_FRAMES_A_TURN):
+            piece = b"" if self._clocks.unread_since is not None else self._frames.take()
+            if piece:
+                self._connection.receive_data(piece)
+                for frame in cast(list[Frame], self._connection.events_received()):
+                    self._take(frame)
+            is_receiving = self._is_within_message or self._frames.is_within_frame
+            self._began_at = (self._began_at or monotonic()) if is_receiving else None
+            if not piece or not self._frames:
+                break
+        else:
+            self._is_waiting = len(self._frames) > 0
+        if not self._share.fits(len(self._message) + self._frames.held_bytes):
+            self._close(CloseCode.TRY_AGAIN_LATER, "bodies take all the memory that there is for them")
         self._flush()
-        if self._frames:
+        if self._is_waiting:
             self.transport.pause_reading()
-            self._loop.call_soon(self._process)
-        elif self._blocked_at is None:
+            self._handler.service.turns.wait(self._process)
+        elif self._clocks.unread_since is None:
             self.transport.resume_reading()
+        return False
 
     def _take(self, frame: Frame) -> None:
+        self._heard_at = monotonic()
         if frame.opcode in (Opcode.BINARY, Opcode.CONT):
-            self._pieces.append(bytes(frame.data))
+            self._message += frame.data
+            self._is_within_message = not frame.fin
             if frame.fin:
-                content, self._pieces = b"".join(self._pieces), []
+                content, self._message, self._began_at = bytes(self._message), bytearray(), None
                 self._take_message(content)
         elif frame.opcode is Opcode.TEXT:
             self._close(CloseCode.UNSUPPORTED_DATA, "send binary messages: a uint32 number, then float32 rows")
@@ -174,13 +193,13 @@ class Stream(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """A client that does not read its answers is not read either."""
-        self._blocked_at = monotonic()
+        self._clocks.pause_writing()
         self.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        self._blocked_at = None
-        if not self._frames:
-            self.transport.resume_reading()
+        self._clocks.resume_writing()
+        if not self._is_waiting:
+            self._process()
 
     # Ending
 
@@ -191,27 +210,27 @@ class Stream(asyncio.Protocol):
         self._flush()
 
     def _close_if_done(self) -> None:
-        if self._is_stopping and not self._calls and not self._frames:
+        if self._is_stopping and not self._calls and not self._is_waiting:
             self._close(CloseCode.GOING_AWAY, "the service is stopping")
 
     def _close(self, code: CloseCode, reason: str) -> None:
         if self._connection.state is State.OPEN:
             self._connection.send_close(code, reason)
 
-    def _check_timeouts(self) -> None:
-        """Ends the stream if the client does not read, sends too slowly or has gone silent. One timer per stream."""
-        now, patience_s = monotonic(), self._settings.read_timeout_s
+    @property
+    def receiving_since(self) -> float | None:
+        return self._began_at
 
-        def left_s(since: float | None, limit_s: float) -> float:
-            return limit_s if since is None else since + limit_s - now
+    @property
+    def silent_since(self) -> float | None:
+        is_busy = self._calls or self._is_waiting or self._began_at or self._clocks.unread_since
+        return None if is_busy else self._heard_at
 
-        blocked_s, late_s = left_s(self._blocked_at, patience_s), left_s(self._began_at, patience_s)
-        idle_s = left_s(None if self._calls else self._heard_at, self._settings.keep_alive_s)
-        if blocked_s <= 0:
-            self.transport.abort()
-        elif late_s <= 0:
-            self._close(CloseCode.POLICY_VIOLATION, f"a message had not come to its end after {patience_s} s")
-        elif idle_s <= 0:
-            self._close(CloseCode.GOING_AWAY, f"nothing came for {self._settings.keep_alive_s} s")
+    def end_slow(self) -> None:
+        limit = f"{self._settings.read_timeout_s} s"
+        self._close(CloseCode.POLICY_VIOLATION, f"a message had not come to its end after {limit}")
         self._flush()
-        self._timer = self._loop.call_later(max(0.01, min(blocked_s, late_s, idle_s)), self._check_timeouts)
+
+    def end_silent(self) -> None:
+        self._close(CloseCode.GOING_AWAY, f"nothing came for {self._settings.keep_alive_s} s")
+        self._flush()

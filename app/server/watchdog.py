@@ -50,7 +50,8 @@ def _watch(pulse: Pulse) -> None:
     while pulse.still_looks() < MAX_STILL_LOOKS:
         sleep(LOOK_EVERY_S)
     seconds = MAX_STILL_LOOKS * LOOK_EVERY_S
-    logger.critical("nothing has moved for %.0f s, so this process ends; it stands here:\n%s", seconds, _stacks())
+    message = "nothing has moved for %.0f s, so this process ends; it stands here:"
+    logger.critical(message, seconds, extra={"below": _stacks()})
     os._exit(HUNG_EXIT_CODE)
 
 

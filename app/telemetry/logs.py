@@ -21,6 +21,15 @@ from app.telemetry.request_context import RequestContext, current_request
 STDERR = 2
 # How long a write may wait for a slow reader of the log to make room in the pipe.
 MAX_WAIT_MS = 50
+# Of a path or another text of a client's, in a line of the log.
+MAX_TEXT_CHARS = 500
+# As text, all that ends a line, moves the cursor or turns the direction of writing. A client may put it into a path or
+# a name, and would so write lines of its own.
+CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
+    code: f"\\u{code:04x}" for code in (0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
+# Of a traceback, which has lines.
+CONTROLS_IN_LINES = {code: escape for code, escape in CONTROLS.items() if chr(code) not in "\n\t"}
 access_log = logging.getLogger("app.access")
 
 
@@ -63,14 +72,20 @@ def _context(record: logging.LogRecord) -> RequestContext | None:
 
 
 class Text(logging.Formatter):
-    """Lines for people, with the request's id at the end of the first."""
+    """Lines for people, with the request's id at the end of the first. Further lines, of a traceback or of what the
+    record has as `below`, are indented: all that begins at the margin was written by the service."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         context = _context(record)
-        return super().formatMessage(record) + ("" if context is None else f" [request {context.request_id.decode()}]")
+        line = super().formatMessage(record).translate(CONTROLS)
+        return line + ("" if context is None else f" [request {context.request_id.decode()}]")
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record) + (f"\n{below}" if (below := getattr(record, "below", "")) else "")
+        return text.translate(CONTROLS_IN_LINES).replace("\n", "\n    ")
 
 
 class Json(logging.Formatter):
@@ -91,6 +106,8 @@ class Json(logging.Formatter):
         line |= getattr(record, "fields", {})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
+        if below := getattr(record, "below", ""):
+            line["below"] = below
         try:
             return orjson.dumps(line).decode()
         except TypeError:

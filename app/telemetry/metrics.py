@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from app.errors import ServiceError
 from app.system.counters import Cell, Ledger
 from app.telemetry.drift import Drift
-from app.telemetry.logs import access_log
+from app.telemetry.logs import MAX_TEXT_CHARS, access_log
 from app.telemetry.request_context import RequestContext, RequestIds
 from app.telemetry.tracing import Tracing, open_tracing
 from bundle.manifest import Manifest
@@ -41,6 +41,10 @@ class Telemetry:
         self.in_flight = ledger.gauge("jepa_http_requests_in_flight", "Requests being answered").cell()
         self.connections = ledger.gauge("jepa_http_connections", "Open connections").cell()
         self.connections_closed = ledger.counter("jepa_http_connections_closed", "Connections that ended").cell()
+        self.buffered_bytes = ledger.gauge(
+            "jepa_http_buffered_bytes",
+            "Bytes of bodies under way and of unread answers, beyond 64 KiB of each connection",
+        ).cell()
         self.streams = ledger.gauge("jepa_streams", "Open streams").cell()
         self.log_lines_lost = ledger.counter("jepa_log_lines_lost", "Log lines dropped for want of room").cell()
         self.rejected = ledger.counter("jepa_requests_rejected", "Requests refused, by reason", "reason")
@@ -147,6 +151,7 @@ class Telemetry:
         if context.trace is not None:
             context.trace.end(context.request_id.decode(), method, route.route, status)
         if access_log.isEnabledFor(logging.INFO):
+            path = path[:MAX_TEXT_CHARS]
             fields = {"method": method, "path": path, "status": status, "ms": round(seconds * 1e3, 3)}
             access_log.info("%s %s %d", method, path, status, extra={"context": context, "fields": fields})
 

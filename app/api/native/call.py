@@ -46,13 +46,13 @@ class Call:
         self.arrived = monotonic()
 
     def start(self, content: bytes, request_id: bytes | None = None, *, is_admitted: bool = True) -> None:
-        """Answers in a task, now that the body is here; `is_admitted` is whether `Service.admit` was already called."""
-        self._task = start_task(self._run(content, request_id, is_admitted))
-
-    def refuse(self, error: ServiceError) -> None:
-        """Answers at once, without a look at the body; for a head that the guard let in before."""
-        self.request_id = self.handler.guard.turn_away(self.head.headers, self._route, self.arrived, error)
-        self._write(self, written(error))
+        """Answers in a task, now that the body is here, or refuses without a look at it; `is_admitted` is whether
+        `Service.admit` was already called."""
+        if (refusal := self.head.refusal()) is None:
+            self._task = start_task(self._run(content, request_id, is_admitted))
+        else:
+            self.request_id = self.handler.guard.turn_away(self.head.headers, self._route, self.arrived, refusal)
+            self._write(self, written(refusal))
 
     def abandon(self) -> None:
         """Cancels the request, because the client is gone; rows that are still queued are not computed."""

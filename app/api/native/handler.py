@@ -10,9 +10,10 @@ from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from app.api.body import read_body
+from app.api.documents import MAX_PIECE_BYTES, parse_document
 from app.api.guard import Guard
 from app.api.native.openapi import documented
-from app.api.native.request import Answer, B, NativeRequest, ParsedHead, Q, read_head, read_request
+from app.api.native.request import Answer, B, NativeRequest, ParsedHead, Q, is_json, read_head, read_request
 from app.errors import InvalidInput, QueueFull
 from app.inference.batcher import Batcher
 from app.inference.engine import Queues
@@ -85,7 +86,10 @@ class Handler:
         try:
             if head.parsed is None:
                 head.parsed = read_head(head.headers, head.query_string, self._endpoint.query)
-            request = read_request(self.service, head.parsed, content, self._endpoint.body, arrived)
+            document = None
+            if len(content) > MAX_PIECE_BYTES and is_json(head.parsed, content):
+                document = await parse_document(content, self.service)
+            request = read_request(self.service, head.parsed, content, self._endpoint.body, arrived, document)
             head.queue = self._endpoint.queue(request.model.engine.queues, request.options)
             return await self._endpoint.answer(request)
         except InvalidInput as error:

@@ -128,16 +128,16 @@ def read_head(headers: RawHeaders, query_string: bytes, query: type[Q]) -> Parse
 
 
 def read_request(
-    service: Service, head: ParsedHead[Q], content: bytes, body: type[B], arrived: float
+    service: Service, head: ParsedHead[Q], content: bytes, body: type[B], arrived: float, parsed: Any = None
 ) -> NativeRequest[Q | B]:
-    """The parsed request; `body` validates the options of a JSON body, those of a binary one are in `head`."""
+    """The parsed request; `body` validates the options of a JSON body, those of a binary one are in `head`. `parsed` is
+    the document in a JSON body that was too large to be parsed here."""
     options: Q | B
-    if head.options is not None:
-        options, document = head.options, None
+    if is_json(head, content):
+        options, document = _read_document(content if parsed is None else parsed, body)
     else:
-        if not head.media_type and not content.lstrip().startswith((b"{", b"[")):
-            raise _unsupported()
-        options, document = _read_document(content, body)
+        assert head.options is not None
+        options, document = head.options, None
     try:
         model = service.registry.get(options.model)
     except InvalidInput as error:
@@ -148,9 +148,18 @@ def read_request(
     return NativeRequest(options, content, document, model, ticket, max_rows, head.answers_binary)
 
 
-def _read_document(content: bytes, body: type[B]) -> tuple[B, dict[str, Any]]:
-    """The validated options, and the whole JSON document with the rows in it."""
-    document = parse_json(content)
+def is_json(head: ParsedHead[Any], content: bytes) -> bool:
+    """Whether the body is JSON, and not binary; raises UnsupportedMediaType if it is neither."""
+    if head.options is not None:
+        return False
+    if not head.media_type and not content.lstrip().startswith((b"{", b"[")):
+        raise _unsupported()
+    return True
+
+
+def _read_document(content: bytes | Any, body: type[B]) -> tuple[B, dict[str, Any]]:
+    """The validated options, and the whole JSON document with the rows in it; `content` may be parsed already."""
+    document = parse_json(content) if isinstance(content, bytes) else content
     if not isinstance(document, dict):
         raise InvalidInput(((), 'the body must be a JSON object such as {"features": [[…]]}')).within("body")
     rows_given = tuple(name for name in ROWS if document.get(name) is not None)

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api.body import CODINGS, inflate, read_body
+from app.api.body import CODINGS, inflate, read_body, room
+from app.api.documents import MAX_PIECE_BYTES, parse_document
 from app.api.headers import BINARY, JSON, RawHeaders, read_timeout, timing_headers
 from app.api.oip import schemas
 from app.api.oip.models import Options, Signature, find
@@ -91,22 +92,40 @@ def about(signature: Signature, call: InferCall) -> dict[str, str]:
     return names if call.id is None else names | {"id": call.id}
 
 
-async def read_plain_body(request: Request, headers: RawHeaders, max_bytes: int) -> bytes:
+class Body(NamedTuple):
+    """The body of a request, decompressed, and the document in it if that was too large to be parsed in one piece."""
+
+    content: bytes
+    document: Any = None
+
+
+async def read_plain_body(request: Request, headers: RawHeaders, service: Service) -> Body:
     """The body, decompressed if need be (in a thread, so that other requests need not wait)."""
+    max_bytes = service.settings.max_body_bytes
     content = await read_body(headers, request.receive, max_bytes)
     coding = headers.get(b"content-encoding", b"identity").strip().lower()
     if coding == b"identity":
-        return content
-    return await asyncio.to_thread(inflate, content, coding, max_bytes)
+        return await _parsed(content, headers, service)
+    # A few kilobytes may become as many bytes as a body may have.
+    with room(service.buffers, max_bytes):
+        return await _parsed(await asyncio.to_thread(inflate, content, coding, max_bytes), headers, service)
 
 
-def read_call(content: bytes, headers: RawHeaders, signature: Signature, max_rows: int) -> InferCall:
+async def _parsed(content: bytes, headers: RawHeaders, service: Service) -> Body:
+    header = _header_length(headers)
+    size = len(content) if header is None else header
+    return Body(content, await parse_document(content[:size], service) if size > MAX_PIECE_BYTES else None)
+
+
+def read_call(body: Body, headers: RawHeaders, signature: Signature, max_rows: int) -> InferCall:
     """Parses a body of JSON, of JSON with binary tensors behind it, or of the one input alone as raw numbers."""
     header = _header_length(headers)
     if header == 0:
-        return InferCall(read_raw(content, signature.inputs, max_rows), [], True, Options())
-    document, binary = (content, b"") if header is None else split(content, header)
-    return read_document(_json_object(document), binary, signature, max_rows)
+        return InferCall(read_raw(body.content, signature.inputs, max_rows), [], True, Options())
+    document, binary = (body.content, b"") if header is None else split(body.content, header)
+    return read_document(
+        _json_object(document if body.document is None else body.document), binary, signature, max_rows
+    )
 
 
 def read_document(document: dict[str, Any], binary: bytes, signature: Signature, max_rows: int) -> InferCall:
@@ -131,8 +150,8 @@ def _header_length(headers: RawHeaders) -> int | None:
     return int(text)
 
 
-def _json_object(content: bytes) -> dict[str, Any]:
-    document = parse_json(content)
+def _json_object(content: bytes | Any) -> dict[str, Any]:
+    document = parse_json(content) if isinstance(content, bytes) else content
     if not isinstance(document, dict):
         raise InvalidInput(((), 'the body must be a JSON object such as {"inputs": […]}'))
     return document

@@ -145,8 +145,8 @@ async def infer(request: Request, name: str) -> Response:
     answer, timing = await run(
         service,
         InferHead(name, request.path_params.get("version"), headers),
-        lambda: read_plain_body(request, headers, service.settings.max_body_bytes),
-        lambda content, signature: read_call(content, headers, signature, service.settings.max_rows),
+        lambda: read_plain_body(request, headers, service),
+        lambda body, signature: read_call(body, headers, signature, service.settings.max_rows),
         lambda signature, call, outputs: write(about(signature, call), outputs, call.outputs, call.answers_binary),
     )
     return await respond(answer, timing, headers)

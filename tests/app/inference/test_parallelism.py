@@ -31,9 +31,14 @@ def test_cores_are_shared_out_by_how_long_a_row_takes(
 
 
 def test_where_nothing_may_be_forked_there_is_one_process_with_everything() -> None:
-    settings = Settings(workers=3, max_queue_rows=5000, max_connections=100)
+    settings = Settings(workers=3, max_queue_rows=5000, max_connections=100, max_buffered_bytes=2**25)
     assert plan(settings, cores=4, row_s=LIGHT_S, may_fork=False) == Layout(
-        processes=1, batch_threads=4, intra_op_threads=1, max_queue_rows=5000, max_connections=100
+        processes=1,
+        batch_threads=4,
+        intra_op_threads=1,
+        max_queue_rows=5000,
+        max_connections=100,
+        max_buffered_bytes=2**25,
     )
 
 
@@ -48,6 +53,7 @@ def test_processes_share_the_queue_and_the_connections_and_each_can_hold_a_reque
     assert found.max_queue_rows >= max_rows
     assert found.max_queue_rows * workers <= settings.max_queue_rows or found.max_queue_rows == max_rows
     assert 0 <= found.max_connections * workers - max_connections < workers
+    assert found.max_buffered_bytes == max(settings.max_body_bytes, settings.max_buffered_bytes // workers)
     assert found.batch_threads >= 1
 
 

@@ -71,8 +71,32 @@ def test_people_read_the_id_at_the_end_of_the_line() -> None:
     current_request.reset(token)
     first, *rest = text.splitlines()
     assert first.endswith(" ERROR it failed [request abc]")
-    assert rest[-1] == "ValueError: why"
+    assert rest[-1] == "    ValueError: why"
     assert "request" not in Text().format(record("it failed")).splitlines()[0]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\x1b[2K", "\x85", "\u2028", "\u202e"])
+def test_what_a_client_sends_ends_no_line(end: str) -> None:
+    forged = f"x{end}2026-01-01 00:00:00,000 CRITICAL forged"
+    try:
+        raise ValueError(forged)
+    except ValueError:
+        entry = logging.LogRecord("app.x", logging.ERROR, __file__, 1, "no model %s", (forged,), sys.exc_info())
+    first, *rest = Text().format(entry).splitlines()
+    assert first.count(" CRITICAL forged") == 1
+    assert all(line.startswith("    ") for line in rest)
+    assert end == "\n" or end not in Text().format(entry)
+
+
+def test_a_path_from_outside_is_one_short_line_of_the_log(models: Path) -> None:
+    fails = "import app.repository.registry\napp.repository.registry.Registry.get = lambda *_: 1 / 0"
+    with Server("--models", str(models), before=fails) as server:
+        answer = httpx.get(f"{server.url}/models/a%0a2026-01-01%20CRITICAL%20forged{'x' * 5000}")
+        assert answer.status_code == 500
+        assert server.stop() == 0
+    (line,) = (line for line in server.log.splitlines() if "forged" in line)
+    assert "ERROR the service failed on a request to /models/a\\x0a2026-01-01 CRITICAL forged" in line
+    assert len(line) < 1000
 
 
 def test_what_is_no_text_is_json_all_the_same() -> None:

@@ -1,0 +1,46 @@
+"""What one connection has sent and has to wait with: its bytes, and its turn to go on with them."""
+
+import asyncio
+from collections.abc import Callable
+
+from app.service import Service
+from app.system.buffers import Share
+
+# Bytes that may wait behind a request that is being answered; past this the socket is not read.
+MAX_WAITING_BYTES = 2**16
+
+
+class Backlog:
+    """Of one connection; `go_on` is what `Turns.wait` takes."""
+
+    def __init__(self, transport: asyncio.Transport, service: Service, go_on: Callable[[], bool]) -> None:
+        self._transport, self._turns, self._go_on = transport, service.turns, go_on
+        self._share = Share(service.buffers)
+        self.is_waiting = False
+        self._is_paused = False
+        # Of the body of the request that is being answered.
+        self.body_bytes = 0
+
+    def wait(self) -> None:
+        """Goes on when it is this connection's turn."""
+        if not self.is_waiting:
+            self.is_waiting = True
+            self._turns.wait(self._turn)
+
+    def _turn(self) -> bool:
+        self.is_waiting = False
+        return self._go_on()
+
+    def hold(self, count: int, *, reads_on: bool) -> bool:
+        """Notes that `count` bytes wait, and reads no more of them unless it `reads_on`, which the body that is being
+        received needs; False if there is no room for them."""
+        is_paused = count > MAX_WAITING_BYTES and not reads_on
+        if is_paused != self._is_paused:
+            self._is_paused = is_paused
+            (self._transport.pause_reading if is_paused else self._transport.resume_reading)()
+        return self._share.fits(count + self.body_bytes)
+
+    def let_go(self, count: int) -> None:
+        """The body of the request is not needed any more; `count` bytes wait behind it."""
+        self.body_bytes = 0
+        self._share.fits(count)
