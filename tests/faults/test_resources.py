@@ -40,13 +40,13 @@ signal.signal({CLOCK_BACK}, lambda *_: ahead_s.__setitem__(0, -86400))
 import app.inference.batcher
 execute, most_rows = app.inference.batcher.execute, [1000]
 
-def execute_if_there_is_memory(run, batch):
+def execute_if_there_is_memory(run, batch, clock):
     def run_or_fail(*inputs):
         if len(inputs[0]) > most_rows[0]:
             raise MemoryError
         return run(*inputs)
 
-    return execute(run_or_fail, batch)
+    return execute(run_or_fail, batch, clock)
 
 app.inference.batcher.execute = execute_if_there_is_memory
 signal.signal({SHORT}, lambda *_: most_rows.__setitem__(0, 3))
