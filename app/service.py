@@ -142,6 +142,9 @@ class Service:
             self.telemetry.loop_lag.observe(max(0.0, loop.time() - due))
             if self.threads.longest_run_s < MAX_RUN_S:
                 self.telemetry.ledger.turn()
+            if self.buffers.has_spent():
+                # Not waited for: threads may be busy, and a heart that stops is a process that hangs.
+                loop.run_in_executor(None, give_back)
             self.telemetry.show_loads(len(self.registry.loads.stuck), self.registry.loads.are_blocked)
 
     def admit(self) -> None:

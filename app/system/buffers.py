@@ -4,6 +4,8 @@ from app.system.counters import Cell
 
 # What each connection may hold in any case: the frames of bots are never refused because of what others hold.
 FREE_BYTES = 2**16
+# From so many on, what was held and is not any more is worth the milliseconds that it takes to give it back.
+MIN_SPENT_BYTES = 2**24
 
 
 class Buffers:
@@ -12,13 +14,23 @@ class Buffers:
     def __init__(self, max_bytes: int, shown: Cell) -> None:
         self.max_bytes, self._shown = max_bytes, shown
         self.held_bytes = 0
+        # Since the last look at what is spent.
+        self._peak_bytes = 0
 
     def add(self, count: int) -> bool:
         """False, and nothing is added, if that is more than there may be."""
         if count > 0 and self.held_bytes + count > self.max_bytes:
             return False
         self.held_bytes += count
+        self._peak_bytes = max(self._peak_bytes, self.held_bytes)
         self._shown.set(self.held_bytes)
+        return True
+
+    def has_spent(self) -> bool:
+        """Whether much less is held now than at some moment since this was last true; that memory is free again."""
+        if self._peak_bytes - self.held_bytes < MIN_SPENT_BYTES:
+            return False
+        self._peak_bytes = self.held_bytes
         return True
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 import socket
 import struct
 from collections.abc import Iterator
@@ -57,6 +58,10 @@ def read_to_end(connection: socket.socket) -> bytes:
     except ConnectionError:
         pass
     return received
+
+
+def resident_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def status_of(answer: bytes) -> int:
@@ -136,6 +141,19 @@ def test_bodies_on_their_way_share_a_budget_that_comes_back(server: Server, surv
     assert metric(server, 'jepa_requests_rejected_total{reason="buffers_full"}') >= len(refused)
     assert load.refused.total() == load.cut == load.lost == 0
     survived("bodies of more than there is memory for", load, note=f"{len(refused)} of 12 refused with 503")
+
+
+def test_memory_of_bodies_goes_back_to_the_system(models: Path) -> None:
+    with Server("--models", str(models), "--workers", "1") as server, ExitStack() as stack:
+        pid = server.process.pid
+        before = resident_bytes(pid)
+        connections = [stack.enter_context(server.connect()) for _ in range(8)]
+        for connection in connections:
+            connection.sendall(head("/embed", 16 * MIB) + bytes(15 * MIB))
+        until(lambda: resident_bytes(pid) > before + 100 * MIB)
+        for connection in connections:
+            connection.close()
+        until(lambda: resident_bytes(pid) < before + 30 * MIB)
 
 
 def test_messages_on_their_way_share_it_too(server: Server) -> None:
