@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +16,14 @@ from tests.support.survival import pytest_terminal_summary as pytest_terminal_su
 
 # For `make fuzz`.
 settings.register_profile("fuzz", max_examples=5000, deadline=None)
+
+# What is imported stays, so to look for garbage among it, now or during the tests, is of no use.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture

@@ -163,14 +163,19 @@ def test_eval_says_which_label_is_among_the_features(models, data):
 
 
 @pytest.mark.timeout(600)  # two processes that import PyTorch, and an export
-def test_two_devices_leave_one_bundle_and_say_everything_once(data, tmp_path):
-    command = [sys.executable, "-m", "cli", "train", str(data), "--out", str(tmp_path), "--preset", "quick"]
-    options = ["--steps", "2", "--horizon", "4", "--devices", "2", "--accelerator", "cpu"]
+def test_two_devices_leave_one_bundle_and_say_everything_once_also_of_rows_of_no_game(tmp_path):
+    np.save(tmp_path / "rows.npy", make_games(episodes=2, length=60).features)
+    command = [sys.executable, "-m", "cli", "train", str(tmp_path / "rows.npy"), "--out", str(tmp_path)]
+    options = ["--preset", "quick", "--steps", "2", "--devices", "2", "--accelerator", "cpu"]
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert done.stdout.count("reading") == done.stdout.count("step 2/2") == done.stdout.count("is ready") == 1
-    assert read_bundle(tmp_path / "model" / "1").manifest.training["steps"] == 2
+    unknown = "no 'episode' and no 'frame' column says which rows belong together; they are held out at random"
+    assert done.stdout.count(unknown) == 1
+    manifest = read_bundle(tmp_path / "model" / "1").manifest
+    assert manifest.training["steps"] == 2
+    assert manifest.horizons == [0]
 
 
 @pytest.mark.timeout(600)
@@ -205,34 +210,38 @@ def test_embed_of_another_width_says_which_columns_to_pick(models, tmp_path):
     assert "the data has 9 feature columns, model 'toy' takes 8" in done.output
 
 
-def test_rows_of_no_game_are_learnt_from_too_and_that_is_said(tmp_path):
-    np.save(tmp_path / "rows.npy", make_games(episodes=2, length=60).features)
-    done = jepa("train", tmp_path / "rows.npy", "--out", tmp_path, "--preset", "quick", "--steps", 2)
-    assert done.exit_code == 0, done.output
-    assert (
-        "no 'episode' and no 'frame' column says which rows belong together; they are held out at random" in done.output
-    )
-    assert read_bundle(tmp_path / "model" / "1").manifest.horizons == [0]
+# The commands of its arguments in turn, as a process for each would run them, but with one import of PyTorch.
+IN_TURN = """
+import json, sys
+from cli.main import app
+for arguments in map(json.loads, sys.argv[1:]):
+    try:
+        app(arguments)
+    except SystemExit as end:
+        print("exit code", end.code, flush=True)
+"""
 
 
-def test_ctrl_c_keeps_the_run_and_resume_goes_on(data, tmp_path):
-    command = [sys.executable, "-m", "cli", "train", str(data), "--out", str(tmp_path), "--preset", "quick"]
-    with subprocess.Popen([*command, "--steps", "9000"], stdout=subprocess.PIPE, text=True) as run:
+def test_ctrl_c_or_sigterm_keeps_the_run_and_resume_goes_on(data, tmp_path):
+    command = ["train", str(data), "--out", str(tmp_path), "--preset", "quick"]
+    commands = [*command, "--steps", "9000"], command, [*command, "--resume"]
+    program = [sys.executable, "-c", IN_TURN, *map(json.dumps, commands)]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout is not None
-        for line in run.stdout:
-            if line.startswith("9000 steps of"):
-                run.send_signal(signal.SIGINT)
-                break
-        said = run.stdout.read()
-    assert run.returncode == 130, said
-    assert "go on with the same command and --resume" in said
-    again = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert again.returncode == 1
-    assert "a run stopped here at step 1 of 9000" in " ".join(again.stdout.split())
-    with subprocess.Popen([*command, "--resume"], stdout=subprocess.PIPE, text=True) as run:
-        assert run.stdout is not None
-        for line in run.stdout:
-            if line.startswith("8999 steps of"):
-                run.send_signal(signal.SIGTERM)
-                break
-        assert "stopped at step 2" in run.stdout.read()
+
+        def said(until):
+            """All lines up to the first that starts so."""
+            lines = []
+            for line in run.stdout:
+                lines.append(line)
+                if line.startswith(until):
+                    break
+            return " ".join(lines)
+
+        assert "9000 steps of" in said("9000 steps of")
+        run.send_signal(signal.SIGINT)
+        assert re.search(r"go on with the same command and --resume\s+exit code 130", said("exit code"))
+        assert re.search(r"a run stopped here at step 1 of 9000;.*\s+exit code 1$", said("exit code").strip())
+        assert "8999 steps of" in said("8999 steps of")
+        run.send_signal(signal.SIGTERM)
+        assert re.search(r"stopped at step 2;.*\s+exit code 130", said("exit code"))
