@@ -192,8 +192,7 @@ def _export(
     if half:
         for parameter in served.parameters():
             parameter.data = parameter.data.half().float()
-    graph = onnx.load(like[1]) if like else None
-    if graph is None or not refill(graph, like[0], served):
+    if like is None or not refill(graph := onnx.load(like[1]), like[0], served):
         graph = trace(served, inputs, output)
     onnx.save(graph, path)
     _check_parity(served, inputs, path)

@@ -1,4 +1,5 @@
-"""Forks of one process that has imported the service: importing takes a second of processor time, a fork hardly any."""
+"""Forks of a process that has imported what they need: that takes the service a second and training five, a fork
+hardly any."""
 
 import atexit
 import json
@@ -18,17 +19,20 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 NUMBER = struct.Struct("i")
 MAX_MESSAGE_BYTES = 1 << 20
-IMPORTED = ("cli.serve", "app.main", "app.server.protocol", "app.server.watchdog", "app.server.workers")
+SERVICE = ("cli.serve", "app.main", "app.server.protocol", "app.server.watchdog", "app.server.workers")
 
 
 class Fork:
     """A `subprocess.Popen` of `python -c program *arguments`, as far as tests use one; its stderr is a pipe of text."""
 
-    def __init__(self, program: str, arguments: Sequence[str], cwd: Path, env: Mapping[str, str]) -> None:
+    def __init__(
+        self, program: str, arguments: Sequence[str], env: Mapping[str, str], imported: tuple[str, ...] = SERVICE
+    ) -> None:
+        """`imported` are modules that forks of them share; tests that give the same share one process to fork from."""
         errors, their_errors = os.pipe()
         self._status, their_status = os.pipe()
-        message = json.dumps([program, ["-c", *arguments], str(cwd), dict(env)]).encode()
-        socket.send_fds(_forker(), [message], [their_errors, their_status])
+        message = json.dumps([program, ["-c", *arguments], dict(env)]).encode()
+        socket.send_fds(_forker(imported), [message], [their_errors, their_status])
         os.close(their_errors)
         os.close(their_status)
         self.stderr = open(errors)  # noqa: SIM115 (whoever made the fork closes it, as with Popen)
@@ -67,10 +71,10 @@ class Fork:
 
 
 @cache
-def _forker() -> socket.socket:
-    """The way to the process that forks, which is started at the first call and ends with this one."""
+def _forker(imported: tuple[str, ...]) -> socket.socket:
+    """The way to the process that forks; it is started at the first call, and ends with this one."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    program = f"from tests.support.forker import fork_on_demand; fork_on_demand({theirs.fileno()})"
+    program = f"from tests.support.forker import fork_on_demand; fork_on_demand({theirs.fileno()}, {imported})"
     forker = subprocess.Popen(
         [sys.executable, "-c", program], cwd=ROOT, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
     )
@@ -84,12 +88,12 @@ def _forker() -> socket.socket:
     return ours
 
 
-def fork_on_demand(channel: int) -> None:
+def fork_on_demand(channel: int, imported: tuple[str, ...]) -> None:
     """Runs in the process that forks. It returns there at the end, and in each fork once its program has run."""
     # As `app.server.run` does before it imports the service.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    for name in IMPORTED:
+    for name in imported:
         import_module(name)
     asked = socket.socket(fileno=channel)
     # Ctrl-C is for the tests.
@@ -120,8 +124,7 @@ def fork_on_demand(channel: int) -> None:
     os.dup2(errors, 2)
     os.close(errors)
     os.close(status)
-    program, sys.argv, cwd, env = json.loads(message)
-    os.chdir(cwd)
+    program, sys.argv, env = json.loads(message)
     os.environ.clear()
     os.environ.update(env)
     exec(program, {"__name__": "__main__"})

@@ -98,7 +98,7 @@ class Server:
             command = [*within, sys.executable, "-c", program, *arguments]
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
         else:
-            self.process = Fork(program, arguments, ROOT, environment)
+            self.process = Fork(program, arguments, environment)
         self.log = ""
         self._reader = threading.Thread(target=self._read_log)
         self._reader.start()
