@@ -19,7 +19,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 NUMBER = struct.Struct("i")
 MAX_MESSAGE_BYTES = 1 << 20
+# What forks share, by what they are for.
 SERVICE = ("cli.serve", "app.main", "app.server.protocol", "app.server.watchdog", "app.server.workers")
+TRAINING = ("cli.train",)
 
 
 class Fork:

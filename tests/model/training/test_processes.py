@@ -13,7 +13,7 @@ import torch
 from model.training.checkpoint import load_checkpoint
 from model.training.run import prepare
 from tests.model.training.test_loop import SMALL, trained, weights
-from tests.support.forker import Fork
+from tests.support.forker import TRAINING, Fork
 from tests.support.games import make_games
 
 ROOT = Path(__file__).parents[3]
@@ -24,7 +24,7 @@ SMALL_RUN = "import os; os.dup2(2, 1); from tests.support.small_run import main;
 
 
 def small_run(*arguments):
-    return Fork(SMALL_RUN, [*map(str, arguments)], os.environ, ("tests.support.small_run",))
+    return Fork(SMALL_RUN, [*map(str, arguments)], os.environ, TRAINING)
 
 
 def reports(printed):
