@@ -1,5 +1,7 @@
 """Fixtures for all tests."""
 
+import gc
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +17,18 @@ from tests.support.survival import pytest_terminal_summary as pytest_terminal_su
 
 # For `make fuzz`.
 settings.register_profile("fuzz", max_examples=5000, deadline=None)
+
+# Nothing asks a public server, and to read the certificates of all authorities takes each client of httpx 40 ms.
+os.environ.pop("SSL_CERT_FILE", None)
+os.environ["SSL_CERT_DIR"] = os.path.dirname(__file__)
+
+# What is imported stays, so to look for garbage among it, now or during the tests, is of no use.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture

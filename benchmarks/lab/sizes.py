@@ -7,18 +7,17 @@ target encoder through ONNX Runtime on one thread, all sizes in turn, so that ot
 """
 
 import argparse
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 
 from app.inference.sessions import session_options
 from benchmarks.lab.probing import asked_for, trained
-from model.export.bundle import export_bundle
+from model.export.graphs import ServedEncoder
+from model.export.tracing import trace
 from model.training.recipe import PRESETS
 
 BATCHES = (1, 64)
@@ -37,23 +36,23 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", type=int, default=range(len(SIZES)), help="numbers of those to train")
     options, frames, probe = asked_for(parser)
     print(f"{'':30}" + "".join(f"{label:>16}" for label in frames.labels) + f"{'parameters':>16}{'rows/s':>16}")
-    with tempfile.TemporaryDirectory() as folder:
-        graphs = {}
-        for number in options.sizes:
-            name, recipe = [*SIZES.items()][number]
-            recipe = replace(recipe, steps=options.steps)
-            run = trained(frames, recipe)
-            aucs = (score.auc for score in probe.scores(probe.embeddings(run.jepa)).values())
-            count = sum(weight.numel() for weight in run.jepa.target_encoder.parameters())
-            rate = recipe.steps * recipe.batch_size / run.checkpoint.summary.seconds
-            print(f"{name:30}" + "".join(f"{auc:>16.3f}" for auc in aucs) + f"{count:>16,}{rate:>16,.0f}", flush=True)
-            graphs[name] = export_bundle(run.checkpoint, Path(folder), f"size{number}") / "target_encoder.onnx"
-        print("\nrows/s of the target encoder, one thread, " + " and ".join(f"{n} rows a run" for n in BATCHES))
-        for name, rates in speeds(graphs, frames.features[:64]).items():
-            print(f"{name:30}" + "".join(f"{rate:>16,.0f}" for rate in rates))
+    graphs = {}
+    for number in options.sizes:
+        name, recipe = [*SIZES.items()][number]
+        recipe = replace(recipe, steps=options.steps)
+        run = trained(frames, recipe)
+        aucs = (score.auc for score in probe.scores(probe.embeddings(run.jepa)).values())
+        count = sum(weight.numel() for weight in run.jepa.target_encoder.parameters())
+        rate = recipe.steps * recipe.batch_size / run.checkpoint.summary.seconds
+        print(f"{name:30}" + "".join(f"{auc:>16.3f}" for auc in aucs) + f"{count:>16,}{rate:>16,.0f}", flush=True)
+        served = ServedEncoder(run.jepa.encoding, run.jepa.target_encoder, frames.schema).eval()
+        graphs[name] = trace(served, {"features": frames.features[:16]}, "embedding").SerializeToString()
+    print("\nrows/s of the target encoder, one thread, " + " and ".join(f"{n} rows a run" for n in BATCHES))
+    for name, rates in speeds(graphs, frames.features[:64]).items():
+        print(f"{name:30}" + "".join(f"{rate:>16,.0f}" for rate in rates))
 
 
-def speeds(graphs: Mapping[str, Path], rows: np.ndarray, rounds: int = 20) -> dict[str, list[float]]:
+def speeds(graphs: Mapping[str, bytes], rows: np.ndarray, rounds: int = 20) -> dict[str, list[float]]:
     sessions = {
         name: ort.InferenceSession(path, session_options(1), providers=["CPUExecutionProvider"])
         for name, path in graphs.items()

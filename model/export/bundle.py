@@ -1,7 +1,5 @@
 """PyTorch → ONNX bundle: three graphs, checked against PyTorch, and the golden rows that the service repeats."""
 
-import logging
-import warnings
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -20,12 +18,12 @@ from bundle.schema import Schema
 from bundle.writer import BundleWriter
 from model.export.graphs import ServedEncoder, ServedPredictor, embed
 from model.export.int8 import Arrays, write_int8
+from model.export.tracing import refill, trace
 from model.networks.config import Config
 from model.networks.encoder import ContextEncoder
 from model.networks.predictor import Predictor
 from model.training.checkpoint import Checkpoint
 
-OPSET = 23  # the first with attention as one operator
 PARITY_BATCHES = (1, 2, 7, 64)
 ATOL, RTOL = 1e-5, 1e-4
 GOLDEN_ROWS = 16
@@ -95,15 +93,12 @@ def export_networks(
         bundle.describe(**_description(config, schema, statistics))
         bundle.describe(**known)
         golden = dict(_golden_inputs(config, schema, statistics))
+        like = None
         for role, encoder in (("context", networks.context_encoder), ("target", networks.target_encoder)):
-            golden[f"{role}_embedding"] = _export(
-                ServedEncoder(networks.encoding, encoder, schema),
-                partial(embed, networks.encoding, encoder, schema),
-                {"features": golden["features"]},
-                "embedding",
-                bundle.path / f"{role}_encoder.onnx",
-                half,
-            )
+            served, path = ServedEncoder(networks.encoding, encoder, schema), bundle.path / f"{role}_encoder.onnx"
+            trained, rows = partial(embed, networks.encoding, encoder, schema), {"features": golden["features"]}
+            golden[f"{role}_embedding"] = _export(served, trained, rows, "embedding", path, half, like)
+            like = served, path
         golden["prediction"] = _export(
             ServedPredictor(networks.predictor),
             lambda context, targets, horizon: networks.predictor(context, targets > 0, horizon),
@@ -177,9 +172,18 @@ def _questions(config: Config, schema: Schema, rows: NDArray[np.floating]) -> Ar
 
 
 def _export(
-    served: nn.Module, trained: Callable[..., Tensor], inputs: Arrays, output: str, path: Path, half: bool
+    served: nn.Module,
+    trained: Callable[..., Tensor],
+    inputs: Arrays,
+    output: str,
+    path: Path,
+    half: bool,
+    like: tuple[nn.Module, Path] | None = None,
 ) -> NDArray[np.float32]:
-    """Writes one graph, checks it against PyTorch at several batch sizes, and returns PyTorch's answer to `inputs`."""
+    """Writes one graph, checks it against PyTorch at several batch sizes, and returns PyTorch's answer to `inputs`.
+
+    `like` is a network that differs from `served` in its weights alone, and its graph.
+    """
     served.eval()
     example = tuple(torch.from_numpy(values) for values in inputs.values())
     with torch.no_grad():
@@ -188,45 +192,13 @@ def _export(
     if half:
         for parameter in served.parameters():
             parameter.data = parameter.data.half().float()
-    # It names operators that we don't use, one line each.
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        # torch 2.13 deprecates a class that its own exporter still uses, and inputs sharing one batch are meant to.
-        warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
-        warnings.filterwarnings("ignore", message="# The axis name: batch", category=UserWarning)
-        program = torch.onnx.export(
-            served,
-            example,
-            input_names=list(inputs),
-            output_names=[output],
-            dynamic_shapes=tuple({0: "batch"} for _ in inputs),
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
-    if program is None:
-        raise RuntimeError("torch.onnx.export returned no program")
-    graph = program.model_proto
-    _strip_traces(graph)
-    onnx.checker.check_model(graph, full_check=True)
+    if like is None or not refill(graph := onnx.load(like[1]), like[0], served):
+        graph = trace(served, inputs, output)
     onnx.save(graph, path)
     _check_parity(served, inputs, path)
     with torch.no_grad():
         answer: NDArray[np.float32] = served(*example).numpy()
     return answer
-
-
-def _strip_traces(graph: onnx.ModelProto) -> None:
-    """Drops which line of which source each node came from: heavier than a small network, and it names folders."""
-    for part in (
-        *graph.graph.node,
-        *graph.graph.value_info,
-        *graph.graph.input,
-        *graph.graph.output,
-        graph.graph,
-    ):
-        del part.metadata_props[:]
-        part.doc_string = ""
 
 
 def _store_half(path: Path) -> None:

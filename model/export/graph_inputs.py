@@ -41,7 +41,8 @@ class RampInputs(nn.Module):
         self.id_column = nn.Buffer(encoding.id_column.clone())
         self.id_value = nn.Buffer(encoding.id_value[:, None].clone())
         self.id_tolerance = nn.Buffer(encoding.id_tolerance[:, None].clone())
-        self.limit = nn.Buffer(torch.ones(len(self.kept), 1))
+        self.number_limit = nn.Buffer(torch.ones(len(self.rate), 1))
+        self.id_limit = nn.Buffer(torch.ones(ids, 1))
 
     def smooth(self, rows: Tensor, peak: Tensor, highest: Tensor) -> Tensor:
         """Scales the inputs `rows` [m] by √(peak / highest) and returns the factors [m].
@@ -50,21 +51,22 @@ class RampInputs(nn.Module):
         weights by the factors, which brings them closer together: rounded to 8 bits in steps sized for the largest
         weights, the small ones would otherwise vanish (SmoothQuant, Xiao et al. 2023, eq. 4, α = ½).
         """
-        factor = (peak / highest.clamp(min=1e-12)).sqrt().clamp(min=MIN_INPUT_SCALE)
-        self.limit[rows, 0] *= factor.float()
-        numbers = rows[rows < len(self.rate)]
-        self.rate[numbers, 0] *= factor[rows < len(self.rate)].float()
-        return factor.float().double()
+        factor = (peak / highest.clamp(min=1e-12)).sqrt().clamp(min=MIN_INPUT_SCALE).float()
+        is_number = rows < len(self.rate)
+        numbers, ids = rows[is_number], rows[~is_number] - len(self.rate)
+        self.rate[numbers, 0] *= factor[is_number]
+        self.number_limit[numbers, 0] *= factor[is_number]
+        self.id_limit[ids, 0] *= factor[~is_number]
+        return factor.double()
 
     def forward(self, columns: Tensor, hidden: Tensor) -> list[Tensor]:
         """columns [C, B], hidden [C, B] bool → inputs [M, B], in one or two parts along M."""
-        numbers = len(self.rate)
         seen = torch.where(hidden, HIDDEN, columns)  # [C, B]
         ramps = F.relu((seen.index_select(0, self.number_column) - self.start) * self.rate)
-        parts = [torch.minimum(ramps, self.limit[:numbers])]
+        parts = [torch.minimum(ramps, self.number_limit)]
         if len(self.id_column):
             is_it = (seen.index_select(0, self.id_column) - self.id_value).abs() < self.id_tolerance
-            parts.append(torch.where(is_it, self.limit[numbers:], 0.0))
+            parts.append(torch.where(is_it, self.id_limit, 0.0))
         return parts
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from app.settings import Settings
 from tests.support.bundles import TinyModel
+from tests.support.forker import Fork
 from tests.support.serving import ROOT, Server
 
 
@@ -23,16 +24,21 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+PROGRAM = "from cli.main import main; main()"
+WIDE = {"COLUMNS": "200", "TERM": "dumb"}
+
+
 def jepa(*arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-c", "from cli.main import main; main()", *arguments]
-    wide = {"COLUMNS": "200", "TERM": "dumb"}
-    return subprocess.run(
-        command, cwd=ROOT, env=os.environ | wide | env, capture_output=True, text=True, timeout=60, check=False
-    )
+    fork = Fork(PROGRAM, arguments, os.environ | WIDE | env)
+    with fork.stderr:
+        said = fork.stderr.read()
+    return subprocess.CompletedProcess(arguments, fork.wait(timeout=60), stderr=said)
 
 
 def test_help_lists_every_setting_with_its_variable_and_what_it_does() -> None:
-    text = " ".join(jepa("serve", "--help").stdout.split())
+    command = [sys.executable, "-c", PROGRAM, "serve", "--help"]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | WIDE, capture_output=True, text=True, check=True)
+    text = " ".join(done.stdout.split())
     for name, field in Settings.model_fields.items():
         assert f"--{name.replace('_', '-')}" in text
         assert f"JEPA_{name.upper()}" in text

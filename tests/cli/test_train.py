@@ -5,8 +5,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +16,7 @@ from bundle.reader import read_bundle
 from cli.main import app
 from model.export.int8 import least_cosine
 from tests.support.bundles import TinyModel
+from tests.support.forker import TRAINING, Fork
 from tests.support.games import make_games
 from tests.support.processor import needs_int8_dot_products
 
@@ -162,39 +161,60 @@ def test_eval_says_which_label_is_among_the_features(models, data):
     assert "warning: the label 'y_action' is among the features too" in " ".join(done.output.split())
 
 
-@pytest.mark.timeout(600)  # two processes that import PyTorch, and an export
-def test_two_devices_leave_one_bundle_and_say_everything_once(data, tmp_path):
-    command = [sys.executable, "-m", "cli", "train", str(data), "--out", str(tmp_path), "--preset", "quick"]
-    options = ["--steps", "2", "--horizon", "4", "--devices", "2", "--accelerator", "cpu"]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    assert done.stdout.count("reading") == done.stdout.count("step 2/2") == done.stdout.count("is ready") == 1
-    assert read_bundle(tmp_path / "model" / "1").manifest.training["steps"] == 2
+def forked(program, *arguments):
+    """`python -m program` with these arguments, whose output is in one pipe, without its import of PyTorch."""
+    as_main = f"import os, runpy; os.dup2(2, 1); runpy.run_module('{program}', run_name='__main__', alter_sys=True)"
+    return Fork(as_main, [*map(str, arguments)], os.environ | {"OMP_NUM_THREADS": "1"}, TRAINING)
+
+
+@pytest.mark.timeout(600)  # two processes, and an export
+def test_two_devices_leave_one_bundle_and_say_everything_once_also_of_rows_of_no_game(tmp_path):
+    np.save(tmp_path / "rows.npy", make_games(episodes=2, length=60).features)
+    options = ["--preset", "quick", "--steps", 2, "--devices", 2, "--accelerator", "cpu"]
+    run = forked("cli", "train", tmp_path / "rows.npy", "--out", tmp_path, *options)
+    with run.stderr:
+        said = run.stderr.read()
+    assert run.wait() == 0, said
+    expected = [
+        f"reading {tmp_path}",
+        "no 'episode' and no 'frame' column says which rows belong together; they are held out at random",
+        "108 rows of 108 episodes, 8 columns in 8 groups",
+        "warning: 108 training rows are fewer than a batch",
+        "2 steps of 1024 rows",
+        "step 2/2",
+        "warning: nothing learned",
+        f"{tmp_path / 'model' / '1'} is ready",
+    ]
+    for line, beginning in zip(said.splitlines(), expected, strict=True):
+        assert line.startswith(beginning)
+    manifest = read_bundle(tmp_path / "model" / "1").manifest
+    assert manifest.training["steps"] == 2
+    assert manifest.horizons == [0]
 
 
 @pytest.mark.timeout(600)
 def test_processes_that_torchrun_started_share_one_run(data, tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "cli", "train", str(data)]
-    options = ["--out", str(tmp_path), "--preset", "quick", "--steps", "2", "--horizon", "4", "--accelerator", "cpu"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, *options], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("reading") == done.stdout.count("step 2/2") == done.stdout.count("is ready") == 1
+    options = ["--preset", "quick", "--steps", 2, "--horizon", 4, "--accelerator", "cpu"]
+    command = ["--nproc-per-node", 2, "-m", "cli", "train", data, "--out", tmp_path, *options]
+    run = forked("torch.distributed.run", *command)
+    with run.stderr:
+        said = run.stderr.read()
+    assert run.wait() == 0, said
+    assert said.count("reading") == said.count("step 2/2") == said.count("is ready") == 1
     assert [folder.name for folder in (tmp_path / "model").glob("[0-9]*")] == ["1"]
 
 
 @pytest.mark.timeout(600)
 def test_ctrl_c_stops_all_devices_between_two_steps(data, tmp_path):
-    command = [sys.executable, "-m", "cli", "train", str(data), "--out", str(tmp_path), "--preset", "quick"]
-    options = ["--steps", "9000", "--devices", "2", "--accelerator", "cpu"]
-    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as run:
-        for line in run.stdout:
+    options = ["--preset", "quick", "--steps", 9000, "--devices", 2, "--accelerator", "cpu"]
+    run = forked("cli", "train", data, "--out", tmp_path, *options)
+    with run.stderr:
+        for line in run.stderr:
             if line.startswith("9000 steps of"):
                 run.send_signal(signal.SIGINT)
                 break
-        said = run.stdout.read()  # to its end: the other process has closed it too
-    assert run.returncode == 130, said
+        said = run.stderr.read()  # to its end: the other process has closed it too
+    assert run.wait() == 130, said
     assert said.count("stopped at step") == 1
 
 
@@ -205,34 +225,38 @@ def test_embed_of_another_width_says_which_columns_to_pick(models, tmp_path):
     assert "the data has 9 feature columns, model 'toy' takes 8" in done.output
 
 
-def test_rows_of_no_game_are_learnt_from_too_and_that_is_said(tmp_path):
-    np.save(tmp_path / "rows.npy", make_games(episodes=2, length=60).features)
-    done = jepa("train", tmp_path / "rows.npy", "--out", tmp_path, "--preset", "quick", "--steps", 2)
-    assert done.exit_code == 0, done.output
-    assert (
-        "no 'episode' and no 'frame' column says which rows belong together; they are held out at random" in done.output
-    )
-    assert read_bundle(tmp_path / "model" / "1").manifest.horizons == [0]
+# The commands of its arguments in turn, as a process for each would run them, but with one import of PyTorch.
+IN_TURN = """
+import json, os, sys
+from cli.main import app
+os.dup2(2, 1)
+for arguments in map(json.loads, sys.argv[1:]):
+    try:
+        app(arguments)
+    except SystemExit as end:
+        print("exit code", end.code, flush=True)
+"""
 
 
-def test_ctrl_c_keeps_the_run_and_resume_goes_on(data, tmp_path):
-    command = [sys.executable, "-m", "cli", "train", str(data), "--out", str(tmp_path), "--preset", "quick"]
-    with subprocess.Popen([*command, "--steps", "9000"], stdout=subprocess.PIPE, text=True) as run:
-        assert run.stdout is not None
-        for line in run.stdout:
-            if line.startswith("9000 steps of"):
-                run.send_signal(signal.SIGINT)
-                break
-        said = run.stdout.read()
-    assert run.returncode == 130, said
-    assert "go on with the same command and --resume" in said
-    again = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert again.returncode == 1
-    assert "a run stopped here at step 1 of 9000" in " ".join(again.stdout.split())
-    with subprocess.Popen([*command, "--resume"], stdout=subprocess.PIPE, text=True) as run:
-        assert run.stdout is not None
-        for line in run.stdout:
-            if line.startswith("8999 steps of"):
-                run.send_signal(signal.SIGTERM)
-                break
-        assert "stopped at step 2" in run.stdout.read()
+def test_ctrl_c_or_sigterm_keeps_the_run_and_resume_goes_on(data, tmp_path):
+    command = ["train", str(data), "--out", str(tmp_path), "--preset", "quick"]
+    commands = [*command, "--steps", "9000"], command, [*command, "--resume"]
+    run = Fork(IN_TURN, [*map(json.dumps, commands)], os.environ, TRAINING)
+    with run.stderr:
+
+        def said(until):
+            """All lines up to the first that starts so."""
+            lines = []
+            for line in run.stderr:
+                lines.append(line)
+                if line.startswith(until):
+                    break
+            return " ".join(lines)
+
+        assert "9000 steps of" in said("9000 steps of")
+        run.send_signal(signal.SIGINT)
+        assert re.search(r"go on with the same command and --resume\s+exit code 130", said("exit code"))
+        assert re.search(r"a run stopped here at step 1 of 9000;.*\s+exit code 1$", said("exit code").strip())
+        assert "8999 steps of" in said("8999 steps of")
+        run.send_signal(signal.SIGTERM)
+        assert re.search(r"stopped at step 2;.*\s+exit code 130", said("exit code"))

@@ -12,7 +12,7 @@ from tests.support.scripts import run_example
 from tests.support.serving import Server
 
 bot = partial(run_example, "atari_bot.py")
-SHORT = ["--generations", 1, "--population", 3, "--steps", 8]
+SHORT = ["--generations", 1, "--population", 2, "--steps", 8]
 
 
 @pytest.fixture(scope="module")

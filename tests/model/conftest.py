@@ -36,6 +36,10 @@ def toy(patches):
     statistics = column_statistics(ROWS)
     config = Config(20, 32, 16, 2, 1, num_heads=4, patches=patches, horizons=(6, 30))
     jepa = JEPA(config, FeatureEncoding.fit(ROWS, SCHEMA, statistics)).eval()
+    with torch.no_grad():
+        # As training leaves them: no two weights are equal, and the two encoders differ.
+        for weight in jepa.parameters():
+            weight += 0.02 * torch.randn_like(weight)
     return Checkpoint(jepa, SCHEMA, statistics, {}, 0, TrainingSummary(rows=64, licence="CC0"), {}, ROWS)
 
 

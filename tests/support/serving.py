@@ -23,6 +23,7 @@ from uvicorn.server import ServerState
 from app.main import create_app
 from app.server.protocol import FrontDoor
 from app.settings import Settings
+from tests.support.forker import Fork
 
 ROOT = Path(__file__).parents[2]
 # For `before`: makes the model fail on some rows.
@@ -91,10 +92,13 @@ class Server:
         cannot be caused from outside. `within` is a command that wraps the program."""
         self._verify = verify
         program = f"{before}\nfrom cli.main import main; main()"
-        command = [*within, sys.executable, "-c", program, "serve", "--port", "0", *flags]
-        self.process = subprocess.Popen(
-            command, cwd=ROOT, env=os.environ | dict(env or {}), stderr=subprocess.PIPE, text=True
-        )
+        arguments, environment = ["serve", "--port", "0", *flags], os.environ | dict(env or {})
+        self.process: Fork | subprocess.Popen[str]
+        if within:
+            command = [*within, sys.executable, "-c", program, *arguments]
+            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+        else:
+            self.process = Fork(program, arguments, environment)
         self.log = ""
         self._reader = threading.Thread(target=self._read_log)
         self._reader.start()

@@ -1,4 +1,4 @@
-"""A small training run in a process of its own: `python -m tests.support.small_run CHECKPOINT STEPS DEVICES [EVERY]`
+"""A small training run in a process of its own: `python -m tests.support.small_run CHECKPOINT STEPS DEVICES`
 starts or resumes it, and prints the number of each finished step and each report."""
 
 import json
@@ -13,7 +13,9 @@ from tests.model.training.test_loop import SMALL
 from tests.support.games import make_games
 
 
-def main(path: Path, steps: int, devices: int, every: int = 1) -> None:
+def main() -> None:
+    path = Path(sys.argv[1])
+    steps, devices = map(int, sys.argv[2:])
     fabric = launch(devices, "cpu")
     recipe = replace(SMALL, steps=steps)
     games = make_games()
@@ -24,8 +26,8 @@ def main(path: Path, steps: int, devices: int, every: int = 1) -> None:
             print(step, flush=True)
         return True
 
-    train(run, path, lambda report: print(json.dumps(report.as_dict()), flush=True), go_on, every=every)
+    train(run, path, lambda report: print(json.dumps(report.as_dict()), flush=True), go_on, every=1)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))
+    main()

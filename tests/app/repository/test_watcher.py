@@ -28,7 +28,7 @@ from tests.support.serving import Server
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")]
 
-SWAPS = int(os.environ.get("SWAPS", "20"))  # a long run: SWAPS=100
+SWAPS = int(os.environ.get("SWAPS", "10"))  # a long run: SWAPS=100
 CONNECTIONS = 32
 ROWS = TinyModel().rows(2, seed=3)
 

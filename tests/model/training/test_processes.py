@@ -1,6 +1,7 @@
 """Training in processes of its own: one that is killed, and several that share each batch."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,35 +13,40 @@ import torch
 from model.training.checkpoint import load_checkpoint
 from model.training.run import prepare
 from tests.model.training.test_loop import SMALL, trained, weights
+from tests.support.forker import TRAINING, Fork
 from tests.support.games import make_games
 
 ROOT = Path(__file__).parents[3]
 
 
+# What it prints goes into the one pipe that a fork has.
+SMALL_RUN = "import os; os.dup2(2, 1); from tests.support.small_run import main; main()"
+
+
 def small_run(*arguments):
-    command = [sys.executable, "-m", "tests.support.small_run", *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return Fork(SMALL_RUN, [*map(str, arguments)], os.environ, TRAINING)
 
 
 def reports(printed):
     return [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
 
 
-@pytest.mark.timeout(600)  # four processes that import PyTorch
 def test_a_run_killed_at_any_time_resumes_to_the_weights_of_an_unbroken_one(tmp_path):
     broken, whole, steps = tmp_path / "broken.safetensors", tmp_path / "whole.safetensors", 30
     for last in (0, 13):  # in the midst of the first steps and saves, and of later ones
-        with small_run(broken, steps, 1) as process:
-            for line in process.stdout:
-                if not line.startswith("{") and int(line) > last:
-                    process.kill()
+        run = small_run(broken, steps, 1)
+        with run.stderr as said:
+            for line in said:
+                if line.strip().isdigit() and int(line) > last:
+                    run.kill()
                     break
-        assert process.returncode == -9
+        assert run.wait(timeout=60) == -9
         assert load_checkpoint(broken).step <= steps
-    with small_run(broken, steps, 1) as process:
-        said, failed = process.communicate()
-    assert process.returncode == 0, failed
-    assert 1 < int(said.splitlines()[0]) <= steps  # it did go on
+    run = small_run(broken, steps, 1)
+    with run.stderr:
+        said = run.stderr.read()
+    assert run.wait(timeout=60) == 0, said
+    assert 1 < int(next(line for line in said.splitlines() if line.isdigit())) <= steps  # it did go on
 
     trained(prepare(make_games(), replace(SMALL, steps=steps)), whole, every=1)
     expected, resumed = weights(load_checkpoint(whole)), weights(load_checkpoint(broken))
@@ -48,15 +54,15 @@ def test_a_run_killed_at_any_time_resumes_to_the_weights_of_an_unbroken_one(tmp_
         torch.testing.assert_close(resumed[name], value, atol=0, rtol=0, msg=name)
 
 
-@pytest.mark.timeout(600)  # so do these three
+@pytest.mark.timeout(600)  # two processes that import PyTorch
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="this PyTorch has no gloo")
 def test_two_processes_learn_what_one_does(tmp_path):
     alone, shared = tmp_path / "alone.safetensors", tmp_path / "shared.safetensors"
     expected, _ = trained(prepare(make_games(), replace(SMALL, steps=12)), alone, every=1)
-    with small_run(shared, 12, 2) as process:
-        said, failed = process.communicate()
-    assert process.returncode == 0, failed
-    found = reports(said)
+    command = [sys.executable, "-m", "tests.support.small_run", str(shared), "12", "2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = reports(done.stdout)
     assert [report["step"] for report in found] == [report.step for report in expected]
     for name in ("loss", "loss_ratio", "std", "rankme"):
         assert [report[name] for report in found] == pytest.approx([getattr(e, name) for e in expected], rel=2e-3)

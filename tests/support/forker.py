@@ -1,0 +1,132 @@
+"""Forks of a process that has imported what they need: that takes the service a second and training five, a fork
+hardly any."""
+
+import atexit
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+NUMBER = struct.Struct("i")
+MAX_MESSAGE_BYTES = 1 << 20
+# What forks share, by what they are for.
+SERVICE = ("cli.serve", "app.main", "app.server.protocol", "app.server.watchdog", "app.server.workers")
+TRAINING = ("cli.train",)
+
+
+class Fork:
+    """A `subprocess.Popen` of `python -c program *arguments`, as far as tests use one; its stderr is a pipe of text."""
+
+    def __init__(
+        self, program: str, arguments: Sequence[str], env: Mapping[str, str], imported: tuple[str, ...] = SERVICE
+    ) -> None:
+        """`imported` are modules that forks of them share; tests that give the same share one process to fork from."""
+        errors, their_errors = os.pipe()
+        self._status, their_status = os.pipe()
+        message = json.dumps([program, ["-c", *arguments], dict(env)]).encode()
+        socket.send_fds(_forker(imported), [message], [their_errors, their_status])
+        os.close(their_errors)
+        os.close(their_status)
+        self.stderr = open(errors)  # noqa: SIM115 (whoever made the fork closes it, as with Popen)
+        self.pid = self._read()
+        self.returncode: int | None = None
+
+    def _read(self) -> int:
+        number: int = NUMBER.unpack(os.read(self._status, NUMBER.size))[0]
+        return number
+
+    def _wait(self, timeout: float | None) -> int | None:
+        if self.returncode is None:
+            ready = select.poll()
+            ready.register(self._status, select.POLLIN)
+            if ready.poll(None if timeout is None else 1000 * timeout):
+                self.returncode = self._read()
+                os.close(self._status)
+        return self.returncode
+
+    def poll(self) -> int | None:
+        """The exit code, or the negative number of the signal that ended it; None while it runs."""
+        return self._wait(0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        code = self._wait(timeout)
+        if code is None:
+            raise subprocess.TimeoutExpired(f"fork {self.pid}", timeout or 0)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+@cache
+def _forker(imported: tuple[str, ...]) -> socket.socket:
+    """The way to the process that forks; it is started at the first call, and ends with this one."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    program = f"from tests.support.forker import fork_on_demand; fork_on_demand({theirs.fileno()}, {imported})"
+    forker = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
+    )
+    theirs.close()
+
+    def end() -> None:
+        ours.close()
+        forker.wait()
+
+    atexit.register(end)
+    return ours
+
+
+def fork_on_demand(channel: int, imported: tuple[str, ...]) -> None:
+    """Runs in the process that forks. It returns there at the end, and in each fork once its program has run."""
+    # As `app.server.run` does before it imports the service.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    for name in imported:
+        import_module(name)
+    asked = socket.socket(fileno=channel)
+    # Ctrl-C is for the tests.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    while True:
+        message, (*fds,), _, _ = socket.recv_fds(asked, MAX_MESSAGE_BYTES, 2)
+        if not message:
+            with suppress(ChildProcessError):
+                while os.wait():
+                    pass
+            return
+        if not os.fork():
+            break
+        for fd in fds:
+            os.close(fd)
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+    asked.close()
+    errors, status = fds
+    # The fork between waits for the program, as the one above has others to start.
+    if pid := os.fork():
+        os.close(errors)
+        os.write(status, NUMBER.pack(pid))
+        os.write(status, NUMBER.pack(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])))
+        os._exit(0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.dup2(errors, 2)
+    os.close(errors)
+    os.close(status)
+    program, sys.argv, env = json.loads(message)
+    os.environ.clear()
+    os.environ.update(env)
+    exec(program, {"__name__": "__main__"})
