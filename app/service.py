@@ -3,13 +3,14 @@
 import asyncio
 import logging
 import sys
+from collections.abc import Callable
 from enum import Enum
 from time import monotonic
 
 from app.auth import Keys
 from app.errors import Draining, ModelControlOff, NotReady, QueueFull, ServiceError
 from app.inference.jobs import Ticket
-from app.inference.parallelism import Layout, plan
+from app.inference.parallelism import Layout, files_for, plan, ports_of
 from app.inference.threads import BatchThreads
 from app.repository.metrics import ModelMetrics
 from app.repository.queues import QueueMaker
@@ -19,6 +20,7 @@ from app.settings import Settings
 from app.system.allocator import give_back
 from app.system.buffers import Buffers
 from app.system.cores import available_cores
+from app.system.files import allowed_files
 from app.system.streams import Streams
 from app.system.table import Table
 from app.system.turns import Turns
@@ -59,7 +61,9 @@ class Service:
         # Held by the one request whose large document is being parsed.
         self.parsing = asyncio.Lock()
         self._canary_until = 0.0
-        self._drained_at = 0.0
+        # `time.monotonic` of the first `drain`, and what is called then.
+        self.drained_at = 0.0
+        self._when_draining: list[Callable[[], object]] = []
         # Since `load`.
         self._loaded = False
         self._layout: Layout
@@ -78,7 +82,18 @@ class Service:
             cores=available_cores(),
             row_s=max((loaded.row_s for loaded in look.loaded), default=0.0),
             may_fork=may_fork,
+            files=allowed_files(),
         )
+        wanted = -(-self.settings.max_connections // self._layout.processes)
+        if self._layout.max_connections < wanted:
+            logger.warning(
+                "%d open files are too few for %d connections to each port, so %d are taken; raise the limit (ulimit "
+                "-n) to %d, or lower JEPA_MAX_CONNECTIONS",
+                allowed_files(),
+                wanted,
+                self._layout.max_connections,
+                files_for(wanted, ports_of(self.settings)),
+            )
         logger.info("laid out as %s", ", ".join(f"{name} {count}" for name, count in self.layout.items()))
         self.buffers = Buffers(self._layout.max_buffered_bytes, self.telemetry.buffered_bytes)
         self.threads = BatchThreads(self._layout.batch_threads)
@@ -97,7 +112,7 @@ class Service:
 
     @property
     def max_connections(self) -> int:
-        """Of this process."""
+        """Of this process, to each port."""
         return self._layout.max_connections
 
     @property
@@ -115,15 +130,21 @@ class Service:
         self.telemetry.begin(ModelMetrics(self.registry, self.layout))
         self.phase = Phase.READY
 
+    def when_draining(self, act: Callable[[], object]) -> None:
+        """Calls `act` once the service drains, possibly from a signal handler."""
+        self._when_draining.append(act)
+
     def drain(self) -> None:
         if self.phase is not Phase.DRAINING:
-            self.phase, self._drained_at = Phase.DRAINING, monotonic()
+            self.phase, self.drained_at = Phase.DRAINING, monotonic()
+            for act in self._when_draining:
+                act()
             self.registry.loads.close()
 
     @property
     def grace_s(self) -> float:
         """Seconds that are left to requests which were admitted before `drain`."""
-        return max(0.0, self._drained_at + self.settings.graceful_timeout_s - monotonic())
+        return max(0.0, self.drained_at + self.settings.graceful_timeout_s - monotonic())
 
     def close(self) -> None:
         self.threads.close()

@@ -15,6 +15,8 @@ BUNDLED_MODELS = Path(__file__).parent / "bundled"
 DEFAULT_MODEL = BUNDLED_MODELS / "melee"
 
 MIN_KEY_CHARS = 16
+# How long a peer may take until its connection speaks TLS or, over gRPC, HTTP/2.
+MAX_HANDSHAKE_S = 2.0
 
 Precision = Literal["auto", "float32", "int8"]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -92,7 +94,8 @@ class Settings(BaseSettings):
         description="Seconds a request may take to arrive, from first byte to last, and a client to read its answers",
     )
     max_connections: Positive = Field(
-        default=4096, description="Maximum number of connections, divided among the workers; more are refused with 503"
+        default=4096,
+        description="Maximum number of connections to each port, divided among the workers; more are refused",
     )
     max_body_bytes: Positive = Field(
         default=16 * 2**20,

@@ -29,4 +29,6 @@ async def readyz(request: Request) -> Response:
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Metrics in the Prometheus text format."""
-    return Response(service_of(request).telemetry.text(), media_type=CONTENT_TYPE_LATEST)
+    telemetry = service_of(request).telemetry
+    await telemetry.grpc_connections.refresh()
+    return Response(telemetry.text(), media_type=CONTENT_TYPE_LATEST)

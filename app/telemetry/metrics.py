@@ -12,6 +12,7 @@ from app.errors import ServiceError
 from app.system.counters import Cell, Ledger
 from app.telemetry.drift import Drift
 from app.telemetry.logs import MAX_TEXT_CHARS, access_log
+from app.telemetry.ports import PortConnections
 from app.telemetry.request_context import RequestContext, RequestIds
 from app.telemetry.tracing import Tracing, open_tracing
 from bundle.manifest import Manifest
@@ -45,6 +46,7 @@ class Telemetry:
             "jepa_http_buffered_bytes",
             "Bytes of bodies under way and of unread answers, beyond 64 KiB of each connection",
         ).cell()
+        self.grpc_connections = PortConnections("jepa_grpc_connections", "Open connections to the gRPC port")
         self.streams = ledger.gauge("jepa_streams", "Open streams").cell()
         self.log_lines_lost = ledger.counter("jepa_log_lines_lost", "Log lines dropped for want of room").cell()
         self.rejected = ledger.counter("jepa_requests_rejected", "Requests refused, by reason", "reason")
@@ -86,6 +88,7 @@ class Telemetry:
         self._registry = CollectorRegistry()
         self._registry.register(ledger)
         self._registry.register(_Processes(ledger))
+        self._registry.register(self.grpc_connections)
 
     def begin(self, models: Collector) -> None:
         """Starts recording in a worker process, after its models are loaded; `models` collects their gauges."""

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.inference.parallelism import MIN_HEAVY_ROW_S, Layout, plan
+from app.inference.parallelism import MIN_HEAVY_ROW_S, RESERVED_FILES, Layout, files_for, plan, ports_of
 from app.settings import Settings
 
 LIGHT_S, HEAVY_S = MIN_HEAVY_ROW_S / 2, MIN_HEAVY_ROW_S
@@ -55,6 +55,17 @@ def test_processes_share_the_queue_and_the_connections_and_each_can_hold_a_reque
     assert 0 <= found.max_connections * workers - max_connections < workers
     assert found.max_buffered_bytes == max(settings.max_body_bytes, settings.max_buffered_bytes // workers)
     assert found.batch_threads >= 1
+
+
+@given(st.sampled_from([None, 0]), st.integers(1, 5000), st.integers(RESERVED_FILES + 2, 10_000))
+def test_connections_to_no_port_use_up_the_files_of_another(
+    grpc_port: int | None, max_connections: int, files: int
+) -> None:
+    settings = Settings(workers=1, max_connections=max_connections, grpc_port=grpc_port)
+    found = plan(settings, cores=4, row_s=LIGHT_S, may_fork=True, files=files)
+    assert 1 <= found.max_connections <= max_connections
+    assert files_for(found.max_connections, ports_of(settings)) <= files
+    assert found.max_connections == max_connections or files_for(max_connections, ports_of(settings)) > files
 
 
 def test_users_are_told_of_processes_and_threads() -> None:

@@ -13,7 +13,7 @@ from app.api.oip.models import Signature, find, signatures
 from app.api.oip.repository import check_repository_request
 from app.api.oip.request import InferCall, InferHead, about, read_document, run
 from app.api.oip.tensors import choose
-from app.errors import InvalidInput, ServiceError
+from app.errors import InvalidInput, ServiceError, TooManyRows
 from app.rows import Array, float32_bytes
 from app.service import Service
 
@@ -96,8 +96,9 @@ async def infer(service: Service, request: Message, metadata: Metadata) -> tuple
         return request
 
     def read(request: Message, signature: Signature) -> InferCall:
-        binary = b"".join(request.raw_input_contents)
-        return read_document(_document(request), binary, signature, service.settings.max_rows)
+        binary, max_rows = b"".join(request.raw_input_contents), service.settings.max_rows
+        widest = max(each.layout.width for each in signature.inputs)
+        return read_document(_document(request, max_rows * widest), binary, signature, max_rows)
 
     head = InferHead(request.model_name, request.model_version or None, metadata.headers, metadata.left_s)
     answer, timing = await run(service, head, receive, read, _answer)
@@ -112,8 +113,9 @@ def _values(parameters: Message) -> dict[str, Any]:
     return {name: getattr(each, each.WhichOneof("parameter_choice") or "", None) for name, each in parameters.items()}
 
 
-def _document(request: Message) -> dict[str, Any]:
-    """The request as REST would send it: raw contents count as binary data behind the JSON."""
+def _document(request: Message, max_numbers: int) -> dict[str, Any]:
+    """The request as REST would send it: raw contents count as binary data behind the JSON. Raises TooManyRows for an
+    input of more numbers than any may have, before they become a list."""
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         detail = f"there are {len(raw)} raw_input_contents for {len(request.inputs)} inputs; send one for each, or none"
@@ -126,7 +128,10 @@ def _document(request: Message) -> dict[str, Any]:
         if raw:
             parameters["binary_data_size"] = len(raw[i])
         else:
-            described["data"] = [*getattr(tensor.contents, CONTENTS.get(tensor.datatype, "fp32_contents"))]
+            contents = getattr(tensor.contents, CONTENTS.get(tensor.datatype, "fp32_contents"))
+            if len(contents) > max_numbers:
+                raise TooManyRows(f"inputs[{i}] has {len(contents):,} numbers, the limit is {max_numbers:,}; send less")
+            described["data"] = [*contents]
         inputs.append(described | {"parameters": parameters})
     outputs = [{"name": each.name, "parameters": _values(each.parameters)} for each in request.outputs]
     return {
