@@ -104,9 +104,7 @@ class FrontDoor(asyncio.Protocol):
     def shutdown(self) -> None:
         """Called by uvicorn when the server stops."""
         self._is_stopping = True
-        if self._is_ending:
-            self.transport.abort()
-        elif self._call is not None:
+        if self._call is not None:
             self._call.keep_alive = False
         elif self._long_way is not None and self._is_answering:
             self._long_way.shutdown()
@@ -121,10 +119,7 @@ class FrontDoor(asyncio.Protocol):
 
     def end_silent(self) -> None:
         """Drops answers that the client does not read, which would otherwise keep the connection open."""
-        if self._clocks.unread_since is None:
-            self.transport.close()
-        else:
-            self.transport.abort()
+        (self.transport.close if self._clocks.unread_since is None else self.transport.abort)()
 
     @property
     def receiving_since(self) -> float | None:
@@ -136,9 +131,8 @@ class FrontDoor(asyncio.Protocol):
         return None if is_busy else self._idle_since
 
     def end_slow(self) -> None:
-        self._refuse(
-            TooSlow(f"the request took over {self._settings.read_timeout_s} s to arrive; send it in one piece")
-        )
+        limit_s = self._settings.read_timeout_s
+        self._refuse(TooSlow(f"the request took over {limit_s} s to arrive; send it in one piece"))
 
     def _refuse(self, error: ServiceError) -> None:
         self._telemetry.count_rejection(error)
@@ -262,6 +256,11 @@ class FrontDoor(asyncio.Protocol):
         if self._long_way is None:
             self._long_way = LongWay(self.answered, self.transport, self._config, self._state, self._app_state)
         return self._long_way
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether a request that has arrived whole is being answered, to a client that reads."""
+        return self._is_answering and not self._inbox.expects_body and not self.transport.get_write_buffer_size()
 
     # Sending
 

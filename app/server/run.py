@@ -8,32 +8,20 @@ import signal
 import socket
 import sys
 from ipaddress import ip_address
-from types import FrameType
 
 import uvicorn
 
 from app import __version__
+from app.inference.parallelism import files_for, ports_of
 from app.settings import Settings
 from app.system.allocator import share_one_heap
+from app.system.files import allow_files
 
 logger = logging.getLogger("app.serve")
-
-# File descriptors kept free for models, sockets and libraries.
-RESERVED_FILES = 128
 
 
 class CannotStart(Exception):
     """Says what is in the way and what would be right."""
-
-
-class Server(uvicorn.Server):
-    """The server of a lone process. It stops accepting as soon as it is told to end; uvicorn's own does so up to 0.1 s
-    later."""
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        super().handle_exit(sig, frame)
-        for server in self.servers:
-            server.close()
 
 
 def run(settings: Settings) -> None:
@@ -45,13 +33,14 @@ def run(settings: Settings) -> None:
     share_one_heap()
     from app.main import create_app
     from app.server.protocol import FrontDoor
+    from app.server.server import Listener, Server
     from app.server.watchdog import watch_over
     from app.server.workers import Crew
     from app.service import Service
     from app.telemetry import logs
 
     _check_models(settings)
-    _allow_files(settings.max_connections)
+    allow_files(files_for(settings.max_connections, ports_of(settings)))
     listener = _listen(settings.host, settings.port, "--port")
     if settings.grpc_port is not None:
         # Each process opens the gRPC port itself, later; a port of 0 must become the same number in all of them.
@@ -97,7 +86,7 @@ def run(settings: Settings) -> None:
         if service.processes > 1:
             sys.exit(Crew(config, listener, service.telemetry, service.processes).run())
         watch_over(service.telemetry.ledger.sheets[0])
-        Server(config).run([listener])
+        Server(config, Listener(listener, config.backlog)).run()
     except Exception:
         logger.critical("the service failed", exc_info=True)
         sys.exit(1)
@@ -124,18 +113,6 @@ def _check_models(settings: Settings) -> None:
     if versions(models):
         raise CannotStart(f"{models} is one model; give the folder it lies in: --models {models.absolute().parent}")
     raise CannotStart(f"{models} holds no model; learn one with: jepa train DATA --out {models}")
-
-
-def _allow_files(connections: int) -> None:
-    """Raises the limit of open files: each connection is one, and the usual limit is about a thousand."""
-    if sys.platform != "win32":
-        import resource
-
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = connections + RESERVED_FILES
-        if soft != resource.RLIM_INFINITY and soft < wanted:
-            most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _listen(host: str, port: int, flag: str) -> socket.socket:

@@ -209,6 +209,11 @@ class Stream(asyncio.Protocol):
         self._close_if_done()
         self._flush()
 
+    @property
+    def is_owed(self) -> bool:
+        """Whether frames are being answered, to a client that reads."""
+        return bool(self._calls) and not self.transport.get_write_buffer_size()
+
     def _close_if_done(self) -> None:
         if self._is_stopping and not self._calls and not self._is_waiting:
             self._close(CloseCode.GOING_AWAY, "the service is stopping")

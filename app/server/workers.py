@@ -5,18 +5,19 @@ SO_REUSEPORT hashes. A bot keeps its connection for a whole game, so the parent 
 to the worker that has the fewest.
 """
 
-import asyncio
 import logging
 import os
 import selectors
 import signal
 import socket
+from collections.abc import Iterator
+from contextlib import suppress
 from time import monotonic, sleep
 from typing import NoReturn
 
 import uvicorn
 
-from app.server.protocol import FrontDoor
+from app.server.server import ACCEPT_PAUSE_S, Server
 from app.server.watchdog import LOOK_EVERY_S, MAX_STILL_LOOKS_OF_PARENT, Pulse, watch_over
 from app.system.counters import Cell
 from app.telemetry.metrics import Telemetry
@@ -25,58 +26,45 @@ logger = logging.getLogger("app.serve")
 
 # Pause before the parent offers a connection again that no worker had room for.
 RETRY_S = 1e-3
-# Pause after a failed accept, so that an error which lasts is not retried and logged in a loop.
-ACCEPT_PAUSE_S = 0.1
+# Taken note of at once: those of one kind count as one.
+MAX_SIGNALS = 1024
+# How often the parent looks whether the workers have ended that it told to.
+LOOK_AT_ENDS_EVERY_S = 0.02
 # After this many workers in a row that died within MIN_LIFE_S, the service gives up: the next would die as well.
 MIN_LIFE_S = 1.0
 MAX_EARLY_DEATHS = 5
 
 
-class Server(uvicorn.Server):
-    """uvicorn's server, for connections that arrive over a channel from the parent; it ends when the parent is gone."""
+class Channel:
+    """A source of connections: a socket over which the parent passes them; it ends when the parent is gone."""
 
-    def __init__(self, config: uvicorn.Config, channel: socket.socket, closed: Cell) -> None:
+    def __init__(self, channel: socket.socket, closed: Cell) -> None:
         """`closed` counts the connections that have ended, which tells the parent how many are open."""
-        super().__init__(config)
         self._channel, self._closed = channel, closed
+
+    def begin(self) -> None:
         self._channel.setblocking(False)
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets or [])
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._channel, self._take)
+    def fileno(self) -> int:
+        return self._channel.fileno()
 
-    def _take(self) -> None:
-        """Takes every waiting connection at once: taking one per turn, a loaded loop would keep a burst waiting."""
+    def arrived(self) -> Iterator[socket.socket]:
         while True:
             try:
                 message, descriptors, _, _ = socket.recv_fds(self._channel, 1, 1)
             except BlockingIOError:
                 return
-            # A message without its descriptor: the kernel had to drop it because this process has too many open files.
-            if message and not descriptors:
+            if not message:
+                raise EOFError
+            if descriptors:
+                yield socket.socket(fileno=descriptors[0])
+            else:
+                # The kernel had to drop it.
                 logger.warning("a connection could not be taken: too many open files")
                 self._closed.add()
-                continue
-            if not message:
-                self.should_exit = True
-                self._loop.remove_reader(self._channel)
-                return
-            connection = socket.socket(fileno=descriptors[0])
-            connection.setblocking(False)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connecting = self._loop.create_task(
-                self._loop.connect_accepted_socket(self._protocol, connection, ssl=self.config.ssl)
-            )
-            self.server_state.tasks.add(connecting)  # type: ignore[arg-type]
-            connecting.add_done_callback(self.server_state.tasks.discard)
 
-    def _protocol(self) -> FrontDoor:
-        return FrontDoor(self.config, self.server_state, self.lifespan.state, self._loop)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._loop.remove_reader(self._channel)
-        await super().shutdown(sockets)
+    def close(self) -> None:
+        """Does nothing: the parent would take a closed channel for a worker that has died."""
 
 
 class Worker:
@@ -98,6 +86,10 @@ class Crew:
         self._killed_at: float | None = None
         self._looked_at = 0.0
         self._early_deaths = 0
+        # Signals write to one end, and whoever waits for connections also waits for the other.
+        self._woken, self._waking = socket.socketpair()
+        self._woken.setblocking(False)
+        self._waking.setblocking(False)
         # A connection that no worker could take yet.
         self._held: socket.socket | None = None
 
@@ -112,18 +104,25 @@ class Crew:
         self._listener.setblocking(False)
         with selectors.DefaultSelector() as selector:
             selector.register(self._listener, selectors.EVENT_READ)
+            # Python goes on waiting after a signal; a byte here ends the wait.
+            selector.register(self._woken, selectors.EVENT_READ)
+            signal.set_wakeup_fd(self._waking.fileno(), warn_on_full_buffer=False)
             while self._workers:
                 if self._held is not None:
                     sleep(RETRY_S)
-                if (self._held or selector.select(LOOK_EVERY_S)) and not self._told_to_stop:
+                wait_s = LOOK_EVERY_S if self._killed_at is None else LOOK_AT_ENDS_EVERY_S
+                if (self._held or selector.select(wait_s)) and not self._told_to_stop:
                     self._accept()
                 if self._told_to_look:
                     self._told_to_look = False
+                    with suppress(BlockingIOError):
+                        self._woken.recv(MAX_SIGNALS)
                     self._tell_all(signal.SIGHUP)
                 if self._told_to_stop and self._killed_at is None:
                     selector.unregister(self._listener)
+                    selector.unregister(self._woken)
                     self._stop()
-                if monotonic() - self._looked_at >= LOOK_EVERY_S:
+                if monotonic() - self._looked_at >= wait_s:
                     self._look_after_workers()
         return int(self._early_deaths > MAX_EARLY_DEATHS)
 
@@ -146,12 +145,14 @@ class Crew:
             # Before uvicorn installs its handlers, and after it has removed them.
             for each in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(each, lambda *_: os._exit(0))
-            self._listener.close()
+            signal.set_wakeup_fd(-1)
+            for shared in (self._listener, self._woken, self._waking):
+                shared.close()
             if self._held is not None:
                 self._held.close()
             self._telemetry.ledger.take(number)
             watch_over(self._telemetry.ledger.sheets[number])
-            Server(self._config, channel, self._telemetry.connections_closed).run()
+            Server(self._config, Channel(channel, self._telemetry.connections_closed)).run()
             os._exit(0)
         except BaseException:
             logger.exception("worker %d failed", number)

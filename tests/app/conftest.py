@@ -1,12 +1,11 @@
 """A service that a test may change the models of, and a certificate for one."""
 
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.certificates import certificate
 from tests.support.changes import put, version
 from tests.support.serving import Server
 
@@ -29,10 +28,4 @@ def server(own_models: Path, request: pytest.FixtureRequest) -> Iterator[Server]
 @pytest.fixture
 def certified(tmp_path: Path) -> tuple[Path, Path]:
     """A certificate of 127.0.0.1 and its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl, which makes the certificate, is not installed")
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-out", str(certificate), "-keyout", str(key)]
-    subprocess.run(command, check=True, capture_output=True)
-    return certificate, key
+    return certificate(tmp_path)

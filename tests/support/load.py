@@ -1,6 +1,7 @@
 """Bots that keep sending requests while something happens to the service, and count the outcomes."""
 
 import asyncio
+import ssl
 import threading
 from collections import Counter
 from types import TracebackType
@@ -41,8 +42,9 @@ class Load:
     lost      wrong answers, and requests that got none
     """
 
-    def __init__(self, server: Server, bots: int = 16) -> None:
-        self._address, self._bots = (server.host, server.port), bots
+    def __init__(self, server: Server, bots: int = 16, *, trusted: ssl.SSLContext | None = None) -> None:
+        """`trusted` is what the certificate of a server that speaks TLS is checked with."""
+        self._address, self._bots, self._trusted = (server.host, server.port), bots, trusted
         self.answered = self.cut = self.lost = 0
         self.refused: Counter[int] = Counter()
         self._done = False
@@ -74,7 +76,7 @@ class Load:
         number = 0
         while not self._done:
             try:
-                reader, writer = await asyncio.open_connection(*self._address)
+                reader, writer = await asyncio.open_connection(*self._address, ssl=self._trusted)
             except OSError:
                 await asyncio.sleep(0.01)
                 continue

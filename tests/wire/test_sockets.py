@@ -101,7 +101,7 @@ def test_a_signal_lets_the_request_in_flight_finish_and_ends_with_exit_code_0(
     with Server("--models", str(models)) as server, server.connect() as connection:
         connection.sendall(head(len(BODY)) + BODY[:10])
         httpx.get(f"{server.url}/livez")  # by now the server has seen the half request
-        stopping = threading.Timer(0.5, connection.sendall, [BODY[10:]])
+        stopping = threading.Timer(0.3, connection.sendall, [BODY[10:]])
         stopping.start()
         code = server.stop(number)
         stopping.join()

@@ -1,0 +1,18 @@
+"""A certificate of 127.0.0.1."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """The files of a certificate and of its key, in `folder`; skips the test where openssl is not installed."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl, which makes the certificate, is not installed")
+    certificate, key = folder / "cert.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-out", str(certificate), "-keyout", str(key)]
+    subprocess.run(command, check=True, capture_output=True)
+    return certificate, key
