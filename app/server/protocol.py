@@ -132,8 +132,7 @@ class FrontDoor(asyncio.Protocol):
         return None if is_busy else self._idle_since
 
     def end_slow(self) -> None:
-        limit_s = self._settings.read_timeout_s
-        self._refuse(TooSlow(f"the request took over {limit_s} s to arrive; send it in one piece"))
+        self._refuse(TooSlow(f"it took over {self._settings.read_timeout_s} s to arrive; send a request in one piece"))
 
     def _refuse(self, error: ServiceError) -> None:
         self._telemetry.count_rejection(error)
@@ -145,12 +144,13 @@ class FrontDoor(asyncio.Protocol):
         self._clocks.stop()
         if not lets_finish:
             self._state.connections.discard(self)
-        if is_due := self._is_due():
+        if self._is_due():
             body = b"" if self._inbox.is_for_head else answer.body
             self._send(answer._replace(body=body), self._telemetry.request_ids.of({}), keep_alive=False)
+            self._is_answering, self._call = False, None
         self._inbox.drop()
         self._backlog.let_go(0)
-        if (is_due or not self._is_answering) and self._clocks.unread_since is None:
+        if self._clocks.unread_since is None and not self._is_answering:
             patience_s = self._settings.read_timeout_s
             hang_up(self.transport, patience_s if lets_finish else LINGER_S, patience_s)
         else:
