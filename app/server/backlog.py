@@ -11,25 +11,21 @@ MAX_WAITING_BYTES = 2**16
 
 
 class Backlog:
-    """Of one connection; `go_on` is what `Turns.wait` takes."""
+    """Of one connection."""
 
-    def __init__(self, transport: asyncio.Transport, service: Service, go_on: Callable[[], bool]) -> None:
-        self._transport, self._turns, self._go_on = transport, service.turns, go_on
+    def __init__(self, transport: asyncio.Transport, service: Service) -> None:
+        self._transport, self._turns = transport, service.turns
         self._share = Share(service.buffers)
         self.is_waiting = False
         self._is_paused = False
         # Of the body of the request that is being answered.
         self.body_bytes = 0
 
-    def wait(self) -> None:
-        """Goes on when it is this connection's turn."""
+    def wait(self, go_on: Callable[[], bool]) -> None:
+        """Calls `go_on`, as `Turns.wait` does, when it is this connection's turn; it sets `is_waiting` to False."""
         if not self.is_waiting:
             self.is_waiting = True
-            self._turns.wait(self._turn)
-
-    def _turn(self) -> bool:
-        self.is_waiting = False
-        return self._go_on()
+            self._turns.wait(go_on)
 
     def hold(self, count: int, *, reads_on: bool) -> bool:
         """Notes that `count` bytes wait, and reads no more of them unless it `reads_on`, which the body that is being

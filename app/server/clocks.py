@@ -31,18 +31,19 @@ class Clocks:
     """The clocks of one connection, on one timer that is restarted when it fires: one per request is too dear."""
 
     def __init__(self, connection: Connection, transport: asyncio.Transport, service: Service, idle_s: float) -> None:
-        self._connection, self._transport, self._idle_s = connection, transport, idle_s
+        # None when they have stopped, so that the connection is freed at once, with what it holds.
+        self._connection: Connection | None = connection
+        self._transport, self._idle_s = transport, idle_s
         self._patience_s, self._telemetry = float(service.settings.read_timeout_s), service.telemetry
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._is_stopped = False
         # Since when answers fill the buffer of the transport, because the peer does not read them, and their bytes.
         self.unread_since: float | None = None
         self._unread_bytes = 0
         self._share = Share(service.buffers)
 
     def stop(self) -> None:
-        self._is_stopped = True
+        self._connection = None
         self._share.fits(0)
         if self._timer is not None:
             self._timer.cancel()
@@ -60,6 +61,8 @@ class Clocks:
 
     def check(self) -> None:
         """Ends the connection if the peer is too slow or silent; looks again when it may be."""
+        if self._connection is None:
+            return
         self._take_note_of_reading()
         unread_s = self._left_s(self.unread_since, self._patience_s)
         late_s = self._left_s(self._connection.receiving_since, self._patience_s)
@@ -70,7 +73,7 @@ class Clocks:
             self._connection.end_slow()
         elif idle_s <= 0:
             self._connection.end_silent()
-        if not self._is_stopped and not self._transport.is_closing():
+        if self._connection is not None and not self._transport.is_closing():
             self._timer = self._loop.call_later(max(MIN_PAUSE_S, min(unread_s, late_s, idle_s)), self.check)
 
     def _left_s(self, since: float | None, limit_s: float) -> float:

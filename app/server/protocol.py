@@ -72,7 +72,7 @@ class FrontDoor(asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.transport = transport
         self._clocks = Clocks(self, transport, self._service, self.keep_alive_s)
-        self._backlog = Backlog(transport, self._service, self._go_on)
+        self._backlog = Backlog(transport, self._service)
         self._state.connections.add(self)  # type: ignore[arg-type]
         self._telemetry.connections.add()
         self._clocks.check()
@@ -88,6 +88,7 @@ class FrontDoor(asyncio.Protocol):
             self._call.abandon()
         if self._long_way is not None:
             self._long_way.connection_lost(exc)
+        self._inbox.drop()
         self._backlog.let_go(0)
 
     def pause_writing(self) -> None:
@@ -99,7 +100,7 @@ class FrontDoor(asyncio.Protocol):
         self._clocks.resume_writing()
         if self._long_way is not None:
             self._long_way.resume_writing()
-        self._backlog.wait()
+        self._backlog.wait(self._go_on)
 
     def shutdown(self) -> None:
         """Called by uvicorn when the server stops."""
@@ -131,26 +132,25 @@ class FrontDoor(asyncio.Protocol):
         return None if is_busy else self._idle_since
 
     def end_slow(self) -> None:
-        limit_s = self._settings.read_timeout_s
-        self._refuse(TooSlow(f"the request took over {limit_s} s to arrive; send it in one piece"))
+        self._refuse(TooSlow(f"it took over {self._settings.read_timeout_s} s to arrive; send a request in one piece"))
 
     def _refuse(self, error: ServiceError) -> None:
         self._telemetry.count_rejection(error)
         self._end_with(written(error), lets_finish=isinstance(error, BuffersFull))
 
     def _end_with(self, answer: Answer, *, lets_finish: bool = False) -> None:
-        """Answers, if an answer is due, and ends the connection: at once, or when the client has sent its body, since
-        many look for an answer no earlier."""
+        """Answers, if an answer is due, and ends the connection. Many clients read it only once their body is sent."""
         self._is_ending = True
         self._clocks.stop()
         if not lets_finish:
             self._state.connections.discard(self)
-        if is_due := self._is_due():
+        if self._is_due():
             body = b"" if self._inbox.is_for_head else answer.body
             self._send(answer._replace(body=body), self._telemetry.request_ids.of({}), keep_alive=False)
+            self._is_answering, self._call = False, None
         self._inbox.drop()
         self._backlog.let_go(0)
-        if (is_due or not self._is_answering) and self._clocks.unread_since is None:
+        if self._clocks.unread_since is None and not self._is_answering:
             patience_s = self._settings.read_timeout_s
             hang_up(self.transport, patience_s if lets_finish else LINGER_S, patience_s)
         else:
@@ -224,7 +224,7 @@ class FrontDoor(asyncio.Protocol):
                 self._backlog.body_bytes += len(part) if self._is_answering else 0
                 self._stock().data_received(part)
             if part and self._inbox:
-                self._backlog.wait()
+                self._backlog.wait(self._go_on)
             return False
         is_free = not self._is_answering and self._clocks.unread_since is None
         head = self._inbox.head() if is_free else None
@@ -233,6 +233,7 @@ class FrontDoor(asyncio.Protocol):
         return head is not None
 
     def _go_on(self) -> bool:
+        self._backlog.is_waiting = False
         self.data_received(b"")
         return self._is_answering and self._call is None
 
@@ -283,7 +284,7 @@ class FrontDoor(asyncio.Protocol):
         if self._backlog.body_bytes:
             self._backlog.let_go(waiting_bytes)
         if waiting_bytes:
-            self._backlog.wait()
+            self._backlog.wait(self._go_on)
 
     def _send(self, answer: Answer, request_id: bytes, keep_alive: bool) -> None:
         self.transport.write(to_bytes(answer, self._state.default_headers, request_id, keep_alive))

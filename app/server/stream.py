@@ -106,6 +106,7 @@ class Stream(asyncio.Protocol):
         if self._end is not None:
             self._end.cancel()
         self._frames.clear()
+        self._message.clear()
         self._share.fits(0)
         for call in self._calls:
             call.abandon()
