@@ -6,6 +6,9 @@ BIN := .venv/bin
 TOOLS := .venvs/tools/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
+# Compiled modules are kept even where the shell says otherwise: hundreds of processes import them.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: serve test fuzz bench bench-peers soak hashes audit sbom lint types clean help
 
 help:

@@ -41,18 +41,21 @@ def report(
     loaded = read_bundle(locate(bundle, DEFAULT_MODEL))
     manifest = loaded.manifest
     folder = _output_folder(loaded, out)
-    parts = [
-        sections.facts(manifest),
-        sections.training(manifest, folder),
-        sections.usual_loss(manifest, folder),
-    ]
+    of_data: list[Section] = []
+    # Before anything is drawn, as this is what may be wrong.
     if data is not None:
         frames = read_frames(data, features=features, labels=labels or ["y_*"])
         if labels and not frames.labels:
             raise ValueError(f"no column matches {labels}; name columns of whole numbers with --labels")
         for warning in check_columns(loaded, frames.features):
             typer.echo(f"warning: {warning}", err=True)
-        parts += _data_sections(loaded, frames, class_names(data), episode, seed, folder)
+        of_data = _data_sections(loaded, frames, class_names(data), episode, seed, folder)
+    of_model = [
+        sections.facts(manifest),
+        sections.training(manifest, folder),
+        sections.usual_loss(manifest, folder),
+    ]
+    parts = of_model + of_data
     page = folder / "index.html"
     with replacing(page) as partial:
         partial.write_text(render(f"{manifest.name} version {manifest.version}", parts), encoding="utf-8")

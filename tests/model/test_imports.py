@@ -19,7 +19,8 @@ NOT_FOR_LEARNING |= {"typer"}
 
 def test_learning_works_where_the_service_is_not_installed():
     program = f"""
-import sys
+import gc, sys
+gc.disable()
 from importlib.abc import MetaPathFinder
 
 class Blocked(MetaPathFinder):
