@@ -3,11 +3,14 @@
 import asyncio
 from collections.abc import Callable
 
+from app.errors import QueueFull
 from app.service import Service
 from app.system.buffers import Share
 
 # Bytes that may wait behind a request that is being answered; past this the socket is not read.
 MAX_WAITING_BYTES = 2**16
+# How long who was told that the queue is full is not read; `Retry-After` says a second.
+REST_S = 0.25
 
 
 class Backlog:
@@ -35,6 +38,19 @@ class Backlog:
             self._is_paused = is_paused
             (self._transport.pause_reading if is_paused else self._transport.resume_reading)()
         return self._share.fits(count + self.body_bytes)
+
+    def rest_after(self, status: int) -> None:
+        """Reads nothing for a moment where a large request found the queue full: its client would send it again at
+        once, and reading that would take the time that runs need."""
+        if status == QueueFull.status and self.body_bytes > MAX_WAITING_BYTES and not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_later(REST_S, self._end_rest)
+
+    def _end_rest(self) -> None:
+        self._is_paused = False
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def let_go(self, count: int) -> None:
         """The body of the request is not needed any more; `count` bytes wait behind it."""

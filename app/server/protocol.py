@@ -271,6 +271,7 @@ class FrontDoor(asyncio.Protocol):
 
     def _write_answer(self, call: Call, answer: Answer) -> None:
         self._send(answer, call.request_id, call.keep_alive)
+        self._backlog.rest_after(answer.status)
         if not call.keep_alive:
             self.transport.close()
         self._call = None
@@ -280,10 +281,9 @@ class FrontDoor(asyncio.Protocol):
         """The answer to a request on this connection has been written."""
         self._is_answering = False
         self._idle_since = monotonic()
-        waiting_bytes = len(self._inbox)
         if self._backlog.body_bytes:
-            self._backlog.let_go(waiting_bytes)
-        if waiting_bytes:
+            self._backlog.let_go(len(self._inbox))
+        if self._inbox:
             self._backlog.wait(self._go_on)
 
     def _send(self, answer: Answer, request_id: bytes, keep_alive: bool) -> None:
