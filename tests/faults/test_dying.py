@@ -18,8 +18,8 @@ BOTS = 16
 # On SIGUSR1 the event loop of a process stands still, on SIGUSR2 its batch thread does; a second or two show it.
 STUCK = """
 import signal, time
-import app.inference.batcher, app.inference.batch_limits, app.service, app.server.watchdog
-app.server.watchdog.MAX_STILL_LOOKS, app.server.watchdog.MAX_STILL_LOOKS_OF_PARENT = 7, 10
+import app.inference.batcher, app.inference.batch_limits, app.service, app.server.watchdog, app.server.workers
+app.server.watchdog.MAX_STILL_LOOKS, app.server.workers.MAX_STILL_LOOKS_OF_PARENT = 7, 10
 app.service.MAX_RUN_S = 0.5
 app.inference.batch_limits.MAX_LOOP_BLOCK_S = 0  # so that there is work for batch threads
 

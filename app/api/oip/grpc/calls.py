@@ -19,6 +19,7 @@ from app.api.guard import Guard
 from app.api.oip.grpc.fields import Parts, check_fields, parts_of
 from app.api.oip.grpc.messages import METHODS, SERVICE, message
 from app.api.oip.grpc.servicer import ANSWERS, Message, Metadata, infer
+from app.api.validation import MAX_MEMBERS
 from app.errors import BuffersFull, Draining, MalformedBody, ServiceError, Superseded, TooSlow
 from app.service import Service
 from app.system.buffers import FREE_BYTES, Share
@@ -35,6 +36,8 @@ CODES = {
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 Streamed = message("ModelStreamInferResponse")
+# No message of a frame or two has too many fields: each takes at least two bytes.
+SMALL_BYTES = 2 * MAX_MEMBERS
 # When the service stops, a message may still arrive for this long, so that its sender gets an answer.
 FAREWELL_S = 0.25
 # How long the status of a call that failed may take to be sent.
@@ -155,7 +158,8 @@ class Calls:
         return self._parsed(content, asked)
 
     def _parsed(self, content: bytes, asked: Asked) -> Message:
-        check_fields(content, asked.parts, self._settings.max_body_bytes)
+        if len(content) > SMALL_BYTES:
+            check_fields(content, asked.parts, self._settings.max_body_bytes)
         try:
             return asked.parse(content)
         except DecodeError:
