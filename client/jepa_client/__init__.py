@@ -4,6 +4,7 @@ from jepa_client.calls import Loss
 from jepa_client.client import AsyncJepaClient, JepaClient
 from jepa_client.errors import (
     BodyTooLarge,
+    BuffersFull,
     DeadlineExpired,
     FieldError,
     ForeignOrigin,
@@ -31,6 +32,7 @@ from jepa_client.errors import (
 __all__ = [
     "AsyncJepaClient",
     "BodyTooLarge",
+    "BuffersFull",
     "DeadlineExpired",
     "FieldError",
     "ForeignOrigin",

@@ -19,6 +19,7 @@
     ├── ModelFailed           500
     ├── NotReady              503  starting, draining, or no model
     ├── TooManyConnections    503
+    ├── BuffersFull           503  bodies under way take all the memory that there is for them
     ├── DeadlineExpired       504  reported by the service, or raised here when no answer came in time
     ├── ServiceUnreachable         no answer from that address
     └── UnexpectedAnswer           an answer, but not from jepa-serve
@@ -137,6 +138,10 @@ class NotReady(JepaError):
 
 class TooManyConnections(JepaError):
     slug = "too-many-connections"
+
+
+class BuffersFull(JepaError):
+    slug = "buffers-full"
 
 
 class DeadlineExpired(JepaError):

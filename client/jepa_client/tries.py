@@ -11,6 +11,7 @@ import httpx
 from jepa_client.answers import MAX_ANSWER_BYTES, Answer
 from jepa_client.calls import Call
 from jepa_client.errors import (
+    BuffersFull,
     DeadlineExpired,
     JepaError,
     NotReady,
@@ -23,7 +24,7 @@ from jepa_client.errors import (
 from jepa_client.service import Service
 
 T = TypeVar("T")
-PASSING = (QueueFull, NotReady, TooManyConnections, ServiceUnreachable)
+PASSING = (QueueFull, NotReady, TooManyConnections, BuffersFull, ServiceUnreachable)
 # Doubles with each try. The actual pause is drawn at random below it, so that bots refused together do not all retry at
 # the same moment.
 FIRST_PAUSE_S = 0.02

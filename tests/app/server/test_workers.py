@@ -78,6 +78,8 @@ def test_a_connection_goes_to_the_worker_with_the_fewest(server: Server) -> None
     (first, busier), (second, other) = ask(), ask()
     assert busier != other
     second.close()
+    # This question has a connection of its own.
+    until(lambda: metric(httpx.get(f"{server.url}/metrics").text, "jepa_http_connections") == 2)
     third, again = ask()
     fourth, _ = ask()
     assert again == other
