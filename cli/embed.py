@@ -14,7 +14,7 @@ from app.settings import DEFAULT_MODEL
 from app.system.cores import available_cores
 from bundle.folders import locate
 from bundle.reader import Bundle, read_bundle
-from cli.arguments import BundleArgument, DataArgument, FeaturesOption
+from cli.arguments import BundleArgument, DataArgument, ExcludeOption, FeaturesOption, MissingOption
 from cli.files import check_output, replacing
 from model.data.checks import unlike_training
 from model.data.frames import read_frames
@@ -30,29 +30,35 @@ def embed(
     encoder: Annotated[Literal["target", "context"], typer.Option(help="Encoder to run")] = "target",
     precision: Annotated[Literal["float32", "int8"], typer.Option(help="Number format of the graphs")] = "float32",
     features: FeaturesOption = None,
+    exclude: ExcludeOption = None,
+    missing: MissingOption = None,
 ) -> None:
     """Embed every row of a data set, in the order of the data."""
     if out.suffix != ".npy":
         raise ValueError(f"--out is {out}; embeddings are written as .npy")
     check_output(out)
     loaded = read_bundle(locate(bundle, DEFAULT_MODEL))
-    rows = read_frames(data, features=features, labels=()).features
-    for warning in check_columns(loaded, rows):
+    frames = read_frames(
+        data,
+        features=features,
+        exclude=exclude or (),
+        labels=(),
+        missing=missing,
+        like=loaded.manifest.feature_schema,
+    )
+    for note in frames.notes:
+        typer.echo(f"note: {note}", err=True)
+    for warning in check_columns(loaded, frames.features):
         typer.echo(f"warning: {warning}", err=True)
-    embeddings = embed_rows(loaded, rows, encoder, precision)
+    embeddings = embed_rows(loaded, frames.as_seen(), encoder, precision)
     with replacing(out) as partial:
         np.save(partial, embeddings)
     typer.echo(f"{out}: {len(embeddings)} rows of {embeddings.shape[1]}")
 
 
 def check_columns(bundle: Bundle, rows: NDArray[np.float32]) -> list[str]:
-    """Warnings about how rows differ from the training rows; ValueError if their width is not the model's."""
+    """Warnings about how rows, in the order of the bundle's columns, differ from the training rows."""
     manifest = bundle.manifest
-    if rows.shape[1] != manifest.input_dim:
-        raise ValueError(
-            f"the data has {rows.shape[1]} feature columns, model '{manifest.name}' takes {manifest.input_dim}; "
-            "pick the columns with --features"
-        )
     return unlike_training(rows, manifest.feature_schema.names, manifest.statistics)
 
 

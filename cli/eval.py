@@ -18,13 +18,23 @@ from app.system.cores import available_cores
 from bundle.folders import locate
 from bundle.reader import Bundle, read_bundle
 from cli import plots
-from cli.arguments import BundleArgument, DataArgument, FeaturesOption, LabelsOption
+from cli.arguments import (
+    BundleArgument,
+    DataArgument,
+    EpisodeOption,
+    ExcludeOption,
+    FeaturesOption,
+    FrameOption,
+    LabelsOption,
+    MissingOption,
+)
 from cli.embed import check_columns, embed_rows
 from cli.eval_table import health_line, table
 from cli.files import check_output, replacing
 from cli.progress import duration
 from model.data.checks import leaked_labels
 from model.data.frames import Frames, read_frames
+from model.data.roles import LABEL_NAMES
 from model.data.splits import split_rows
 from model.evaluation import probes
 from model.evaluation.plan import Job, Scores, View, expected_seconds, planned
@@ -48,6 +58,10 @@ def eval(
     rows: Annotated[int, typer.Option(min=MIN_ROWS, help="Maximum number of training rows")] = 60_000,
     test_rows: Annotated[int, typer.Option(min=MIN_ROWS, help="Maximum number of test rows")] = 40_000,
     features: FeaturesOption = None,
+    exclude: ExcludeOption = None,
+    episode: EpisodeOption = None,
+    frame: FrameOption = None,
+    missing: MissingOption = None,
     trees: Annotated[bool, typer.Option(help="Also fit gradient-boosted trees to the raw features")] = True,
     neighbours: Annotated[bool, typer.Option(help="Also classify by nearest neighbours")] = True,
     seed: Annotated[int, typer.Option(help="Random seed for the choice of rows and the untrained encoder")] = 0,
@@ -59,10 +73,21 @@ def eval(
         raise ValueError(f"--plot is {plot}; the picture is written as .png")
     check_output(out, plot)
     loaded = read_bundle(locate(bundle, DEFAULT_MODEL))
-    patterns = labels or ["y_*"]
-    frames = read_frames(data, features=features, labels=patterns)
-    if missing := [pattern for pattern in patterns if not fnmatch.filter(frames.labels, pattern)]:
-        raise ValueError(f"no column matches {missing}; name columns of whole numbers with --labels")
+    frames = read_frames(
+        data,
+        features=features,
+        exclude=exclude or (),
+        labels=labels or LABEL_NAMES,
+        episode=episode,
+        frame=frame,
+        missing=missing,
+        like=loaded.manifest.feature_schema,
+    )
+    patterns = labels or ([] if frames.labels else LABEL_NAMES)
+    if unmatched := [pattern for pattern in patterns if not fnmatch.filter(frames.labels, pattern)]:
+        raise ValueError(f"no column matches {unmatched}; name columns of whole numbers with --labels")
+    for note in frames.notes:
+        console.print(f"note: {note}")
     for warning in (*check_columns(loaded, frames.features), *leaked_labels(frames)):
         console.print(f"warning: {warning}", style="yellow")
     train, test = _draw(frames, split, rows, test_rows, seed)
@@ -148,12 +173,12 @@ def _views(bundle: Bundle, train: Frames, test: Frames, seed: int) -> dict[str, 
     """The representations to compare, by name, each as training and test rows."""
     width = bundle.manifest.embed_dim
     embeddings = {
-        encoder: (embed_rows(bundle, train.features, encoder), embed_rows(bundle, test.features, encoder))
+        encoder: (embed_rows(bundle, train.as_seen(), encoder), embed_rows(bundle, test.as_seen(), encoder))
         for encoder in ("context", "target")
     }
     if bundle.has("int8"):
         # The harder test of int8: the probe is fitted to float32 embeddings and predicts from int8 ones.
-        int8 = embed_rows(bundle, test.features, "target", "int8")
+        int8 = embed_rows(bundle, test.as_seen(), "target", "int8")
         embeddings["target, asked in int8"] = (embeddings["target"][0], int8)
     views = {
         "raw": (train.features, test.features),

@@ -1,6 +1,8 @@
-"""`jepa inspect`: shows what a bundle contains, checks its files, and checks its graphs against the golden rows."""
+"""`jepa inspect`: shows what a bundle contains and checks it, or which column of a recording is what."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -10,11 +12,55 @@ from app.settings import DEFAULT_MODEL
 from bundle.folders import BundleError, locate
 from bundle.manifest import Manifest, read_manifest
 from bundle.reader import Bundle, file_problems
-from cli.arguments import BundleArgument
+from cli.arguments import (
+    ActionsOption,
+    EpisodeOption,
+    ExcludeOption,
+    FeaturesOption,
+    FrameOption,
+    LabelsOption,
+    MissingOption,
+)
+
+# Endings of the names of recordings; what else is a file may be a bundle's.
+DATA_SUFFIXES = (
+    *(".parquet", ".pq", ".npy", ".npz", ".arrow", ".feather", ".ipc"),
+    *(".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.bz2", ".csv.zst"),
+)
 
 
-def inspect(bundle: BundleArgument) -> None:
-    """Show what a bundle contains, and check it; the exit status is 1 if something is wrong."""
+def inspect(
+    bundle: Annotated[
+        str,
+        typer.Argument(
+            metavar="BUNDLE|DATA",
+            help="A bundle: version folder, model folder or 'default'; or data: file, folder or glob of files",
+        ),
+    ],
+    features: FeaturesOption = None,
+    exclude: ExcludeOption = None,
+    labels: LabelsOption = None,
+    actions: ActionsOption = None,
+    episode: EpisodeOption = None,
+    frame: FrameOption = None,
+    missing: MissingOption = None,
+) -> None:
+    """Show what a bundle contains and check it, or what `jepa train` would make of the columns of a recording.
+
+    The exit status is 1 if something is wrong.
+    """
+    if _is_data(bundle):
+        _inspect_data(
+            bundle,
+            features=features,
+            exclude=exclude or (),
+            labels=labels,
+            actions=actions or (),
+            episode=episode,
+            frame=frame,
+            missing=missing,
+        )
+        return
     try:
         folder = locate(bundle, DEFAULT_MODEL)
         manifest = read_manifest(folder)
@@ -30,6 +76,37 @@ def inspect(bundle: BundleArgument) -> None:
         typer.echo(f"wrong: {problem}", err=True)
     if problems:
         raise typer.Exit(1)
+
+
+def _is_data(source: str) -> bool:
+    """Whether the user means a recording: a file, a pattern, or a folder that holds neither a bundle nor versions."""
+    path = Path(source)
+    if path.is_dir():
+        names = [each.name for each in path.rglob("*")]
+        has_bundle = any(name == "bundle.json" or name.endswith(".onnx") for name in names)
+        return not has_bundle and any(name.endswith(DATA_SUFFIXES) for name in names)
+    return source.endswith(DATA_SUFFIXES) or (not path.exists() and any(sign in source for sign in "*?["))
+
+
+def _inspect_data(source: str, **choices: Any) -> None:
+    try:
+        # Whoever only serves has neither PyTorch nor pyarrow.
+        from cli.roles_table import roles_table, summary
+        from model.data.checks import counting_columns
+        from model.data.frames import read_frames
+        from model.data.splits import split_notes
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"to look into data takes {error.name}; install it with: pip install 'jepa-serve[train]'"
+        ) from None
+    frames = read_frames(source, **choices)
+    typer.echo(summary(frames))
+    for line in roles_table(frames):
+        typer.echo(line)
+    for note in (*frames.notes, *split_notes(frames)):
+        typer.echo(f"note: {note}")
+    for warning in counting_columns(frames):
+        typer.echo(f"warning: {warning}")
 
 
 def _summary(manifest: Manifest) -> Iterator[str]:

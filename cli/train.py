@@ -13,11 +13,25 @@ import typer
 from rich.console import Console
 
 from bundle.folders import check_name
-from cli.arguments import DataArgument, FeaturesOption, ModelsOption, NameOption
+from cli.arguments import (
+    ActionsOption,
+    DataArgument,
+    EpisodeOption,
+    ExcludeOption,
+    FeaturesOption,
+    FrameOption,
+    LabelsOption,
+    MissingOption,
+    ModelsOption,
+    NameOption,
+)
 from cli.failures import EXPECTED, sentence
 from cli.files import check_folder
 from cli.progress import duration, progress_bar
+from cli.roles_table import roles_table
+from model.data.checks import counting_columns
 from model.data.frames import read_frames
+from model.data.splits import split_notes
 from model.export.bundle import export_bundle
 from model.training.checkpoint import DamagedCheckpoint, load_checkpoint
 from model.training.devices import ACCELERATORS, launch
@@ -39,6 +53,12 @@ def train(
     name: NameOption = "model",
     resume: Annotated[bool, typer.Option("--resume", help="Resume the run that was stopped")] = False,
     features: FeaturesOption = None,
+    exclude: ExcludeOption = None,
+    labels: LabelsOption = None,
+    actions: ActionsOption = None,
+    episode: EpisodeOption = None,
+    frame: FrameOption = None,
+    missing: MissingOption = None,
     horizon: Annotated[list[int] | None, typer.Option(help="Frames ahead to predict; may be repeated")] = None,
     unordered: Annotated[bool, typer.Option("--unordered", help="Only predict masked groups of the same row")] = False,
     tokens: Annotated[str | None, typer.Option(help="'row' (one token per row) or 'groups' (one per group)")] = None,
@@ -64,7 +84,22 @@ def train(
         if damage is not None:
             console.print(f"warning: {damage}; the new run takes its place", style="yellow", markup=False)
         console.print(f"reading {data}")
-        frames = read_frames(data, features=features)
+        frames = read_frames(
+            data,
+            features=features,
+            exclude=exclude or (),
+            labels=labels,
+            actions=actions or (),
+            episode=episode,
+            frame=frame,
+            missing=missing,
+        )
+        for line in roles_table(frames):
+            console.print(line, markup=False)
+        for note in (*frames.notes, *split_notes(frames)):
+            console.print(f"note: {note}", markup=False)
+        for warning in counting_columns(frames):
+            console.print(f"warning: {warning}", style="yellow", markup=False)
         if frames.independent:
             console.print(
                 "no 'episode' and no 'frame' column says which rows belong together; they are held out at random"

@@ -11,12 +11,22 @@ import typer
 from app.settings import DEFAULT_MODEL
 from bundle.folders import locate
 from bundle.reader import Bundle, read_bundle
-from cli.arguments import BundleArgument, FeaturesOption, LabelsOption
+from cli.arguments import (
+    DATA_HELP,
+    BundleArgument,
+    ExcludeOption,
+    FeaturesOption,
+    FrameOption,
+    LabelsOption,
+    MissingOption,
+)
 from cli.embed import check_columns, embed_rows
 from cli.files import replacing
 from cli.report import sections
 from cli.report.page import Section, render
-from model.data.frames import Frames, class_names, read_frames
+from model.data.descriptions import class_names
+from model.data.frames import Frames, read_frames
+from model.data.roles import LABEL_NAMES
 
 # Rows of the spectrum, and of data without games.
 MAX_SAMPLE_ROWS = 4096
@@ -24,14 +34,16 @@ MAX_SAMPLE_ROWS = 4096
 
 def report(
     bundle: BundleArgument,
-    data: Annotated[
-        str | None, typer.Argument(help="Games: Parquet file, folder or glob of Parquet files, or .npy/.npz file")
-    ] = None,
+    data: Annotated[str | None, typer.Argument(help=f"Games: {DATA_HELP}")] = None,
     episode: Annotated[
-        int | None, typer.Option(help="Episode to plot (default: the first of split val, or of all)")
+        str | None,
+        typer.Option(help="Episode to plot, as the data names it (default: the first of split val, or of all)"),
     ] = None,
     labels: LabelsOption = None,
     features: FeaturesOption = None,
+    exclude: ExcludeOption = None,
+    frame: FrameOption = None,
+    missing: MissingOption = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write (default: report-VERSION beside the bundle)")
     ] = None,
@@ -44,7 +56,17 @@ def report(
     of_data: list[Section] = []
     # Before anything is drawn, as this is what may be wrong.
     if data is not None:
-        frames = read_frames(data, features=features, labels=labels or ["y_*"])
+        frames = read_frames(
+            data,
+            features=features,
+            exclude=exclude or (),
+            labels=labels or LABEL_NAMES,
+            frame=frame,
+            missing=missing,
+            like=manifest.feature_schema,
+        )
+        for note in frames.notes:
+            typer.echo(f"note: {note}", err=True)
         if labels and not frames.labels:
             raise ValueError(f"no column matches {labels}; name columns of whole numbers with --labels")
         for warning in check_columns(loaded, frames.features):
@@ -79,7 +101,7 @@ def _output_folder(bundle: Bundle, out: Path | None) -> Path:
 
 
 def _data_sections(
-    bundle: Bundle, frames: Frames, names: sections.Names, episode: int | None, seed: int, folder: Path
+    bundle: Bundle, frames: Frames, names: sections.Names, episode: str | None, seed: int, folder: Path
 ) -> list[Section]:
     """The sections about the data; ValueError if it has fewer than two rows or not the episode."""
     if len(frames) < 2:
@@ -87,8 +109,8 @@ def _data_sections(
     game, called = _game(frames, episode, seed)
     sample = frames.take(np.random.default_rng(seed).permutation(len(frames))[:MAX_SAMPLE_ROWS])
     typer.echo(f"embedding {len(sample):,} rows of all, and {called}: {len(game):,} rows")
-    spectrum = {encoder: embed_rows(bundle, sample.features, encoder) for encoder in ("context", "target")}
-    context, target = (embed_rows(bundle, game.features, encoder) for encoder in ("context", "target"))
+    spectrum = {encoder: embed_rows(bundle, sample.as_seen(), encoder) for encoder in ("context", "target")}
+    context, target = (embed_rows(bundle, game.as_seen(), encoder) for encoder in ("context", "target"))
     return [
         sections.spectrum(spectrum, folder),
         sections.embedding_map(target, game, names, called, folder),
@@ -97,7 +119,7 @@ def _data_sections(
     ]
 
 
-def _game(frames: Frames, episode: int | None, seed: int) -> tuple[Frames, str]:
+def _game(frames: Frames, episode: str | None, seed: int) -> tuple[Frames, str]:
     """Returns the rows of one game in order, with the labels that vary in it, and a name for it.
 
     Data without games gives a random sample of rows instead.
@@ -108,14 +130,16 @@ def _game(frames: Frames, episode: int | None, seed: int) -> tuple[Frames, str]:
         return frames.take(np.random.default_rng(seed).permutation(len(frames))[:MAX_SAMPLE_ROWS]), "rows of no game"
     if episode is None:
         held_out = frames.episode if frames.split is None else frames.episode[frames.split == "val"]
-        episode = int((held_out if len(held_out) else frames.episode)[0])
-    rows = np.flatnonzero(frames.episode == episode)
-    if not len(rows):
-        known = np.unique(frames.episode)
-        raise ValueError(f"the data has no episode {episode}; it has {len(known)}, such as {known[0]}")
+        number = int((held_out if len(held_out) else frames.episode)[0])
+    else:
+        known = {frames.called(each): each for each in np.unique(frames.episode).tolist()}
+        if episode not in known:
+            raise ValueError(f"the data has no episode {episode}; it has {len(known)}, such as {next(iter(known))}")
+        number = known[episode]
+    rows = np.flatnonzero(frames.episode == number)
     if frames.frame is not None:
         rows = rows[np.argsort(frames.frame[rows], kind="stable")]
     game = frames.take(rows)
     varying = {name: classes for name, classes in game.labels.items() if len(np.unique(classes[classes >= 0])) > 1}
     of_split = "" if game.split is None else f" of split {game.split[0]}"
-    return replace(game, labels=varying), f"game {episode}{of_split}"
+    return replace(game, labels=varying), f"game {frames.called(number)}{of_split}"

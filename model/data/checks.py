@@ -11,6 +11,10 @@ from model.data.frames import Frames
 
 # Repetitions and leaks are looked for in a sample of this many rows.
 SAMPLE_ROWS = 20_000
+# Columns that only count up are looked for in this many episodes, and not in fewer steps than this: by chance a column
+# rises a few times on end.
+COUNTED_EPISODES = 20
+MIN_COUNTED_ROWS = 30
 # A sentence names this many columns or episodes and only counts the rest.
 MAX_NAMED = 5
 
@@ -30,7 +34,8 @@ def check_trainable(frames: Frames, rows: NDArray[np.int64], statistics: Statist
     if len(twice):
         raise ValueError(
             f"{len(twice):,} rows repeat a frame of their episode, first frame {frame[twice[0]]} of episode "
-            f"{episode[twice[0]]}; give every game, and every player's view of it, an 'episode' of its own"
+            f"{frames.called(episode[twice[0]])}; give every game, and every player's view of it, an 'episode' of its "
+            "own"
         )
     stride = _stride(step)
     if odd := [horizon for horizon in horizons if horizon % stride]:
@@ -110,6 +115,26 @@ def leaked_labels(frames: Frames) -> list[str]:
     return found
 
 
+def counting_columns(frames: Frames) -> list[str]:
+    """The columns that rise from every row of a game to the next, as a clock does, in a sentence."""
+    if frames.independent:
+        return []
+    games = np.unique(frames.episode)[:COUNTED_EPISODES]
+    rows = np.flatnonzero(np.isin(frames.episode, games))
+    order = rows[np.lexsort((rows if frames.frame is None else frames.frame[rows], frames.episode[rows]))]
+    within = np.diff(frames.episode[order]) == 0
+    if within.sum() < MIN_COUNTED_ROWS:
+        return []
+    steps = np.diff(frames.features[order], axis=0)[within]
+    counting = np.flatnonzero((steps > 0).all(0)).tolist()
+    if not counting:
+        return []
+    return [
+        f"{_named(frames.schema.names, counting)} only count up within a game, as a clock or a row number does: what "
+        "is predicted from them is the time; leave them out with --exclude unless the game shows them"
+    ]
+
+
 def _dead_columns(frames: Frames, statistics: Statistics) -> list[str]:
     dead = np.flatnonzero(statistics["std"] <= DEAD_STD).tolist()
     if not dead:
@@ -136,7 +161,7 @@ def _repeated_row(sample: Rows, rows: int) -> list[str]:
 def _short_episodes(frames: Frames, rows: NDArray[np.int64], horizon: int) -> list[str]:
     episode, frame, _ = _steps(frames, rows)
     names, first, count = np.unique(episode, return_index=True, return_counts=True)
-    short = [str(name) for name in names[frame[first + count - 1] - frame[first] < horizon]]
+    short = [frames.called(name) for name in names[frame[first + count - 1] - frame[first] < horizon]]
     if not short:
         return []
     return [
@@ -152,8 +177,8 @@ def _gaps(frames: Frames, rows: NDArray[np.int64]) -> list[str]:
         return []
     return [
         f"frame numbers jump {len(gaps):,} times within {len(np.unique(episode[gaps]))} training episodes, first from "
-        f"{frame[gaps[0]]} to {frame[gaps[0] + 1]} in episode {episode[gaps[0]]}; rows whose later frame is missing "
-        "teach nothing, so record every frame"
+        f"{frame[gaps[0]]} to {frame[gaps[0] + 1]} in episode {frames.called(episode[gaps[0]])}; rows whose later "
+        "frame is missing teach nothing, so record every frame"
     ]
 
 

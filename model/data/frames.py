@@ -1,10 +1,7 @@
-"""Reads frames of games from Parquet and NumPy files: features, episodes, splits, labels and the feature schema."""
+"""Reads frames of games from files: features, episodes, splits, labels and the feature schema."""
 
-import fnmatch
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from importlib.resources import files
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +9,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bundle.schema import Schema, read_description, unnamed_columns
-from model.data.files import data_files, read_arrays, read_parquet
+from bundle.schema import Group, Schema
+from model.data import columns as of_column
+from model.data.descriptions import description, layout
+from model.data.files import data_files, join, read_table
+from model.data.gaps import absent, fill, gaps
+from model.data.groups import shared_groups
+from model.data.matching import by_position, check_names, surplus
+from model.data.roles import LABEL_NAMES, Choices, Column, doubts, matching
+from model.data.selection import parts_of, roles_of, spread, values_of
 from model.data.symmetry import Symmetry, symmetries
-
-# Columns that are never features, even if a pattern matches them.
-NEVER_FEATURES = ("episode", "frame", "split", "action", "reward", "y_*")
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Frames:
 
     `frame` counts within an episode and is None if rows have no order; if the data has neither column, every row is an
     episode of its own. `labels` are by name, −1 where a row has none. `symmetries` are those of the data's layout.
+    `roles` say what each column of the data is for, and `notes` what a user should know of how it was read.
     """
 
     features: NDArray[np.float32]  # [rows, columns]
@@ -35,6 +37,12 @@ class Frames:
     split: NDArray[np.str_] | None = None  # [rows]
     labels: dict[str, NDArray[np.int64]] = field(default_factory=dict)  # each [rows]
     symmetries: tuple[Symmetry, ...] = ()
+    # [rows, G] the groups that are hidden in a row since a number is missing, in whose place stands the column's mean.
+    absent: NDArray[np.bool_] | None = None
+    # What the data calls episodes 0, 1, …; empty where it numbers them itself.
+    episode_names: tuple[str, ...] = ()
+    roles: tuple[Column, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.features)
@@ -46,216 +54,167 @@ class Frames:
 
     def take(self, rows: NDArray[Any]) -> "Frames":
         """The frames at the given rows (indices or a mask)."""
-        frame = None if self.frame is None else self.frame[rows]
-        split = None if self.split is None else self.split[rows]
-        labels = {name: values[rows] for name, values in self.labels.items()}
-        return Frames(self.features[rows], self.schema, self.episode[rows], frame, split, labels, self.symmetries)
+        return replace(
+            self,
+            features=self.features[rows],
+            episode=self.episode[rows],
+            frame=None if self.frame is None else self.frame[rows],
+            split=None if self.split is None else self.split[rows],
+            labels={name: values[rows] for name, values in self.labels.items()},
+            absent=None if self.absent is None else self.absent[rows],
+        )
+
+    def as_seen(self) -> NDArray[np.float32]:
+        """[rows, columns] with NaN where a group is hidden, which is how a model's graphs are told."""
+        if self.absent is None:
+            return self.features
+        hidden = np.repeat(self.absent, [group.width for group in self.schema.groups], axis=1)
+        return np.where(hidden, np.float32(np.nan), self.features)
+
+    def called(self, episode: int) -> str:
+        """The name of an episode in the data."""
+        return self.episode_names[episode] if self.episode_names else str(episode)
 
 
-def read_frames(source: str | Path, *, features: str | None = None, labels: Sequence[str] = ("y_*",)) -> Frames:
-    """Reads a Parquet file, a folder or a glob of them, or an .npy/.npz file.
+def read_frames(
+    source: str | Path,
+    *,
+    features: str | Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
+    labels: Sequence[str] | None = LABEL_NAMES,
+    actions: Sequence[str] = (),
+    episode: str | None = None,
+    frame: str | None = None,
+    missing: str | None = None,
+    like: Schema | None = None,
+) -> Frames:
+    """Reads a file, a folder or a glob of files: Parquet, CSV, Arrow or .npy/.npz.
 
-    `features` is a pattern that feature columns must match, such as `ram_*`. `labels` are patterns of label columns,
-    which hold whole numbers and must not be features as well.
+    `features`, `exclude`, `labels` and `actions` are patterns of names, such as `ram_*`; see `roles.assign`. Labels
+    hold whole numbers and must not be features as well; None reads those named y_* that do, to look for leaks. `like`,
+    the schema of a model, picks the features by its names. `missing` is one of MISSING, refuse if not said.
     """
     paths = data_files(source)
-    if paths[0].suffix in (".npy", ".npz"):
-        return _read_numpy(paths[0], features, labels)
-    tables = [read_parquet(path) for path in paths]
-    for path, table in zip(paths, tables, strict=True):
-        if table.schema.names != tables[0].schema.names:
-            raise ValueError(f"{path.name} has other columns than {paths[0].name}; files read together must be alike")
-    metadata = tables[0].schema.metadata or {}
-    table = pa.concat_tables(tables)
-    if not len(table):
-        raise ValueError(f"{source} has no rows; record some")
-    values, names = _features(table, features)
-    about = _description(paths[0].parent) if features is None else {}
-    if features is None and b"groups" in metadata:
-        about |= _layout_of(metadata) | {"groups": _in_metadata(metadata, b"groups", paths[0])}
-    schema = Schema.of(names, about)
-    columns = set(table.column_names)
-    frame = _integers(table, "frame") if "frame" in columns else None
-    return Frames(
-        values,
-        schema,
-        _integers(table, "episode") if "episode" in columns else _unnamed_episodes(len(table), frame),
-        frame,
-        np.asarray(table["split"].to_pylist(), np.str_) if "split" in columns else None,
-        _labels({name: table[name].to_numpy() for name in _matching(table.column_names, labels)}, names),
-        symmetries(schema, about),
+    base = Path(source) if Path(source).is_dir() else None
+    tables = [read_table(path, base) for path in paths]
+    table = join(tables, paths)
+    file = np.repeat(np.arange(len(tables)), [len(one) for one in tables])
+    del tables
+    told = description(paths[0].parent)
+    chosen = Choices(
+        features=(features,) if isinstance(features, str) else tuple(features or ()),
+        exclude=tuple(exclude),
+        labels=None if labels is None or tuple(labels) == LABEL_NAMES else tuple(labels),
+        actions=tuple(actions),
+        episode=episode,
+        frame=frame,
     )
-
-
-def class_names(source: str | Path) -> dict[str, list[str]]:
-    """The names of each label's classes 0, 1, …, where the data's schema.json (`classes`) or its layout gives them."""
-    path = data_files(source)[0]
-    named = _classes(_description(path.parent).get("classes", {}))
-    if path.suffix != ".parquet":
-        return named
-    metadata = read_parquet(path, columns=[]).schema.metadata or {}
-    keys = _layout_of(metadata).get("classes", {})
-    return named | _classes(
-        {label: _in_metadata(metadata, key.encode(), path) for label, key in keys.items() if key.encode() in metadata}
+    about = told | layout(table.schema.metadata or {}, paths[0])
+    parts = parts_of(table, told)
+    said = chosen.over(told)
+    choices = spread(said, parts)
+    roles = roles_of(table, parts, choices)
+    picked = [column.name for column in roles if column.role == "feature"]
+    if not picked:
+        raise ValueError(f"no column is a feature; the columns are {[*parts][:8]} …: name some with --features")
+    notes = doubts(roles)
+    if like is None:
+        usual = roles_of(table, parts, spread(Choices().over(told), parts))
+        described = [column.name for column in usual if column.role == "feature"]
+        schema = _schema(picked, described, about)
+        # A symmetry moves numbers among all columns.
+        about = about if picked == described else {}
+    else:
+        # Its groups are the model's, and nothing is learned here, which is what symmetries are for.
+        schema, about = like, {}
+        picked, remarks = _alike(like.names, picked, picked if choices.features else [*parts])
+        notes += remarks
+    keys = {column.role: parts[column.name].column for column in roles}
+    number = of_column.whole(keys["frame"], table[keys["frame"]]) if "frame" in keys else None
+    games, names = _episodes(table, keys.get("episode"), number, file, [path.name for path in paths])
+    split = of_column.splits(keys["split"], table[keys["split"]]) if "split" in keys else None
+    asked = () if labels is not None and not labels else said.labels
+    known = _labels(table, asked, picked, strict=labels is not None)
+    values = values_of(table, [parts[name] for name in picked])
+    found = Frames(
+        values, schema, games, number, split, known, symmetries(schema, about), None, names, tuple(roles), tuple(notes)
     )
+    return _without_gaps(found, told.get("missing", "refuse") if missing is None else missing)
 
 
-def _read_numpy(path: Path, pattern: str | None, labels: Sequence[str]) -> Frames:
-    arrays = read_arrays(path)
-    if "features" not in arrays:
-        raise ValueError(
-            f"{path.name} has no array 'features' (it has {sorted(arrays)}); save the rows under that name"
-        )
-    if (kind := arrays["features"].dtype).kind not in "biuf":
-        raise ValueError(f"{path.name} has features of {kind}; they must be real numbers")
-    values = np.ascontiguousarray(arrays.pop("features"), np.float32)
-    if values.ndim != 2:
-        raise ValueError(f"{path.name} has features of shape {values.shape}; they must be [rows, columns]")
-    if not values.size:
-        raise ValueError(f"{path.name} has features of shape {values.shape}; record at least one row of one column")
-    named = _matching([*arrays], labels)
-    for name in {"episode", "frame", "split", *named} & arrays.keys():
-        if (shape := arrays[name].shape) != (len(values),):
-            raise ValueError(f"{path.name} has {name} of shape {shape}; it must be one number a row, [{len(values)}]")
-    about = _description(path.parent)
-    schema = Schema.of(unnamed_columns(values.shape[1]), about)
-    if pattern is not None:
-        names = _matching(schema.names, [pattern])
-        if not names:
-            raise ValueError(f"no column matches {pattern!r}; the columns are {list(schema.names[:8])} …")
-        values, about = values[:, np.isin(schema.names, names)], {}
-        schema = Schema.of(names, about)
-    _check_finite(values, schema.names)
-    frame = _whole("frame", arrays["frame"]) if "frame" in arrays else None
-    return Frames(
-        values,
-        schema,
-        _whole("episode", arrays["episode"]) if "episode" in arrays else _unnamed_episodes(len(values), frame),
-        frame,
-        np.asarray(arrays["split"], np.str_) if "split" in arrays else None,
-        _labels({name: arrays[name] for name in named}, schema.names),
-        symmetries(schema, about),
-    )
+def _schema(picked: Sequence[str], described: Sequence[str], about: Mapping[str, Any]) -> Schema:
+    """The schema of the columns `picked`, of which `about` says what it says of those `described`."""
+    if [*picked] == [*described]:
+        whole = Schema.of(picked, about)
+        return whole if "groups" in about else Schema(whole.names, shared_groups(whole.names))
+    if "groups" not in about or not {*picked} <= {*described}:
+        return Schema(tuple(picked), shared_groups(picked))
+    groups, stop = [], 0
+    for group in Schema.of(described, about).groups:
+        kept = sum(name in {*picked} for name in described[group.start : group.stop])
+        groups += [Group(group.name, stop, stop + kept)] if kept else []
+        stop += kept
+    return Schema(tuple(picked), tuple(groups))
 
 
-def _unnamed_episodes(rows: int, frame: NDArray[np.int64] | None) -> NDArray[np.int64]:
-    """Episodes for data without an 'episode' column: one game if frames are numbered, else one episode per row."""
-    return np.arange(rows) if frame is None else np.zeros(rows, np.int64)
+def _alike(wanted: Sequence[str], picked: list[str], given: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The columns of a model among those `given`, and what must be said of it; `picked` are its features."""
+    if by_place := by_position(wanted, picked):
+        return picked, [by_place]
+    check_names(wanted, given)
+    rest = surplus(wanted, picked)
+    return [*wanted], [] if rest is None else [rest]
 
 
-def _labels(columns: dict[str, NDArray[Any]], features: Sequence[str]) -> dict[str, NDArray[np.int64]]:
-    """The labels, each [rows], −1 for none; ValueError if one is also a feature or does not hold whole numbers."""
-    if both := sorted(columns.keys() & set(features)):
+def _episodes(
+    table: pa.Table, column: str | None, frame: NDArray[np.int64] | None, file: NDArray[np.int64], files: Sequence[str]
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Without a column that tells games apart, a file is one if frames are numbered, else every row is."""
+    if column is not None:
+        return of_column.episodes(column, table[column], file, files)
+    if frame is None:
+        return np.arange(len(table)), ()
+    return file, tuple(files) if len(files) > 1 else ()
+
+
+def _labels(
+    table: pa.Table, asked: Sequence[str] | None, picked: Sequence[str], *, strict: bool
+) -> dict[str, NDArray[np.int64]]:
+    """The labels `asked` for, None: those whose name says so; unless `strict`, what is no label is left out."""
+    plain = [field.name for field in table.schema if not of_column.is_list(field.type)]
+    names = matching(plain, LABEL_NAMES if asked is None else asked)
+    both = sorted({*names} & {*picked})
+    if both and asked is not None:
         raise ValueError(
             f"{', '.join(both)}: a label that is also a feature tells nothing, the probe would only copy it; "
             "name other labels with --labels, or pick the feature columns with --features"
         )
-    found = {}
-    for name, values in columns.items():
-        whole = values.dtype.kind in "biu"
-        if values.dtype.kind == "f":
-            # A column of whole numbers with gaps is stored as floats with NaN.
-            values = np.where(np.isnan(values), -1, values)
-            whole = bool((np.isfinite(values) & (values == np.trunc(values))).all())
-        if not whole:
-            some = ", ".join(map(str, values[:3]))
+    columns = {name: table[name] for name in names if name not in both}
+    return of_column.labels(columns if strict else {name: c for name, c in columns.items() if of_column.is_whole(c)})
+
+
+def _without_gaps(frames: Frames, missing: object) -> Frames:
+    """The frames without NaN, and without the rows that have one if `missing` says so."""
+    values, names = frames.features, frames.schema.names
+    columns = gaps(values, names, missing)
+    if not columns:
+        return frames
+    some = f"numbers are missing in {len(columns)} of {len(names)} columns (first in {names[columns[0]]})"
+    odd = np.asarray(np.isnan(values[:, columns]).any(axis=1))
+    if missing == "drop":
+        if odd.all():
             raise ValueError(
-                f"label '{name}' holds {some} …; labels are whole numbers, −1 or nothing where there is none"
+                f"{some}, in every row; choose --missing hide or mean, or leave columns out with --exclude"
             )
-        found[name] = values.astype(np.int64)
-    return found
-
-
-def _features(table: pa.Table, pattern: str | None) -> tuple[NDArray[np.float32], list[str]]:
-    if "features" in table.column_names and pattern is None:
-        column = table["features"].combine_chunks()
-        values = _listed(column)
-        names = unnamed_columns(values.shape[1])
-    else:
-        banned = set(_matching(table.column_names, NEVER_FEATURES))
-        names = [name for name in _matching(table.column_names, [pattern or "*"]) if name not in banned]
-        if not names:
-            raise ValueError(f"no column matches {pattern or '*'!r}; the columns are {table.column_names[:8]} …")
-        values = np.empty((len(table), len(names)), np.float32)
-        for i, name in enumerate(names):
-            kind = table.schema.field(name).type
-            if not _is_number(kind):
-                raise ValueError(f"column '{name}' is {kind}, not numbers; pick the feature columns with --features")
-            values[:, i] = table[name].to_numpy()
-    _check_finite(values, names)
-    return values, names
-
-
-def _listed(column: pa.Array) -> NDArray[np.float32]:
-    """[rows, columns] of a column of lists of numbers; ValueError if it is none, or they differ in length."""
-    kind = column.type
-    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    if not lists or not _is_number(kind.value_type):
-        raise ValueError(f"column 'features' is {kind}; it must hold a list of numbers a row")
-    if column.null_count:
-        raise ValueError(f"column 'features' is empty in {column.null_count} rows; every row must have its numbers")
-    flat = np.ascontiguousarray(column.flatten().to_numpy(zero_copy_only=False), np.float32)
-    if len({*column.value_lengths().to_pylist()}) != 1 or not len(flat):
-        raise ValueError("column 'features' has lists of different lengths, or empty ones; all rows must be alike")
-    return flat.reshape(len(column), -1)
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
-
-
-def _check_finite(values: NDArray[np.float32], names: Sequence[str]) -> None:
-    # A sum in float64 is not finite exactly if one of its float32 terms is not, and is far cheaper than isfinite.
-    for i in np.flatnonzero(~np.isfinite(values.sum(0, dtype=np.float64))).tolist():
-        row = int(np.flatnonzero(~np.isfinite(values[:, i]))[0])
-        raise ValueError(f"{names[i]} is {values[row, i]} in row {row}; features must be finite numbers")
-
-
-def _description(folder: Path) -> dict[str, Any]:
-    """The description of the columns in the schema.json beside the data, if there is one."""
-    path = folder / "schema.json"
-    return read_description(path) if path.is_file() else {}
-
-
-def _classes(named: Any) -> dict[str, list[str]]:
-    match named:
-        case dict() if all(isinstance(names, list) for names in named.values()):
-            return {label: [str(name) for name in names] for label, names in named.items()}
-    raise ValueError(f"classes is {named!r:.80}; it must give each label a list of the names of its classes")
-
-
-def _layout_of(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
-    """The description of the layout that the metadata of a Parquet file names, if it ships with this package."""
-    name = metadata.get(b"layout", b"").decode(errors="replace")
-    for shipped in files("model.data.layouts").iterdir():
-        # Compared with what is there, so that no name leads to another folder.
-        if shipped.name == f"{name}.json":
-            description: dict[str, Any] = json.loads(shipped.read_text())
-            return description
-    return {}
-
-
-def _in_metadata(metadata: Mapping[bytes, bytes], key: bytes, path: Path) -> Any:
-    try:
-        return json.loads(metadata[key])
-    except (ValueError, RecursionError) as error:
+        note = f"{some}: {odd.sum():,} of {len(values):,} rows are dropped"
+        return replace(frames.take(~odd), notes=(*frames.notes, note))
+    hidden = absent(values, columns, frames.schema.groups) if missing == "hide" else None
+    if hidden is not None and hidden.all(1).any():
         raise ValueError(
-            f"{path} has {key.decode()} in its metadata that are no JSON ({error}); write it again"
-        ) from None
-
-
-def _matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
-    return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
-
-
-def _integers(table: pa.Table, name: str) -> NDArray[np.int64]:
-    return _whole(name, table[name].to_numpy())
-
-
-def _whole(name: str, values: NDArray[Any]) -> NDArray[np.int64]:
-    """[rows] whole numbers; ValueError for text, gaps or fractions."""
-    whole = values.dtype.kind in "biu" or (values.dtype.kind == "f" and bool((values == np.trunc(values)).all()))
-    if not whole or (values.dtype.kind == "f" and not np.isfinite(values).all()):
-        some = ", ".join(map(str, values[:3]))
-        raise ValueError(f"column '{name}' holds {some} …; it must be a whole number in every row")
-    return values.astype(np.int64)
+            f"{some}, and row {np.flatnonzero(hidden.all(1))[0]} would have nothing left to see; choose --missing drop "
+            "or mean"
+        )
+    fill(values, columns, names)
+    what = "their groups are hidden in" if missing == "hide" else "the mean of the column stands in"
+    note = f"{some}: {what} {odd.sum():,} of {len(values):,} rows"
+    return replace(frames, absent=hidden, notes=(*frames.notes, note))

@@ -33,6 +33,19 @@ def split_rows(frames: Frames, *, held_out: float = 0.1, seed: int = 0) -> tuple
     return rows[~is_val], rows[is_val]
 
 
+def split_notes(frames: Frames) -> list[str]:
+    """What becomes of rows that are of neither split that a training run reads, in a sentence."""
+    if frames.split is None:
+        return []
+    names, counts = np.unique(frames.split, return_counts=True)
+    read = "train and val" if "val" in names else "train, of which some games are held out"
+    return [
+        f"the split column is obeyed: {count:,} rows of '{name}' are not read, only those of {read}"
+        for name, count in zip(names.tolist(), counts.tolist(), strict=True)
+        if name not in ("train", "val")
+    ]
+
+
 def rows_ahead(frames: Frames, horizon: int) -> NDArray[np.int64]:
     """For each row, the index of the row `horizon` frames later in the same episode, or −1 if there is none."""
     if horizon == 0:

@@ -52,6 +52,9 @@ class Batches:
         groups = frames.schema.groups
         self.mask = MaskSampler(len(groups), hide_share)
         self.group = torch.tensor(group_of_columns(groups), device=device)
+        # [rows, G] what is missing from the data itself, which no symmetry could move with the numbers.
+        self.absent = None if frames.absent is None else torch.from_numpy(frames.absent).to(device)
+        symmetries = symmetries if self.absent is None else ()
         self.symmetries = symmetries
         hidden = torch.stack([symmetry.hidden for symmetry in symmetries]).to(device) if symmetries else None  # [S, G]
         self.hidden = hidden if hidden is not None and hidden.any() else None
@@ -81,7 +84,13 @@ class Batches:
         fourth = slice(None, None, COMPOSITE_EVERY)
         own, others = self.seen(now[fourth], turned[fourth]), self.seen(other[fourth], turned[fourth])
         composites = torch.where(kept[fourth][:, self.group], own, others)
-        rest = visible, known, composites, None if known is None else known[fourth]
+        composites_known = None if known is None else known[fourth]
+        if self.absent is not None:
+            known = ~self.absent[now]
+            composites_known = ~torch.where(kept, self.absent[now], self.absent[other])[fourth]
+            # What is hidden by chance is shown where nothing else is there to see.
+            visible = torch.where((visible & known).any(1, keepdim=True), visible & known, known)
+        rest = visible, known, composites, composites_known
         if not self.ordered:
             return Batch(self.seen(now, turned), self.horizons[:0], *rest)
         order = torch.rand(count, len(self.horizons), generator=generator).argsort(1)

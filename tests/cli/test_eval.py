@@ -15,7 +15,7 @@ from model.evaluation.plan import PILOT_ROWS, expected_seconds, planned
 from model.evaluation.probes import Label, Score
 from model.training.recipe import Recipe
 from tests.support.bundles import TinyModel
-from tests.support.games import GROUPS, make_games
+from tests.support.games import GROUPS, NAMES, make_games
 
 EPISODES, LENGTH = 6, 100
 RECIPE = Recipe(embed_dim=16, predictor_embed_dim=8, num_heads=4).as_dict()
@@ -26,7 +26,7 @@ ALL = ["raw", "PCA-4", "untrained", "context", "target", "raw, kNN", "target, kN
 def models(tmp_path_factory):
     models = tmp_path_factory.mktemp("models")
     groups = tuple((group.name, group.width) for group in GROUPS)
-    tiny = {"groups": groups, "patches": (("own", "opp", "stage"),)}
+    tiny = {"groups": groups, "names": NAMES, "patches": (("own", "opp", "stage"),)}
     TinyModel(**tiny, extra={"training": {"recipe": RECIPE}}).write(models)
     TinyModel(**tiny, name="imported", extra={"training": {"metrics": {}}}).write(models)
     TinyModel(**tiny, name="newer", extra={"training": {"recipe": RECIPE | {"gadget": 1}}}).write(models)
@@ -49,7 +49,8 @@ def write(path, columns):
 
 @pytest.fixture(scope="module")
 def data(columns, tmp_path_factory):
-    return write(tmp_path_factory.mktemp("data") / "games.parquet", columns)
+    half = np.linspace(0, 1, EPISODES * LENGTH)
+    return write(tmp_path_factory.mktemp("data") / "games.parquet", columns | {"half": half})
 
 
 def evaluate(*arguments):
@@ -133,19 +134,17 @@ def test_a_class_that_the_test_rows_lack_leaves_a_dash_where_nothing_can_be_meas
 
 
 def test_labels_may_be_any_columns_that_are_no_features(models, columns, tmp_path):
-    px = {f"px_{i}": columns[name] for i, name in enumerate(make_games(1, 2).schema.names)}
+    px = {name: columns[name] for name in NAMES}
     ram = {"ram_030": np.random.default_rng(0).integers(0, 200, 600), "ram_031": columns["y_up"]}
     kept = {name: columns[name] for name in ("episode", "frame")}
     path = write(tmp_path / "atari.parquet", kept | px | ram)
-    code, words, text = evaluate(
-        models / "tiny", path, "--features", "px_*", "--labels", "ram_03*", "--no-trees", "--no-neighbours"
-    )
+    code, words, text = evaluate(models / "tiny", path, "--labels", "ram_03*", "--no-trees", "--no-neighbours")
     assert code == 0, text
     assert re.search(r"ram_030: the 64 most common of 1\d\d classes; rows of the others \(\d\d %\) are left out", words)
     assert "ram_031: 2 classes" in words
-    code, words, _ = evaluate(models / "tiny", path, "--labels", "ram_03*")
+    code, words, _ = evaluate(models / "tiny", path, "--labels", "own_*")
     assert code == 1
-    assert "ram_030, ram_031: a label that is also a feature tells nothing" in words
+    assert "own_action_id, own_x, own_y: a label that is also a feature tells nothing" in words
 
 
 def test_rows_of_no_game_are_held_out_at_random_and_that_is_said(models, columns, tmp_path):
@@ -179,11 +178,11 @@ def test_without_a_recipe_that_is_known_the_untrained_encoder_is_left_out(models
             ["--labels", "y_*", "--labels", "z_*"],
             "no column matches ['z_*']; name columns of whole numbers with --labels",
         ),
-        (["--labels", "own_x", "--features", "o*"], "own_x: a label that is also a feature"),
-        (["--labels", "own_x", "--features", "opp_*"], "label 'own_x' holds"),
+        (["--labels", "own_x"], "own_x: a label that is also a feature"),
+        (["--labels", "half"], "label 'half' holds"),
         (["--min-entropy", "5"], "no label is left to probe"),
         (["--split", "test"], "split is 'test'; the probe learns on 'train' and is tested on another of []"),
-        (["--features", "own_*"], "the data has 3 feature columns, model 'tiny' takes 8"),
+        (["--features", "own_*"], "the data lacks 5 of the 8 columns of the model: 'opp_x' (the nearest is 'own_x')"),
         (["--plot", "auc.jpg"], "--plot is auc.jpg; the picture is written as .png"),
         (["--plot", "nowhere/auc.png"], "nowhere/auc.png cannot be written: there is no folder nowhere"),
         (["--out", "nowhere/table.json"], "nowhere/table.json cannot be written: there is no folder nowhere"),

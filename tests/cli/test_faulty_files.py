@@ -129,7 +129,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("good")
     games = make_games(episodes=3, length=30)
     groups = tuple((group.name, group.width) for group in games.schema.groups)
-    TinyModel(groups=groups, patches=(tuple(name for name, _ in groups),)).write(folder)
+    TinyModel(groups=groups, names=games.schema.names, patches=(tuple(name for name, _ in groups),)).write(folder)
     (folder / "tiny" / "1").rename(folder / "BUNDLE")
     np.save(folder / "DATA.npy", games.features)
     arrays: dict[str, Any] = {"features": games.features, "episode": games.episode, "frame": games.frame}

@@ -17,7 +17,7 @@ from cli.main import app
 from model.export.int8 import least_cosine
 from tests.support.bundles import TinyModel
 from tests.support.forker import TRAINING, Fork
-from tests.support.games import make_games
+from tests.support.games import NAMES, make_games
 from tests.support.processor import needs_int8_dot_products
 
 
@@ -130,7 +130,9 @@ def test_embed_in_int8_is_near_float32(embedded):
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(models, data, tmp_path, arguments, message):
-    tiny = TinyModel(groups=(("own", 6), ("stage", 2)), patches=(("own", "stage"),)).write(tmp_path / "tiny")
+    tiny = TinyModel(groups=(("own", 6), ("stage", 2)), names=NAMES, patches=(("own", "stage"),)).write(
+        tmp_path / "tiny"
+    )
     places = {"DATA": str(data), "OUT": str(tmp_path), "TOY": str(models / "toy"), "OUT/e.npy": f"{tmp_path}/e.npy"}
     places["TINY"] = str(tiny)
     done = jepa(*(places.get(argument, argument) for argument in arguments))
@@ -222,7 +224,7 @@ def test_embed_of_another_width_says_which_columns_to_pick(models, tmp_path):
     np.save(tmp_path / "wide.npy", np.zeros((4, 9), np.float32))
     done = jepa("embed", models / "toy", tmp_path / "wide.npy", "--out", tmp_path / "e.npy")
     assert done.exit_code == 1
-    assert "the data has 9 feature columns, model 'toy' takes 8" in done.output
+    assert "the data has 9 feature columns, the model takes 8" in done.output
 
 
 # The commands of its arguments in turn, as a process for each would run them, but with one import of PyTorch.

@@ -26,6 +26,8 @@ class TinyModel:
     version: int = 1
     # Names and widths.
     groups: tuple[tuple[str, int], ...] = (("own", 3), ("opponent", 5), ("stage", 2))
+    # Of the columns; empty: own_0, own_1, …
+    names: tuple[str, ...] = ()
     patches: tuple[tuple[str, ...], ...] = (("own",), ("opponent", "stage"))
     horizons: tuple[int, ...] = (6, 15)
     embed_dim: int = 4
@@ -100,7 +102,7 @@ class TinyModel:
     def manifest(self) -> dict[str, Any]:
         edges = np.cumsum([0, *(width for _, width in self.groups)]).tolist()
         schema = {
-            "names": [f"{name}_{i}" for name, width in self.groups for i in range(width)],
+            "names": list(self.names) or [f"{name}_{i}" for name, width in self.groups for i in range(width)],
             "groups": [
                 {"name": name, "start": start, "stop": stop}
                 for (name, _), start, stop in zip(self.groups, edges[:-1], edges[1:], strict=True)

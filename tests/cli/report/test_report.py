@@ -15,7 +15,7 @@ from cli.main import app
 from cli.report import report as module
 from cli.report import sections
 from tests.support.bundles import TinyModel
-from tests.support.games import GROUPS, make_games
+from tests.support.games import GROUPS, NAMES, make_games
 
 HISTORY = {"step": [250, 500], "loss": [0.3, 0.2], "loss_ratio": [0.9, 0.5], "std": [1.0, 0.9], "rankme": [2, 3.25]}
 # Of rows like those of make_games.
@@ -26,7 +26,7 @@ OF_DATA = {"spectrum.png", "map.png", "surprise.png"}
 
 def tiny(**options):
     groups = tuple((group.name, group.width) for group in GROUPS)
-    return TinyModel(groups=groups, patches=(("own", "opp", "stage"),), **options)
+    return TinyModel(groups=groups, names=NAMES, patches=(("own", "opp", "stage"),), **options)
 
 
 @pytest.fixture
@@ -155,12 +155,12 @@ def test_columns_that_moved_or_were_dead_are_named(data, tmp_path):
     assert report(bundle, data)[0] == 0
     page = page_of(bundle.parent / "report-1")
     assert re.search(
-        r'<tbody>\n<tr><th scope="row">opp_0</th><td>[^<]*</td><td>[^<]*</td><td>[^<]*</td><td>\+5.00</td>', page
+        r'<tbody>\n<tr><th scope="row">opp_x</th><td>[^<]*</td><td>[^<]*</td><td>[^<]*</td><td>\+5.00</td>', page
     )
     assert "Columns unlike the same column in training: 2 of 8." in page
     for column, words in (
-        ("opp_0", "lies outside the range of training; "),
-        ("stage_0", "never changed in training, so "),
+        ("opp_x", "lies outside the range of training; "),
+        ("time", "never changed in training, so "),
     ):
         assert re.search(rf'<th scope="row">{column}</th><td>{words}[^<]*</td><td>\d+\.\d%</td>', page)
 
@@ -181,7 +181,7 @@ def test_names_from_the_bundle_cannot_put_markup_into_the_page(data, tmp_path):
     [
         (["DATA", "--episode", "7"], "the data has no episode 7; it has 3, such as 0"),
         (["DATA", "--labels", "z_*"], "no column matches ['z_*']; name columns of whole numbers with --labels"),
-        (["DATA", "--features", "own_*"], "the data has 3 feature columns, model 'tiny' takes 8"),
+        (["DATA", "--features", "own_*"], "the data lacks 5 of the 8 columns of the model: 'opp_x'"),
         (["ROWS", "--episode", "7"], "--episode names a game, but the data has no 'episode' column"),
         (["ROW"], "the data has 1 row; how far embeddings differ takes at least two to tell"),
         (["nowhere.parquet"], "nowhere.parquet: no such file"),

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from model.data.frames import class_names, read_frames
+from model.data.descriptions import class_names
+from model.data.frames import read_frames
 
 ROWS = 20
 COLUMNS: dict[str, Any] = {
@@ -38,12 +39,25 @@ def test_a_layout_is_a_name_and_never_a_path(layout: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"episode": [str(i) for i in range(ROWS)]}, "column 'episode' holds 0, 1, 2 …; it must be a whole number"),
+        (
+            {"episode": [0, 0, 0, None] * 5},
+            "column 'episode' has nothing in 5 rows, first in row 3; every row must say",
+        ),
+        ({"episode": [0.0, np.nan] * 10}, "column 'episode' has nothing in 10 rows, first in row 1"),
+        ({"episode": ["a", None] * 10}, "column 'episode' has nothing in 10 rows, first in row 1"),
+        (
+            {"frame": [*range(9), None, *range(10)]},
+            "whole number in every row, and row 9 has none: a frame counts rows",
+        ),
         ({"frame": [None, *range(ROWS - 1)]}, "column 'frame' holds nan, 0.0, 1.0 …"),
         ({"frame": np.linspace(0, 1, ROWS)}, "column 'frame' holds 0.0, 0.05"),
         ({"features": ["x"] * ROWS}, "column 'features' is string; it must hold a list of numbers a row"),
         ({"features": [["x"]] * ROWS}, "column 'features' is list<.*string>; it must hold a list of numbers"),
-        ({"features": [[1.0]] * (ROWS - 1) + [[1.0, 2.0]]}, "lists of different lengths"),
+        (
+            {"features": [[1.0]] * (ROWS - 1) + [[1.0, 2.0]]},
+            "different lengths, or empty ones: 1 in row 0, 2 in row 19",
+        ),
+        ({"features": np.ones(ROWS)}, "column 'features' is double; it must hold a list of numbers a row"),
         ({"features": [[1.0]] * (ROWS - 1) + [[]]}, "lists of different lengths, or empty ones"),
         ({"features": [[1.0]] * (ROWS - 1) + [None]}, "empty in 1 rows"),
         ({"features": [[1.0]] * (ROWS - 1) + [[None]]}, "f000 is nan in row 19; features must be finite"),

@@ -6,7 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from bundle.schema import Group
-from model.data.frames import class_names, read_frames
+from model.data.descriptions import class_names
+from model.data.frames import read_frames
 from model.data.splits import rows_ahead, split_rows
 
 
@@ -41,10 +42,18 @@ def test_features_are_all_columns_but_the_reserved_ones(parquet):
     assert frames.labels["y_jump"].tolist() == [0, 1, -1, 0, 1]
 
 
-def test_a_pattern_picks_features_and_then_chunks_are_the_groups(parquet):
+def test_a_pattern_picks_features_and_keep_their_groups(parquet):
     frames = read_frames(parquet, features="[ab]")
     assert frames.schema.names == ("a", "b")
-    assert [g.name for g in frames.schema.groups] == ["patch0", "patch1"]
+    assert [g.name for g in frames.schema.groups] == ["own", "rest"]
+    assert [g.name for g in read_frames(parquet, features="*").schema.groups] == [
+        "a",
+        "b",
+        "c",
+        "action",
+        "reward",
+        "y_jump",
+    ]
 
 
 def test_a_schema_beside_the_data_names_the_groups(tmp_path):
@@ -122,7 +131,8 @@ def test_a_label_that_is_no_whole_numbers_is_refused(tmp_path, values):
 
 def test_a_label_that_is_a_feature_is_refused(parquet, tmp_path):
     with pytest.raises(ValueError, match="a, b: a label that is also a feature tells nothing"):
-        read_frames(parquet, labels=["[ab]"])
+        read_frames(parquet, features="[ab]", labels=["[ab]"])
+    assert read_frames(parquet, labels=["[ab]"]).schema.names == ("c",)
     assert list(read_frames(parquet, features="[ac]", labels=["b"]).labels) == ["b"]
     np.savez(tmp_path / "rows.npz", features=np.zeros((2, 3)), f001=[0, 1])
     with pytest.raises(ValueError, match="f001: a label that is also a feature"):

@@ -1,0 +1,34 @@
+"""The table of what each column of a recording is for, and why."""
+
+import itertools
+from collections.abc import Iterator
+
+from bundle.schema import group_of_columns
+from model.data.frames import Frames
+
+HEAD = ("column", "type", "role", "group", "why")
+
+
+def roles_table(frames: Frames) -> Iterator[str]:
+    """Lines of text; columns that stand side by side and are alike share one."""
+    groups = [frames.schema.groups[i].name for i in group_of_columns(frames.schema.groups)]
+    group = iter(groups)
+    cells = [
+        (column.name, column.type, column.role, next(group, "") if column.role == "feature" else "", column.why)
+        for column in frames.roles
+    ]
+    rows = [HEAD, *(_joined([*run]) for _, run in itertools.groupby(cells, lambda cell: cell[1:]))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def summary(frames: Frames) -> str:
+    """How many rows, games and columns there are."""
+    games = "rows of no game" if frames.independent else f"rows of {len(set(frames.episode.tolist())):,} episodes"
+    return f"{len(frames):,} {games}, {len(frames.schema.names)} columns in {len(frames.schema.groups)} groups"
+
+
+def _joined(run: list[tuple[str, str, str, str, str]]) -> tuple[str, str, str, str, str]:
+    name = run[0][0] if len(run) == 1 else f"{run[0][0]} … {run[-1][0]} ({len(run)})"
+    return (name, *run[0][1:])

@@ -1,0 +1,190 @@
+"""What each column of a recording is for, and why: decided by the user's choices, else by the names that recordings
+of games bear."""
+
+import difflib
+import fnmatch
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+Role = Literal["feature", "episode", "frame", "split", "action", "label", "left out"]
+
+# How data says which game a row is from, and which moment of it; the first that is there is taken. Gymnasium's,
+# Minari's, LeRobot's and Stable-Baselines' names are among them.
+EPISODE_NAMES = (
+    "episode", "episode_id", "episode_index", "trajectory_id", "traj_id", "game_id", "match_id", "replay_id",
+)  # fmt: skip
+FRAME_NAMES = ("frame", "frame_index", "frame_id", "timestep", "time_step", "step", "t")
+ACTION_NAMES = ("action", "actions", "action.*", "actions.*", "action_[0-9]*", "actions_[0-9]*")
+LABEL_NAMES = ("y_*",)
+OUTCOME = "tells how the game goes on, which a bot cannot know yet"
+COUNT = "numbers the rows or tells the time of the recording"
+UNNAMED = "an index that nobody named"
+# Columns that are left out by their name, and why.
+LEFT_OUT: Mapping[str, str] = {
+    **dict.fromkeys(("reward", "rewards", "done", "dones", "terminal", "terminals"), OUTCOME),
+    **dict.fromkeys(("terminated", "terminations", "truncated", "truncations", "timeout", "timeouts"), OUTCOME),
+    **dict.fromkeys(("next.*", "next_obs*", "next_state*", "next_done", "next_reward*", "next_terminal*"), OUTCOME),
+    **dict.fromkeys(("returns", "return_to_go", "advantages", "log_probs", "is_success", "success"), OUTCOME),
+    **dict.fromkeys(("info", "infos", "info.*", "infos.*", "info/*", "infos/*"), "what an environment says besides"),
+    **dict.fromkeys(("index", "timestamp", "timestamps", "task_index", "episode_starts"), COUNT),
+    **dict.fromkeys(("__index_level_*__", "unnamed:_*"), UNNAMED),
+}
+# How alike a name must be to one of those above for the user to be asked, as `difflib` measures it.
+MIN_LIKENESS = 0.76
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a user says of the columns: names, or patterns of names such as `ram_*`; what is not said is decided by the
+    names. A pattern of features wins over what a column's name says, but for those that tell games and frames apart."""
+
+    features: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    labels: tuple[str, ...] | None = None
+    actions: tuple[str, ...] = ()
+    episode: str | None = None
+    frame: str | None = None
+
+    def over(self, description: Mapping[str, Any]) -> "Choices":
+        """These choices, and where they are silent those of a schema.json, under the same names."""
+        found: dict[str, Any] = {}
+        for key in ("features", "exclude", "labels", "actions"):
+            match description.get(key, []):
+                case str(pattern):
+                    patterns: tuple[str, ...] = (pattern,)
+                case [*given] if all(isinstance(pattern, str) for pattern in given):
+                    patterns = tuple(given)
+                case other:
+                    raise ValueError(f"{key} is {other!r:.80} in schema.json; it must be a list of name patterns")
+            if patterns and not getattr(self, key):
+                found[key] = patterns
+        for key in ("episode", "frame"):
+            if (name := description.get(key)) is not None:
+                if not isinstance(name, str):
+                    raise ValueError(f"{key} is {name!r:.80} in schema.json; it must be the name of a column")
+                if getattr(self, key) is None:
+                    found[key] = name
+        return replace(self, **found)
+
+
+class Column(NamedTuple):
+    """A column of the data and what it is for."""
+
+    name: str
+    # As a reader of the data calls it, such as float32.
+    type: str
+    role: Role
+    why: str
+    # Whether the role was guessed and the user had better say it.
+    doubtful: bool = False
+
+
+def assign(types: Mapping[str, str], choices: Choices, is_whole: Callable[[str], bool]) -> list[Column]:
+    """The role of each column of `types`, the types by name; `is_whole` says whether a column holds only whole numbers.
+
+    ValueError for a choice that matches no column, or several choices for the same one.
+    """
+    names = [*types]
+    _check(names, choices)
+
+    def is_frame(name: str) -> bool:
+        # A column of that very name is refused in words where it holds something else.
+        return _plain(name) == "frame" or is_whole(name)
+
+    keys = {
+        "episode": _key(names, choices, choices.episode, EPISODE_NAMES, lambda _: True),
+        "frame": _key(names, choices, choices.frame, FRAME_NAMES, is_frame),
+        "split": _key(names, choices, None, ("split",), lambda _: True),
+    }  # fmt: skip
+    return [_column(name, type, choices, keys) for name, type in types.items()]
+
+
+def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    """Those of the names that one of the patterns matches, or that one of them is."""
+    return [name for name in names if name in patterns or any(fnmatch.fnmatchcase(name, one) for one in patterns)]
+
+
+def nearest(name: str, names: Sequence[str]) -> str | None:
+    """The most similar of the names."""
+    found = difflib.get_close_matches(name, names, 1, 0.0)
+    return found[0] if found else None
+
+
+def doubts(columns: Sequence[Column]) -> list[str]:
+    """What a user should look at before a model learns from the columns, in sentences."""
+    return [f"'{column.name}' is {column.role}: {column.why}" for column in columns if column.doubtful]
+
+
+def _check(names: Sequence[str], choices: Choices) -> None:
+    patterns = {"features": choices.features, "exclude": choices.exclude, "actions": choices.actions}
+    for option, given in patterns.items():
+        for pattern in given:
+            if not matching(names, [pattern]):
+                some = f"the columns are {[*names][:8]} …; the nearest is '{nearest(pattern, names)}'"
+                raise ValueError(f"no column matches '{pattern}'; {some}: correct --{option}")
+    for option, name in {"episode": choices.episode, "frame": choices.frame}.items():
+        if name is not None and name not in names:
+            raise ValueError(f"--{option} is '{name}'; no column is, and the nearest is '{nearest(name, names)}'")
+        if name is not None and name in choices.exclude:
+            raise ValueError(f"--{option} and --exclude both name '{name}'; leave one of them out")
+    if choices.episode is not None and choices.episode == choices.frame:
+        raise ValueError(f"--episode and --frame both name '{choices.frame}'; a column is one of them")
+
+
+def _key(
+    names: Sequence[str], choices: Choices, chosen: str | None, known: Sequence[str], fits: Callable[[str], bool]
+) -> str | None:
+    """The column that tells games, frames or splits apart."""
+    if chosen is not None:
+        return chosen
+    spoken_for = {*choices.features, choices.episode, choices.frame, *matching(names, choices.exclude)}
+    plain = {_plain(name): name for name in names if name not in spoken_for}
+    return next((plain[one] for one in known if one in plain and fits(plain[one])), None)
+
+
+def _column(name: str, type: str, choices: Choices, keys: Mapping[str, str | None]) -> Column:
+    plain = _plain(name)
+
+    def column(role: Role, why: str, *, doubtful: bool = False) -> Column:
+        return Column(name, type, role, why, doubtful)
+
+    if matching([name], choices.exclude):
+        return column("left out", "by --exclude")
+    for role in ("episode", "frame", "split"):
+        if keys[role] == name:
+            said = name == {"episode": choices.episode, "frame": choices.frame}.get(role)
+            return column(role, f"by --{role}" if said else f"named as {_AS[role]}")
+    if matching([name], choices.actions):
+        return column("action", "by --actions")
+    if matching([name], choices.features):
+        return column("feature", "by --features")
+    if choices.labels is not None and matching([name], choices.labels):
+        return column("label", "by its name, y_*" if matching([name], LABEL_NAMES) else "by --labels")
+    if choices.features:
+        return column("left out", "not among --features")
+    if matching([name], LABEL_NAMES):
+        return column("label", "by its name, y_*; --features makes it a feature")
+    if matching([plain], ACTION_NAMES):
+        return column("action", "by its name; --features makes it a feature")
+    if why := next((why for pattern, why in LEFT_OUT.items() if fnmatch.fnmatchcase(plain, pattern)), None):
+        return column("left out", why)
+    for role, known in (("episode", EPISODE_NAMES), ("frame", FRAME_NAMES)):
+        if plain in known:
+            if keys[role] is not None:
+                return column("left out", f"'{keys[role]}' is the {role}")
+            return column("left out", f"holds fractions; a {role} counts rows", doubtful=True)
+        if keys[role] is None and difflib.get_close_matches(
+            plain, [one for one in known if len(one) > 3], 1, MIN_LIKENESS
+        ):
+            why = f"looks like the {role}; say --{role} {name}, or --features to learn from it"
+            return column("left out", why, doubtful=True)
+    return column("feature", "a column of numbers")
+
+
+_AS = {"episode": "what tells games apart", "frame": "what counts the frames of a game", "split": "what says the split"}
+
+
+def _plain(name: str) -> str:
+    """The name as it is compared with those that are known."""
+    return name.casefold().replace(" ", "_").replace("-", "_")

@@ -1,0 +1,104 @@
+"""The numbers of a row: columns of a table, and places in its columns of lists."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from bundle.schema import Schema, unnamed_columns
+from model.data import columns as of_column
+from model.data.roles import Choices, Column, assign, matching
+
+
+class Part(NamedTuple):
+    """One number a row: a column of the data, or a place in a column of lists."""
+
+    name: str
+    column: str
+    place: int | None
+
+
+def parts_of(table: pa.Table, told: Mapping[str, Any]) -> dict[str, Part]:
+    """What may be a feature, by name: the columns, and the numbers in columns of lists."""
+    parts: dict[str, Part] = {}
+    for column in table.column_names:
+        kind = table.schema.field(column).type
+        count = 0
+        if column == "features" or of_column.is_list(kind):
+            try:
+                count = of_column.width(column, table[column])
+            except ValueError:
+                # Such as lists of text beside the features; it is told where the column is asked for.
+                if column == "features":
+                    raise
+        names = [f"{column}_{i}" for i in range(count)]
+        if column == "features":
+            names = [*Schema.of(unnamed_columns(count), {"names": told["names"]} if "names" in told else {}).names]
+        for place, name in enumerate(names):
+            parts[name] = Part(name, column, place)
+        if not names:
+            parts.setdefault(column, Part(column, column, None))
+    return parts
+
+
+def spread(choices: Choices, parts: Mapping[str, Part]) -> Choices:
+    """The choices, with the names of the numbers in a column of lists in place of the name of the column, and the names
+    of the labels, which are no lists."""
+    listed: dict[str, list[str]] = {}
+    for part in parts.values():
+        if part.place is not None:
+            listed.setdefault(part.column, []).append(part.name)
+
+    def within(patterns: tuple[str, ...]) -> tuple[str, ...]:
+        found: list[str] = []
+        for pattern in patterns:
+            inside = [name for column in matching([*listed], [pattern]) for name in listed[column]]
+            found += inside if inside and not matching([*parts], [pattern]) else [pattern]
+        return tuple(found)
+
+    plain = [part.name for part in parts.values() if part.place is None]
+    return replace(
+        choices,
+        labels=None if choices.labels is None else tuple(matching(plain, choices.labels)),
+        features=within(choices.features),
+        exclude=within(choices.exclude),
+        actions=within(choices.actions),
+    )
+
+
+def roles_of(table: pa.Table, parts: Mapping[str, Part], choices: Choices) -> list[Column]:
+    types: dict[str, str] = {}
+    for part in parts.values():
+        kind = table.schema.field(part.column).type
+        types[part.name] = str(kind if part.place is None else kind.value_type)
+    roles = assign(types, choices, lambda name: of_column.is_whole(table[parts[name].column]))
+    if "features" not in table.column_names or choices.features:
+        return roles
+    return [
+        column._replace(role="left out", why="beside 'features', which holds them")
+        if column.role == "feature" and parts[column.name].column != "features"
+        else column
+        for column in roles
+    ]
+
+
+def values_of(table: pa.Table, picked: Sequence[Part]) -> NDArray[np.float32]:
+    """[rows, columns] of the parts, NaN where there is nothing."""
+    lists = {part.column for part in picked if part.place is not None}
+    matrices = {column: of_column.listed(column, table[column]) for column in lists}
+    if len(matrices) == 1 and [part.place for part in picked] == [*range(next(iter(matrices.values())).shape[1])]:
+        # Arrow's memory must not be written to.
+        return next(iter(matrices.values())).copy()
+    values = np.empty((len(table), len(picked)), np.float32)
+    for i, part in enumerate(picked):
+        kind = table.schema.field(part.column).type
+        if part.place is not None:
+            values[:, i] = matrices[part.column][:, part.place]
+        elif of_column.is_list(kind):
+            values[:, i] = of_column.listed(part.column, table[part.column])[:, 0]
+        else:
+            values[:, i] = of_column.numbers(part.column, table[part.column])
+    return values
