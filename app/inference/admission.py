@@ -16,9 +16,9 @@ SHORT_S = 1e-3
 # Only so much of the time that is left may go into waiting, at the socket and in the queue. If all of it could, a queue
 # under overload would grow until whoever is first has no time left, and run after run would be for rows that expire
 # during it. Both numbers are those that did best in tests/app/inference/test_overload.py.
-WAITING_SHARE = 0.6
+WAITING_SHARE = 0.8
 # A request waits for so many turns of the loop: it comes into the queue, into a run, and its answer out.
-TURNS = 3
+TURNS = 2
 
 
 class Admission:
