@@ -55,6 +55,20 @@ async def test_a_large_request_that_found_the_queue_full_is_read_again_a_moment_
     assert transport.is_read
 
 
+async def test_what_waits_neither_ends_a_rest_nor_is_forgotten_at_its_end(
+    backlog: Backlog, transport: RecordingTransport
+) -> None:
+    backlog.body_bytes = MAX_WAITING_BYTES + 1
+    backlog.rest_after(429)
+    backlog.hold(0, reads_on=False)
+    assert not transport.is_read
+    backlog.hold(MAX_WAITING_BYTES + 1, reads_on=False)
+    await asyncio.sleep(0.05)
+    assert not transport.is_read
+    backlog.hold(0, reads_on=False)
+    assert transport.is_read
+
+
 @pytest.mark.parametrize(("body_bytes", "status"), [(MAX_WAITING_BYTES, 429), (MAX_WAITING_BYTES + 1, 200)])
 async def test_small_requests_and_those_with_an_answer_are_read_on(
     backlog: Backlog, transport: RecordingTransport, body_bytes: int, status: int
