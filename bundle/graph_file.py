@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bundle.files import read_file
 from bundle.folders import BundleError
+from bundle.protobuf import DELIMITED, FIXED32, FIXED64, VARINT, read_varint
 
 # Protocol Buffers allow no larger message.
 MAX_GRAPH_BYTES = 2**31 - 1
@@ -28,7 +29,6 @@ HOLDS: dict[str, dict[int, str]] = {
     "Tensor": {},
 }
 EXTERNAL_DATA, DATA_LOCATION, EXTERNAL = 13, 14, 1
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 
 def check_graph(path: Path) -> None:
@@ -64,13 +64,13 @@ def _reaches_out(content: bytes) -> bool:
 def _fields(content: bytes, at: int, end: int) -> Iterator[tuple[int, int, int | None]]:
     """Of each field in a message its number, then a number and None, or where its bytes begin and stop."""
     while at < end:
-        key, at = _varint(content, at)
+        key, at = read_varint(content, at)
         kind = key & 7
         if kind == VARINT:
-            value, at = _varint(content, at)
+            value, at = read_varint(content, at)
             yield key >> 3, value, None
-        elif kind == BYTES:
-            size, at = _varint(content, at)
+        elif kind == DELIMITED:
+            size, at = read_varint(content, at)
             yield key >> 3, at, at + size
             at += size
         elif kind in (FIXED64, FIXED32):
@@ -79,19 +79,3 @@ def _fields(content: bytes, at: int, end: int) -> Iterator[tuple[int, int, int |
             raise ValueError(f"a field of the unknown kind {kind}")
     if at > end:
         raise ValueError("a field is longer than the message that holds it")
-
-
-def _varint(content: bytes, at: int) -> tuple[int, int]:
-    """The number that begins there, and where it ends."""
-    value = content[at]
-    at += 1
-    if value < 0x80:
-        return value, at
-    value &= 0x7F
-    for shift in range(7, 70, 7):
-        byte = content[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise ValueError("a number of more than 10 bytes")

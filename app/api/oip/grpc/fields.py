@@ -9,10 +9,8 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from app.api.validation import MAX_MEMBERS
 from app.errors import InvalidInput, MalformedBody
+from bundle.protobuf import DELIMITED, FIXED32, FIXED64, MAX_VARINT_BYTES, VARINT, read_varint
 
-MAX_VARINT_BYTES = 10
-# How a field is written (protobuf.dev/programming-guides/encoding): the last three bits of its key.
-VARINT, FIXED_64, DELIMITED, FIXED_32 = 0, 1, 2, 5
 # Whatever is written as varints takes at least one byte for each value; parsed it takes up to eight.
 MAX_PARSED_BYTES = 8
 # All but the last byte of a varint.
@@ -60,8 +58,8 @@ def check_fields(message: bytes, parts: Parts, max_bytes: int) -> None:
                 at += size
             elif kind == VARINT:
                 _, at = _varint(message, at)
-            elif kind in (FIXED_32, FIXED_64):
-                at += 4 if kind == FIXED_32 else 8
+            elif kind in (FIXED32, FIXED64):
+                at += 4 if kind == FIXED32 else 8
             else:
                 raise _malformed(f"a field is written in way {kind}, which this protocol does not use")
             if at > end:
@@ -74,18 +72,11 @@ def check_fields(message: bytes, parts: Parts, max_bytes: int) -> None:
 def _varint(message: bytes, at: int) -> tuple[int, int]:
     """The number that begins at `at`, and where it ends."""
     try:
-        # Most have one byte.
-        if (value := message[at]) < 0x80:
-            return value, at + 1
-        value &= 0x7F
-        for i in range(1, MAX_VARINT_BYTES):
-            byte = message[at + i]
-            value |= (byte & 0x7F) << 7 * i
-            if byte < 0x80:
-                return value, at + i + 1
+        return read_varint(message, at)
     except IndexError:
         raise _malformed("it ends within a number") from None
-    raise _malformed(f"a number in it is longer than {MAX_VARINT_BYTES} bytes")
+    except ValueError:
+        raise _malformed(f"a number in it is longer than {MAX_VARINT_BYTES} bytes") from None
 
 
 def _malformed(reason: str) -> MalformedBody:
