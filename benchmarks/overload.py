@@ -22,9 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from app.settings import DEFAULT_MODEL
-from benchmarks.programs import CORES, Body, Outcome, Service, bots, closed_loop, need_generators, write_body
-from bundle.folders import locate
+from benchmarks.programs import CORES, Body, Outcome, Service, bots, bundles, closed_loop, need_generators, write_body
 from bundle.manifest import read_manifest
 
 DEADLINES_MS = (16, 33, 100)
@@ -94,7 +92,7 @@ def main() -> None:
     given = parser.parse_args()
     need_generators()
     with tempfile.TemporaryDirectory() as folder:
-        for bundle in _bundles(Path(folder), given.quick):
+        for bundle in bundles(Path(folder), quick=given.quick):
             manifest = read_manifest(bundle)
             tokens = len(manifest.patches)
             print(f"\n{manifest.name}, {tokens} token{'s' * (tokens > 1)}: in time, relative to no deadline")
@@ -107,15 +105,6 @@ def main() -> None:
                     print(f"  a refusal costs {load.refusal:.2f} of an answer")
                     for row in load.rows(processes):
                         print(row, flush=True)
-
-
-def _bundles(folder: Path, quick: bool) -> Iterator[Path]:
-    yield locate("default", DEFAULT_MODEL)
-    if not quick:
-        from benchmarks.reference import export_reference
-
-        for tokens in (1, 8):
-            yield export_reference(folder / f"{tokens}", tokens)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +20,9 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import orjson
 
+from app.settings import DEFAULT_MODEL
 from app.system.cores import available_cores
+from bundle.folders import locate
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -32,6 +35,18 @@ def need_generators() -> None:
     """Exits if a load generator is missing; one in Python would compete for the cores under test."""
     if missing := [name for name in ("wrk", "h2load") if shutil.which(name) is None]:
         sys.exit(f"{' and '.join(missing)} not found; on Debian: apt-get install wrk nghttp2-client")
+
+
+def bundles(folder: Path, *, quick: bool) -> Iterator[Path]:
+    """Those that are measured: the bundled one and, unless it has to be `quick`, the reference of one and of eight
+    tokens, which are exported to `folder`."""
+    yield locate("default", DEFAULT_MODEL)
+    if not quick:
+        # It needs PyTorch.
+        from benchmarks.reference import export_reference
+
+        for tokens in (1, 8):
+            yield export_reference(folder / f"{tokens}", tokens)
 
 
 class Body(NamedTuple):

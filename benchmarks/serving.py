@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple, get_args
 
-from app.settings import DEFAULT_MODEL, Precision
+from app.settings import Precision
 from benchmarks.programs import (
     CORES,
     Body,
@@ -33,13 +33,13 @@ from benchmarks.programs import (
     Service,
     ask,
     bots,
+    bundles,
     closed_loop,
     need_generators,
     percentile,
     write_body,
 )
 from benchmarks.raw import Raw
-from bundle.folders import locate
 from bundle.manifest import read_manifest
 
 FRAME_MS = 1000 / 60
@@ -252,7 +252,7 @@ def main() -> None:
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
     tables: dict[str, list[Row]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for bundle in _bundles(Path(folder), given.quick):
+        for bundle in bundles(Path(folder), quick=given.quick):
             bench = Bench(bundle, Path(folder), plan)
             print(f"\n{bench.name}")
             rows = tables[bench.name] = []
@@ -265,15 +265,6 @@ def main() -> None:
     if given.out is not None:
         results = {name: [row._asdict() for row in rows] for name, rows in tables.items()}
         given.out.write_text(json.dumps({"machine": machine, "models": results}, indent=1) + "\n")
-
-
-def _bundles(folder: Path, quick: bool) -> Iterator[Path]:
-    yield locate("default", DEFAULT_MODEL)
-    if not quick:
-        from benchmarks.reference import export_reference
-
-        for tokens in (1, 8):
-            yield export_reference(folder / f"{tokens}", tokens)
 
 
 def _cpu_model() -> str:

@@ -41,6 +41,9 @@ class Queues:
     target_encoder: Batcher
     predictor: Batcher
 
+    def encoder(self, name: Encoder) -> Batcher:
+        return self.target_encoder if name == "target" else self.context_encoder
+
     def items(self) -> Iterator[tuple[str, Batcher]]:
         """With the graph's name."""
         return iter(vars(self).items())
@@ -63,7 +66,7 @@ class Engine:
     ) -> Rows:
         """[B, input_dim] → [B, embed_dim]; `hidden` names the groups the bot cannot see."""
         self.drift.see(features)
-        queue = self.queues.target_encoder if encoder == "target" else self.queues.context_encoder
+        queue = self.queues.encoder(encoder)
         return Rows(*await queue.submit(self._hide(features, hidden) if hidden else features, ticket=ticket))
 
     async def predict(

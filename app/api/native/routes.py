@@ -74,7 +74,7 @@ async def loss(request: NativeRequest[schemas.LossOptions]) -> Answer:
 
 
 def _encoder(queues: Queues, options: schemas.EmbedOptions) -> Batcher:
-    return queues.target_encoder if options.encoder == "target" else queues.context_encoder
+    return queues.encoder(options.encoder)
 
 
 def _first(queues: Queues, options: schemas.PredictQuery | schemas.PredictRequest) -> Batcher:
