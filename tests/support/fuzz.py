@@ -25,6 +25,16 @@ def limits_memory(server: Server) -> Iterator[None]:
     assert _peak_bytes(pid) <= before + MAX_GROWTH_BYTES
 
 
+@contextmanager
+def fuzzed(models: Path, *flags: str) -> Iterator[Server]:
+    """A server of one process to send anything to: within those limits, and without a traceback at the end."""
+    with Server("--models", str(models), "--workers", "1", *flags) as server:
+        with limits_memory(server):
+            yield server
+        assert server.stop() == 0
+        assert "Traceback" not in server.log, server.log
+
+
 def _peak_bytes(pid: int) -> int:
     found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert found is not None

@@ -75,14 +75,12 @@ class Costs:
 
 
 class Process:
-    def __init__(self, costs: Costs, *, max_queue_rows: int = 4096) -> None:
+    def __init__(self, costs: Costs) -> None:
         self.clock, self.costs = Clock(), costs
         measured = {2**i: costs.run_of(2**i) for i in range(7)}
         limits = BatchLimits(choose_max_rows(measured), 0, measured).with_threads(1)
         self.max_rows = limits.max_rows
-        self.batcher = Batcher(
-            self._run, limits, BatchThreads(1), Streams(), max_queue_rows=max_queue_rows, clock=self.clock
-        )
+        self.batcher = Batcher(self._run, limits, BatchThreads(1), Streams(), max_queue_rows=4096, clock=self.clock)
         self.loop = SimulatedLoop(self.clock)
 
     @property

@@ -19,7 +19,7 @@ from google.protobuf.message_factory import GetMessageClass
 from app.api.oip.grpc.messages import METHODS, SERVICE, message
 from tests.support import http2
 from tests.support.bundles import TinyModel
-from tests.support.fuzz import ROUNDS, limits_memory
+from tests.support.fuzz import ROUNDS, fuzzed
 from tests.support.serving import Server
 
 TINY = TinyModel()
@@ -135,12 +135,8 @@ class Grammar:
 
 @pytest.fixture(scope="module")
 def server(models: Path) -> Iterator[Server]:
-    flags = ("--models", str(models), "--workers", "1", "--max-rows", "100", "--grpc-port", "0")
-    with Server(*flags, "--max-body-bytes", str(2**20)) as server:
-        with limits_memory(server):
-            yield server
-        assert server.stop() == 0
-        assert "Traceback" not in server.log, server.log
+    with fuzzed(models, "--max-rows", "100", "--grpc-port", "0", "--max-body-bytes", str(2**20)) as server:
+        yield server
 
 
 def port(server: Server) -> int:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.support.bundles import TinyModel
-from tests.support.fuzz import ROUNDS, limits_memory
+from tests.support.fuzz import ROUNDS, fuzzed
 from tests.support.serving import Server
 
 TINY = TinyModel()
@@ -110,11 +110,8 @@ class Grammar:
 
 @pytest.fixture(scope="module")
 def server(models: Path) -> Iterator[Server]:
-    with Server("--models", str(models), "--workers", "1", "--max-rows", "100") as server:
-        with limits_memory(server):
-            yield server
-        assert server.stop() == 0
-        assert "Traceback" not in server.log, server.log
+    with fuzzed(models, "--max-rows", "100") as server:
+        yield server
 
 
 def test_whatever_comes_close_to_a_request_is_answered_or_refused_in_few_words(

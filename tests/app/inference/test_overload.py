@@ -45,9 +45,7 @@ def test_nobody_is_refused_below_the_capacity() -> None:
 def test_a_second_after_a_burst_all_is_as_before() -> None:
     with process(HEAVY) as service:
         bots = crowd(service, 0.7, timeout_s=0.016)
-        burst = [Bot(service, begins_s=0.2, phase=i / 1e4) for i in range(2000)]
-        for bot in burst:
-            bot.hz = 1.0
+        burst = [Bot(service, begins_s=0.2, phase=i / 1e4, hz=1.0) for i in range(2000)]
         play(service, [*bots, *burst], 1.2)
         before, after = rate(bots, 0.0, 0.2), rate(bots, 1.0, 1.2)
         assert after >= 0.95 * before
