@@ -41,7 +41,7 @@ def embed(
     frames = read_frames(
         data,
         features=features,
-        exclude=exclude or (),
+        exclude=exclude,
         labels=(),
         missing=missing,
         like=loaded.manifest.feature_schema,

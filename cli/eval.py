@@ -76,7 +76,7 @@ def eval(
     frames = read_frames(
         data,
         features=features,
-        exclude=exclude or (),
+        exclude=exclude,
         labels=labels or LABEL_NAMES,
         episode=episode,
         frame=frame,

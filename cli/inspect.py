@@ -53,9 +53,9 @@ def inspect(
         _inspect_data(
             bundle,
             features=features,
-            exclude=exclude or (),
+            exclude=exclude,
             labels=labels,
-            actions=actions or (),
+            actions=actions,
             episode=episode,
             frame=frame,
             missing=missing,
@@ -91,10 +91,8 @@ def _is_data(source: str) -> bool:
 def _inspect_data(source: str, **choices: Any) -> None:
     try:
         # Whoever only serves has neither PyTorch nor pyarrow.
-        from cli.roles_table import roles_table, summary
-        from model.data.checks import counting_columns
+        from cli.roles_table import remarks, roles_table, summary
         from model.data.frames import read_frames
-        from model.data.splits import split_notes
     except ModuleNotFoundError as error:
         raise ValueError(
             f"to look into data takes {error.name}; install it with: pip install 'jepa-serve[train]'"
@@ -103,10 +101,8 @@ def _inspect_data(source: str, **choices: Any) -> None:
     typer.echo(summary(frames))
     for line in roles_table(frames):
         typer.echo(line)
-    for note in (*frames.notes, *split_notes(frames)):
-        typer.echo(f"note: {note}")
-    for warning in counting_columns(frames):
-        typer.echo(f"warning: {warning}")
+    for kind, remark in remarks(frames):
+        typer.echo(f"{kind}: {remark}")
 
 
 def _summary(manifest: Manifest) -> Iterator[str]:

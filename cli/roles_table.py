@@ -1,10 +1,12 @@
-"""The table of what each column of a recording is for, and why."""
+"""What a user is told of a recording: what each of its columns is for and why, and what may be wrong with it."""
 
 import itertools
 from collections.abc import Iterator
 
 from bundle.schema import group_of_columns
+from model.data.checks import counting_columns
 from model.data.frames import Frames
+from model.data.splits import split_notes
 
 HEAD = ("column", "type", "role", "group", "why")
 
@@ -21,6 +23,14 @@ def roles_table(frames: Frames) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def remarks(frames: Frames) -> Iterator[tuple[str, str]]:
+    """'note' or 'warning', and the sentence."""
+    for note in (*frames.notes, *split_notes(frames)):
+        yield "note", note
+    for warning in counting_columns(frames):
+        yield "warning", warning
 
 
 def summary(frames: Frames) -> str:

@@ -28,10 +28,8 @@ from cli.arguments import (
 from cli.failures import EXPECTED, sentence
 from cli.files import check_folder
 from cli.progress import duration, progress_bar
-from cli.roles_table import roles_table
-from model.data.checks import counting_columns
+from cli.roles_table import remarks, roles_table
 from model.data.frames import read_frames
-from model.data.splits import split_notes
 from model.export.bundle import export_bundle
 from model.training.checkpoint import DamagedCheckpoint, load_checkpoint
 from model.training.devices import ACCELERATORS, launch
@@ -87,19 +85,17 @@ def train(
         frames = read_frames(
             data,
             features=features,
-            exclude=exclude or (),
+            exclude=exclude,
             labels=labels,
-            actions=actions or (),
+            actions=actions,
             episode=episode,
             frame=frame,
             missing=missing,
         )
         for line in roles_table(frames):
             console.print(line, markup=False)
-        for note in (*frames.notes, *split_notes(frames)):
-            console.print(f"note: {note}", markup=False)
-        for warning in counting_columns(frames):
-            console.print(f"warning: {warning}", style="yellow", markup=False)
+        for kind, remark in remarks(frames):
+            console.print(f"{kind}: {remark}", style="yellow" if kind == "warning" else None, markup=False)
         if frames.independent:
             console.print(
                 "no 'episode' and no 'frame' column says which rows belong together; they are held out at random"

@@ -59,7 +59,7 @@ def report(
         frames = read_frames(
             data,
             features=features,
-            exclude=exclude or (),
+            exclude=exclude,
             labels=labels or LABEL_NAMES,
             frame=frame,
             missing=missing,

@@ -80,9 +80,9 @@ def read_frames(
     source: str | Path,
     *,
     features: str | Sequence[str] | None = None,
-    exclude: Sequence[str] = (),
+    exclude: Sequence[str] | None = None,
     labels: Sequence[str] | None = LABEL_NAMES,
-    actions: Sequence[str] = (),
+    actions: Sequence[str] | None = None,
     episode: str | None = None,
     frame: str | None = None,
     missing: str | None = None,
@@ -103,9 +103,9 @@ def read_frames(
     told = description(paths[0].parent)
     chosen = Choices(
         features=(features,) if isinstance(features, str) else tuple(features or ()),
-        exclude=tuple(exclude),
+        exclude=tuple(exclude or ()),
         labels=None if labels is None or tuple(labels) == LABEL_NAMES else tuple(labels),
-        actions=tuple(actions),
+        actions=tuple(actions or ()),
         episode=episode,
         frame=frame,
     )

@@ -1,10 +1,13 @@
+from itertools import chain
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 import cli.inspect
+from cli.inspect import DATA_SUFFIXES
 from cli.main import app
+from model.data.files import KINDS
 from tests.support.bundles import TinyModel, write_manifest
 
 
@@ -83,3 +86,7 @@ def test_what_is_no_bundle_is_said_to_be_none(tmp_path: Path) -> None:
     code, text = inspect(tmp_path)
     assert code == 1
     assert "is no bundle" in text
+
+
+def test_inspect_knows_recordings_by_the_endings_that_are_read() -> None:
+    assert sorted(DATA_SUFFIXES) == sorted(chain.from_iterable(KINDS.values()))
