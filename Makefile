@@ -15,7 +15,7 @@ help:
 	@echo "make serve   start the service on http://$(HOST):$(PORT) with the bundled model (HOST=, PORT= change that)"
 	@echo "make test    lint, types and the whole test suite"
 	@echo "make fuzz    random and malformed requests, bodies and bundles, for some minutes (ROUNDS=50)"
-	@echo "make bench   how much serving costs on top of the model's arithmetic, and what an overloaded service answers (needs wrk and h2load)"
+	@echo "make bench   how much serving costs on top of the model's arithmetic, and what an overloaded service answers (needs wrk)"
 	@echo "make bench-peers   compare with LitServe, BentoML, MLServer, Ray Serve and FastAPI (ARGS=--help)"
 	@echo "make soak MIN=30   mixed load for MIN minutes: memory and p99 over time in soak.png, and a verdict"
 	@echo "make hashes  regenerate the lock files of the image and these tools in requirements/, with SHA-256 hashes"

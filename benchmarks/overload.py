@@ -22,7 +22,8 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from benchmarks.programs import CORES, Body, Outcome, Service, bots, bundles, closed_loop, need_generators, write_body
+from benchmarks.bots import Outcome, run_bots
+from benchmarks.programs import CORES, Body, Service, bundles, closed_loop, need_wrk, write_body
 from bundle.manifest import read_manifest
 
 DEADLINES_MS = (16, 33, 100)
@@ -61,15 +62,16 @@ class Load:
 
     def __init__(self, service: Service, body: Body, seconds: float) -> None:
         self.service, self.body, self.seconds = service, body, seconds
-        self.capacity = median(self._closed()[0] for _ in range(3))
+        closed = (closed_loop([service.url], "/embed", body, 64, seconds)["rate"] for _ in range(3))
+        self.capacity = median(closed)
         # What a refusal costs, in answers.
-        self.refusal = median(self._closed(HOPELESS_MS)[1] / self._closed()[1] for _ in range(3))
+        self.refusal = median(self._cost_s(HOPELESS_MS) / self._cost_s(None) for _ in range(3))
 
-    def _closed(self, timeout_ms: float | None = None) -> tuple[float, float]:
-        """Requests a second, and the processor time of the service for each."""
+    def _cost_s(self, timeout_ms: float | None) -> float:
+        """The processor time of the service for a request of bots."""
         began_s = self.service.cpu_s()
-        rate = closed_loop([self.service.url], "/embed", self.body, 64, self.seconds, timeout_ms=timeout_ms)["rate"]
-        return rate, (self.service.cpu_s() - began_s) / (rate * self.seconds)
+        statuses = self._offer(1.0, timeout_ms).statuses
+        return (self.service.cpu_s() - began_s) / statuses.total()
 
     def rows(self, processes: int) -> Iterator[Row]:
         for times in TIMES:
@@ -83,14 +85,14 @@ class Load:
 
     def _offer(self, times: float, timeout_ms: float | None) -> Outcome:
         count = round(times * self.capacity / 60)
-        return bots(f"{self.service.url}/embed", self.body, count, self.seconds, timeout_ms=timeout_ms)
+        return run_bots(f"{self.service.url}/embed", self.body, count, self.seconds, timeout_ms=timeout_ms)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the bundled model alone, one process, and shorter")
     given = parser.parse_args()
-    need_generators()
+    need_wrk()
     with tempfile.TemporaryDirectory() as folder:
         for bundle in bundles(Path(folder), quick=given.quick):
             manifest = read_manifest(bundle)

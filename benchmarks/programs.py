@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -31,10 +30,9 @@ TYPES = {"json": "application/json", "binary": "application/octet-stream"}
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def need_generators() -> None:
-    """Exits if a load generator is missing; one in Python would compete for the cores under test."""
-    if missing := [name for name in ("wrk", "h2load") if shutil.which(name) is None]:
-        sys.exit(f"{' and '.join(missing)} not found; on Debian: apt-get install wrk nghttp2-client")
+def need_wrk() -> None:
+    if shutil.which("wrk") is None:
+        sys.exit("wrk, which makes load, not found; on Debian: apt-get install wrk")
 
 
 def bundles(folder: Path, *, quick: bool) -> Iterator[Path]:
@@ -104,49 +102,8 @@ def _closed_loop(
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 
-class Outcome(NamedTuple):
-    """How the service answered the frames of bots: latencies of those answered with 200, from when they were sent and
-    from when they were due, and how long the others took to be refused."""
-
-    seconds: float
-    statuses: Counter[int]
-    answered_ms: np.ndarray
-    since_due_ms: np.ndarray
-    refused_ms: np.ndarray
-
-
 def percentile(values: np.ndarray, share: float) -> float:
     return float(np.percentile(values, share)) if len(values) else float("nan")
-
-
-def bots(
-    url: str, body: Body, count: int, seconds: float, *, hz: float = 60.0, timeout_ms: float | None = None
-) -> Outcome:
-    """Runs `count` bots, each with its own connection and `hz` frames a second, evenly staggered."""
-    per_ms = count * hz / 1e3
-    command = ["h2load", "--h1", f"--clients={count}", f"--requests={count * max(1, round(hz * seconds))}"]
-    command += [f"--rps={hz}", f"--rate={max(1, round(per_ms))}", f"--rate-period={max(1, round(1 / per_ms))}ms"]
-    command += [f"--data={body.file}", *(f"--header={name}: {TYPES[body.kind]}" for name in ("content-type", "accept"))]
-    command += [] if timeout_ms is None else [f"--header=x-request-timeout-ms: {timeout_ms:g}"]
-    with tempfile.NamedTemporaryFile() as log:
-        command += [f"--log-file={log.name}", url]
-        subprocess.run(command, stdout=subprocess.DEVNULL, timeout=seconds + 60, check=True)
-        started_us, status, taken_us = np.loadtxt(log.name, ndmin=2).T
-    answered = taken_us[status == 200] / 1e3
-    return Outcome(
-        float((started_us + taken_us).max() - started_us.min()) / 1e6,
-        Counter(status.astype(int).tolist()),
-        answered,
-        np.concatenate([answered, held_up(answered, 1e3 / hz)]),
-        taken_us[status != 200] / 1e3,
-    )
-
-
-def held_up(taken_ms: np.ndarray, period_ms: float) -> np.ndarray:
-    """How late the answers are to frames that became due while a bot still waited for an earlier one: the first is a
-    period less late than that one, the next two periods (correction for coordinated omission, Tene 2013)."""
-    waits = [taken_ms - n * period_ms for n in range(1, int(taken_ms.max(initial=0.0) / period_ms) + 1)]
-    return np.concatenate([each[each > 0] for each in waits]) if waits else np.empty(0)
 
 
 class Service:

@@ -25,17 +25,16 @@ from statistics import median
 from typing import NamedTuple, get_args
 
 from app.settings import Precision
+from benchmarks.bots import Outcome, run_bots
 from benchmarks.programs import (
     CORES,
     Body,
     Empty,
-    Outcome,
     Service,
     ask,
-    bots,
     bundles,
     closed_loop,
-    need_generators,
+    need_wrk,
     percentile,
     write_body,
 )
@@ -176,7 +175,7 @@ class Bench:
         """The largest number of bots whose frames were all answered, 99 % of them in time, in two of three runs."""
 
         def are_in_time(count: int) -> bool:
-            outcomes = (bots(f"{service.url}/embed", self.binary, count, 2 * self.plan.seconds) for _ in range(3))
+            outcomes = (run_bots(f"{service.url}/embed", self.binary, count, 2 * self.plan.seconds) for _ in range(3))
             held = missed = 0
             for outcome in outcomes:
                 in_time = outcome.statuses.keys() == {200} and percentile(outcome.since_due_ms, 99) <= FRAME_MS
@@ -197,7 +196,7 @@ class Bench:
 
         def offer(times: float) -> tuple[float, Outcome]:
             hz = times * about / count
-            outcome = bots(
+            outcome = run_bots(
                 f"{service.url}/embed", self.some, count, 2 * self.plan.seconds, hz=hz, timeout_ms=DEADLINE_MS
             )
             return outcome.statuses[200] / outcome.seconds, outcome
@@ -240,7 +239,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=50_000, help="of the memory row; 1000000 to be sure")
     parser.add_argument("--out", type=Path, help="write the rows as JSON")
     given = parser.parse_args()
-    need_generators()
+    need_wrk()
     plan = Plan(3, 1.0, given.requests // 5) if given.quick else Plan(3, 2.0, given.requests)
     machine = {
         "cpu": _cpu_model(),

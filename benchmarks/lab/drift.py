@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from app.settings import DEFAULT_MODEL
-from benchmarks.programs import Service, closed_loop, need_generators, write_body
+from benchmarks.programs import Service, closed_loop, need_wrk, write_body
 from bundle.folders import locate
 from bundle.manifest import read_manifest
 
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--seconds", type=int, default=1, help="of each load, four a round")
     given = parser.parse_args()
-    need_generators()
+    need_wrk()
     bundle = locate("default", DEFAULT_MODEL)
     models, width = bundle.parents[1], read_manifest(bundle).input_dim
     with tempfile.TemporaryDirectory() as folder, Service(models) as counting, Service(models, BLIND) as blind:

@@ -1,7 +1,7 @@
 """`make bench-peers`: compares jepa-serve with other Python servers, with the same ONNX file under the same load.
 
 One server runs at a time, since even an idle one would use the cores, and each is restarted in every round, so that a
-drift of the machine affects all alike. The load comes from two compiled programs, wrk and h2load.
+drift of the machine affects all alike. The load comes from wrk and, for bots, from benchmarks/bots.py.
 """
 
 import argparse
@@ -25,8 +25,9 @@ import numpy as np
 import onnxruntime as ort
 
 from app import __version__
+from benchmarks.bots import run_bots
 from benchmarks.peers.servers import HERE, JEPA, PEERS, Rows, Server, ask, body, install, running
-from benchmarks.programs import CORES, Body, bots, closed_loop, need_generators, percentile
+from benchmarks.programs import CORES, Body, closed_loop, need_wrk, percentile
 
 LOADS = {"1 row, 1 connection": (1, 1), "1 row, 32 connections": (1, 32), "64 rows, 4 connections": (64, 4)}
 MAX_DIFFERENCE = 1e-5
@@ -52,7 +53,7 @@ def main() -> None:
     chosen = arguments.only.split(",")
     if unknown := sorted(set(chosen) - set(names)):
         parser.error(f"--only {unknown[0]}: there is {', '.join(names)}")
-    need_generators()
+    need_wrk()
 
     # Exit through every `finally`, which stops the servers.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -144,7 +145,7 @@ def measure(server: Server, models: Path, seconds: int) -> Run:
 def are_in_time(url: str, frame: Body, count: int) -> bool:
     """Whether all frames are answered, 99 % of them before the next is due; tries twice, since a machine may stall."""
     for _ in range(2):
-        outcome = bots(url, frame, count, BOTS_S)
+        outcome = run_bots(url, frame, count, BOTS_S)
         if outcome.statuses.keys() == {200} and percentile(outcome.since_due_ms, 99) <= FRAME_MS:
             return True
     return False
