@@ -17,7 +17,7 @@ import onnxruntime as ort
 from app.inference.sessions import session_options
 from benchmarks.lab.probing import asked_for, trained
 from model.export.graphs import ServedEncoder
-from model.export.tracing import trace
+from model.export.tracing import Served, trace
 from model.training.recipe import PRESETS
 
 BATCHES = (1, 64)
@@ -45,8 +45,9 @@ def main() -> None:
         count = sum(weight.numel() for weight in run.jepa.target_encoder.parameters())
         rate = recipe.steps * recipe.batch_size / run.checkpoint.summary.seconds
         print(f"{name:30}" + "".join(f"{auc:>16.3f}" for auc in aucs) + f"{count:>16,}{rate:>16,.0f}", flush=True)
-        served = ServedEncoder(run.jepa.encoding, run.jepa.target_encoder, frames.schema).eval()
-        graphs[name] = trace(served, {"features": frames.features[:16]}, "embedding").SerializeToString()
+        encoder = ServedEncoder(run.jepa.encoding, run.jepa.target_encoder, frames.schema)
+        (graph,) = trace(Served(encoder, {"features": frames.features[:16]}, "embedding"))
+        graphs[name] = graph.SerializeToString()
     print("\nrows/s of the target encoder, one thread, " + " and ".join(f"{n} rows a run" for n in BATCHES))
     for name, rates in speeds(graphs, frames.features[:64]).items():
         print(f"{name:30}" + "".join(f"{rate:>16,.0f}" for rate in rates))

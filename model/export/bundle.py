@@ -18,7 +18,7 @@ from bundle.schema import Schema
 from bundle.writer import BundleWriter
 from model.export.graphs import ServedEncoder, ServedPredictor, embed
 from model.export.int8 import Arrays, write_int8
-from model.export.tracing import refill, trace
+from model.export.tracing import Served, refill, trace
 from model.networks.config import Config
 from model.networks.encoder import ContextEncoder
 from model.networks.predictor import Predictor
@@ -93,20 +93,23 @@ def export_networks(
         bundle.describe(**_description(config, schema, statistics))
         bundle.describe(**known)
         golden = dict(_golden_inputs(config, schema, statistics))
-        like = None
+        rows = {"features": golden["features"]}
+        encoders = []
         for role, encoder in (("context", networks.context_encoder), ("target", networks.target_encoder)):
-            served, path = ServedEncoder(networks.encoding, encoder, schema), bundle.path / f"{role}_encoder.onnx"
-            trained, rows = partial(embed, networks.encoding, encoder, schema), {"features": golden["features"]}
-            golden[f"{role}_embedding"] = _export(served, trained, rows, "embedding", path, half, like)
-            like = served, path
-        golden["prediction"] = _export(
-            ServedPredictor(networks.predictor),
+            served = Served(ServedEncoder(networks.encoding, encoder, schema), rows, "embedding")
+            trained = partial(embed, networks.encoding, encoder, schema)
+            golden[f"{role}_embedding"] = _answer(served, trained, f"{role}_encoder.onnx", half)
+            encoders.append(served)
+        asked = {"context": golden["context_embedding"], "targets": golden["targets"], "horizon": golden["horizon"]}
+        predictor = Served(ServedPredictor(networks.predictor), asked, "prediction")
+        golden["prediction"] = _answer(
+            predictor,
             lambda context, targets, horizon: networks.predictor(context, targets > 0, horizon),
-            {"context": golden["context_embedding"], "targets": golden["targets"], "horizon": golden["horizon"]},
-            "prediction",
-            bundle.path / "predictor.onnx",
+            "predictor.onnx",
             half,
         )
+        context, target = encoders
+        _write_graphs(bundle.path, context, target, predictor)
         np.savez(bundle.path / "golden.npz", **golden)  # type: ignore[arg-type]
         if sample is not None:
             fitted, judged = np.split(sample, 2)
@@ -171,34 +174,32 @@ def _questions(config: Config, schema: Schema, rows: NDArray[np.floating]) -> Ar
     }
 
 
-def _export(
-    served: nn.Module,
-    trained: Callable[..., Tensor],
-    inputs: Arrays,
-    output: str,
-    path: Path,
-    half: bool,
-    like: tuple[nn.Module, Path] | None = None,
-) -> NDArray[np.float32]:
-    """Writes one graph, checks it against PyTorch at several batch sizes, and returns PyTorch's answer to `inputs`.
-
-    `like` is a network that differs from `served` in its weights alone, and its graph.
-    """
-    served.eval()
-    example = tuple(torch.from_numpy(values) for values in inputs.values())
+def _answer(served: Served, trained: Callable[..., Tensor], graph: str, half: bool) -> NDArray[np.float32]:
+    """What the network answers to its example, once it is made ready to be exported and compared with `trained`."""
+    network = served.network.eval()
+    example = [torch.from_numpy(values) for values in served.inputs.values()]
     with torch.no_grad():
         # Folded weights add up in another order.
-        _check_close(served(*example), trained(*example), 10 * ATOL, f"{path.name} differs from the trained network")
-    if half:
-        for parameter in served.parameters():
-            parameter.data = parameter.data.half().float()
-    if like is None or not refill(graph := onnx.load(like[1]), like[0], served):
-        graph = trace(served, inputs, output)
-    onnx.save(graph, path)
-    _check_parity(served, inputs, path)
-    with torch.no_grad():
-        answer: NDArray[np.float32] = served(*example).numpy()
+        _check_close(network(*example), trained(*example), 10 * ATOL, f"{graph} differs from the trained network")
+        if half:
+            for parameter in network.parameters():
+                parameter.data = parameter.data.half().float()
+        answer: NDArray[np.float32] = network(*example).numpy()
     return answer
+
+
+def _write_graphs(folder: Path, context: Served, target: Served, predictor: Served) -> None:
+    """Writes the three graphs, and checks each against PyTorch at several batch sizes."""
+    graphs = {}
+    graphs["context_encoder.onnx"], graphs["predictor.onnx"] = trace(context, predictor)
+    # The encoders differ in their weights alone.
+    alike = onnx.ModelProto()
+    alike.CopyFrom(graphs["context_encoder.onnx"])
+    refilled = refill(alike, context.network, target.network)
+    graphs["target_encoder.onnx"] = alike if refilled else trace(target)[0]
+    for name, served in zip(graphs, (context, predictor, target), strict=True):
+        onnx.save(graphs[name], folder / name)
+        _check_parity(served.network, served.inputs, folder / name)
 
 
 def _store_half(path: Path) -> None:

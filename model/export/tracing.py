@@ -1,9 +1,12 @@
-"""A served network → its ONNX graph, by PyTorch's exporter, which takes seconds, or from the graph of one alike."""
+"""Served networks → their ONNX graphs, by PyTorch's exporter, which takes seconds, or from the graph of one alike."""
 
 import logging
 import warnings
+from itertools import islice
+from typing import NamedTuple
 
 import onnx
+import onnx.utils
 import torch
 from torch import Tensor, nn
 
@@ -12,30 +15,70 @@ from model.export.int8 import Arrays
 OPSET = 23  # the first with attention as one operator
 
 
-def trace(served: nn.Module, inputs: Arrays, output: str) -> onnx.ModelProto:
-    """The graph of a network with these inputs, whose batch is free."""
+class Served(NamedTuple):
+    """A network as it is exported, an example of its inputs [n, …] by name, and the name of its output."""
+
+    network: nn.Module
+    inputs: Arrays
+    output: str
+
+
+def trace(*served: Served) -> list[onnx.ModelProto]:
+    """The graph of each network, whose batch is free; no two may share the name of an input or an output.
+
+    They are exported as one and then taken apart, because each call of the exporter takes a second before it comes to
+    the network.
+    """
     # It names operators that we don't use, one line each.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    inputs = {name: torch.from_numpy(values) for each in served for name, values in each.inputs.items()}
     with warnings.catch_warnings():
         # torch 2.13 deprecates a class that its own exporter still uses, and inputs sharing one batch are meant to.
         warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
         warnings.filterwarnings("ignore", message="# The axis name: batch", category=UserWarning)
         program = torch.onnx.export(
-            served,
-            tuple(torch.from_numpy(values) for values in inputs.values()),
+            _SideBySide(served).eval(),
+            tuple(inputs.values()),
             input_names=list(inputs),
-            output_names=[output],
-            dynamic_shapes=tuple({0: "batch"} for _ in inputs),
+            output_names=[each.output for each in served],
+            dynamic_shapes=(tuple({0: "batch"} for _ in inputs),),
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
         )
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program")
-    graph = program.model_proto
-    _strip_traces(graph)
-    onnx.checker.check_model(graph, full_check=True)
-    return graph
+    # The property serialises the program anew each time it is read.
+    whole = program.model_proto
+    _strip_traces(whole)
+    return [_part(whole, f"networks.{i}.", each) for i, each in enumerate(served)]
+
+
+class _SideBySide(nn.Module):
+    """Networks that share nothing, as one: the inputs and outputs of each, in order."""
+
+    def __init__(self, served: tuple[Served, ...]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(each.network for each in served)
+        self.counts = [len(each.inputs) for each in served]
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        left = iter(inputs)
+        return tuple(network(*islice(left, count)) for network, count in zip(self.networks, self.counts, strict=True))
+
+
+def _part(whole: onnx.ModelProto, prefix: str, served: Served) -> onnx.ModelProto:
+    """The graph of one of the networks, in which its weights have the names that they have in the network."""
+    model = onnx.utils.Extractor(whole).extract_model(list(served.inputs), [served.output])
+    model.graph.name = served.output
+    for weight in model.graph.initializer:
+        weight.name = weight.name.removeprefix(prefix)
+    for node in model.graph.node:
+        node.input[:] = [name.removeprefix(prefix) for name in node.input]
+    for value in model.graph.value_info:
+        value.name = value.name.removeprefix(prefix)
+    onnx.checker.check_model(model, full_check=True)
+    return model
 
 
 def refill(graph: onnx.ModelProto, traced: nn.Module, served: nn.Module) -> bool:

@@ -2,6 +2,7 @@
 hardly any."""
 
 import atexit
+import gc
 import json
 import os
 import select
@@ -97,6 +98,8 @@ def fork_on_demand(channel: int, imported: tuple[str, ...]) -> None:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     for name in imported:
         import_module(name)
+    # A collection in a fork would write to every object that it shares with this process, and so copy all of them.
+    gc.freeze()
     asked = socket.socket(fileno=channel)
     # Ctrl-C is for the tests.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

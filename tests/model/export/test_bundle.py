@@ -6,8 +6,9 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from model.export.bundle import _check_parity, _export
-from tests.model.conftest import ROWS, SCHEMA
+from model.export.bundle import _check_parity, export_bundle
+from model.networks.encoder import ContextEncoder
+from tests.model.conftest import GROUPS, ROWS, SCHEMA, toy
 
 
 def run(path, **inputs):
@@ -91,8 +92,16 @@ def test_a_graph_that_differs_is_refused(exported):
         _check_parity(Shifted(), {"features": np.nan_to_num(golden["features"])}, folder / "context_encoder.onnx")
 
 
+class Raised(ContextEncoder):
+    def forward(self, *inputs):
+        return super().forward(*inputs) + 1
+
+
 def test_a_served_network_that_differs_from_the_trained_one_is_refused(tmp_path):
-    served, inputs = torch.nn.Linear(2, 2), {"features": np.ones((3, 2), np.float32)}
-    with pytest.raises(ValueError, match=r"x\.onnx differs from the trained network by 1\.00e\+00; it is not written"):
-        _export(served, lambda features: served(features) + 1, inputs, "embedding", tmp_path / "x.onnx", half=False)
-    assert not [*tmp_path.iterdir()]
+    checkpoint = toy(GROUPS)
+    checkpoint.jepa.target_encoder.__class__ = Raised
+    with pytest.raises(
+        ValueError, match=r"target_encoder\.onnx differs from the trained network by 1\.00e\+00; it is not written"
+    ):
+        export_bundle(checkpoint, tmp_path, "toy")
+    assert not [*tmp_path.rglob("*.onnx")]
