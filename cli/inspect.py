@@ -24,8 +24,8 @@ from cli.arguments import (
 
 # Endings of the names of recordings; what else is a file may be a bundle's.
 DATA_SUFFIXES = (
-    *(".parquet", ".pq", ".npy", ".npz", ".arrow", ".feather", ".ipc"),
-    *(".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.bz2", ".csv.zst"),
+    *(".parquet", ".pq", ".npy", ".npz", ".arrow", ".feather", ".ipc", ".hdf5", ".h5"),
+    *(f"{kind}{packed}" for kind in (".csv", ".tsv") for packed in ("", ".gz", ".bz2", ".zst")),
 )
 
 

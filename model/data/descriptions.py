@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from bundle.schema import read_description
-from model.data.files import data_files, read_metadata
+from model.data.files import DESCRIPTION, data_files
+from model.data.tables import read_metadata
 
 
 def description(folder: Path) -> dict[str, Any]:
     """The description of the columns in the schema.json beside the data, if there is one."""
-    path = folder / "schema.json"
+    path = folder / DESCRIPTION
     return read_description(path) if path.is_file() else {}
 
 
-def layout(metadata: Mapping[bytes, bytes], path: Path) -> dict[str, Any]:
+def layout(metadata: Mapping[bytes, bytes], path: Path | str) -> dict[str, Any]:
     """The groups that the metadata of a Parquet file holds, and what is known of its layout; empty without groups."""
     if b"groups" not in metadata:
         return {}
@@ -52,7 +53,7 @@ def _layout_of(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
     return {}
 
 
-def _in_metadata(metadata: Mapping[bytes, bytes], key: bytes, path: Path) -> Any:
+def _in_metadata(metadata: Mapping[bytes, bytes], key: bytes, path: Path | str) -> Any:
     try:
         return json.loads(metadata[key])
     except (ValueError, RecursionError) as error:

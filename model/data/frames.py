@@ -1,23 +1,21 @@
-"""Reads frames of games from files: features, episodes, splits, labels and the feature schema."""
+"""Frames of games, from a recording: features, episodes, splits, labels, actions and the feature schema."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from bundle.schema import Group, Schema
+from bundle.schema import Schema
 from model.data import columns as of_column
-from model.data.descriptions import description, layout
-from model.data.files import data_files, join, read_table
+from model.data.games import games
 from model.data.gaps import absent, fill, gaps
-from model.data.groups import shared_groups
-from model.data.matching import by_position, check_names, surplus
-from model.data.roles import LABEL_NAMES, Choices, Column, doubts, matching
-from model.data.selection import parts_of, roles_of, spread, values_of
+from model.data.groups import schema_of
+from model.data.matching import matched
+from model.data.recordings import Source, recording
+from model.data.roles import LABEL_NAMES, Choices, Column, doubts
+from model.data.selection import labels_of, parts_of, roles_of, spread, values_of
 from model.data.symmetry import Symmetry, symmetries
 
 
@@ -39,6 +37,9 @@ class Frames:
     symmetries: tuple[Symmetry, ...] = ()
     # [rows, G] the groups that are hidden in a row since a number is missing, in whose place stands the column's mean.
     absent: NDArray[np.bool_] | None = None
+    # [rows, A] the player's own inputs of the frame, NaN where they are not known.
+    actions: NDArray[np.float32] | None = None
+    action_names: tuple[str, ...] = ()
     # What the data calls episodes 0, 1, …; empty where it numbers them itself.
     episode_names: tuple[str, ...] = ()
     roles: tuple[Column, ...] = ()
@@ -62,6 +63,7 @@ class Frames:
             split=None if self.split is None else self.split[rows],
             labels={name: values[rows] for name, values in self.labels.items()},
             absent=None if self.absent is None else self.absent[rows],
+            actions=None if self.actions is None else self.actions[rows],
         )
 
     def as_seen(self) -> NDArray[np.float32]:
@@ -77,120 +79,75 @@ class Frames:
 
 
 def read_frames(
-    source: str | Path,
+    source: Source,
     *,
     features: str | Sequence[str] | None = None,
-    exclude: Sequence[str] | None = None,
-    labels: Sequence[str] | None = LABEL_NAMES,
-    actions: Sequence[str] | None = None,
+    exclude: str | Sequence[str] | None = None,
+    labels: str | Sequence[str] | None = None,
+    actions: str | Sequence[str] | None = None,
     episode: str | None = None,
     frame: str | None = None,
     missing: str | None = None,
     like: Schema | None = None,
 ) -> Frames:
-    """Reads a file, a folder or a glob of files: Parquet, CSV, Arrow or .npy/.npz.
+    """Reads Parquet, CSV, Arrow, HDF5 or .npy/.npz from a file, a folder, a glob or several, or takes a DataFrame of
+    pandas or polars, an Arrow table, a dict of arrays or an array.
 
     `features`, `exclude`, `labels` and `actions` are patterns of names, such as `ram_*`; see `roles.assign`. Labels
     hold whole numbers and must not be features as well; None reads those named y_* that do, to look for leaks. `like`,
     the schema of a model, picks the features by its names. `missing` is one of MISSING, refuse if not said.
     """
-    paths = data_files(source)
-    base = Path(source) if Path(source).is_dir() else None
-    tables = [read_table(path, base) for path in paths]
-    table = join(tables, paths)
-    file = np.repeat(np.arange(len(tables)), [len(one) for one in tables])
-    del tables
-    told = description(paths[0].parent)
-    chosen = Choices(
-        features=(features,) if isinstance(features, str) else tuple(features or ()),
-        exclude=tuple(exclude or ()),
-        labels=None if labels is None or tuple(labels) == LABEL_NAMES else tuple(labels),
-        actions=tuple(actions or ()),
+    data = recording(source)
+    table, told = data.table, data.told
+    said = Choices(
+        features=_patterns(features) or (),
+        exclude=_patterns(exclude) or (),
+        labels=None if labels is None or _patterns(labels) == LABEL_NAMES else _patterns(labels),
+        actions=_patterns(actions) or (),
         episode=episode,
         frame=frame,
-    )
-    about = told | layout(table.schema.metadata or {}, paths[0])
+    ).over(told)
     parts = parts_of(table, told)
-    said = chosen.over(told)
-    choices = spread(said, parts)
-    roles = roles_of(table, parts, choices)
+    roles = roles_of(table, parts, spread(said, parts))
     picked = [column.name for column in roles if column.role == "feature"]
     if not picked:
         raise ValueError(f"no column is a feature; the columns are {[*parts][:8]} …: name some with --features")
-    notes = doubts(roles)
+    notes = [*data.notes, *doubts(roles)]
+    about: Mapping[str, Any] = {}
     if like is None:
         usual = roles_of(table, parts, spread(Choices().over(told), parts))
         described = [column.name for column in usual if column.role == "feature"]
-        schema = _schema(picked, described, about)
+        schema = schema_of(picked, described, data.about)
         # A symmetry moves numbers among all columns.
-        about = about if picked == described else {}
+        about = data.about if picked == described else {}
     else:
         # Its groups are the model's, and nothing is learned here, which is what symmetries are for.
-        schema, about = like, {}
-        picked, remarks = _alike(like.names, picked, picked if choices.features else [*parts])
+        schema = like
+        picked, remarks = matched(like.names, picked, picked if said.features else [*parts])
         notes += remarks
-    keys = {column.role: parts[column.name].column for column in roles}
-    number = of_column.whole(keys["frame"], table[keys["frame"]]) if "frame" in keys else None
-    games, names = _episodes(table, keys.get("episode"), number, file, [path.name for path in paths])
-    split = of_column.splits(keys["split"], table[keys["split"]]) if "split" in keys else None
-    asked = () if labels is not None and not labels else said.labels
-    known = _labels(table, asked, picked, strict=labels is not None)
-    values = values_of(table, [parts[name] for name in picked])
+    keys: dict[str, str] = {column.role: parts[column.name].column for column in roles}
+    known = games(table, keys, roles, data.file, data.files)
+    notes += [] if known.note is None else [known.note]
+    inputs = [column.name for column in roles if column.role == "action"]
     found = Frames(
-        values, schema, games, number, split, known, symmetries(schema, about), None, names, tuple(roles), tuple(notes)
+        features=values_of(table, [parts[name] for name in picked]),
+        schema=schema,
+        episode=known.episode,
+        frame=known.frame,
+        split=of_column.splits(keys["split"], table[keys["split"]]) if "split" in keys else None,
+        labels=labels_of(table, () if labels is not None and not labels else said.labels, picked, labels is not None),
+        symmetries=symmetries(schema, about),
+        actions=values_of(table, [parts[name] for name in inputs]) if inputs else None,
+        action_names=tuple(inputs),
+        episode_names=known.names,
+        roles=tuple(roles),
+        notes=tuple(notes),
     )
     return _without_gaps(found, told.get("missing", "refuse") if missing is None else missing)
 
 
-def _schema(picked: Sequence[str], described: Sequence[str], about: Mapping[str, Any]) -> Schema:
-    """The schema of the columns `picked`, of which `about` says what it says of those `described`."""
-    if [*picked] == [*described]:
-        whole = Schema.of(picked, about)
-        return whole if "groups" in about else Schema(whole.names, shared_groups(whole.names))
-    if "groups" not in about or not {*picked} <= {*described}:
-        return Schema(tuple(picked), shared_groups(picked))
-    groups, stop = [], 0
-    for group in Schema.of(described, about).groups:
-        kept = sum(name in {*picked} for name in described[group.start : group.stop])
-        groups += [Group(group.name, stop, stop + kept)] if kept else []
-        stop += kept
-    return Schema(tuple(picked), tuple(groups))
-
-
-def _alike(wanted: Sequence[str], picked: list[str], given: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The columns of a model among those `given`, and what must be said of it; `picked` are its features."""
-    if by_place := by_position(wanted, picked):
-        return picked, [by_place]
-    check_names(wanted, given)
-    rest = surplus(wanted, picked)
-    return [*wanted], [] if rest is None else [rest]
-
-
-def _episodes(
-    table: pa.Table, column: str | None, frame: NDArray[np.int64] | None, file: NDArray[np.int64], files: Sequence[str]
-) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Without a column that tells games apart, a file is one if frames are numbered, else every row is."""
-    if column is not None:
-        return of_column.episodes(column, table[column], file, files)
-    if frame is None:
-        return np.arange(len(table)), ()
-    return file, tuple(files) if len(files) > 1 else ()
-
-
-def _labels(
-    table: pa.Table, asked: Sequence[str] | None, picked: Sequence[str], *, strict: bool
-) -> dict[str, NDArray[np.int64]]:
-    """The labels `asked` for, None: those whose name says so; unless `strict`, what is no label is left out."""
-    plain = [field.name for field in table.schema if not of_column.is_list(field.type)]
-    names = matching(plain, LABEL_NAMES if asked is None else asked)
-    both = sorted({*names} & {*picked})
-    if both and asked is not None:
-        raise ValueError(
-            f"{', '.join(both)}: a label that is also a feature tells nothing, the probe would only copy it; "
-            "name other labels with --labels, or pick the feature columns with --features"
-        )
-    columns = {name: table[name] for name in names if name not in both}
-    return of_column.labels(columns if strict else {name: c for name, c in columns.items() if of_column.is_whole(c)})
+def _patterns(given: str | Sequence[str] | None) -> tuple[str, ...] | None:
+    return None if given is None else (given,) if isinstance(given, str) else tuple(given)
 
 
 def _without_gaps(frames: Frames, missing: object) -> Frames:

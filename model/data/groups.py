@@ -2,14 +2,30 @@
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from bundle.schema import UNNAMED_GROUPS, Group, equal_groups, unnamed_columns
+from bundle.schema import UNNAMED_GROUPS, Group, Schema, equal_groups, unnamed_columns
 
 # More groups than this would cost a token each and tell a bot nothing that it could hide; see `_parts`.
 MAX_GROUPS = 32
 # Where one part of a name ends and the next begins, as in own_x, observation.state_3, ram12 and joint 2.
 BREAK = re.compile(r"[_./\s-]+|(?<=[^\d_./\s-])(?=\d)")
+
+
+def schema_of(picked: Sequence[str], described: Sequence[str], about: Mapping[str, Any]) -> Schema:
+    """The schema of the columns `picked`, of which `about` says what it says of those `described`."""
+    if [*picked] == [*described]:
+        whole = Schema.of(picked, about)
+        return whole if "groups" in about else Schema(whole.names, shared_groups(whole.names))
+    if "groups" not in about or not {*picked} <= {*described}:
+        return Schema(tuple(picked), shared_groups(picked))
+    groups, stop = [], 0
+    for group in Schema.of(described, about).groups:
+        kept = sum(name in {*picked} for name in described[group.start : group.stop])
+        groups += [Group(group.name, stop, stop + kept)] if kept else []
+        stop += kept
+    return Schema(tuple(picked), tuple(groups))
 
 
 def shared_groups(names: Sequence[str]) -> tuple[Group, ...]:

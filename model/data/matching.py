@@ -28,6 +28,15 @@ def by_position(wanted: Sequence[str], given: Sequence[str]) -> str | None:
     return f"columns are taken by their position, since {' and '.join(nameless)} name{'s' * (len(nameless) == 1)} none"
 
 
+def matched(wanted: Sequence[str], picked: list[str], given: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The columns of a model among those `given`, and what must be said of it; `picked` are its features."""
+    if remark := by_position(wanted, picked):
+        return picked, [remark]
+    check_names(wanted, given)
+    rest = surplus(wanted, picked)
+    return [*wanted], [] if rest is None else [rest]
+
+
 def check_names(wanted: Sequence[str], given: Sequence[str]) -> None:
     """ValueError that names the nearest column for each of those `wanted` that is not among the `given`."""
     missing = [name for name in wanted if name not in {*given}]

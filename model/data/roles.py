@@ -12,23 +12,31 @@ Role = Literal["feature", "episode", "frame", "split", "action", "label", "left 
 # How data says which game a row is from, and which moment of it; the first that is there is taken. Gymnasium's,
 # Minari's, LeRobot's and Stable-Baselines' names are among them.
 EPISODE_NAMES = (
-    "episode", "episode_id", "episode_index", "trajectory_id", "traj_id", "game_id", "match_id", "replay_id",
+    "episode", "episode_id", "episode_index", "trajectory_id", "traj_id", "traj_ids", "game_id", "match_id",
+    "replay_id", "rollout_id",
 )  # fmt: skip
-FRAME_NAMES = ("frame", "frame_index", "frame_id", "timestep", "time_step", "step", "t")
+FRAME_NAMES = ("frame", "frame_index", "frame_id", "timestep", "time_step", "step", "step_id", "t")
 ACTION_NAMES = ("action", "actions", "action.*", "actions.*", "action_[0-9]*", "actions_[0-9]*")
 LABEL_NAMES = ("y_*",)
+# What says that a row is the last of its game, or the first.
+ENDS = (
+    "done", "dones", "terminal", "terminals", "terminated", "terminations", "truncated", "truncations", "timeout",
+    "timeouts", "next.done", "next_done", "is_last", "is_terminal",
+)  # fmt: skip
+STARTS = ("episode_starts", "episode_start", "is_first")
 OUTCOME = "tells how the game goes on, which a bot cannot know yet"
 COUNT = "numbers the rows or tells the time of the recording"
 UNNAMED = "an index that nobody named"
+BY_EXCLUDE = "by --exclude"
+BY_ACTIONS = "by --actions"
 # Columns that are left out by their name, and why.
 LEFT_OUT: Mapping[str, str] = {
-    **dict.fromkeys(("reward", "rewards", "done", "dones", "terminal", "terminals"), OUTCOME),
-    **dict.fromkeys(("terminated", "terminations", "truncated", "truncations", "timeout", "timeouts"), OUTCOME),
+    **dict.fromkeys((*ENDS, "reward", "rewards", "discount", "discounts"), OUTCOME),
     **dict.fromkeys(("next.*", "next_obs*", "next_state*", "next_done", "next_reward*", "next_terminal*"), OUTCOME),
     **dict.fromkeys(("returns", "return_to_go", "advantages", "log_probs", "is_success", "success"), OUTCOME),
     **dict.fromkeys(("info", "infos", "info.*", "infos.*", "info/*", "infos/*"), "what an environment says besides"),
-    **dict.fromkeys(("index", "timestamp", "timestamps", "task_index", "episode_starts"), COUNT),
-    **dict.fromkeys(("__index_level_*__", "unnamed:_*"), UNNAMED),
+    **dict.fromkeys(("index", "timestamp", "timestamps", "task_index", *STARTS), COUNT),
+    **dict.fromkeys(("__index_level_*__", "unnamed:_*", ""), UNNAMED),
 }
 # How alike a name must be to one of those above for the user to be asked, as `difflib` measures it.
 MIN_LIKENESS = 0.76
@@ -90,7 +98,7 @@ def assign(types: Mapping[str, str], choices: Choices, is_whole: Callable[[str],
 
     def is_frame(name: str) -> bool:
         # A column of that very name is refused in words where it holds something else.
-        return _plain(name) == "frame" or is_whole(name)
+        return plain_name(name) == "frame" or is_whole(name)
 
     keys = {
         "episode": _key(names, choices, choices.episode, EPISODE_NAMES, lambda _: True),
@@ -139,24 +147,24 @@ def _key(
     if chosen is not None:
         return chosen
     spoken_for = {*choices.features, choices.episode, choices.frame, *matching(names, choices.exclude)}
-    plain = {_plain(name): name for name in names if name not in spoken_for}
+    plain = {plain_name(name): name for name in names if name not in spoken_for}
     return next((plain[one] for one in known if one in plain and fits(plain[one])), None)
 
 
 def _column(name: str, type: str, choices: Choices, keys: Mapping[str, str | None]) -> Column:
-    plain = _plain(name)
+    plain = plain_name(name)
 
     def column(role: Role, why: str, *, doubtful: bool = False) -> Column:
         return Column(name, type, role, why, doubtful)
 
     if matching([name], choices.exclude):
-        return column("left out", "by --exclude")
+        return column("left out", BY_EXCLUDE)
     for role in ("episode", "frame", "split"):
         if keys[role] == name:
             said = name == {"episode": choices.episode, "frame": choices.frame}.get(role)
             return column(role, f"by --{role}" if said else f"named as {_AS[role]}")
     if matching([name], choices.actions):
-        return column("action", "by --actions")
+        return column("action", BY_ACTIONS)
     if matching([name], choices.features):
         return column("feature", "by --features")
     if choices.labels is not None and matching([name], choices.labels):
@@ -185,6 +193,6 @@ def _column(name: str, type: str, choices: Choices, keys: Mapping[str, str | Non
 _AS = {"episode": "what tells games apart", "frame": "what counts the frames of a game", "split": "what says the split"}
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """The name as it is compared with those that are known."""
     return name.casefold().replace(" ", "_").replace("-", "_")

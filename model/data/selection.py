@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bundle.schema import Schema, unnamed_columns
 from model.data import columns as of_column
-from model.data.roles import Choices, Column, assign, matching
+from model.data.roles import BY_ACTIONS, LABEL_NAMES, Choices, Column, assign, matching
 
 
 class Part(NamedTuple):
@@ -75,6 +75,12 @@ def roles_of(table: pa.Table, parts: Mapping[str, Part], choices: Choices) -> li
         kind = table.schema.field(part.column).type
         types[part.name] = str(kind if part.place is None else kind.value_type)
     roles = assign(types, choices, lambda name: of_column.is_whole(table[parts[name].column]))
+    roles = [
+        column._replace(role="left out", why=f"named as an action, but holds {column.type}, not numbers")
+        if column.role == "action" and column.why != BY_ACTIONS and not _holds_numbers(table, parts[column.name])
+        else column
+        for column in roles
+    ]
     if "features" not in table.column_names or choices.features:
         return roles
     return [
@@ -102,3 +108,24 @@ def values_of(table: pa.Table, picked: Sequence[Part]) -> NDArray[np.float32]:
         else:
             values[:, i] = of_column.numbers(part.column, table[part.column])
     return values
+
+
+def labels_of(
+    table: pa.Table, asked: Sequence[str] | None, picked: Sequence[str], strict: bool
+) -> dict[str, NDArray[np.int64]]:
+    """The labels `asked` for, None: those whose name says so; unless `strict`, what is no label is left out."""
+    plain = [field.name for field in table.schema if not of_column.is_list(field.type)]
+    names = matching(plain, LABEL_NAMES if asked is None else asked)
+    both = sorted({*names} & {*picked})
+    if both and asked is not None:
+        raise ValueError(
+            f"{', '.join(both)}: a label that is also a feature tells nothing, the probe would only copy it; "
+            "name other labels with --labels, or pick the feature columns with --features"
+        )
+    columns = {name: table[name] for name in names if name not in both}
+    return of_column.labels(columns if strict else {name: c for name, c in columns.items() if of_column.is_whole(c)})
+
+
+def _holds_numbers(table: pa.Table, part: Part) -> bool:
+    kind = table.schema.field(part.column).type
+    return part.place is not None or of_column.is_number(kind)

@@ -1,0 +1,101 @@
+"""A recording as one table: read from files, or taken from what a program holds in memory."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from model.data.columns import SPLITS
+from model.data.descriptions import description, layout
+from model.data.files import found_files
+from model.data.tables import join, plain, read_table, table_of
+
+
+class ArrowTable(Protocol):
+    """A DataFrame of pandas or polars, or any other table that Arrow's libraries can take over."""
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...
+
+
+Files = str | Path | Sequence[str | Path]
+Source = Files | ArrowTable | Mapping[str, Any] | NDArray[Any]
+
+
+class Recording(NamedTuple):
+    """Rows of games with whatever columns they have."""
+
+    table: pa.Table
+    # [rows] which of `files` a row is from.
+    file: NDArray[np.int64]
+    files: tuple[str, ...]
+    # What a schema.json says of the columns.
+    told: Mapping[str, Any]
+    # That, and what the metadata of the table does.
+    about: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+
+def recording(source: Source) -> Recording:
+    """Reads files, or takes a DataFrame of pandas or polars, an Arrow table, a dict of arrays or one array [rows,
+    columns]; ValueError for what is none of them."""
+    if isinstance(source, str | Path) or (isinstance(source, Sequence) and _are_paths(source)):
+        return _of_files(source)
+    table = _in_memory(source)
+    if not len(table):
+        raise ValueError("the data has no rows; record some")
+    about = layout(table.schema.metadata or {}, "the table")
+    return Recording(table, np.zeros(len(table), np.int64), ("the data",), {}, about, ())
+
+
+def _are_paths(source: Sequence[Any]) -> bool:
+    return len(source) > 0 and all(isinstance(each, str | Path) for each in source)
+
+
+def _of_files(source: Files) -> Recording:
+    paths, notes = found_files(source)
+    base = Path(source) if isinstance(source, str | Path) and Path(source).is_dir() else None
+    tables = [read_table(path, base) for path in paths]
+    splits = [_split_of(path, base) for path in paths]
+    if None not in splits and "split" not in tables[0].column_names:
+        tables = [
+            table.append_column("split", pa.array([split] * len(table)))
+            for table, split in zip(tables, splits, strict=True)
+        ]
+    names = [path.name for path in paths]
+    table = join(tables, names if len({*names}) == len(names) else [str(path) for path in paths])
+    file = np.repeat(np.arange(len(tables)), [len(one) for one in tables])
+    told = description(paths[0].parent)
+    about = told | layout(table.schema.metadata or {}, paths[0])
+    return Recording(table, file, tuple(names), told, about, tuple(notes))
+
+
+def _split_of(path: Path, base: Path | None) -> str | None:
+    """The split that a folder below `base` is named after, as in train/part-0.parquet."""
+    if base is None or not path.is_relative_to(base):
+        return None
+    return next((SPLITS[part] for part in path.relative_to(base).parts[:-1] if part in SPLITS), None)
+
+
+def _in_memory(source: Any) -> pa.Table:
+    if isinstance(source, Mapping):
+        return plain(table_of(source, "the data"))
+    if isinstance(source, np.ndarray):
+        if source.ndim != 2 or source.dtype.kind not in "biuf":
+            raise ValueError(f"the array is {source.dtype} {list(source.shape)}; it must be numbers [rows, columns]")
+        return table_of({"features": source}, "the data")
+    if isinstance(source, pa.Table | pa.RecordBatch) or hasattr(source, "__arrow_c_stream__"):
+        try:
+            table = pa.table(source)
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            raise ValueError(f"the table cannot be taken over ({' '.join(str(error).split())})") from None
+        if len({*table.column_names}) < len(table.column_names):
+            twice = next(name for name in table.column_names if table.column_names.count(name) > 1)
+            raise ValueError(f"the data has the column '{twice}' more than once; every column needs a name of its own")
+        return plain(table)
+    raise ValueError(
+        f"the data is a {type(source).__module__}.{type(source).__qualname__}; give a path, a DataFrame of pandas or "
+        "polars, an Arrow table, a dict of arrays or an array [rows, columns]"
+    )
