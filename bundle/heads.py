@@ -69,7 +69,7 @@ class Heads:
         """[B, embed_dim] → [B, O]: probabilities, and numbers in their unit; `horizon_index` is 0 for embeddings, else
         one more than the place of the horizon in the manifest, for all rows or for each ([B])."""
         scale, shift = np.moveaxis(self.calibration[horizon_index], -1, 0)  # each [O] or [B, O]
-        values = self.raw(embeddings) * scale + shift
+        values: Array = self.raw(embeddings) * scale + shift
         start = 0
         for kind, width in self._runs():
             part = values[:, start : (start := start + width)]

@@ -39,7 +39,7 @@ def test_distances_are_those_of_the_formula_and_percentiles_their_place_among_he
     ],
 )
 def test_arrays_that_make_no_sense_are_refused(folder: Path, change: dict[str, np.ndarray], complaint: str) -> None:
-    np.savez(folder / "novelty.npz", **(TINY.novelty() | change))  # type: ignore[arg-type]
+    np.savez(folder / "novelty.npz", **(TINY.novelty() | change))
     write_manifest(folder, TINY.manifest())
     with pytest.raises(BundleError, match=complaint):
         _ = read_bundle(folder).novelty
