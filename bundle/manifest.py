@@ -8,10 +8,12 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field, PlainValidator, Val
 
 from bundle.files import read_file
 from bundle.folders import FORMAT, MANIFEST, MAX_VERSION, NAME_PATTERN, BundleError
+from bundle.heads import Head, Kind
 from bundle.schema import Schema, schema_hash
 
 GRAPHS = ("context_encoder", "target_encoder", "predictor")
 REQUIRED_FILES = (*(f"{graph}.onnx" for graph in GRAPHS), "golden.npz")
+HEADS, NOVELTY = "heads.npz", "novelty.npz"
 
 # That of a row of 60,000 columns with all that is known of them; parsed it takes up to twenty times as much.
 MAX_MANIFEST_BYTES = 2**23
@@ -22,6 +24,12 @@ MAX_KEYS = 1000
 # What training says of itself, written as JSON: every answer of /models repeats it.
 MAX_ABOUT_BYTES = 2**18
 ABOUT = ("created", "options", "training", "licence", "data")
+# Of all heads together: every answer that asks for none by name has as many numbers a row.
+MAX_OUTPUTS = 10_000
+# What the heads say of themselves, written as JSON.
+MAX_HEADS_ABOUT_BYTES = 2**20
+# Heads are named in query strings, in lists with commas, and before the = of a class.
+HEAD_NAME_PATTERN = r"^[^\s,=]{1,64}$"
 
 Width = Annotated[int, Field(ge=1, le=MAX_WIDTH)]
 # pydantic takes about a kilobyte for each of the items that are wrong, so it stops at the first one.
@@ -41,6 +49,25 @@ class FileEntry(BaseModel):
 
     sha256: str
     bytes: Annotated[int, Field(ge=0)]
+
+
+class HeadEntry(BaseModel):
+    """A head of heads.npz: what it answers, where its labels came from, and how well it did on held-out games."""
+
+    name: Annotated[str, Field(pattern=HEAD_NAME_PATTERN)]
+    kind: Kind
+    # As answers name them: the head's name, or `head=class` for each class.
+    outputs: Annotated[list[str], FailFast(), Field(min_length=1, max_length=MAX_OUTPUTS)]
+    labels: str = ""
+    table: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _outputs_are_those_of_its_kind(self) -> Self:
+        if self.kind != "classes" and self.outputs != [self.name]:
+            raise ValueError(f"outputs of the {self.kind} head '{self.name}' must be its name alone")
+        if self.kind == "classes" and not all(output.startswith(f"{self.name}=") for output in self.outputs):
+            raise ValueError(f"outputs of the head '{self.name}' must be written '{self.name}=class'")
+        return self
 
 
 class Cost(BaseModel):
@@ -80,6 +107,7 @@ class Manifest(BaseModel):
     licence: str = ""
     data: dict[str, Any] = {}
     precision: dict[str, Cost] = {}
+    heads: Annotated[list[HeadEntry], FailFast(), Field(max_length=MAX_KEYS)] = []
     files: dict[str, FileEntry]
 
     @model_validator(mode="before")
@@ -90,7 +118,9 @@ class Manifest(BaseModel):
         for key in ("statistics", "history", "loss_quantiles", "precision", "files"):
             if isinstance(part := values.get(key), dict) and len(part) > MAX_KEYS:
                 raise ValueError(f"{key} has {len(part)} keys; it may have {MAX_KEYS}")
-        if (size := len(orjson.dumps([values.get(key) for key in ABOUT]))) > MAX_ABOUT_BYTES:
+        if (size := _json_bytes([values.get("heads")])) > MAX_HEADS_ABOUT_BYTES:
+            raise ValueError(f"heads take {size} bytes; they may take {MAX_HEADS_ABOUT_BYTES}")
+        if (size := _json_bytes([values.get(key) for key in ABOUT])) > MAX_ABOUT_BYTES:
             raise ValueError(f"{', '.join(ABOUT)} take {size} bytes; together they may take {MAX_ABOUT_BYTES}")
         return values
 
@@ -104,7 +134,30 @@ class Manifest(BaseModel):
             raise ValueError("patches must hold every group of the schema exactly once")
         if missing := [name for name in REQUIRED_FILES if name not in self.files]:
             raise ValueError(f"files lacks {', '.join(missing)}")
+        self._check_heads()
         return self
+
+    def _check_heads(self) -> None:
+        names = [head.name for head in self.heads]
+        outputs = [output for head in self.heads for output in head.outputs]
+        if len({*names}) < len(names) or len({*outputs}) < len(outputs):
+            raise ValueError("heads repeat a name; heads and outputs must each have a name of their own")
+        if len(outputs) > MAX_OUTPUTS:
+            raise ValueError(f"heads have {len(outputs)} outputs; together they may have {MAX_OUTPUTS}")
+        if self.heads and HEADS not in self.files:
+            raise ValueError(f"files lacks {HEADS}, which heads tell of")
+
+    def listed_heads(self) -> list[Head]:
+        """The heads in the order of the columns of heads.npz."""
+        return [Head(entry.name, entry.kind, tuple(entry.outputs)) for entry in self.heads]
+
+
+def _json_bytes(parts: list[Any]) -> int:
+    try:
+        return len(orjson.dumps(parts))
+    except orjson.JSONEncodeError:
+        # It reads what is nested deeper than it writes.
+        raise ValueError(f"{', '.join(ABOUT)} or heads are nested too deep; write them flatter") from None
 
 
 def read_manifest(folder: Path) -> Manifest:

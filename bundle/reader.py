@@ -7,7 +7,9 @@ from pathlib import Path
 from bundle.files import open_regular, read_file, sha256_of
 from bundle.folders import MANIFEST, BundleError
 from bundle.golden import MAX_GOLDEN_BYTES, Golden, parse_golden
-from bundle.manifest import GRAPHS, Manifest, read_manifest
+from bundle.heads import MAX_HEADS_BYTES, Heads, parse_heads
+from bundle.manifest import GRAPHS, HEADS, NOVELTY, Manifest, read_manifest
+from bundle.novelty import MAX_NOVELTY_BYTES, Novelty, parse_novelty
 
 # Of all files of a bundle together, unless the caller says otherwise.
 MAX_BUNDLE_BYTES = 2**31
@@ -24,6 +26,22 @@ class Bundle:
     def golden(self) -> Golden:
         path = self.folder / "golden.npz"
         return parse_golden(read_file(path, MAX_GOLDEN_BYTES), path, self.manifest)
+
+    @cached_property
+    def heads(self) -> Heads | None:
+        """None where the bundle has none."""
+        if not self.manifest.heads:
+            return None
+        path, embed_dim, horizons = self.folder / HEADS, self.manifest.embed_dim, len(self.manifest.horizons)
+        return parse_heads(read_file(path, MAX_HEADS_BYTES), path, self.manifest.listed_heads(), embed_dim, horizons)
+
+    @cached_property
+    def novelty(self) -> Novelty | None:
+        """None where the bundle does not say how far from training a frame is."""
+        if NOVELTY not in self.manifest.files:
+            return None
+        path = self.folder / NOVELTY
+        return parse_novelty(read_file(path, MAX_NOVELTY_BYTES), path, self.manifest.embed_dim)
 
     def has(self, precision: str) -> bool:
         """Whether every graph is there in that precision."""

@@ -15,6 +15,13 @@ from bundle.schema import schema_hash
 
 Array = NDArray[np.float32]
 OPSET = 20
+# Kind and outputs of the heads of a tiny model by name.
+HEADS = {
+    "airborne": ("binary", ["airborne"]),
+    "mood": ("classes", ["mood=calm", "mood=tense", "mood=wild"]),
+    "damage": ("binary", ["damage"]),
+    "speed": ("number", ["speed"]),
+}
 COST = {"rows": 100, "noise": 1e-4, "least_cosine": 0.999, "largest_difference": 0.05, "golden_cosine": 0.999}
 
 
@@ -35,6 +42,8 @@ class TinyModel:
     quantiles: bool = True
     # If not 0, int8 graphs are written too, with weights rounded to this many steps on either side of 0.
     int8_steps: int = 0
+    # Whether it has HEADS, and says how far from training a frame is.
+    heads: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -86,6 +95,38 @@ class TinyModel:
         ]
         return np.array(out, np.float32)
 
+    def head_weights(self) -> dict[str, Array]:
+        rng = np.random.default_rng(self.seed + 3)
+        outputs = sum(len(outputs) for _, outputs in HEADS.values())
+        shapes = {"weights": (self.embed_dim, outputs), "biases": (outputs,)}
+        drawn = {name: rng.normal(size=shape) for name, shape in shapes.items()}
+        drawn["calibration"] = rng.uniform(0.5, 1.5, (1 + len(self.horizons), outputs, 2))
+        return {name: values.astype(np.float32) for name, values in drawn.items()}
+
+    def novelty(self) -> dict[str, Array]:
+        return {
+            "mean": np.full(self.embed_dim, 0.25, np.float32),
+            "whitening": np.diag(np.arange(1, self.embed_dim + 1)).astype(np.float32),
+            "quantiles": np.linspace(0.5, 4, 101, dtype=np.float32),
+        }
+
+    def values(self, embeddings: Array, horizon_index: int = 0) -> dict[str, Array]:
+        """[B, embed_dim] → what each output of HEADS answers, [B], number by number."""
+        w = self.head_weights()
+        answers: dict[str, Array] = {}
+        column = 0
+        for kind, outputs in HEADS.values():
+            scores = []
+            for _ in outputs:
+                scale, shift = w["calibration"][horizon_index, column].astype(np.float64)
+                scores.append(scale * (embeddings @ w["weights"][:, column] + w["biases"][column]) + shift)
+                column += 1
+            for output, score in zip(outputs, scores, strict=True):
+                if kind == "classes":
+                    score = np.exp(score) / sum(np.exp(other) for other in scores)
+                answers[output] = (1 / (1 + np.exp(-score)) if kind == "binary" else score).astype(np.float32)
+        return answers
+
     def write(self, models: Path) -> Path:
         """The bundle's folder `<models>/<name>/<version>`."""
         folder = models / self.name / str(self.version)
@@ -96,6 +137,9 @@ class TinyModel:
             onnx.save(self._predictor_graph(precision), folder / f"predictor{suffix}.onnx")
         # NumPy's stub takes every keyword for its flag.
         np.savez(folder / "golden.npz", **self._golden())  # type: ignore[arg-type]
+        if self.heads:
+            np.savez(folder / "heads.npz", **self.head_weights())  # type: ignore[arg-type]
+            np.savez(folder / "novelty.npz", **self.novelty())  # type: ignore[arg-type]
         write_manifest(folder, self.manifest())
         return folder
 
@@ -126,6 +170,11 @@ class TinyModel:
             "licence": "Apache-2.0",
             "data": {"source": "made up", "licence": "CC0-1.0"},
             "precision": {"int8": COST} if self.int8_steps else {},
+            "heads": [
+                {"name": name, "kind": kind, "outputs": outputs, "labels": "made up"}
+                for name, (kind, outputs) in HEADS.items()
+                if self.heads
+            ],
             **self.extra,
         }
 

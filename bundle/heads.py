@@ -1,0 +1,110 @@
+"""`heads.npz`: linear heads on the embedding, which answer named questions about a frame and about later ones.
+
+An output is `scale · (e · W + b) + shift`, and of that the sigmoid (binary heads), the softmax over the outputs of its
+head (classes) or itself, in the label's unit (numbers). At horizon 0, now, e is the embedding; at later horizons it is
+what the predictor expects. Each horizon has a scale and a shift of its own for each output.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.arrays import Limits, parse_arrays
+from bundle.folders import BundleError
+
+Array = NDArray[np.float32]
+Kind = Literal["binary", "classes", "number"]
+
+# Of the archive, and of all that it unpacks to.
+MAX_HEADS_BYTES = 2**27
+
+
+@dataclass(frozen=True)
+class Head:
+    """One question, and the names of its outputs in answers: its own, or `head=class` for each class."""
+
+    name: str
+    kind: Kind
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Heads:
+    """All heads of a bundle, or some of them; O counts the outputs of all, and H the horizons of the manifest."""
+
+    heads: tuple[Head, ...]
+    weights: Array  # [embed_dim, O]
+    biases: Array  # [O]
+    calibration: Array  # [1 + H, O, 2], scale and shift; first those of horizon 0, then those of each horizon
+
+    @property
+    def outputs(self) -> list[str]:
+        """[O] names, in the order of the columns of `values`."""
+        return [output for head in self.heads for output in head.outputs]
+
+    def select(self, names: Sequence[str]) -> "Heads":
+        """The heads of these names, in this order; KeyError for a name that is none."""
+        columns, start = {}, 0
+        for head in self.heads:
+            columns[head.name] = head, range(start, start := start + len(head.outputs))
+        chosen = [columns[name] for name in names]
+        kept = np.array([column for _, span in chosen for column in span], np.intp)
+        return Heads(
+            tuple(head for head, _ in chosen),
+            np.ascontiguousarray(self.weights[:, kept]),
+            self.biases[kept],
+            self.calibration[:, kept],
+        )
+
+    def raw(self, embeddings: Array) -> Array:
+        """[B, embed_dim] → [B, O] before calibration: log-odds, and numbers in their unit."""
+        scores: Array = embeddings @ self.weights + self.biases
+        return scores
+
+    def values(self, embeddings: Array, horizon_index: int | NDArray[np.intp]) -> Array:
+        """[B, embed_dim] → [B, O]: probabilities, and numbers in their unit; `horizon_index` is 0 for embeddings, else
+        one more than the place of the horizon in the manifest, for all rows or for each ([B])."""
+        scale, shift = np.moveaxis(self.calibration[horizon_index], -1, 0)  # each [O] or [B, O]
+        values: Array = self.raw(embeddings) * scale + shift
+        start = 0
+        for kind, width in self._runs():
+            part = values[:, start : (start := start + width)]
+            if kind == "binary":
+                # The sigmoid, in a form that no large number makes overflow.
+                part[:] = 0.5 + 0.5 * np.tanh(0.5 * part)
+            elif kind == "classes":
+                part -= part.max(axis=1, keepdims=True)
+                np.exp(part, out=part)
+                part /= part.sum(axis=1, keepdims=True)
+        return values
+
+    def _runs(self) -> list[tuple[Kind, int]]:
+        """Kind and width of consecutive columns that are computed together: neighbours of one kind, and each head with
+        classes alone."""
+        runs: list[tuple[Kind, int]] = []
+        for head in self.heads:
+            if runs and runs[-1][0] == head.kind != "classes":
+                runs[-1] = head.kind, runs[-1][1] + 1
+            else:
+                runs.append((head.kind, len(head.outputs)))
+        return runs
+
+    def write(self, path: Path) -> None:
+        """Writes `heads.npz`; which head an output belongs to is said in bundle.json."""
+        np.savez(path, weights=self.weights, biases=self.biases, calibration=self.calibration)
+
+
+def parse_heads(content: bytes, path: Path, heads: Sequence[Head], embed_dim: int, horizons: int) -> Heads:
+    """Reads the archive for those heads of the manifest; BundleError where an array is missing, has another shape or
+    holds what is no number, and ValueError where the content is no archive of arrays."""
+    count = sum(len(head.outputs) for head in heads)
+    shapes = {"weights": (embed_dim, count), "biases": (count,), "calibration": (1 + horizons, count, 2)}
+    arrays = parse_arrays(content, path, shapes, Limits("heads", count, MAX_HEADS_BYTES))
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise BundleError(f"{path}: {name} holds NaN or an infinite number; run jepa heads again")
+    return Heads(tuple(heads), **arrays)

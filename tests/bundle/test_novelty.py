@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bundle.folders import BundleError
+from bundle.reader import read_bundle
+from tests.support.bundles import TinyModel, write_manifest
+
+TINY = TinyModel(heads=True)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return TINY.write(tmp_path)
+
+
+def test_distances_are_those_of_the_formula_and_percentiles_their_place_among_held_out_frames(folder: Path) -> None:
+    novelty = read_bundle(folder).novelty
+    assert novelty is not None
+    embeddings = TINY.encode(TINY.rows(5))
+    expected = [np.sqrt(sum(((e[i] - 0.25) * (i + 1)) ** 2 for i in range(4))) for e in embeddings]
+    np.testing.assert_allclose(novelty.distances(embeddings), expected, rtol=1e-5)
+    centre = np.full((1, 4), 0.25, np.float32)
+    along = np.array([[1, 0, 0, 0]], np.float32)
+    # The quantiles rise evenly from 0.5 to 4.
+    percentiles = [novelty.percentiles(centre + distance * along)[0] for distance in (0, 0.5, 2.25, 4, 100)]
+    np.testing.assert_allclose(percentiles, [0, 0, 50, 100, 100], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"mean": np.zeros(5, np.float32)}, r"mean has shape \[5\]; it must be \[4\]"),
+        ({"whitening": np.zeros((4, 5), np.float32)}, r"it must be \[4, 4\]"),
+        ({"whitening": np.full((4, 4), np.nan)}, "whitening holds NaN"),
+        ({"quantiles": np.zeros(100, np.float32)}, r"it must be \[101\]"),
+        ({"quantiles": np.linspace(1, 0, 101)}, "quantiles must not fall"),
+    ],
+)
+def test_arrays_that_make_no_sense_are_refused(folder: Path, change: dict[str, np.ndarray], complaint: str) -> None:
+    np.savez(folder / "novelty.npz", **(TINY.novelty() | change))
+    write_manifest(folder, TINY.manifest())
+    with pytest.raises(BundleError, match=complaint):
+        _ = read_bundle(folder).novelty
+
+
+def test_what_is_written_is_read_again(folder: Path) -> None:
+    novelty = read_bundle(folder).novelty
+    assert novelty is not None
+    novelty.write(folder / "novelty.npz")
+    write_manifest(folder, TINY.manifest())
+    again = read_bundle(folder).novelty
+    assert again is not None
+    np.testing.assert_array_equal(again.whitening, novelty.whitening)
