@@ -28,7 +28,7 @@ serve: .venv/serve
 
 # Two processes start with half of the tests each, in order, so that tests of a file share its fixtures; the one that
 # finishes first takes over some of the other's. Each computes on one thread, as idle ones would spin.
-test: lint types .venvs/kserve/made
+test: lint types .venvs/clients/made
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # The property-based tests, with 50 times as many examples, and the tests that draw what they send, with as many rounds.
@@ -90,9 +90,9 @@ types: .venv/test
 	$(TOOLS)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
-.venvs/kserve/made: requirements/kserve.txt
-	$(PYTHON) -m venv --clear .venvs/kserve
-	.venvs/kserve/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r $<
+.venvs/clients/made: requirements/clients.txt
+	$(PYTHON) -m venv --clear .venvs/clients
+	.venvs/clients/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r $<
 	@touch $@
 
 .venvs/image/made: requirements/serve.txt .venvs/tools/made
