@@ -32,7 +32,7 @@ class _LazyGroup(TyperGroup):
     """Lists commands without importing their modules, some of which import PyTorch."""
 
     within: tuple[str, ...] = ()
-    topics: Mapping[str, Mapping[str, Command]] = TOPICS
+    topics: ClassVar[Mapping[str, Mapping[str, Command]]] = TOPICS
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
