@@ -24,11 +24,11 @@ help:
 	@echo "make clean   remove .venv and everything that the tools created"
 
 serve: .venv/serve
-	$(BIN)/jepa serve --host $(HOST) --port $(PORT)
+	@$(BIN)/jepa serve --host $(HOST) --port $(PORT)
 
 # Two processes start with half of the tests each, in order, so that tests of a file share its fixtures; the one that
 # finishes first takes over some of the other's. Each computes on one thread, as idle ones would spin.
-test: lint types .venvs/kserve/made
+test: lint types .venvs/clients/made
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # The property-based tests, with 50 times as many examples, and the tests that draw what they send, with as many rounds.
@@ -76,13 +76,15 @@ types: .venv/test
 
 # Each set of dependencies has a stamp file, so the second call installs nothing. The test set includes the serving set.
 .venv/serve: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) -e .
+	@echo "installing what serving needs into .venv, once"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PIP) -e .
 	@touch $@
 
 .venv/test: pyproject.toml client/pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) -e '.[test]' -e ./client
+	@echo "installing what training and the tests need into .venv, once"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PIP) -e '.[test]' -e ./client
 	@touch .venv/serve $@
 
 .venvs/tools/made: requirements/tools.txt
@@ -90,9 +92,9 @@ types: .venv/test
 	$(TOOLS)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
-.venvs/kserve/made: requirements/kserve.txt
-	$(PYTHON) -m venv --clear .venvs/kserve
-	.venvs/kserve/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r $<
+.venvs/clients/made: requirements/clients.txt
+	$(PYTHON) -m venv --clear .venvs/clients
+	.venvs/clients/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r $<
 	@touch $@
 
 .venvs/image/made: requirements/serve.txt .venvs/tools/made

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from app import __version__
 from app.api import health
+from app.api.docs import add_docs
 from app.api.guard import Guard
 from app.api.middleware import guard_app
 from app.api.native import openapi as native_openapi
@@ -22,6 +23,7 @@ from app.api.oip import openapi as oip_openapi
 from app.api.oip import repository
 from app.api.oip import routes as oip
 from app.api.oip.problems import OPEN_INFERENCE
+from app.api.openapi import operation_id
 from app.service import Service
 from app.settings import Settings
 
@@ -51,7 +53,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=__version__,
         description="Embeds game states, predicts the states that follow, and says how surprising a state was.",
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=operation_id,
         # FastAPI's own telemetry would miss requests on the fast path and count all others twice.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
@@ -66,6 +70,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(oip.router)
     app.include_router(repository.router)
     app.include_router(health.router)
+    add_docs(app)
     guard_app(app, guard, [OPEN_INFERENCE])
     return app
 

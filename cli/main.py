@@ -1,32 +1,17 @@
 """The `jepa` program. Each subcommand is a function in a module of its own, which is imported only when it runs."""
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
-from importlib import import_module
-from typing import Any
+from importlib import import_module, metadata
+from typing import Annotated, Any, ClassVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from cli.commands import COMMANDS, DATA_COMMANDS, TOPICS, Command
 from cli.failures import EXPECTED, sentence
 
-COMMANDS = {
-    "serve": "Serve models to bots over HTTP.",
-    "data": "Create training frames from replays, or by playing a game.",
-    "train": "Train on recorded games and export a bundle to serve.",
-    "export": "Export a training checkpoint as a bundle.",
-    "import-edifice": "Import the weights of Edifice's JEPA (Elixir) as a bundle.",
-    "embed": "Embed a data set with the service's inference engine.",
-    "eval": "Compare embeddings with raw features and PCA by probing.",
-    "report": "Plot a bundle's training and one game on a page.",
-    "bench": "Load-test a running service.",
-    "inspect": "Show what a bundle contains, and check it.",
-}
-DATA_COMMANDS = {
-    "melee": "Convert Melee replays (.slp) to frames.",
-    "atari": "Record the memory of an Atari game played at random.",
-}
 # The modules of commands that do not live in `cli/<name>.py`.
 MODULES = {
     ("bench",): "cli.bench.bench",
@@ -34,6 +19,7 @@ MODULES = {
     ("data", "melee"): "cli.data.melee",
     ("data", "atari"): "cli.data.atari",
 }
+HELP = {"help_option_names": ["-h", "--help"]}
 # Commands that need no PyTorch, only what the service itself is installed with.
 SERVING_COMMANDS = {"serve", "bench", "inspect"}
 # Packages that are installed with the client rather than with the service; see client/pyproject.toml.
@@ -46,15 +32,21 @@ class _LazyGroup(TyperGroup):
     """Lists commands without importing their modules, some of which import PyTorch."""
 
     within: tuple[str, ...] = ()
-    summaries = COMMANDS
+    topics: ClassVar[Mapping[str, Mapping[str, Command]]] = TOPICS
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        for name, summary in self.summaries.items():
-            self.add_command(TyperCommand(name=name, help=summary))
+        for commands in self.topics.values():
+            for name, command in commands.items():
+                self.add_command(TyperCommand(name=name, help=command.summary))
 
     def list_commands(self, _: Any) -> list[str]:
-        return [*self.summaries]
+        return [name for commands in self.topics.values() for name in commands]
+
+    def format_commands(self, _: Any, formatter: Any) -> None:
+        for topic, commands in self.topics.items():
+            with formatter.section(topic):
+                formatter.write_dl([(name, command.summary) for name, command in commands.items()])
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, _, rest = super().resolve_command(ctx, args)
@@ -63,13 +55,14 @@ class _LazyGroup(TyperGroup):
 
 class _DataGroup(_LazyGroup):
     within = ("data",)
-    summaries = DATA_COMMANDS
+    topics: ClassVar = {"Games": DATA_COMMANDS}
 
 
 def load(*names: str) -> Any:
     """Imports the command with this name, such as load("data", "melee")."""
     if names == ("data",):
-        return _DataGroup(name="data", help=COMMANDS["data"], no_args_is_help=True, rich_markup_mode=None)
+        options = {"no_args_is_help": True, "context_settings": HELP, "rich_markup_mode": None}
+        return _DataGroup(name="data", help=COMMANDS["data"].summary, **options)
     function = names[-1].replace("-", "_")
     # Imports leave little garbage, and to look for it among all that PyTorch keeps takes a fifth of their time.
     gc.disable()
@@ -87,8 +80,9 @@ def load(*names: str) -> Any:
         raise typer.Exit(1) from None
     finally:
         gc.enable()
-    single = typer.Typer(add_completion=False, rich_markup_mode=None)
-    single.command(names[-1])(_telling(command))
+    single = typer.Typer(add_completion=False, context_settings=HELP, rich_markup_mode=None)
+    known = DATA_COMMANDS if len(names) > 1 else COMMANDS
+    single.command(names[-1], epilog=known[names[-1]].epilog)(_telling(command))
     return typer.main.get_command(single)
 
 
@@ -109,11 +103,27 @@ def _telling(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-app = typer.Typer(cls=_LazyGroup, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=_LazyGroup,
+    no_args_is_help=True,
+    context_settings=HELP,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"jepa-serve {metadata.version('jepa-serve')}")
+        raise typer.Exit
 
 
 @app.callback()
-def jepa() -> None:
+def jepa(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit")
+    ] = False,
+) -> None:
     """Learn a representation of a game's state from replays, and serve it to bots."""
 
 

@@ -1,8 +1,10 @@
 """Parts of /openapi.json that both dialects share and FastAPI cannot infer: errors, headers, binary bodies."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 SCHEMAS = "#/components/schemas/"
@@ -31,6 +33,11 @@ HEADERS = {
     "X-Schema-Hash": ("string", "Answer 409 unless the model's feature schema has this hash"),
 }
 FLOATS = {"schema": {"type": "string", "format": "binary", "description": "Little-endian float32, row-major"}}
+
+
+def operation_id(route: APIRoute) -> str:
+    """What generated clients call an endpoint: `embed`, `v2_models_name_infer`."""
+    return "_".join(re.findall(r"\w+", route.path_format))
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

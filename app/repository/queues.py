@@ -32,7 +32,7 @@ class QueueMaker:
 
         def queue(role: str) -> Batcher:
             limits = loaded.limits[role].with_threads(self.layout.batch_threads)
-            logger.info("%s %s runs %s", model, role, limits)
+            logger.debug("%s %s runs %s", model, role, limits)
             return Batcher(
                 getattr(loaded.graphs, role).run,
                 limits,

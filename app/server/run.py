@@ -65,7 +65,8 @@ def run(settings: Settings) -> None:
     )
     host, port = listener.getsockname()[:2]
     scheme = "http" if settings.tls_cert_file is None else "https"
-    logger.info("jepa-serve %s on %s://%s:%d, try it at /docs", __version__, scheme, host, port)
+    address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    logger.info("jepa-serve %s on %s", __version__, address)
     if settings.grpc_port is not None:
         logger.info("gRPC on %s:%d", host, settings.grpc_port)
     if not settings.keys and not ip_address(host).is_loopback:
@@ -80,6 +81,8 @@ def run(settings: Settings) -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         service.load(may_fork=hasattr(os, "fork"))
+        if service.registry.models:
+            logger.info("ready: %s shows what is served, %s/docs the API", address, address)
         # What is loaded stays: the collector need not visit it again, which would also copy its pages in workers.
         gc.collect()
         gc.freeze()

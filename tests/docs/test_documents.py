@@ -22,7 +22,8 @@ from app.settings import DEFAULT_MODEL, PREFIX, Settings
 from bundle.folders import locate
 from bundle.manifest import read_manifest
 from bundle.schema import Schema
-from cli.main import COMMANDS, app, load
+from cli.commands import COMMANDS
+from cli.main import app, load
 from jepa_client import JepaClient
 from model.export import edifice
 from tests.support.replays import duel, game

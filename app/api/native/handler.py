@@ -14,6 +14,7 @@ from app.api.documents import MAX_PIECE_BYTES, parse_document
 from app.api.guard import Guard
 from app.api.native.openapi import documented
 from app.api.native.request import Answer, B, NativeRequest, ParsedHead, Q, is_json, read_head, read_request
+from app.api.openapi import operation_id
 from app.errors import InvalidInput, QueueFull
 from app.inference.batcher import Batcher
 from app.inference.engine import Queues
@@ -68,7 +69,7 @@ class Handler:
 
         endpoint.__name__, endpoint.__doc__ = self._endpoint.answer.__name__, self._endpoint.answer.__doc__
         description = documented(self._endpoint.query, self._endpoint.body, self._endpoint.answer_schema)
-        route = APIRoute(self.path, endpoint, methods=["POST"], **description)
+        route = APIRoute(self.path, endpoint, methods=["POST"], generate_unique_id_function=operation_id, **description)
         route.app = self
         return route
 

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from app.api.native.schemas import Options
-from app.api.openapi import FLOATS, REFUSALS, add_schemas, header_parameters, problems
+from app.api.native.schemas import EmbedRequest, LossRequest, Options, PredictRequest
+from app.api.openapi import FLOATS, REFUSALS, SCHEMAS, add_schemas, header_parameters, problems
 from app.api.problems import Problem
 from app.repository.registry import ServedModel
 
@@ -14,7 +14,7 @@ STREAM_STATUSES = {426}
 
 
 def documented(query: type[Options], body: type[Options], answer: type[BaseModel]) -> dict[str, Any]:
-    """Keyword arguments for a route that parses its own body: JSON as `body`, or float32 with `query` options."""
+    """Keyword arguments for a route that parses its own body: JSON as `body`, or float32; `query` options with both."""
     return {
         "tags": ["inference"],
         "response_model": answer,
@@ -26,7 +26,7 @@ def documented(query: type[Options], body: type[Options], answer: type[BaseModel
             "requestBody": {
                 "required": True,
                 "content": {
-                    "application/json": {"schema": body.model_json_schema()},
+                    "application/json": {"schema": {"$ref": SCHEMAS + body.__name__}},
                     "application/octet-stream": FLOATS,
                 },
             },
@@ -37,7 +37,7 @@ def documented(query: type[Options], body: type[Options], answer: type[BaseModel
 
 def complete(document: dict[str, Any], models: list[ServedModel]) -> None:
     """Adds the schema of problem documents, and examples that a loaded model answers."""
-    add_schemas(document, Problem)
+    add_schemas(document, Problem, EmbedRequest, PredictRequest, LossRequest)
     for model in models[:1]:
         name = {"model": model.bundle.manifest.name} if len(models) > 1 else {}
         for path, examples in _examples(model).items():
@@ -48,8 +48,9 @@ def complete(document: dict[str, Any], models: list[ServedModel]) -> None:
 def _examples(model: ServedModel) -> dict[str, dict[str, Any]]:
     """Requests that the model answers with 200: path → summary → body."""
     manifest = model.bundle.manifest
-    first, second = np.nan_to_num(model.bundle.golden.features[:2]).round(3).tolist()
-    embedding = model.bundle.golden.target_embedding[0].round(3).tolist()
+    # As float64, which writes .302 as a person would.
+    first, second = np.nan_to_num(model.bundle.golden.features[:2]).astype(float).round(3).tolist()
+    embedding = model.bundle.golden.target_embedding[0].astype(float).round(3).tolist()
     hidden = manifest.feature_schema.groups[-1].name
     horizon = manifest.horizons[-1]
     embed: dict[str, Any] = {"one row": {"features": first}}
@@ -74,8 +75,9 @@ def query_parameters(query: type[Options]) -> list[dict[str, Any]]:
         {
             "name": name,
             "in": "query",
-            "description": f"Only with a binary body. {schema.pop('description')}",
-            "schema": schema,
+            "description": schema.pop("description"),
+            # Without its default, which a form would send beside a body that says something else.
+            "schema": {key: value for key, value in schema.items() if key != "default"},
             "style": "form",
             # A list is one parameter with commas.
             "explode": False,

@@ -94,7 +94,7 @@ class ParsedHead(Generic[Q]):
 
     # JSON, BINARY, or empty if the client sent no content type.
     media_type: bytes
-    # The options in the query string; None unless the body is binary.
+    # The options in the query string; None if there is none beside JSON.
     options: Q | None
     answers_binary: bool
     schema_hash: str | None
@@ -109,13 +109,9 @@ class ParsedHead(Generic[Q]):
 
 
 def read_head(headers: RawHeaders, query_string: bytes, query: type[Q]) -> ParsedHead[Q]:
-    """Raises UnsupportedMediaType or InvalidInput; `query` validates the query string of a binary request."""
+    """Raises UnsupportedMediaType or InvalidInput; `query` validates the query string."""
     media_type = _media_type(headers)
-    options = _query_options(query, query_string) if media_type == BINARY else None
-    if query_string and media_type == JSON:
-        _refuse_query(query_string)
-    if query_string and not media_type:
-        raise _unsupported()
+    options = _query_options(query, query_string) if query_string or media_type == BINARY else None
     schema_hash, stream = (headers.get(name) for name in (b"x-schema-hash", b"x-stream-id"))
     return ParsedHead(
         media_type,
@@ -130,11 +126,11 @@ def read_head(headers: RawHeaders, query_string: bytes, query: type[Q]) -> Parse
 def read_request(
     service: Service, head: ParsedHead[Q], content: bytes, body: type[B], arrived: float, parsed: Any = None
 ) -> NativeRequest[Q | B]:
-    """The parsed request; `body` validates the options of a JSON body, those of a binary one are in `head`. `parsed` is
+    """The parsed request; `body` validates the options beside JSON, those of a binary body are in `head`. `parsed` is
     the document in a JSON body that was too large to be parsed here."""
     options: Q | B
     if is_json(head, content):
-        options, document = _read_document(content if parsed is None else parsed, body)
+        options, document = _read_document(content if parsed is None else parsed, body, head.options)
     else:
         assert head.options is not None
         options, document = head.options, None
@@ -150,22 +146,37 @@ def read_request(
 
 def is_json(head: ParsedHead[Any], content: bytes) -> bool:
     """Whether the body is JSON, and not binary; raises UnsupportedMediaType if it is neither."""
-    if head.options is not None:
+    if head.media_type == BINARY:
         return False
     if not head.media_type and not content.lstrip().startswith((b"{", b"[")):
         raise _unsupported()
     return True
 
 
-def _read_document(content: bytes | Any, body: type[B]) -> tuple[B, dict[str, Any]]:
+def _read_document(content: bytes | Any, body: type[B], query: Options | None) -> tuple[B, dict[str, Any]]:
     """The validated options, and the whole JSON document with the rows in it; `content` may be parsed already."""
     document = parse_json(content) if isinstance(content, bytes) else content
     if not isinstance(document, dict):
         raise InvalidInput(((), 'the body must be a JSON object such as {"features": [[…]]}')).within("body")
     rows_given = tuple(name for name in ROWS if document.get(name) is not None)
+    if query is not None:
+        document |= _beside(document, query, body)
     if len(rows_given) == len(document):
         return _no_options(body, rows_given), document
     return checked(body, document | dict.fromkeys(rows_given, True), "body", strict=True), document
+
+
+def _beside(document: dict[str, Any], query: Options, body: type[Options]) -> dict[str, Any]:
+    """The options in the query string beside a JSON document, which count like those in it; raises InvalidInput for one
+    that the two say differently."""
+    said = query.model_dump(exclude_unset=True)
+    for name, value in said.items():
+        # A binary body's rows are of the kind that `input` says, a document's of the field's that holds them.
+        in_body = document.get(name) if name in body.model_fields else value if document.get(value) is not None else ()
+        if in_body is not None and in_body != value:
+            detail = f"{name} in the query string says something else than the body; give it once"
+            raise InvalidInput(((name,), detail)).within("query")
+    return {name: value for name, value in said.items() if name in body.model_fields}
 
 
 def _media_type(headers: RawHeaders) -> bytes:
@@ -210,10 +221,3 @@ def _query_options(options: type[Q], query: bytes) -> Q:
 def _no_options(options: type[Q], rows_given: tuple[str, ...]) -> Q:
     """The options of a body that holds nothing but these row fields, validated once and then cached."""
     return checked(options, dict.fromkeys(rows_given, True), "body", strict=True)
-
-
-def _refuse_query(query: bytes) -> None:
-    for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
-        raise InvalidInput(
-            ((name,), f"{name} does not belong in the query string; with JSON, options go in the body")
-        ).within("query")

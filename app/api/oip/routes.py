@@ -16,7 +16,7 @@ from app.api.oip.models import Signature, find, signatures
 from app.api.oip.openapi import v2_problems
 from app.api.oip.request import HEADER_LENGTH, InferHead, about, read_call, read_plain_body, respond, run
 from app.api.oip.tensors import write
-from app.api.openapi import FLOATS, SCHEMAS, header_parameters
+from app.api.openapi import FLOATS, SCHEMAS, header_parameters, operation_id
 
 V2_HEADERS = {
     HEADER_LENGTH: ("integer", "Bytes of JSON before the binary tensors; 0 if the body is a single raw input"),
@@ -156,7 +156,9 @@ def infer_routes() -> list[APIRoute]:
     """Routes that FastAPI documents but does not run: its request handling takes longer than the endpoint."""
     made = []
     for path, described in _documented("/infer", INFER):
-        route = APIRoute(router.prefix + path, infer, methods=["POST"], **described)
+        route = APIRoute(
+            router.prefix + path, infer, methods=["POST"], generate_unique_id_function=operation_id, **described
+        )
         route.app = _infer
         made.append(route)
     return made

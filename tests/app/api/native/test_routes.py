@@ -8,6 +8,7 @@ import httpx
 import numpy as np
 import pytest
 
+from app.api.native.schemas import ROWS
 from app.main import create_app
 from app.service import Service
 from app.settings import Settings
@@ -276,10 +277,44 @@ async def test_a_wrong_option_beside_a_binary_body_is_422_and_named(
     assert message in document["errors"][0]["msg"]
 
 
-async def test_options_of_a_json_request_belong_in_the_body(client: httpx.AsyncClient) -> None:
-    document = problem(await client.post("/embed?encoder=context", json={"features": ROW}), 422)
-    assert document["errors"][0]["loc"] == ["query", "encoder"]
-    assert "options go in the body" in document["detail"]
+@pytest.mark.parametrize(
+    ("path", "in_body", "in_query"),
+    [
+        ("/embed", {"features": ROW, "encoder": "context"}, "encoder=context"),
+        ("/embed", {"features": ROW, "hidden": ["own", "opponent"], "model": "tiny"}, "hidden=own,opponent&model=tiny"),
+        ("/predict", {"features": ROW, "horizon": 6}, "horizon=6&input=features"),
+        ("/predict", {"context": [0.5] * 4, "targets": ["own"]}, "targets=own&input=context"),
+        ("/loss", {"features": ROW, "target_features": ROW, "horizon": 6}, "horizon=6.0"),
+    ],
+)
+async def test_an_option_in_the_query_string_counts_like_one_in_a_json_body(
+    client: httpx.AsyncClient, path: str, in_body: dict[str, Any], in_query: str
+) -> None:
+    rows = {name: value for name, value in in_body.items() if name in ROWS}
+    answer = await client.post(path, json=in_body)
+    assert answer.status_code == 200, answer.text
+    assert (await client.post(f"{path}?{in_query}", json=rows)).json() == answer.json()
+    # Said twice alike, and without a content type.
+    both = await client.post(f"{path}?{in_query}", content=json.dumps(in_body), headers={"content-type": ""})
+    assert both.json() == answer.json()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "query", "name"),
+    [
+        ("/embed", {"features": ROW, "encoder": "target"}, "encoder=context", "encoder"),
+        ("/embed", {"features": ROW, "hidden": []}, "hidden=own", "hidden"),
+        ("/predict", {"features": ROW, "horizon": 6}, "horizon=15", "horizon"),
+        ("/predict", {"features": ROW}, "input=context", "input"),
+        ("/predict", {"context": [0.5] * 4}, "input=features", "input"),
+    ],
+)
+async def test_a_query_string_that_says_something_else_than_the_json_body_is_422(
+    client: httpx.AsyncClient, path: str, body: dict[str, Any], query: str, name: str
+) -> None:
+    document = problem(await client.post(f"{path}?{query}", json=body), 422)
+    assert document["errors"][0]["loc"] == ["query", name]
+    assert "give it once" in document["detail"]
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,12 @@ import pytest
 from tests.support.bundles import TinyModel
 from tests.support.serving import ROOT, Server
 
-KSERVE = ROOT / ".venvs" / "kserve"
+CLIENTS = ROOT / ".venvs" / "clients"
 ROWS = 3
 
 pytestmark = pytest.mark.skipif(
-    not [*KSERVE.glob("lib/*/site-packages/kserve")],
-    reason="needs kserve, for Python up to 3.13: make .venvs/kserve/made",
+    not [*CLIENTS.glob("lib/*/site-packages/kserve")],
+    reason="needs kserve, for Python up to 3.13: make .venvs/clients/made",
 )
 
 
@@ -28,7 +28,7 @@ def results(models: Path) -> dict[str, Any]:
     script, rows = ROOT / "tests" / "support" / "kserve_client.py", json.dumps(TinyModel().rows(ROWS).tolist())
     with Server("--models", str(models), "--grpc-port", "0") as server:
         (address,) = re.findall(r"gRPC on ([\d.]+:\d+)", server.log)
-        command = [KSERVE / "bin" / "python", script, server.url, address, "tiny"]
+        command = [CLIENTS / "bin" / "python", script, server.url, address, "tiny"]
         done = subprocess.run(command, input=rows, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
