@@ -1,5 +1,6 @@
 """What is in a file of a recording, as a table; ValueError that names the file for damaged and odd ones."""
 
+import codecs
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -23,8 +24,9 @@ from model.data.roles import EPISODE_NAMES, FRAME_NAMES, LABEL_NAMES, matching
 
 # CSV is read in blocks, whose first decides the type of a column: a later fraction would break a column of integers.
 MAX_CSV_BLOCK_BYTES = 1 << 28
-# What a line of names is looked for in.
-MAX_HEADER_BYTES = 1 << 20
+# The beginning of a text file, which shows how it is written.
+MAX_START_BYTES = 1 << 16
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def read_table(path: Path, base: Path | None = None) -> pa.Table:
@@ -166,28 +168,31 @@ def _read_arrow(path: Path) -> pa.Table:
 
 
 def _read_csv(path: Path) -> pa.Table:
-    delimiter = "\t" if ".tsv" in path.name.lower() else _delimiter(path)
+    with pa.input_stream(path, compression="detect") as file:
+        start = file.read(MAX_START_BYTES)
+    encoding = "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"
+    header, _, rest = start.decode(encoding, errors="replace").partition("\n")
+    delimiter = (
+        "\t" if ".tsv" in path.name.lower() else next((each for each in (",", ";", "\t") if each in header), ",")
+    )
     table = csv.read_csv(
         path,
-        read_options=csv.ReadOptions(block_size=MAX_CSV_BLOCK_BYTES),
+        read_options=csv.ReadOptions(block_size=MAX_CSV_BLOCK_BYTES, encoding=encoding),
         parse_options=csv.ParseOptions(delimiter=delimiter),
-        # An empty cell is nothing in a column of text, too: it is no game's name.
-        convert_options=csv.ConvertOptions(strings_can_be_null=True),
+        convert_options=csv.ConvertOptions(
+            # Where ; stands between the numbers, a comma may stand within them.
+            decimal_point="," if delimiter == ";" and re.search(r"\d,\d", rest) else ".",
+            # An empty cell is nothing in a column of text, too: it is no game's name.
+            strings_can_be_null=True,
+        ),
     )
-    numbers = [name for name in table.column_names if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", name)]
-    if numbers and len(numbers) == len(table.column_names) != len({*numbers} & {*map(str, range(len(numbers)))}):
+    names = [name.strip() for name in table.column_names]
+    if all(NUMBER.fullmatch(name) for name in names) and {*names} != {*map(str, range(len(names)))}:
         raise ValueError(
-            f"{path} begins with numbers ({', '.join(numbers[:5])}), so its first row would be taken for the names of "
+            f"{path} begins with numbers ({', '.join(names[:5])}), so its first row would be taken for the names of "
             "the columns; put a line of names above it"
         )
-    return table
-
-
-def _delimiter(path: Path) -> str:
-    """What stands between the names of a text file's columns: a comma unless there is none."""
-    with pa.input_stream(path, compression="detect") as file:
-        header = file.read(MAX_HEADER_BYTES).partition(b"\n")[0]
-    return next((each for each in (",", ";", "\t") if each.encode() in header), ",")
+    return table.rename_columns(names)
 
 
 READERS = {"Parquet": _read_parquet, "CSV": _read_csv, "Arrow": _read_arrow, "HDF5": hdf5.read}
