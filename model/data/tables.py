@@ -38,7 +38,8 @@ def read_table(path: Path, base: Path | None = None) -> pa.Table:
     else:
         with _reading(path, kind):
             table = READERS[kind](path)
-    _check_names(table.column_names, path)
+            names = table.column_names
+        _check_names(names, path)
     for name, value in (_in_folders(path, base) | minari.of_folder(path)).items():
         if name not in table.column_names:
             table = table.append_column(name, pa.array([value] * len(table)))
@@ -136,7 +137,7 @@ def _reading(path: Path, kind: str) -> Iterator[None]:
     """Raises what libraries raise for a damaged file as a ValueError that names the file."""
     try:
         yield
-    except (pa.ArrowException, OSError, MemoryError, RuntimeError, KeyError) as error:
+    except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
         if isinstance(error, PermissionError | FileNotFoundError):
             raise
         raise ValueError(
@@ -159,12 +160,16 @@ def _read_arrow(path: Path) -> pa.Table:
     with path.open("rb") as file:
         magic = file.read(6)
     if magic == b"ARROW1":
-        return ds.dataset(path, format="ipc").to_table()
-    if magic.startswith(b"FEA1"):
-        return feather.read_table(path)
-    # As a stream, which is how the datasets of Hugging Face are stored.
-    with pa.input_stream(path) as stream:
-        return ipc.open_stream(stream).read_all()
+        table = ds.dataset(path, format="ipc").to_table()
+    elif magic.startswith(b"FEA1"):
+        table = feather.read_table(path)
+    else:
+        # As a stream, which is how the datasets of Hugging Face are stored.
+        with pa.input_stream(path) as stream:
+            table = ipc.open_stream(stream).read_all()
+    # Numbers of a damaged file would lead Arrow to other places in memory.
+    table.validate(full=True)
+    return table
 
 
 def _read_csv(path: Path) -> pa.Table:
