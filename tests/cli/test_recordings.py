@@ -69,7 +69,8 @@ READ: dict[str, tuple[Callable[[Path], None], str, str]] = {
     ),
     "6 names of LeRobot": (
         parquet(episode=None, frame=None, episode_index=[0] * ROWS, frame_index=np.arange(ROWS),
-                timestamp=np.ones(ROWS), index=np.arange(ROWS), **{"next.done": [False] * ROWS, "next.reward": np.ones(ROWS)}),
+                timestamp=np.ones(ROWS), index=np.arange(ROWS),
+                **{"next.done": [False] * ROWS, "next.reward": np.ones(ROWS)}),
         "", "episode_index episode, frame_index frame, timestamp left, index left, next.done left, next.reward left",
     ),
     "6 names of RLDS": (
@@ -80,7 +81,8 @@ READ: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "6 in capitals": (parquet(episode=None, frame=None, EpisodeId=[0] * ROWS, Step=np.arange(ROWS)), "",
                       "EpisodeId episode, Step frame"),
     "6 overruled": (parquet(tick=np.arange(ROWS), debug_x=np.ones(ROWS)),
-                    "--frame tick --episode frame --exclude debug_*", "tick frame, frame episode, debug_x left, x feature"),
+                    "--frame tick --episode frame --exclude debug_*",
+                    "tick frame, frame episode, debug_x left, x feature"),
     "8 validation": (parquet(split=["train"] * 20 + ["validation"] * 20), "", "split split"),
     "9 two patterns": (parquet(a=np.ones(ROWS), b=np.ones(ROWS)), "--features a --features [xb]",
                        "a feature, b feature, x feature, z left"),
