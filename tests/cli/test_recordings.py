@@ -40,7 +40,10 @@ def parquet(**more: Any) -> Callable[[Path], None]:
 
 
 def csv(text: str, encoding: str = "utf-8", name: str = "games.csv") -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_bytes(text.encode(encoding)) and None
+    def write(folder: Path) -> None:
+        (folder / name).write_bytes(text.encode(encoding))
+
+    return write
 
 
 def npz(name: str = "games.npz", **arrays: Any) -> Callable[[Path], None]:
@@ -54,6 +57,11 @@ def several(*made: tuple[str, dict[str, Any]]) -> Callable[[Path], None]:
             pq.write_table(pa.table(table), folder / name)
 
     return write
+
+
+def unfinished(folder: Path) -> None:
+    parquet()(folder)
+    (folder / "new.partial.parquet").write_bytes(b"PAR1")
 
 
 # What is written, the options, and which columns of which roles are made of it, as `name role`.

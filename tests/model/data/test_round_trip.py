@@ -62,7 +62,7 @@ def test_a_table_is_read_back_from_every_form_and_order(drawn: Any, form: str, d
         for number, part in enumerate(parts):
             shuffled = part.select(data.draw(st.permutations(part.column_names))) if number else part
             FORMS[form](shuffled, folder / f"{number}{form}")
-        sources = [place, [folder / f"{number}{form}" for number in range(len(parts))], f"{folder}/*{form}"]
+        sources: list[Any] = [place, [folder / f"{number}{form}" for number in range(len(parts))], f"{folder}/*{form}"]
         frames = read_frames(data.draw(st.sampled_from(sources)))
     assert [*frames.schema.names] == names
     np.testing.assert_array_equal(frames.features, expected)
