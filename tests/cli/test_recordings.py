@@ -114,10 +114,7 @@ READ: dict[str, tuple[Callable[[Path], None], str, str]] = {
         several(("episode=a/0.parquet", columns(episode=None)), ("episode=b/0.parquet", columns(episode=None))),
         "", "episode episode, x feature",
     ),
-    "16 unfinished": (
-        lambda folder: parquet()(folder) or ((folder / "new.partial.parquet").write_bytes(b"PAR1") and None), "",
-        "x feature, z feature",
-    ),
+    "16 unfinished": (unfinished, "", "x feature, z feature"),
     "18 arrays": (parquet(obs=pa.FixedSizeListArray.from_arrays(pa.array(np.ones(3 * ROWS)), 3)), "",
                   "obs_0 feature, obs_2 feature"),
     "18 arrays by choice": (parquet(obs=pa.FixedSizeListArray.from_arrays(pa.array(np.ones(3 * ROWS)), 3)),
