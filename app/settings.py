@@ -10,9 +10,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AliasChoices, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from bundle import folders
+
 PREFIX = "JEPA_"
-BUNDLED_MODELS = Path(__file__).parent / "bundled"
-DEFAULT_MODEL = BUNDLED_MODELS / "melee"
+BUNDLED_MODELS = folders.BUNDLED_MODELS
+DEFAULT_MODEL = folders.DEFAULT_MODEL
 
 MIN_KEY_CHARS = 16
 # How long a peer may take until its connection speaks TLS or, over gRPC, HTTP/2.

@@ -8,6 +8,9 @@ FORMAT = 1
 MANIFEST = "bundle.json"
 # Every JSON parser reads it as it is written; JavaScript's rounds larger numbers.
 MAX_VERSION = 2**53 - 1
+# The models that come with the service.
+BUNDLED_MODELS = Path(__file__).parents[1] / "app" / "bundled"
+DEFAULT_MODEL = BUNDLED_MODELS / "melee"
 # A model's name is a folder and a part of URLs. Pydantic only searches for a pattern, hence the anchors.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 

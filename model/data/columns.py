@@ -8,6 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+# Of a column, float32 must be able to tell this many values apart.
+MIN_STEPS = 100
 # What a split is called: by this program, and by others.
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -17,11 +19,20 @@ SPLITS = {
 
 
 def is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+    """Whether a column of the type holds numbers; one of which nothing is known holds none yet."""
+    known = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    return bool(known or pa.types.is_null(kind))
 
 
 def is_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def innermost(kind: pa.DataType) -> pa.DataType:
+    """What lists, or lists of lists, are of."""
+    while is_list(kind):
+        kind = kind.value_type
+    return kind
 
 
 def numbers(name: str, column: pa.ChunkedArray) -> NDArray[np.float32]:
@@ -39,6 +50,10 @@ def numbers(name: str, column: pa.ChunkedArray) -> NDArray[np.float32]:
 def listed(name: str, column: pa.ChunkedArray) -> NDArray[np.float32]:
     """[rows, columns] of a column of lists of numbers, all of one length; nested lists are laid end to end."""
     array, kind, rows = column.combine_chunks(), column.type, len(column)
+    if not is_list(kind) or not is_number(innermost(kind)):
+        raise ValueError(
+            f"column '{name}' is {kind}; it must hold a list of numbers a row, or be left out with --exclude '{name}'"
+        )
     while is_list(array.type):
         if array.null_count:
             raise ValueError(
@@ -49,13 +64,12 @@ def listed(name: str, column: pa.ChunkedArray) -> NDArray[np.float32]:
         if odd := np.flatnonzero((lengths != lengths[0]) | (lengths == 0)).tolist():
             raise ValueError(
                 f"column '{name}' has lists of different lengths, or empty ones: {lengths[0]} in row 0, "
-                f"{lengths[odd[0]]} in row {odd[0] * rows // len(array)}; all rows must be alike"
+                f"{lengths[odd[0]]} in row {odd[0] * rows // len(array)}; all rows must be alike, or the column left "
+                f"out with --exclude '{name}'"
             )
         array = array.flatten()
-    if not is_list(kind) or not is_number(array.type):
-        raise ValueError(f"column '{name}' is {kind}; it must hold a list of numbers a row")
-    if pa.types.is_boolean(array.type):
-        array = pc.cast(array, pa.float32())
+    if array.null_count or pa.types.is_boolean(array.type):
+        array = pc.cast(array, pa.float32(), safe=False)
     return np.ascontiguousarray(array.to_numpy(zero_copy_only=False), np.float32).reshape(rows, -1)
 
 
@@ -65,6 +79,23 @@ def width(name: str, column: pa.ChunkedArray) -> int:
     if pa.types.is_fixed_size_list(kind) and is_number(kind.value_type):
         return int(kind.list_size)
     return int(listed(name, column).shape[1])
+
+
+def rounded(name: str, column: pa.ChunkedArray) -> str | None:
+    """What float32 makes of a column whose numbers hardly differ for their size, such as the time since 1970, as a
+    sentence."""
+    if column.type not in (pa.int64(), pa.uint64(), pa.float64()):
+        return None
+    ends = pc.min_max(column).as_py()
+    if ends["min"] is None or not np.isfinite([ends["min"], ends["max"]]).all():
+        return None
+    step = float(np.spacing(np.float32(max(abs(ends["min"]), abs(ends["max"])))))
+    if not 0 < ends["max"] - ends["min"] < MIN_STEPS * step:
+        return None
+    return (
+        f"'{name}' goes from {ends['min']:.12g} to {ends['max']:.12g}, and float32 rounds such numbers to multiples of "
+        f"{step:.3g}; record how far they are from the first, or leave the column out with --exclude '{name}'"
+    )
 
 
 def is_whole(column: pa.ChunkedArray) -> bool:
@@ -160,4 +191,9 @@ def _row(mask: NDArray[np.bool_], rows: int) -> int:
 
 
 def _text(value: object) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value.hex()
+    return str(value)

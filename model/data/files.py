@@ -108,8 +108,8 @@ def _is_finished(name: str) -> bool:
 
 def _left_out(folder: Path, read: list[Path], rest: list[Path]) -> str:
     return (
-        f"of the files in {folder}, {len(read)} {kind_of(read[0])} are read ({_named(read)}) and {_named(rest)} not; "
-        "name those that you mean by a pattern"
+        f"{folder} also holds {_named(rest)}, which is not read beside its {kind_of(read[0])} ({_named(read)}); name "
+        "the files that you mean by a pattern"
     )
 
 

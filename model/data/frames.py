@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bundle.matching import matched
 from bundle.schema import Schema
 from model.data import columns as of_column
 from model.data.games import games
 from model.data.gaps import absent, fill, gaps
 from model.data.groups import schema_of
-from model.data.matching import matched
 from model.data.recordings import Source, recording
 from model.data.roles import LABEL_NAMES, Choices, Column, doubts
 from model.data.selection import labels_of, parts_of, roles_of, spread, values_of
@@ -128,6 +128,9 @@ def read_frames(
     keys: dict[str, str] = {column.role: parts[column.name].column for column in roles}
     known = games(table, keys, roles, data.file, data.files)
     notes += [] if known.note is None else [known.note]
+    for part in (parts[name] for name in picked):
+        if part.place is None and (remark := of_column.rounded(part.name, table[part.column])):
+            notes.append(remark)
     inputs = [column.name for column in roles if column.role == "action"]
     found = Frames(
         features=values_of(table, [parts[name] for name in picked]),

@@ -24,7 +24,11 @@ def gaps(values: Rows, names: Sequence[str], missing: object) -> list[int]:
         odd = np.flatnonzero(np.isinf(values[:, i]) if missing != "refuse" else ~np.isfinite(values[:, i]))
         if odd.size:
             value, row = values[odd[0], i], int(odd[0])
-            way = "; --missing hide, drop or mean goes on without what is missing" if np.isnan(value) else ""
+            way = (
+                "; --missing hide, drop or mean goes on without what is missing"
+                if np.isnan(value)
+                else f"; mend the recording, or leave the column out with --exclude '{names[i]}'"
+            )
             raise ValueError(f"{names[i]} is {value} in row {row}; features must be finite numbers{way}")
         found.append(i)
     return found

@@ -22,33 +22,42 @@ MAX_PACKED = 1100
 
 def read(path: Path) -> pa.Table:
     """The frames of all games in the file, with `episode` and `frame` where a group is a game; ValueError if there are
-    none, OSError and others of h5py's if the file is damaged."""
+    none, OSError if the file is damaged."""
     try:
         import h5py
     except ModuleNotFoundError:
         raise ValueError(f"{path}: to read HDF5 takes h5py; install it with: pip install h5py") from None
-    with h5py.File(path) as file:
-        root = file["data"] if [*file] == ["data"] and isinstance(file["data"], h5py.Group) else file
-        games = {int(found[1]): name for name in root if (found := EPISODE.fullmatch(name))}
-        limit = MAX_PACKED * path.stat().st_size
-        if not games:
-            return _table(_columns(h5py, root, limit), path)
-        tables = []
-        for number, name in sorted(games.items()):
-            columns = _columns(h5py, root[name], limit)
-            rows = _rows(columns, path)
-            columns = {key: _filled(column, rows) for key, column in columns.items() if len(column) in (rows, rows - 1)}
-            columns["episode"] = np.full(rows, number)
-            columns["frame"] = np.arange(rows)
-            tables.append(_table(columns, path))
+    try:
+        with h5py.File(path) as file:
+            games = _games(h5py, file, MAX_PACKED * path.stat().st_size)
+    except Exception as error:
+        # What h5py raises for a damaged file depends on the place of the damage: OSError, RuntimeError, KeyError,
+        # ValueError, TypeError, MemoryError and others.
+        raise OSError(str(error) or type(error).__name__) from None
+    tables = []
+    for number, columns in games:
+        rows = _rows(columns, path)
+        if number is not None:
+            columns = {name: _filled(each, rows) for name, each in columns.items() if len(each) in (rows, rows - 1)}
+            columns |= {"episode": np.full(rows, number), "frame": np.arange(rows)}
+        tables.append(_table(columns, path))
     return pa.concat_tables(tables, promote_options="permissive")
+
+
+def _games(h5py: Any, file: Any, limit: int) -> list[tuple[int | None, dict[str, Any]]]:
+    """The number of each game and its arrays, or the arrays of all games together."""
+    root = file["data"] if [*file] == ["data"] and isinstance(file["data"], h5py.Group) else file
+    numbered = sorted((int(found[1]), name) for name in root if (found := EPISODE.fullmatch(name)))
+    return [(number, _columns(h5py, root[name], limit)) for number, name in numbered] or [
+        (None, _columns(h5py, root, limit))
+    ]
 
 
 def _columns(h5py: Any, group: Any, limit: int, prefix: str = "", depth: int = 0) -> dict[str, Any]:
     """The arrays in a group by their path, such as observations.goal."""
     found: dict[str, Any] = {}
     if depth > MAX_DEPTH:
-        raise ValueError(f"its groups lie more than {MAX_DEPTH} deep, or in each other")
+        raise OSError(f"its groups lie more than {MAX_DEPTH} deep, or in each other")
     for name in group:
         # A link may lead to any other file.
         if name in ASIDE or not isinstance(group.get(name, getlink=True), h5py.HardLink):

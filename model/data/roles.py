@@ -3,9 +3,12 @@ of games bear."""
 
 import difflib
 import fnmatch
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
+
+from bundle.matching import nearest
 
 Role = Literal["feature", "episode", "frame", "split", "action", "label", "left out"]
 
@@ -29,6 +32,7 @@ COUNT = "numbers the rows or tells the time of the recording"
 UNNAMED = "an index that nobody named"
 BY_EXCLUDE = "by --exclude"
 BY_ACTIONS = "by --actions"
+BY_LABEL_NAME = "by its name, y_*; --features makes it a feature"
 # Columns that are left out by their name, and why.
 LEFT_OUT: Mapping[str, str] = {
     **dict.fromkeys((*ENDS, "reward", "rewards", "discount", "discounts"), OUTCOME),
@@ -38,6 +42,9 @@ LEFT_OUT: Mapping[str, str] = {
     **dict.fromkeys(("index", "timestamp", "timestamps", "task_index", *STARTS), COUNT),
     **dict.fromkeys(("__index_level_*__", "unnamed:_*", ""), UNNAMED),
 }
+# What looks like a game or a frame under no name of the ecosystem: the user is asked, and nothing learned from it.
+LIKE_EPISODE = ("ep", "eps", "game", "match", "trajectory", "traj", "replay", "rollout", "run")
+LIKE_FRAME = ("tick", "ticks", "frame_number", "frame_num", "frames", "time_index")
 # How alike a name must be to one of those above for the user to be asked, as `difflib` measures it.
 MIN_LIKENESS = 0.76
 
@@ -105,18 +112,19 @@ def assign(types: Mapping[str, str], choices: Choices, is_whole: Callable[[str],
         "frame": _key(names, choices, choices.frame, FRAME_NAMES, is_frame),
         "split": _key(names, choices, None, ("split",), lambda _: True),
     }  # fmt: skip
-    return [_column(name, type, choices, keys) for name, type in types.items()]
+    columns = [_column(name, type, choices, keys) for name, type in types.items()]
+    # A vertical position may be named like a label, and then holds fractions.
+    return [
+        column._replace(why=f"{BY_LABEL_NAME}, which it may be as it holds fractions", doubtful=True)
+        if column.why == BY_LABEL_NAME and not is_whole(column.name)
+        else column
+        for column in columns
+    ]
 
 
 def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
     """Those of the names that one of the patterns matches, or that one of them is."""
     return [name for name in names if name in patterns or any(fnmatch.fnmatchcase(name, one) for one in patterns)]
-
-
-def nearest(name: str, names: Sequence[str]) -> str | None:
-    """The most similar of the names."""
-    found = difflib.get_close_matches(name, names, 1, 0.0)
-    return found[0] if found else None
 
 
 def doubts(columns: Sequence[Column]) -> list[str]:
@@ -172,19 +180,17 @@ def _column(name: str, type: str, choices: Choices, keys: Mapping[str, str | Non
     if choices.features:
         return column("left out", "not among --features")
     if matching([name], LABEL_NAMES):
-        return column("label", "by its name, y_*; --features makes it a feature")
+        return column("label", BY_LABEL_NAME)
     if matching([plain], ACTION_NAMES):
         return column("action", "by its name; --features makes it a feature")
     if why := next((why for pattern, why in LEFT_OUT.items() if fnmatch.fnmatchcase(plain, pattern)), None):
         return column("left out", why)
-    for role, known in (("episode", EPISODE_NAMES), ("frame", FRAME_NAMES)):
+    for role, known, like in (("episode", EPISODE_NAMES, LIKE_EPISODE), ("frame", FRAME_NAMES, LIKE_FRAME)):
         if plain in known:
             if keys[role] is not None:
                 return column("left out", f"'{keys[role]}' is the {role}")
             return column("left out", f"holds fractions; a {role} counts rows", doubtful=True)
-        if keys[role] is None and difflib.get_close_matches(
-            plain, [one for one in known if len(one) > 3], 1, MIN_LIKENESS
-        ):
+        if keys[role] is None and (plain in like or _resembles(plain, known)):
             why = f"looks like the {role}; say --{role} {name}, or --features to learn from it"
             return column("left out", why, doubtful=True)
     return column("feature", "a column of numbers")
@@ -193,6 +199,10 @@ def _column(name: str, type: str, choices: Choices, keys: Mapping[str, str | Non
 _AS = {"episode": "what tells games apart", "frame": "what counts the frames of a game", "split": "what says the split"}
 
 
+def _resembles(plain: str, known: Sequence[str]) -> bool:
+    return bool(difflib.get_close_matches(plain, [one for one in known if len(one) > 3], 1, MIN_LIKENESS))
+
+
 def plain_name(name: str) -> str:
-    """The name as it is compared with those that are known."""
-    return name.casefold().replace(" ", "_").replace("-", "_")
+    """The name as it is compared with those that are known: EpisodeId, "episode id" and episode-id are episode_id."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|[ -]+", "_", name.strip()).casefold()

@@ -1,5 +1,6 @@
 """What is in a file of a recording, as a table; ValueError that names the file for damaged and odd ones."""
 
+import codecs
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -23,8 +24,9 @@ from model.data.roles import EPISODE_NAMES, FRAME_NAMES, LABEL_NAMES, matching
 
 # CSV is read in blocks, whose first decides the type of a column: a later fraction would break a column of integers.
 MAX_CSV_BLOCK_BYTES = 1 << 28
-# What a line of names is looked for in.
-MAX_HEADER_BYTES = 1 << 20
+# The beginning of a text file, which shows how it is written.
+MAX_START_BYTES = 1 << 16
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def read_table(path: Path, base: Path | None = None) -> pa.Table:
@@ -36,7 +38,8 @@ def read_table(path: Path, base: Path | None = None) -> pa.Table:
     else:
         with _reading(path, kind):
             table = READERS[kind](path)
-    _check_names(table.column_names, path)
+            names = table.column_names
+        _check_names(names, path)
     for name, value in (_in_folders(path, base) | minari.of_folder(path)).items():
         if name not in table.column_names:
             table = table.append_column(name, pa.array([value] * len(table)))
@@ -134,7 +137,7 @@ def _reading(path: Path, kind: str) -> Iterator[None]:
     """Raises what libraries raise for a damaged file as a ValueError that names the file."""
     try:
         yield
-    except (pa.ArrowException, OSError, MemoryError, RuntimeError, KeyError) as error:
+    except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
         if isinstance(error, PermissionError | FileNotFoundError):
             raise
         raise ValueError(
@@ -157,37 +160,44 @@ def _read_arrow(path: Path) -> pa.Table:
     with path.open("rb") as file:
         magic = file.read(6)
     if magic == b"ARROW1":
-        return ds.dataset(path, format="ipc").to_table()
-    if magic.startswith(b"FEA1"):
-        return feather.read_table(path)
-    # As a stream, which is how the datasets of Hugging Face are stored.
-    with pa.input_stream(path) as stream:
-        return ipc.open_stream(stream).read_all()
-
-
-def _read_csv(path: Path) -> pa.Table:
-    delimiter = "\t" if ".tsv" in path.name.lower() else _delimiter(path)
-    table = csv.read_csv(
-        path,
-        read_options=csv.ReadOptions(block_size=MAX_CSV_BLOCK_BYTES),
-        parse_options=csv.ParseOptions(delimiter=delimiter),
-        # An empty cell is nothing in a column of text, too: it is no game's name.
-        convert_options=csv.ConvertOptions(strings_can_be_null=True),
-    )
-    numbers = [name for name in table.column_names if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", name)]
-    if numbers and len(numbers) == len(table.column_names) != len({*numbers} & {*map(str, range(len(numbers)))}):
-        raise ValueError(
-            f"{path} begins with numbers ({', '.join(numbers[:5])}), so its first row would be taken for the names of "
-            "the columns; put a line of names above it"
-        )
+        table = ds.dataset(path, format="ipc").to_table()
+    elif magic.startswith(b"FEA1"):
+        table = feather.read_table(path)
+    else:
+        # As a stream, which is how the datasets of Hugging Face are stored.
+        with pa.input_stream(path) as stream:
+            table = ipc.open_stream(stream).read_all()
+    # Numbers of a damaged file would lead Arrow to other places in memory.
+    table.validate(full=True)
     return table
 
 
-def _delimiter(path: Path) -> str:
-    """What stands between the names of a text file's columns: a comma unless there is none."""
+def _read_csv(path: Path) -> pa.Table:
     with pa.input_stream(path, compression="detect") as file:
-        header = file.read(MAX_HEADER_BYTES).partition(b"\n")[0]
-    return next((each for each in (",", ";", "\t") if each.encode() in header), ",")
+        start = file.read(MAX_START_BYTES)
+    encoding = "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"
+    header, _, rest = start.decode(encoding, errors="replace").partition("\n")
+    delimiter = (
+        "\t" if ".tsv" in path.name.lower() else next((each for each in (",", ";", "\t") if each in header), ",")
+    )
+    table = csv.read_csv(
+        path,
+        read_options=csv.ReadOptions(block_size=MAX_CSV_BLOCK_BYTES, encoding=encoding),
+        parse_options=csv.ParseOptions(delimiter=delimiter),
+        convert_options=csv.ConvertOptions(
+            # Where ; stands between the numbers, a comma may stand within them.
+            decimal_point="," if delimiter == ";" and re.search(r"\d,\d", rest) else ".",
+            # An empty cell is nothing in a column of text, too: it is no game's name.
+            strings_can_be_null=True,
+        ),
+    )
+    names = [name.strip() for name in table.column_names]
+    if all(NUMBER.fullmatch(name) for name in names) and {*names} != {*map(str, range(len(names)))}:
+        raise ValueError(
+            f"{path} begins with numbers ({', '.join(names[:5])}), so its first row would be taken for the names of "
+            "the columns; put a line of names above it"
+        )
+    return table.rename_columns(names)
 
 
 READERS = {"Parquet": _read_parquet, "CSV": _read_csv, "Arrow": _read_arrow, "HDF5": hdf5.read}

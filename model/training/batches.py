@@ -31,6 +31,7 @@ class Batch(NamedTuple):
     known: Tensor | None  # [B, G] bool: what can be known at all as a row is seen (None: everything)
     composites: Tensor  # [B / 4, C]: every fourth row, with about half of its groups taken from another row
     composites_known: Tensor | None  # [B / 4, G]
+    later_known: Tensor | None = None  # [K·B, G] bool: what can be known of the later frames (None: as of those now)
 
 
 class Batches:
@@ -97,7 +98,8 @@ class Batches:
         choice = mine(order[:, :LATER_FRAMES]).T  # [K, B]
         taken = torch.cat([now[None], self.ahead[choice, now]])  # [1 + K, B]
         turned = turned.repeat(len(taken), 1)
-        return Batch(self.seen(taken.flatten(), turned), self.horizons[choice].flatten(), *rest)
+        later_known = None if self.absent is None else ~self.absent[taken[1:].flatten()]
+        return Batch(self.seen(taken.flatten(), turned), self.horizons[choice].flatten(), *rest, later_known)
 
     def seen(self, rows: Tensor, turned: Tensor | None = None) -> Tensor:
         """Raw features [n, C] of the rows [n], by each symmetry where `turned` [n, S]."""

@@ -35,6 +35,8 @@ def forward_pass(jepa: JEPA, batch: Batch) -> ForwardPass:
     context = jepa.context_encoder(frames[:rows], batch.visible)
     times = len(frames) // rows  # 1 + K
     known = None if batch.known is None else batch.known.repeat(times, 1)  # [B + K·B, G]
+    if batch.known is not None and batch.later_known is not None:
+        known = torch.cat([batch.known, batch.later_known])
     compared = slice(rows if times > 1 else 0, None)
     with torch.no_grad():
         target_known = None if known is None else known[compared]

@@ -63,7 +63,11 @@ def direction_loss(jepa: JEPA, out: ForwardPass) -> Tensor:
     heads, B = jepa.column_heads, out.rows
     later, context, horizon = out.frames[B:], out.context[B:], out.horizon[B:]
     now = out.frames[:B].repeat(len(later) // B, 1)
-    known = None if out.known is None else out.known[B:, : heads.columns].repeat(1, 2)
+    known = None
+    if out.known is not None:
+        # Where it moves to takes both ends to tell.
+        both = out.known[B:] * out.known[:B].repeat(len(later) // B, 1)
+        known = both[:, : heads.columns].repeat(1, 2)
     total, taken = context.new_zeros(()), direction(now, later, heads.columns)
     for place, ahead in enumerate(heads.ahead):
         rows, scale = (horizon == ahead).nonzero()[:, 0], heads.direction_scale[place]

@@ -1,9 +1,9 @@
 """Finds the columns of a model among those of a recording: by their names, in whatever order they stand."""
 
+import difflib
 from collections.abc import Sequence
 
 from bundle.schema import unnamed_columns
-from model.data.roles import nearest
 
 # Names in a message; the rest are only counted.
 MAX_NAMED = 5
@@ -58,3 +58,9 @@ def surplus(wanted: Sequence[str], features: Sequence[str]) -> str | None:
         return None
     some = ", ".join(rest[:MAX_NAMED]) + (", …" if len(rest) > MAX_NAMED else "")
     return f"{len(rest)} columns that the model was not trained on are left out ({some})"
+
+
+def nearest(name: str, names: Sequence[str]) -> str | None:
+    """The most similar of the names."""
+    found = difflib.get_close_matches(name, names, 1, 0.0)
+    return found[0] if found else None
