@@ -1,11 +1,15 @@
-"""`jepa data atari`: records the memory of an Atari game played at random as frames for `jepa train`."""
+"""`jepa data atari`: records the memory of Atari games played at random as frames for `jepa train`."""
 
 import json
 from collections.abc import Iterator
-from itertools import islice
+from contextlib import closing
+from functools import cache, partial
+from importlib.metadata import version
+from itertools import count
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
+import gymnasium
 import numpy as np
 import pyarrow as pa
 import typer
@@ -13,13 +17,15 @@ from gymnasium.spaces import Discrete
 from numpy.typing import NDArray
 from rich.console import Console
 
+from app.system.cores import available_cores
+from cli.data.arguments import JobsOption
+from cli.data.parts import Parts, Task, name_of
 from cli.data.writer import Recording, stopping
 from cli.progress import Meter
 from jepa_client.games.atari import COLUMNS, make_atari
+from jepa_client.rows import Rows
 
 console = Console(highlight=False, soft_wrap=True)
-# Rows written to the Parquet file at a time.
-ROWS_PER_GROUP = 5_000
 # The probability with which the sticky-random policy repeats its last action.
 REPEAT_PROBABILITY = 0.9
 SCHEMA = pa.schema([
@@ -37,36 +43,55 @@ def atari(
         typer.Option(help="sticky-random repeats each action for about ten steps"),
     ] = "sticky-random",
     seed: Annotated[int, typer.Option(min=0, help="Random seed; the same seed gives the same games")] = 0,
+    jobs: JobsOption = None,
 ) -> None:
-    """Record the 128 bytes of memory of an Atari game played at random."""
+    """Record the 128 bytes of memory of Atari games played at random."""
     about = {"recorded": json.dumps({"game": game, "policy": policy, "seed": seed})}
+    # Refuses a game that there is not, before anything is written.
+    _environment(game)
     with (
-        stopping(),
+        stopping(out),
         Recording(out, SCHEMA.with_metadata(about)) as recording,
+        closing(Parts(recording.folder, jobs or available_cores()).tables(_tasks(game, policy, seed, frames))) as games,
         Meter(console, frames, "frames") as meter,
     ):
-        played = play(game, policy, seed)
-        while left := frames - recording.rows:
-            *steps, memories = zip(*islice(played, min(left, ROWS_PER_GROUP)), strict=True)
-            recording.write(pa.table([*steps, *np.stack(memories, axis=1)], schema=SCHEMA))
+        played = 0
+        for table in games:
+            played += 1
+            recording.write(table.slice(0, frames - recording.rows))
             meter.at(recording.rows)
-    episodes = steps[0][-1] + 1
-    console.print(f"{out}: {frames:,} frames of {episodes} games; learn from them: jepa train {out} --features 'ram_*'")
+            if recording.rows == frames:
+                break
+    console.print(f"{out}: {frames:,} frames of {played} games; learn from them: jepa train {out} --features 'ram_*'")
 
 
-def play(game: str, policy: str, seed: int) -> Iterator[tuple[int, int, int, float, NDArray[np.uint8]]]:
-    """Yields (episode, frame, action, reward, memory [128]) endlessly, with the memory as it was before the action."""
-    env, rng = make_atari(game), np.random.default_rng(seed)
+def _tasks(game: str, policy: str, seed: int, frames: int) -> Iterator[Task]:
+    about = version("jepa-serve"), version("ale-py"), game, policy, seed, frames
+    for episode in count():
+        yield Task(name_of(*about, episode), partial(play, game, policy, seed, episode, frames))
+
+
+@cache
+def _environment(game: str) -> gymnasium.Env[Rows, Any]:
+    return make_atari(game)
+
+
+def play(game: str, policy: str, seed: int, episode: int, max_frames: int) -> pa.Table:
+    """The rows of one game, with the memory as it was before each action; a game depends on its seed and number alone,
+    so that any process may play it."""
+    env, rng = _environment(game), np.random.default_rng([seed, episode])
     repeat_probability = REPEAT_PROBABILITY if policy == "sticky-random" else 0.0
     actions = cast(Discrete, env.action_space)
-    episode, frame, action = 0, 0, 0
-    memory, _ = env.reset(seed=seed)
-    while True:
+    memory, _ = env.reset(seed=seed + episode)
+    memories, taken, rewards = list[NDArray[np.uint8]](), list[int](), list[float]()
+    action, over = 0, False
+    while not over and len(memories) < max_frames:
         if rng.random() >= repeat_probability:
             action = int(rng.integers(actions.n))
-        after, reward, ended, cut, _ = env.step(action)
-        yield episode, frame, action, float(reward), memory.astype(np.uint8)
-        memory, frame = after, frame + 1
-        if ended or cut:
-            memory, _ = env.reset()
-            episode, frame = episode + 1, 0
+        memories.append(memory.astype(np.uint8))
+        memory, reward, ended, cut, _ = env.step(action)
+        taken.append(action)
+        rewards.append(float(reward))
+        over = ended or cut
+    frame = np.arange(len(memories), dtype=np.int32)
+    return pa.table([np.full_like(frame, episode), frame, taken, rewards, *np.stack(memories, axis=1)], schema=SCHEMA)

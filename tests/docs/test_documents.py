@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 FIRST_HOUR = DOCS / "first-hour.md"
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "client/README.md")]
-PAGES += sorted(DOCS.rglob("*.md"))
+PAGES += sorted([*DOCS.rglob("*.md"), *(ROOT / "deploy").rglob("*.md")])
 MAX_COLUMNS = 120
 # A user waits for minutes, a test does not.
 SHORT = {"train": ["--steps", "2"], "eval": ["--rows", "400", "--test-rows", "400"]}

@@ -66,10 +66,10 @@ def test_a_replay_is_played_from_where_the_players_can_act(server, tmp_path):
 
 
 def test_a_broken_replay_is_named(server, tmp_path):
-    (tmp_path / "game.slp").write_bytes(game(duel())[:-100])
+    (tmp_path / "game.slp").write_bytes(game(duel())[:500])
     played = bot("--url", server.url, tmp_path / "game.slp")
     assert played.returncode == 1
-    assert f"cannot read {tmp_path / 'game.slp'}: it is cut off" in played.stderr
+    assert f"cannot read {tmp_path / 'game.slp'}: it was never finished" in played.stderr
 
 
 @pytest.mark.parametrize(

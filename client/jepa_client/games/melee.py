@@ -1,6 +1,7 @@
 """Super Smash Bros. Melee as rows of the 287-column layout: from a replay file, or from libmelee's GameState.
 
     rows, frame = replay_rows(read_replay(path))  # float32 [n, 287], int32 [n]; from the lower port's view
+    labels = replay_labels(read_replay(path))  # int8 [n] each, by name, to measure a model of these rows by
 
     live = LiveRows(port=1)  # the port that the bot plays on
     while (state := console.step()) is not None:          # libmelee
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jepa_client.games.melee_labels import labels
 from jepa_client.games.melee_layout import FIRST_FRAME, HANDS, ITEM, PROJECTILES, Fighter, Numbers, Side, fill
 from jepa_client.games.replay import Player, Replay, ReplayError
 from jepa_client.rows import Rows
@@ -48,6 +50,27 @@ SCREEN = {
 def replay_rows(replay: Replay, port: int | None = None) -> tuple[Rows, Numbers]:
     """Rows [n, 287] and frame numbers [n] of a two-player game, as seen by the player at `port` (1 to 4; by default the
     lower one); ReplayError for other games."""
+    own, opp, since = _seats(replay, port)
+    rows = fill(
+        replay.frame[since],
+        STAGES.get(replay.stage, "other"),
+        _recorded_side(own, since),
+        _recorded_side(opp, since),
+        np.concatenate([np.zeros((1, len(HANDS))), _recorded_hands(own.before[since])[:-1]]),
+        _recorded_items([*compress(replay.items, since)], own, opp),
+    )
+    return rows, replay.frame[since]
+
+
+def replay_labels(replay: Replay, port: int | None = None) -> dict[str, NDArray[np.int8]]:
+    """The labels of the rows that `replay_rows` makes, each [n]; melee_labels.py says what they mean."""
+    own, opp, since = _seats(replay, port)
+    fighters = _recorded(own.after[since]), _recorded(opp.after[since])
+    return labels(*fighters, STAGES.get(replay.stage, "other"), _recorded_hands(own.before[since]))
+
+
+def _seats(replay: Replay, port: int | None) -> tuple[Player, Player, NDArray[np.bool_]]:
+    """The player at the port, the other one, and in which frames [n] they can act; ReplayError if that cannot be."""
     ports = [player.port for player in replay.players]
     if len(ports) != 2:
         raise ReplayError(f"it has {len(ports)} players; rows are of games of two")
@@ -57,17 +80,7 @@ def replay_rows(replay: Replay, port: int | None = None) -> tuple[Rows, Numbers]
     since = replay.frame >= FIRST_FRAME
     if not since.any():
         raise ReplayError(f"it ends at frame {replay.frame[-1]}, before the players can act")
-    rows = fill(
-        replay.frame[since],
-        STAGES.get(replay.stage, "other"),
-        _recorded_side(own, since),
-        _recorded_side(opp, since),
-        np.concatenate([np.zeros((1, len(HANDS))), _recorded_hands(own.before[since])[:-1]]),
-        np.stack(
-            [_items([_recorded_item(item, own, opp) for item in items]) for items in compress(replay.items, since)]
-        ),
-    )
-    return rows, replay.frame[since]
+    return own, opp, since
 
 
 class LiveRows:
@@ -138,9 +151,19 @@ def _recorded_hands(before: Numbers) -> Numbers:
     return np.column_stack([*buttons, *(before[name] for name in ("main_x", "main_y", "c_x", "c_y", "trigger_l"))])
 
 
-def _recorded_item(item: Numbers, own: Player, opp: Player) -> tuple[float, ...]:
-    owner = {own.port: 1, opp.port: 2}.get(int(item["owner"]) + 1, 0)
-    return (1, owner, *(float(item[name]) for name in ("x", "y", "type", "vx", "vy")))
+def _recorded_items(items: list[Numbers], own: Player, opp: Player) -> Numbers:
+    """The first five items of each of n frames, [n, 5, 7]."""
+    counts = [len(each) for each in items]
+    # np.concatenate would compare the types of all of them.
+    every = np.frombuffer(b"".join(each.data for each in items), items[0].dtype)
+    frame = np.repeat(np.arange(len(items)), counts)
+    place = np.arange(len(every)) - np.repeat(np.cumsum(counts) - counts, counts)
+    owner = every["owner"].astype(int) + 1
+    whose = np.select([owner == own.port, owner == opp.port], [1, 2], 0)
+    fields = np.ones(len(every)), whose, *(every[name] for name in ("x", "y", "type", "vx", "vy"))
+    filled, first = np.zeros((len(items), PROJECTILES, len(ITEM))), place < PROJECTILES
+    filled[frame[first], place[first]] = np.column_stack(fields)[first]
+    return filled
 
 
 def _items(items: list[tuple[float, ...]]) -> Numbers:

@@ -167,7 +167,8 @@ def fill(frame: Numbers, stage: str, own: Side, opp: Side, hands: Numbers, items
     `hands` [n, 13] has the inputs in HANDS of each previous frame, buttons as 0 and 1 and sticks from −1 to 1. `items`
     [n, 5, 7] has the fields in ITEM, with owner 1 for own, 2 for the opponent and 0 for nobody.
     """
-    rows = np.zeros((len(frame), len(COLUMNS)), np.float32)
+    # Column after column, which is how they are filled here and written to files.
+    rows = np.zeros((len(frame), len(COLUMNS)), np.float32, order="F")
     for name, side in (("own", own), ("opp", opp)):
         fighter, action = side.fighter, np.minimum(side.fighter.action, LAST_ACTION).astype(np.intp)
         for group, scales in (("base", BASE), ("speed", SPEEDS), ("timing", TIMING), ("flags", FLAGS)):

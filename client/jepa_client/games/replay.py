@@ -38,3 +38,5 @@ class Replay:
     players: tuple[Player, ...]
     # For each of the n frames the items in it, in file order, with the fields of slippi.ITEM.
     items: list[NDArray[Any]]
+    # Why the file may end before the game did, or empty if it is whole.
+    unfinished: str = ""

@@ -6,10 +6,13 @@
     replay.items[100]                 # the items on the stage in entry 100
 
 A frame that was rolled back is in the file once for each time it was computed, and the last one is what was played.
+A file that nobody closed, of a game that was stopped, is read to its last whole frame, and `replay.unfinished` says so.
 Needs jepa-client[slippi].
 """
 
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,9 @@ from peppi_py._peppi import read_slippi
 from jepa_client.games.replay import Player, Replay, ReplayError
 
 HEAD, METADATA, START = b"{U\x03raw[$U#l", b"U\x08metadata{", b"\x36"
+# Where the events begin: after the head and the length of all of them.
+EVENTS = len(HEAD) + 4
+GAME_END, FRAME_END = 0x39, 0x3C
 # Older versions record no speeds, or frames that peppi cannot read.
 MIN_VERSION = (3, 7, 0)
 # Maps in the metadata; a game has five or six.
@@ -45,8 +51,9 @@ ITEM = {
 
 
 def read_replay(path: Path) -> Replay:
-    """The game in a file; ReplayError if it is damaged, OSError if it cannot be read."""
-    game = _parse(path)
+    """The game in a file, up to the last whole frame where nobody closed it (`unfinished` says so); ReplayError if it
+    is damaged, OSError if it cannot be read."""
+    game, unfinished = _parse(path)
     number, ports = game.frames.field("id").to_numpy(), game.frames.field("ports")
     if len(number) == 0:
         raise ReplayError("no frame was played in it")
@@ -55,6 +62,9 @@ def read_replay(path: Path) -> Replay:
     # [n]: the entry of the last time that each frame was computed.
     last = len(number) - 1 - from_behind
     whole = np.all([_there(fighter.field("leader"))[last] for fighter in fighters.values()], axis=0)
+    if unfinished:
+        # The recording ended after a rollback, and these frames were not computed again.
+        whole &= frame <= number[-1]
     frame, last = frame[whole], last[whole]
     if len(frame) == 0:
         raise ReplayError("there is no frame that holds all its players")
@@ -66,17 +76,39 @@ def read_replay(path: Path) -> Replay:
         frame,
         tuple(_player(port, fighter, last) for port, fighter in sorted(fighters.items())),
         _items(game.frames.field("item"), last),
+        unfinished,
     )
 
 
-def _parse(path: Path) -> Any:
-    """peppi's game, with its frames in an Arrow StructArray."""
+def _parse(path: Path) -> tuple[Any, str]:
+    """peppi's game, with its frames in an Arrow StructArray, and why it may not be whole."""
     content = path.read_bytes()
-    _check(content)
+    length = _check(content)
+    missing = EVENTS + length - len(content)
+    if length == 0 or missing > 0:
+        closed = _closed(content)
+        if length == 0:
+            return closed, "nobody closed it: the game or the recorder was stopped"
+        return closed, f"it is cut off: {missing} of its {length} bytes of events are missing"
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ReplayError(f"peppi cannot read it: {error}; give it another name") from None
+    try:
+        return _peppi(path), ""
+    except ReplayError as error:
+        # Where the metadata behind the events is to blame, the game is whole; else this error is the one to tell.
+        with suppress(ReplayError):
+            if isinstance(error.__cause__, OSError) and _last_event(content) == EVENTS + length:
+                return _closed(content), "its metadata is cut off or damaged"
+        raise
+
+
+def _peppi(path: Path) -> Any:
     try:
         return read_slippi(str(path))
-    except (OSError, UnicodeEncodeError) as error:
-        raise ReplayError(f"peppi cannot read it: {error}") from None
+    except OSError as error:
+        raise ReplayError(f"peppi cannot read it: {error}") from error
     except BaseException as error:
         # The exception for a Rust panic cannot be imported and does not derive from Exception.
         if type(error).__name__ != "PanicException":
@@ -84,17 +116,43 @@ def _parse(path: Path) -> Any:
         raise ReplayError(f"its events do not fit together; peppi says: {' '.join(str(error).split())}") from None
 
 
-def _check(content: bytes) -> None:
-    """Rejects, with a clear message, files that peppi would reject or crash on."""
-    first = len(HEAD) + 4
-    length = int.from_bytes(content[len(HEAD) : first], "big")
-    if not content.startswith(HEAD) or len(content) < first:
+def _closed(content: bytes) -> Any:
+    """peppi's game of a file that nobody closed, up to its last whole frame."""
+    end = _last_event(content)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "closed.slp"
+        path.write_bytes(HEAD + (end - EVENTS).to_bytes(4, "big") + content[EVENTS:end] + b"}")
+        return _peppi(path)
+
+
+def _last_event(content: bytes) -> int:
+    """Where the game's end or its last whole frame ends in a file; ReplayError if there is none, or after damage."""
+    # The first event tells the length of every kind of event: three bytes each.
+    at = EVENTS + 1 + int.from_bytes(content[EVENTS + 1 : EVENTS + 2])
+    kinds = range(EVENTS + 2, min(at, len(content) - 2), 3)
+    lengths = {content[i]: 1 + int.from_bytes(content[i + 1 : i + 3], "big") for i in kinds}
+    end = 0
+    while at < len(content) and content[at] in lengths:
+        kind = content[at]
+        at += lengths[kind]
+        if at <= len(content) and kind in (FRAME_END, GAME_END):
+            end = at
+        if kind == GAME_END:
+            break
+    else:
+        if at < len(content) and content[at : at + 1] not in (METADATA[:1], b"}"):
+            raise ReplayError(f"it is damaged: its byte {at} is {content[at]:#04x}, where an event should begin")
+    if end == 0:
+        raise ReplayError("it was never finished, and ends before its first whole frame")
+    return end
+
+
+def _check(content: bytes) -> int:
+    """The length of the events, which is 0 in a file that nobody closed; rejects, with a clear message, files that
+    peppi would reject or crash on."""
+    if not content.startswith(HEAD) or len(content) < EVENTS:
         raise ReplayError("it is no Slippi replay: it does not begin as one")
-    if length == 0:
-        raise ReplayError("it was never finished: the game or the recorder was stopped")
-    if len(content) < first + length:
-        raise ReplayError(f"it is cut off: it should hold {length} bytes of events and has {len(content) - first}")
-    start = first + 1 + int.from_bytes(content[first + 1 : first + 2])
+    start = EVENTS + 1 + int.from_bytes(content[EVENTS + 1 : EVENTS + 2])
     version = tuple(content[start + 1 : start + 4])
     if content[start : start + 1] == START and version < MIN_VERSION:
         raise ReplayError(
@@ -104,6 +162,7 @@ def _check(content: bytes) -> None:
     # A few thousand nested maps would overflow the stack.
     if content.count(b"{", content.find(METADATA)) > MAX_MAPS:
         raise ReplayError("its metadata goes on and on")
+    return int.from_bytes(content[len(HEAD) : EVENTS], "big")
 
 
 def _player(port: int, fighter: Any, entries: NDArray[np.intp]) -> Player:
@@ -140,5 +199,5 @@ def _column(events: Any, place: str) -> NDArray[Any]:
         if column.type.get_field_index(part) < 0:
             return np.zeros(len(events), np.float32)
         column = column.field(part)
-    filled: NDArray[Any] = column.fill_null(0).to_numpy()
+    filled: NDArray[Any] = (column.fill_null(0) if column.null_count else column).to_numpy()
     return filled

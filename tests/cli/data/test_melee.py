@@ -1,23 +1,30 @@
 """`jepa data`, run as a user runs it; its output is read with the reader of `jepa train`."""
 
 import json
+import os
 import re
-import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 pytest.importorskip("peppi_py", reason="needs the extra: jepa-client[slippi]")
 
+from cli.data.replays import BATCH_BYTES, file, part_name
 from cli.main import app
-from jepa_client.games.melee import replay_rows
+from jepa_client.games.melee import replay_labels, replay_rows
+from jepa_client.games.melee_labels import COARSE_CLASSES, LABELS
+from jepa_client.games.melee_layout import CHARACTERS
 from jepa_client.games.slippi import read_replay
+from model.data import class_names
+from model.data.files import data_files
 from model.data.frames import read_frames
-from tests.support.replays import Frame, Moment, duel, game
+from tests.support.replays import Frame, Item, Moment, duel, game, slp, start
 from tests.support.serving import ROOT
 
 
@@ -56,14 +63,137 @@ def test_training_knows_their_groups_and_how_else_they_look(replays, tmp_path):
 
 
 def test_a_replay_that_cannot_be_read_is_named_and_skipped(replays, tmp_path):
-    (replays / "a.slp").write_bytes((replays / "b.slp").read_bytes()[:-50])
+    (replays / "a.slp").write_bytes(slp(start(), b"\x77"))
     (replays / "d.slp").write_bytes(game([Moment([Frame(0, port) for port in range(4)])]))
     done = data("melee", replays, "--out", tmp_path / "frames.parquet")
     assert done.exit_code == 3
-    assert f"skipped {replays / 'a.slp'}: it is cut off" in done.output
+    assert f"skipped {replays / 'a.slp'}: peppi cannot read it" in done.output
     assert f"skipped {replays / 'd.slp'}: it has 4 players" in done.output
     assert "2 of 4 replays were skipped" in done.output
     assert [*np.unique(read_frames(tmp_path / "frames.parquet").episode)] == [0, 1]
+
+
+def test_a_replay_that_nobody_closed_is_read_to_its_last_whole_frame_and_said(replays, tmp_path):
+    whole = (replays / "b.slp").read_bytes()
+    (replays / "a.slp").write_bytes(whole[:11] + bytes(4) + whole[15 : whole.index(b"U\x08metadata") - 100])
+    (replays / "d.slp").write_bytes(whole[:-2])
+    done = data("melee", replays, "--out", tmp_path / "frames.parquet")
+    assert done.exit_code == 0, done.output
+    stopped = "nobody closed it: the game or the recorder was stopped"
+    assert f"{replays / 'a.slp'}: {stopped}; its frames up to -25 are read\n" in done.output
+    assert f"{replays / 'd.slp'}: its metadata is cut off or damaged; its frames up to -24 are read\n" in done.output
+    assert [*np.unique(read_frames(tmp_path / "frames.parquet").episode, return_counts=True)[1]] == [15, 16, 16, 9]
+
+
+def test_labels_are_those_of_the_rows_and_read_as_labels(replays, tmp_path):
+    out = tmp_path / "frames.parquet"
+    assert data("melee", replays, "--labels", "--out", out).exit_code == 0
+    frames = read_frames(out)
+    assert frames.features.shape == (25, 287)
+    want = [replay_labels(read_replay(path)) for path in (replays / "b.slp", replays / "more" / "c.slp")]
+    assert {*frames.labels} == {*LABELS}
+    for name in LABELS:
+        np.testing.assert_array_equal(frames.labels[name], np.concatenate([labels[name] for labels in want]))
+    names = class_names(out)
+    assert names["y_act30"] == names["y_opp_act30"] == [*COARSE_CLASSES]
+    assert names["y_own_char"] == [*CHARACTERS]
+
+
+def test_eval_measures_the_bundled_model_by_the_labels(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        moments = duel(60, first=-39)
+        for moment, (x, y) in zip(moments, rng.choice([-1, 0, 1], (60, 2)), strict=True):
+            moment.fighters[0].sticks = (x, y, 0, 0)
+        (tmp_path / f"{i}.slp").write_bytes(game(moments))
+    out = tmp_path / "frames.parquet"
+    done = data("melee", tmp_path, "--labels", "--out", out)
+    assert f"measure a model by their labels: jepa eval default {out}\n" in done.output
+    done = CliRunner().invoke(app, ["eval", "default", str(out), "--no-trees", "--no-neighbours"])
+    assert done.exit_code == 0, done.output
+    assert re.search(r"^y_stick_now: 9 classes; 60 test rows$", done.output, re.M)
+
+
+def test_damaged_replays_are_told_in_a_line_each_and_the_rest_is_converted(tmp_path, capfd):
+    moments, rng = duel(12, first=-39), np.random.default_rng(0)
+    moments[2].items = [Item(54, 0)]
+    whole, folder = game(moments), tmp_path / "replays"
+    folder.mkdir()
+    cuts = rng.choice(len(whole), 60, replace=False)
+    for i in range(120):
+        broken = bytearray(whole[: cuts[i]] if i < len(cuts) else whole)
+        for at in rng.integers(0, len(broken), 0 if i < len(cuts) else 3):
+            broken[at] = rng.integers(256)
+        (folder / f"{i:03d}.slp").write_bytes(broken)
+    for name in ("a.slp", "z.slp"):
+        (folder / name).write_bytes(whole)
+    out = tmp_path / "frames.parquet"
+    done = data("melee", folder, "--labels", "--out", out)
+    assert done.exit_code == 3, done.output
+    table = pq.read_table(out)
+    read = json.loads(pq.read_metadata(out).metadata[b"replays"])
+    assert read[-2:] == ["a.slp", "z.slp"]
+    assert [*np.unique(table["episode"].to_numpy())] == [*range(len(read))]
+    for name in ("a.slp", "z.slp"):
+        rows = table.filter(pc.field("episode") == read.index(name))
+        np.testing.assert_array_equal(rows["frame"], range(-39, -27))
+    told = re.findall(r"^skipped .*/(\w+\.slp): \S.*$", done.output, re.M)
+    assert sorted([*told, *read]) == sorted(path.name for path in folder.iterdir())
+    cut = re.findall(r"^/.*/(\w+\.slp): .*; its frames up to -\d+ are read$", done.output, re.M)
+    assert {*cut} <= {*read}
+    # Each of those that were cut off behind a whole frame was read.
+    assert {f"{i:03d}.slp" for i in range(len(cuts)) if cuts[i] > len(whole) - 1500} <= {*cut}
+    # Besides these, what was made of all of them is said, and progress where it takes long.
+    lines = [line for line in done.output.splitlines() if "replays, about" not in line]
+    assert len(lines) == len(told) + len(cut) + 3
+    assert not capfd.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Replays of which each is a batch of its own, for which it is large, though not on the disk."""
+    folder = tmp_path_factory.mktemp("many")
+    content = game(duel(60, first=-39))
+    for i in range(24):
+        with (folder / f"{i:02d}.slp").open("wb") as file:
+            file.write(content)
+            file.truncate(BATCH_BYTES)
+    return folder
+
+
+def test_a_killed_run_goes_on_and_gives_the_same_bytes(many, tmp_path):
+    one, two = tmp_path / "one.parquet", tmp_path / "two.parquet"
+    assert data("melee", many, "--jobs", 1, "--out", one).exit_code == 0
+    work = tmp_path / ".two.parquet.partial"
+    command = [sys.executable, "-m", "cli", "data", "melee", many, "--jobs", "2", "--out", two]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
+        while run.poll() is None and len([*work.glob("*.part")]) < 2:
+            time.sleep(0.002)
+        run.kill()
+        # Ends when none of its processes is left.
+        run.stdout.read()
+    assert not two.exists()
+    assert data_files(tmp_path) == [one]
+    kept = len([*work.glob("*.part")])
+    assert 2 <= kept < 24
+    done = data("melee", many, "--jobs", 2, "--out", two)
+    assert done.exit_code == 0, done.output
+    assert done.output.startswith(f"going on: {kept} of 24 replays are converted already\n")
+    assert two.read_bytes() == one.read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"one.parquet", "two.parquet"}
+
+
+def test_what_was_converted_of_other_replays_or_with_other_options_is_not_taken(replays):
+    paths = [replays / "b.slp", replays / "more" / "c.slp"]
+    names = {part_name([*map(file, paths)], labels=labels) for labels in (False, True)}
+    names.add(part_name([file(paths[0])], labels=False))
+    paths[1].write_bytes(game(duel(10, first=-39)))
+    names.add(part_name([*map(file, paths)], labels=False))
+    os.utime(paths[1], ns=(0, 0))
+    names.add(part_name([*map(file, paths)], labels=False))
+    paths[1].unlink()
+    names.add(part_name([*map(file, paths)], labels=False))
+    assert len(names) == 6
 
 
 @pytest.mark.parametrize(
@@ -83,61 +213,6 @@ def test_what_cannot_be_done_is_said(tmp_path, monkeypatch, arguments, message):
     assert done.exit_code == 1
     assert message in done.output
     assert {path.name for path in tmp_path.iterdir()} == {"README.md"}
-
-
-def test_equal_seeds_play_equal_games_of_atari(tmp_path):
-    for name, seed in (("one", 1), ("same", 1), ("other", 2)):
-        out = tmp_path / f"{name}.parquet"
-        done = data("atari", "freeway", "--frames", 700, "--seed", seed, "--out", out)
-        assert done.exit_code == 0, done.output
-        assert f"{out}: 700 frames of 1 games; learn from them: jepa train {out} --features 'ram_*'" in done.output
-    one, same, other = (pq.read_table(tmp_path / f"{name}.parquet") for name in ("one", "same", "other"))
-    assert one.equals(same)
-    assert not one["ram_014"].equals(other["ram_014"])
-    assert one.column_names == ["episode", "frame", "action", "reward", *(f"ram_{i:03d}" for i in range(128))]
-    assert json.loads(one.schema.metadata[b"recorded"]) == {"game": "freeway", "policy": "sticky-random", "seed": 1}
-    assert [*one["frame"].to_numpy()] == [*range(700)]
-    assert read_frames(tmp_path / "one.parquet").features.shape == (700, 128)
-
-
-@pytest.mark.parametrize(("policy", "low", "high"), [("random", 0.2, 0.5), ("sticky-random", 0.88, 0.98)])
-def test_a_policy_goes_on_with_an_action_as_it_is_called(tmp_path, policy, low, high):
-    done = data("atari", "freeway", "--frames", 400, "--policy", policy, "--out", tmp_path / "x.parquet")
-    assert done.exit_code == 0, done.output
-    action = pq.read_table(tmp_path / "x.parquet")["action"].to_numpy()
-    assert low < (action[1:] == action[:-1]).mean() < high
-
-
-def test_episodes_end_with_the_game_and_reward_is_of_the_row_whose_action_brought_it(tmp_path):
-    done = data("atari", "pong", "--frames", 2500, "--policy", "random", "--out", tmp_path / "pong.parquet")
-    assert done.exit_code == 0, done.output
-    table = pq.read_table(tmp_path / "pong.parquet")
-    episode, frame, reward = (table[name].to_numpy() for name in ("episode", "frame", "reward"))
-    ends = np.flatnonzero(np.diff(episode))
-    assert len(ends) > 0
-    np.testing.assert_array_equal(frame[ends + 1], 0)
-    assert reward[: ends[0] + 1].sum() <= -17
-    before = table["ram_013"].to_numpy()  # the score of the computer's player
-    lost = np.flatnonzero(reward[: ends[0]] < 0)
-    np.testing.assert_array_equal(before[lost + 1].astype(int) - before[lost], 1)
-
-
-def test_a_stopped_recording_leaves_the_file_that_was_there(tmp_path):
-    out = tmp_path / "pong.parquet"
-    out.write_bytes(b"of yesterday")
-    command = [sys.executable, "-m", "cli", "data", "atari", "pong", "--frames", "10000000", "--out", str(out)]
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as recording:
-            line = recording.stdout.readline()
-            assert re.fullmatch(r"\d[\d,]* of 10,000,000 frames, about \d+ s left\n", line)
-            recording.send_signal(number)
-            _, said = recording.communicate(timeout=30)
-        assert recording.returncode == 130
-        assert "stopped; nothing was written" in said
-    assert [path.name for path in tmp_path.iterdir()] == ["pong.parquet"]
-    assert out.read_bytes() == b"of yesterday"
 
 
 @pytest.mark.parametrize(

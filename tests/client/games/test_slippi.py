@@ -77,6 +77,43 @@ def test_a_game_without_metadata_is_read(read):
     assert [*read(game(duel(2, first=0)).replace(b"U\x08metadata{}", b"")).frame] == [0, 1]
 
 
+def test_a_game_that_was_stopped_is_read_to_its_last_whole_frame(read):
+    moments = duel(5, first=0)
+    whole, last = game(moments), len(moments[-1].events())
+    end = whole.index(b"U\x08metadata") - 7  # the game's end is an event of 7 bytes
+    stopped = {0: 5, 1: 4, last - 1: 4, last: 4, last + 1: 3}
+    for cut, frames in stopped.items():
+        for content, said in (
+            (whole[: end - cut], f"it is cut off: {cut + 7} of its {end + 7 - 15} bytes of events are missing"),
+            (whole[:11] + bytes(4) + whole[15 : end - cut], "nobody closed it: the game or the recorder was stopped"),
+        ):
+            replay = read(content)
+            assert [*replay.frame] == [*range(frames)]
+            assert replay.unfinished == said
+            assert len(replay.items) == len(replay.players[1].after) == frames
+
+
+def test_a_game_whose_length_nobody_wrote_is_read_to_its_end(read):
+    whole = game(duel(3, first=0))
+    for content in (whole, whole[: whole.index(b"U\x08metadata")]):
+        assert [*read(content[:11] + bytes(4) + content[15:]).frame] == [0, 1, 2]
+
+
+def test_metadata_that_is_cut_off_costs_no_frame(read):
+    told = b"U\x08metadata{U\x07playersU\x01{U\x010{U\x05namesSU\x05first}}}}"
+    whole = game(duel(3, first=0)).replace(b"U\x08metadata{}}", told)
+    for end in range(len(whole) - len(told), len(whole) - 1):
+        replay = read(whole[:end])
+        assert ([*replay.frame], replay.unfinished) == ([0, 1, 2], "its metadata is cut off or damaged")
+
+
+def test_what_was_to_be_computed_again_when_a_game_was_stopped_is_left_out(read):
+    again = [Moment([Frame(1, port, percent=9.0) for port in (0, 1)])]
+    events = [moment.events() for moment in (*duel(4, first=0), *again)]
+    replay = read(slp(start(), *events, closed=False))
+    assert [*replay.players[0].after["percent"]] == [0, 9]
+
+
 def test_what_is_read_is_of_numpy_alone(read):
     replay = read(game(duel(3)))
     one = replay.players[0]
@@ -90,11 +127,11 @@ def test_what_is_read_is_of_numpy_alone(read):
     [
         (b"", "it is no Slippi replay"),
         (b"PAR1 and so on", "it is no Slippi replay"),
-        (game(duel())[:500], r"it is cut off: it should hold \d+ bytes of events and has 485"),
-        (game(duel())[:-1], "peppi cannot read it: .* failed to fill whole buffer"),
+        (game(duel())[:500], "it was never finished, and ends before its first whole frame"),
+        (slp(start(), duel(1)[0].events()[:-1], closed=False), "it was never finished, and ends before its first"),
         (
-            slp(start(), duel(1)[0].events(), closed=False),
-            "it was never finished: the game or the recorder was stopped",
+            slp(start(), duel(1)[0].events(), b"\x77", closed=False),
+            "it is damaged: its byte 1114 is 0x77, where an event",
         ),
         (game(duel(), version=(3, 6, 1)), r"recorded by Slippi 3\.6\.1; replays are read since 3\.7\.0"),
         (slp(start(), b"\x77"), "peppi cannot read it: .* unknown event: 0x77"),
