@@ -12,6 +12,7 @@ from bundle.heads import Head, Kind
 from bundle.schema import Schema, schema_hash
 
 GRAPHS = ("context_encoder", "target_encoder", "predictor")
+SAMPLE = "sample.npz"
 REQUIRED_FILES = (*(f"{graph}.onnx" for graph in GRAPHS), "golden.npz")
 HEADS, NOVELTY = "heads.npz", "novelty.npz"
 
@@ -85,6 +86,27 @@ class Cost(BaseModel):
     golden_cosine: float
 
 
+class Sample(BaseModel):
+    """`sample.npz`: consecutive frames of one game to look at, as the array `features` [rows, input_dim]."""
+
+    rows: Annotated[int, Field(ge=1)]
+    # Frames a second.
+    rate: Annotated[float, Field(gt=0)]
+    # Where the frames come from, in words for a reader.
+    source: str
+
+
+class Map(BaseModel):
+    """The two principal components of embeddings: a point's place is (embedding − mean) · component."""
+
+    mean: Numbers
+    components: Annotated[list[Numbers], Field(min_length=2, max_length=2)]
+    # The share of the variance along each.
+    explained: Annotated[list[float], Field(min_length=2, max_length=2)]
+    # What the components were computed from, in words.
+    source: str
+
+
 class Manifest(BaseModel):
     """`bundle.json` of format FORMAT. Unknown keys are ignored, so that older services read newer bundles."""
 
@@ -108,6 +130,8 @@ class Manifest(BaseModel):
     data: dict[str, Any] = {}
     precision: dict[str, Cost] = {}
     heads: Annotated[list[HeadEntry], FailFast(), Field(max_length=MAX_KEYS)] = []
+    sample: Sample | None = None
+    map: Map | None = None
     files: dict[str, FileEntry]
 
     @model_validator(mode="before")
@@ -135,6 +159,10 @@ class Manifest(BaseModel):
         if missing := [name for name in REQUIRED_FILES if name not in self.files]:
             raise ValueError(f"files lacks {', '.join(missing)}")
         self._check_heads()
+        if self.sample is not None and SAMPLE not in self.files:
+            raise ValueError(f"files lacks {SAMPLE}, which sample tells of")
+        if self.map is not None and any(len(each) != self.embed_dim for each in (self.map.mean, *self.map.components)):
+            raise ValueError(f"map must have {self.embed_dim} numbers, embed_dim, in mean and in each of its components")
         return self
 
     def _check_heads(self) -> None:
