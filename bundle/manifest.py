@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field, PlainValidator, Val
 from bundle.files import read_file
 from bundle.folders import FORMAT, MANIFEST, MAX_VERSION, NAME_PATTERN, BundleError
 from bundle.heads import Head, Kind
+from bundle.sample import SAMPLE
 from bundle.schema import Schema, schema_hash
 
 GRAPHS = ("context_encoder", "target_encoder", "predictor")
-SAMPLE = "sample.npz"
 REQUIRED_FILES = (*(f"{graph}.onnx" for graph in GRAPHS), "golden.npz")
 HEADS, NOVELTY = "heads.npz", "novelty.npz"
 
@@ -24,7 +24,7 @@ MAX_WIDTH = 2**17
 MAX_KEYS = 1000
 # What training says of itself, written as JSON: every answer of /models repeats it.
 MAX_ABOUT_BYTES = 2**18
-ABOUT = ("created", "options", "training", "licence", "data")
+ABOUT = ("created", "options", "training", "licence", "data", "sample")
 # Of all heads together: every answer that asks for none by name has as many numbers a row.
 MAX_OUTPUTS = 10_000
 # What the heads say of themselves, written as JSON.
@@ -161,8 +161,8 @@ class Manifest(BaseModel):
         self._check_heads()
         if self.sample is not None and SAMPLE not in self.files:
             raise ValueError(f"files lacks {SAMPLE}, which sample tells of")
-        if self.map is not None and any(len(each) != self.embed_dim for each in (self.map.mean, *self.map.components)):
-            raise ValueError(f"map must have {self.embed_dim} numbers, embed_dim, in mean and in each of its components")
+        if self.map is not None and {len(self.map.mean), *map(len, self.map.components)} != {self.embed_dim}:
+            raise ValueError(f"map needs {self.embed_dim} numbers, embed_dim, in its mean and in each component")
         return self
 
     def _check_heads(self) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Of sample.npz, which is read into memory whenever somebody asks for it.
+SAMPLE = "sample.npz"
+# Of it, which is read into memory whenever somebody asks for it.
 MAX_SAMPLE_BYTES = 2**25
 # Of the sample that training leaves: ten seconds at FRAMES_A_SECOND.
 SAMPLE_ROWS = 600

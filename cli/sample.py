@@ -9,9 +9,8 @@ import typer
 
 from app.settings import DEFAULT_MODEL
 from bundle.folders import MANIFEST, locate
-from bundle.manifest import SAMPLE
 from bundle.reader import read_bundle
-from bundle.sample import FRAMES_A_SECOND, SAMPLE_ROWS, principal_components, sample_bytes
+from bundle.sample import FRAMES_A_SECOND, SAMPLE, SAMPLE_ROWS, principal_components, sample_bytes
 from bundle.writer import BundleWriter
 from cli.arguments import BundleArgument, DataArgument, MissingOption, ModelsOption
 from cli.embed import embed_rows
@@ -62,7 +61,7 @@ def sample(
             | {
                 "sample": {"rows": len(features), "rate": rate, "source": source or Path(data).name},
                 "map": principal_components(
-                    embed_rows(loaded, spread, "target"), f"{len(spread)} rows of {Path(map_data or data).name}"
+                    embed_rows(loaded, spread, "target"), f"{len(spread):,} rows of {Path(map_data or data).name}"
                 ),
             }
         )

@@ -10,8 +10,7 @@ from app.repository.registry import ServedModel
 from bundle.columns import STATISTICS
 from bundle.files import read_file
 from bundle.folders import BundleError
-from bundle.manifest import SAMPLE
-from bundle.sample import MAX_SAMPLE_BYTES
+from bundle.sample import MAX_SAMPLE_BYTES, SAMPLE
 
 
 def card(model: ServedModel, layout: Mapping[str, int]) -> dict[str, Any]:
