@@ -64,7 +64,7 @@ function snippet(body) {
 function write() {
 	const { frame } = page;
 	by("of").textContent = frame ? `Frame ${frame.at} of the recording that you watched.` : "With the mean of the training frames; watch a recording, and it is the frame in view.";
-	by("means").textContent = `Answers ${ENDPOINTS[endpoint]}.`;
+	by("means").textContent = `The answer: ${ENDPOINTS[endpoint]}.`;
 	by("code").textContent = snippet(request());
 	by("answer").hidden = true;
 }

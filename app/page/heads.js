@@ -3,8 +3,6 @@
 import { timeline } from "./chart.js";
 import { h, number } from "./dom.js";
 
-/** Heads that are drawn; a model may have hundreds. */
-const MAX_HEADS = 6;
 const top = (row) => row.indexOf(Math.max(...row));
 const percent = (share) => `${Math.round(100 * share)} %`;
 
@@ -12,9 +10,9 @@ export class Heads {
 	#rows;
 
 	/** `horizons` are 0 and two more. */
-	constructor(model, { outputs, values, novelty }, horizons) {
+	constructor(heads, { outputs, values, novelty }, horizons) {
 		Object.assign(this, { horizons, novelty });
-		this.#rows = model.heads.slice(0, MAX_HEADS).map((head) => {
+		this.#rows = heads.map((head) => {
 			const columns = head.outputs.map((name) => outputs.indexOf(name));
 			return { head, series: horizons.map((horizon) => values.get(horizon).map((row) => columns.map((c) => row[c]))) };
 		});

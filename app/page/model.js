@@ -56,9 +56,10 @@ export function enter(page) {
 	);
 }
 
-/** Heads, with whatever their tables measured. */
-function headTable({ heads }) {
-	const scores = [...new Set(heads.flatMap((head) => Object.keys(head.table ?? {})))].filter((name) => heads.some((head) => typeof head.table?.[name] === "number"));
-	return table("Heads: what can be asked for by name", ["head", "kind", "labels", ...scores],
-		heads.map((head) => [head.name, head.kind, head.labels ?? "", ...scores.map((name) => number(head.table?.[name]))]));
+/** Heads, with what their tables measured of frames that are there and of the horizons. */
+function headTable({ heads, horizons }) {
+	const shown = ["0", ...horizons.map(String)].filter((horizon) => heads.some(({ table }) => table?.[horizon]));
+	const score = (measured) => number(measured?.auc ?? measured?.r2);
+	return table("Heads: what can be asked for by name, with ROC AUC (numbers: R²) on held-out games", ["head", "of", ...shown.map((horizon) => (horizon === "0" ? "now" : `${horizon} on`))],
+		heads.map(({ name, labels, table: measured }) => [name, labels.length > 60 ? `${labels.slice(0, 60)} …` : labels, ...shown.map((horizon) => score(measured?.[horizon]))]));
 }

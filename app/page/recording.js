@@ -96,14 +96,14 @@ export async function surprise(recording, model, hidden, horizon, targets, signa
 	return { losses, percents };
 }
 
-/** What the heads say of each frame for each of `horizons`: `values` of a horizon are rows of `outputs`. */
-export async function forecasts(recording, model, hidden, horizons, signal) {
+/** What `heads` say of each frame for each of `horizons`: `values` of a horizon are rows of `outputs`. */
+export async function forecasts(recording, model, heads, hidden, horizons, signal) {
 	const values = new Map(), novelty = [];
 	let outputs;
 	for (const horizon of new Set(horizons)) {
 		values.set(horizon, []);
 		await pieces(recording.rows, async (first, count) => {
-			const options = { model: model.name, hidden, horizon, novelty: horizon === 0 };
+			const options = { model: model.name, heads: heads.map(({ name }) => name), hidden, horizon, novelty: Boolean(model.novelty) && horizon === 0 };
 			const answer = await postRows("forecast", recording.part(first, count), options, "json", signal);
 			outputs = answer.outputs;
 			values.get(horizon).push(...answer.values);

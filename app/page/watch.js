@@ -8,6 +8,8 @@ import { changes, embeddings, forecasts, peaks, places, Recording, surprise, tra
 import { events } from "./service.js";
 
 const MOMENTS = 6;
+// A model may have hundreds.
+const MAX_HEADS = 6;
 // What is watched, what is hidden in it, and what the model said: of whole frames, and as it sees them.
 let page, model, recording, player, whole, seen, heads, moments, points, things, horizon;
 let hidden = [], asked = new AbortController();
@@ -117,7 +119,8 @@ async function analyse() {
 	if (whole?.horizon !== horizon) whole = { full, horizon, ...(await surprise(recording, model, [], horizon, full, signal)) };
 	seen = hidden.length ? await surprise(recording, model, hidden, horizon, full, signal) : whole;
 	const horizons = [0, nearest(recording.rate / 2), nearest(recording.rate)];
-	heads = model.heads?.length ? new Heads(model, await forecasts(recording, model, names, horizons, signal), horizons) : null;
+	const drawn = model.heads?.slice(0, MAX_HEADS);
+	heads = drawn?.length ? new Heads(drawn, await forecasts(recording, model, drawn, names, horizons, signal), horizons) : null;
 	moments = peaks(whole.losses, MOMENTS, recording.rate / 2);
 	points = model.map ? places(full, model.map) : null;
 	things = tracks(recording, model);
