@@ -69,11 +69,18 @@ async function look() {
 	}
 }
 
-function drift({ rows, features }) {
+/** What the last five seconds of each stream were like, where the bundle can tell. */
+function novel(novelty) {
+	if (!novelty) return [];
+	const { frames, mean, streams } = novelty, most = streams[0];
+	return [h("h2", {}, "How novel it was"), h("p", {}, frames ? `${plural(frames, "frame")} of ${plural(streams.length, "stream")} in the last five seconds: farther from training than ${Math.round(mean)} % of held-out frames, in the most novel stream than ${Math.round(most.mean)} %.` : "No frame was judged in the last five seconds.")];
+}
+
+function drift({ rows, features, novelty }) {
 	by("drift").replaceChildren(h("h2", {}, "Columns unlike training"), features.length
 		? table(`Of ${plural(rows, "sampled row")}`, ["column", "finding", "outside", "mean, in training"], features.map((each) =>
 			[each.name, each.detail.replace(`${each.name} `, "") + (each.looks_like ? `; looks like ${each.looks_like}` : ""), `${number(100 * each.share_outside, 2)} %`, `${number(each.mean)}, ${number(each.training_mean)}`]))
-		: h("p", { class: "soft" }, rows ? `All are as in training, in ${plural(rows, "sampled row")}.` : "No row was sampled yet: about one request in 128 is."));
+		: h("p", { class: "soft" }, rows ? `All are as in training, in ${plural(rows, "sampled row")}.` : "No row was sampled yet: about one request in 128 is."), ...novel(novelty));
 }
 
 export function draw() {

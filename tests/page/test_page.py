@@ -4,6 +4,7 @@ import os
 import re
 import signal
 
+import httpx
 import numpy as np
 import pytest
 
@@ -109,6 +110,19 @@ def test_hiding_a_group_shows_what_the_model_loses(opened):
     expect(opened.locator("#cost")).to_contain_text("Without opp_base")
     hidden, whole = map(float, re.findall(r"(0\.\d+)", opened.locator("#cost").inner_text()))
     assert hidden > whole
+
+
+def test_forecasts_are_drawn_where_the_model_has_heads(opened, server):
+    (model,) = httpx.get(f"{server.url}/models").json()["models"]
+    watch(opened)
+    if not model.get("heads"):
+        expect(opened.locator("#p-heads")).to_be_hidden()
+        expect(opened.locator("#p-novelty")).to_be_hidden()
+        return
+    head = model["heads"][0]["name"]
+    expect(opened.get_by_role("heading", name=re.compile(f"{head} .* in 30 → .* in 60"))).to_be_visible()
+    if model["novelty"]:
+        expect(opened.locator("#novelty-now")).to_contain_text("% of those held out")
 
 
 def test_a_dropped_file_is_played(opened, tmp_path):
