@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # Compiled modules are kept even where the shell says otherwise: hundreds of processes import them.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: serve test fuzz bench bench-peers soak hashes audit sbom lint types clean help
+.PHONY: serve test pictures fuzz bench bench-peers soak hashes audit sbom lint types clean help
 
 help:
 	@echo "make serve   start the service on http://$(HOST):$(PORT) with the bundled model (HOST=, PORT= change that)"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench   how much serving costs on top of the model's arithmetic, and what an overloaded service answers (needs wrk)"
 	@echo "make bench-peers   compare with LitServe, BentoML, MLServer, Ray Serve and FastAPI (ARGS=--help)"
 	@echo "make soak MIN=30   mixed load for MIN minutes: memory and p99 over time in soak.png, and a verdict"
+	@echo "make pictures   draw the pictures of README and docs from the running program (needs Chromium)"
 	@echo "make hashes  regenerate the lock files of the image and these tools in requirements/, with SHA-256 hashes"
 	@echo "make audit   check the packages of the image for known vulnerabilities (asks PyPI)"
 	@echo "make sbom    write dist/sbom.json, the bill of materials of the image's Python packages (CycloneDX)"
@@ -42,6 +43,9 @@ bench: .venv/test
 
 soak: .venv/test
 	$(BIN)/python -m benchmarks.soak --minutes $(MIN) $(ARGS)
+
+pictures: .venv/test
+	$(BIN)/python docs/pictures.py
 
 # Each peer has a virtual environment of its own, created on the first call.
 bench-peers: .venv/test

@@ -7,6 +7,7 @@
     ├── ModelControlOff       403  model control over the API is switched off
     ├── ForeignOrigin         403  a web page of another origin may not change anything, or open a stream
     ├── UnknownModel          404
+    ├── NoSample              404  the model's bundle has no frames to look at
     ├── TooSlow               408  the request did not arrive in time
     ├── SchemaMismatch        409  the client was built for another feature schema
     ├── Superseded            409  a newer frame of the same stream replaced this one
@@ -79,6 +80,10 @@ class ForeignOrigin(ServiceError):
 
 class UnknownModel(ServiceError):
     status, slug, title = 404, "unknown-model", "No such model"
+
+
+class NoSample(ServiceError):
+    status, slug, title = 404, "no-sample", "The model has no sample"
 
 
 class SchemaMismatch(ServiceError):

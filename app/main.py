@@ -19,6 +19,7 @@ from app.api.middleware import guard_app
 from app.api.native import openapi as native_openapi
 from app.api.native import routes as native
 from app.api.native.handler import Handler
+from app.api.native.page import Page
 from app.api.oip import openapi as oip_openapi
 from app.api.oip import repository
 from app.api.oip import routes as oip
@@ -34,7 +35,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     Models are loaded when the server starts the application, or earlier by `app.state.service.load()`.
     """
     service = Service(settings or Settings())
-    guard = Guard(service)
+    page = Page()
+    guard = Guard(service, page.paths)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -66,6 +68,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.handlers = {handler.path.encode(): handler for handler in handlers}
     app.router.routes += [handler.route() for handler in handlers]
     app.router.routes += oip.infer_routes()
+    app.include_router(page.router)
     app.include_router(native.router)
     app.include_router(oip.router)
     app.include_router(repository.router)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field, PlainValidator, Val
 from bundle.files import read_file
 from bundle.folders import FORMAT, MANIFEST, MAX_VERSION, NAME_PATTERN, BundleError
 from bundle.heads import Head, Kind
+from bundle.sample import SAMPLE
 from bundle.schema import Schema, schema_hash
 
 GRAPHS = ("context_encoder", "target_encoder", "predictor")
@@ -23,7 +24,7 @@ MAX_WIDTH = 2**17
 MAX_KEYS = 1000
 # What training says of itself, written as JSON: every answer of /models repeats it.
 MAX_ABOUT_BYTES = 2**18
-ABOUT = ("created", "options", "training", "licence", "data")
+ABOUT = ("created", "options", "training", "licence", "data", "sample")
 # Of all heads together: every answer that asks for none by name has as many numbers a row.
 MAX_OUTPUTS = 10_000
 # What the heads say of themselves, written as JSON.
@@ -85,6 +86,27 @@ class Cost(BaseModel):
     golden_cosine: float
 
 
+class Sample(BaseModel):
+    """`sample.npz`: consecutive frames of one game to look at, as the array `features` [rows, input_dim]."""
+
+    rows: Annotated[int, Field(ge=1)]
+    # Frames a second.
+    rate: Annotated[float, Field(gt=0)]
+    # Where the frames come from, in words for a reader.
+    source: str
+
+
+class Map(BaseModel):
+    """The two principal components of embeddings: a point's place is (embedding − mean) · component."""
+
+    mean: Numbers
+    components: Annotated[list[Numbers], Field(min_length=2, max_length=2)]
+    # The share of the variance along each.
+    explained: Annotated[list[float], Field(min_length=2, max_length=2)]
+    # What the components were computed from, in words.
+    source: str
+
+
 class Manifest(BaseModel):
     """`bundle.json` of format FORMAT. Unknown keys are ignored, so that older services read newer bundles."""
 
@@ -108,6 +130,8 @@ class Manifest(BaseModel):
     data: dict[str, Any] = {}
     precision: dict[str, Cost] = {}
     heads: Annotated[list[HeadEntry], FailFast(), Field(max_length=MAX_KEYS)] = []
+    sample: Sample | None = None
+    map: Map | None = None
     files: dict[str, FileEntry]
 
     @model_validator(mode="before")
@@ -135,6 +159,10 @@ class Manifest(BaseModel):
         if missing := [name for name in REQUIRED_FILES if name not in self.files]:
             raise ValueError(f"files lacks {', '.join(missing)}")
         self._check_heads()
+        if self.sample is not None and SAMPLE not in self.files:
+            raise ValueError(f"files lacks {SAMPLE}, which sample tells of")
+        if self.map is not None and {len(self.map.mean), *map(len, self.map.components)} != {self.embed_dim}:
+            raise ValueError(f"map needs {self.embed_dim} numbers, embed_dim, in its mean and in each component")
         return self
 
     def _check_heads(self) -> None:

@@ -58,6 +58,10 @@ TOPICS = {
             "Compare embeddings with raw features and PCA by probing.",
             ("jepa eval models/melee melee.parquet",),
         ),
+        "sample": Command(
+            "Add frames to look at and a map to a bundle.",
+            ("jepa sample models/melee melee.parquet --out models --first 600",),
+        ),
         "report": Command(
             "Plot a bundle's training and one game on a page.",
             ("jepa report models/melee melee.parquet",),

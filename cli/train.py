@@ -38,7 +38,7 @@ from model.training.held_out import Report
 from model.training.loop import seconds_a_step
 from model.training.loop import train as train_run
 from model.training.recipe import PRESETS, Recipe
-from model.training.run import Run, prepare
+from model.training.run import Run, frames_to_show, prepare
 from model.training.run import resume as resume_run
 
 console = Console(highlight=False, soft_wrap=True)
@@ -64,6 +64,9 @@ def train(
     seed: Annotated[int, typer.Option(help="Random seed; the same seed and data give the same weights")] = 0,
     devices: Annotated[int, typer.Option(help="Processes to share each batch, one per GPU or some CPU cores each")] = 1,
     accelerator: Annotated[str, typer.Option(help=f"One of {', '.join(ACCELERATORS)}")] = "auto",
+    sample: Annotated[
+        bool, typer.Option("--sample", help="Leave ten seconds of a held-out game in the bundle for everybody to watch")
+    ] = False,
     half: Annotated[bool, typer.Option("--half", help="Store the weights as float16")] = False,
     source: Annotated[str, typer.Option(help="Source of the data, for bundle.json")] = "",
     licence: Annotated[str, typer.Option(help="Licence of the weights, for bundle.json")] = "",
@@ -102,6 +105,8 @@ def train(
             )
         frames = replace(frames, frame=None) if unordered else frames
         run = resume_run(frames, path, fabric=fabric) if resume else prepare(frames, recipe, fabric=fabric)
+        if sample:
+            run.checkpoint.shown = frames_to_show(run)
         # The run has its own copy, of half the size where that loses nothing.
         del frames
         run.checkpoint.summary.licence = licence

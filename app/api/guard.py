@@ -45,10 +45,11 @@ HANDSHAKE = b"sec-websocket-key"
 class Guard:
     """Checks the keys and records the telemetry of one service."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, open_paths: frozenset[str] = frozenset()) -> None:
+        """`open_paths` need no key, like probes, but are counted."""
         self.telemetry, self.keys = service.telemetry, service.keys
         self._browsers = Browsers(service.settings)
-        self._open = PROBES if service.settings.metrics_need_key else PROBES | {METRICS}
+        self._open = PROBES | open_paths | (frozenset() if service.settings.metrics_need_key else {METRICS})
         self._uncounted = PROBES | {METRICS}
 
     def visit(

@@ -12,7 +12,7 @@ REFUSALS = {
     400: "The body is not valid JSON",
     401: "The key is missing or wrong",
     403: "The request comes from a web page of another origin",
-    404: "There is no such model",
+    404: "There is no such model, or it has no such thing",
     409: "The model has another feature schema, or a newer frame of the same stream arrived",
     413: "Too many bytes or rows",
     415: "The content type is neither JSON nor octet-stream",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bundle.columns import STATISTICS, Statistics
+from bundle.sample import FRAMES_A_SECOND, SAMPLE, principal_components, sample_bytes
 from bundle.schema import Schema
 from bundle.writer import BundleWriter
 from model.export.graphs import ServedEncoder, ServedPredictor, embed
@@ -62,6 +63,7 @@ def export_bundle(
         name,
         statistics=checkpoint.statistics,
         sample=checkpoint.sample,
+        shown=checkpoint.shown,
         half=half,
         card=card,
     )
@@ -76,6 +78,7 @@ def export_networks(
     *,
     statistics: Statistics | None = None,
     sample: NDArray[np.float32] | None = None,
+    shown: NDArray[np.float32] | None = None,
     half: bool = False,
     card: str | None = None,
 ) -> Path:
@@ -83,8 +86,8 @@ def export_networks(
 
     `known` is what bundle.json says besides what can be read off the networks. `half` rounds the weights of the
     float32 graphs to float16 and stores them so, in half the size; the graphs still compute in float32. `sample`
-    [2n, C] are n rows to fit int8 graphs to and n to judge them by; without it there are none. `card` becomes
-    README.md.
+    [2n, C] are n rows to fit int8 graphs to and n to judge them by, of which the map is drawn too; without it there is
+    neither. `shown` are frames [m, C] to look at. `card` becomes README.md.
     """
     for network in networks:
         network.eval()
@@ -120,6 +123,13 @@ def export_networks(
             }
             cost = write_int8(bundle.path, _questions(config, schema, fitted), asked, golden)
             bundle.describe(precision={"int8": cost})
+            with torch.no_grad():
+                embedded = embed(networks.encoding, networks.target_encoder, schema, torch.from_numpy(sample)).numpy()
+            bundle.describe(map=principal_components(embedded, f"{len(sample):,} rows of training and held-out games"))
+        if shown is not None:
+            (bundle.path / SAMPLE).write_bytes(sample_bytes(shown))
+            source = f"a held-out game of {known.get('data', {}).get('source') or 'the recording'}"
+            bundle.describe(sample={"rows": len(shown), "rate": FRAMES_A_SECOND, "source": source})
         if half:
             for path in bundle.path.glob("*[!8].onnx"):
                 _store_half(path)

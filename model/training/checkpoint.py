@@ -25,6 +25,7 @@ OPTIMISER = "optimiser."
 STATISTICS = "statistics."
 NETWORKS = "jepa."
 SAMPLE = "sample"
+SHOWN = "shown"
 
 
 class DamagedCheckpoint(ValueError):
@@ -44,6 +45,8 @@ class Checkpoint:
     summary: TrainingSummary
     optimiser: dict[str, Tensor]
     sample: NDArray[np.float32] | None = None
+    # Consecutive frames [n, C] of a held-out game for everybody to look at, where the user allowed it.
+    shown: NDArray[np.float32] | None = None
 
     def save(self, path: Path) -> None:
         """Writes the file so that a reader, or a run killed meanwhile, finds either the old one or the new one."""
@@ -52,6 +55,8 @@ class Checkpoint:
         tensors |= {OPTIMISER + name: value for name, value in self.optimiser.items()}
         if self.sample is not None:
             tensors[SAMPLE] = torch.from_numpy(self.sample)
+        if self.shown is not None:
+            tensors[SHOWN] = torch.from_numpy(self.shown)
         about = {
             "config": self.jepa.config.as_dict(),
             "schema": self.schema.as_dict(),
@@ -89,6 +94,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             summary=TrainingSummary.from_dict(about["summary"]),
             optimiser=under(OPTIMISER),
             sample=tensors[SAMPLE].numpy() if SAMPLE in tensors else None,
+            shown=tensors[SHOWN].numpy() if SHOWN in tensors else None,
         )
         int(checkpoint.recipe["steps"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:

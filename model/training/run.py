@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bundle.columns import Statistics, column_statistics
+from bundle.sample import SAMPLE_ROWS as SHOWN_ROWS
 from model.data import checks
 from model.data.frames import Frames
 from model.data.splits import split_rows
@@ -112,6 +113,16 @@ def resume(frames: Frames, path: Path, *, fabric: Fabric | None = None) -> Run:
     if checkpoint.recipe.keys() != Recipe().as_dict().keys():
         raise ValueError(f"{path} was begun by another version, which trained otherwise; train anew without --resume")
     return prepare(frames, Recipe.from_dict(checkpoint.recipe), fabric=fabric, checkpoint=checkpoint)
+
+
+def frames_to_show(run: Run) -> NDArray[np.float32]:
+    """At most SAMPLE_ROWS consecutive frames [n, C] of one held-out game; ValueError where rows have no order."""
+    if not run.batches.ordered:
+        raise ValueError("rows without a frame column are no game to look at; leave out --sample")
+    # Rows at the end of a game have none later, so consecutive rows are of one game.
+    parts = torch.tensor_split(run.val_rows, (run.val_rows.diff() != 1).nonzero().flatten().cpu() + 1)
+    rows: NDArray[np.float32] = run.batches.seen(max(parts, key=len)[:SHOWN_ROWS]).numpy(force=True)
+    return rows
 
 
 def adamw(jepa: JEPA, weight_decay: float) -> torch.optim.AdamW:

@@ -39,7 +39,9 @@ def jepa(*arguments):
 @pytest.fixture(scope="module")
 def models(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("models")
-    done = jepa("train", data, "--out", out, "--name", "toy", "--preset", "quick", "--steps", 3, "--horizon", 4)
+    done = jepa(
+        "train", data, "--out", out, "--name", "toy", "--preset", "quick", "--steps", 3, "--horizon", 4, "--sample"
+    )
     assert done.exit_code == 0, done.output
     assert re.search(r"3 steps of 1024 rows, about \d+ s; ", done.output)
     assert "warning: 480 training rows are fewer than a batch of 1,024" in done.output
@@ -58,6 +60,25 @@ def test_train_leaves_a_bundle_that_the_service_can_read(models):
     assert bundle.manifest.precision["int8"].rows > 50
     assert bundle.manifest.data == {"source": "games.parquet"}
     assert bundle.manifest.history["step"] == [3]
+
+
+def test_train_leaves_frames_of_one_held_out_game_where_the_user_allows_it_and_a_map(models, data):
+    bundle = read_bundle(models / "toy" / "1")
+    with np.load(bundle.folder / "sample.npz") as arrays:
+        shown = arrays["features"]
+    assert bundle.manifest.sample.model_dump() == {
+        "rows": len(shown),
+        "rate": 60.0,
+        "source": "a held-out game of games.parquet",
+    }
+    table = pq.read_table(data)
+    rows = np.stack([table[name].to_numpy() for name in bundle.manifest.feature_schema.names], axis=1)
+    (first,) = np.flatnonzero((rows == shown[0]).all(1))
+    np.testing.assert_array_equal(rows[first : first + len(shown)], shown)
+    # Every frame of an episode that has one 4 later.
+    assert len(shown) == 116
+    assert first % 120 == 0
+    assert 0 < bundle.manifest.map.explained[1] <= bundle.manifest.map.explained[0] < 1
     assert bundle.manifest.history.keys() >= {"loss", "loss_ratio", "std", "rankme"}
     (report,) = (models / "toy" / ".training" / "training.jsonl").read_text().splitlines()
     assert {"step", "loss", "loss_ratio", "std", "rankme"} <= json.loads(report).keys()

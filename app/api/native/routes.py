@@ -1,5 +1,6 @@
 """The endpoints of the native dialect: /embed, /predict, /loss and /stream, and those that describe the models."""
 
+import asyncio
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from app.api.dependencies import service_of
 from app.api.headers import JSON
 from app.api.native import schemas
 from app.api.native.handler import Endpoint
-from app.api.native.models import card
+from app.api.native.models import card, details, sample_of
 from app.api.native.openapi import query_parameters
 from app.api.native.request import Answer, NativeRequest
 from app.api.openapi import header_parameters, problems
@@ -21,6 +22,10 @@ from app.rows import json_bytes
 from app.telemetry.drift import described
 
 router = APIRouter()
+NPZ = "application/zip"
+SAMPLE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {NPZ: {"schema": {"type": "string", "format": "binary"}}}, "description": "The frames"}
+}
 
 
 async def embed(request: NativeRequest[schemas.EmbedOptions]) -> Answer:
@@ -115,11 +120,18 @@ async def models(request: Request) -> Response:
     return _json({"models": cards, "refused": refused})
 
 
-@router.get("/models/{name}", response_model=schemas.ModelCard, tags=["models"], responses=problems(404, 503))
+@router.get("/models/{name}", response_model=schemas.ModelDetails, tags=["models"], responses=problems(404, 503))
 async def model(request: Request, name: str) -> Response:
-    """Describes one loaded model."""
+    """Describes one loaded model, with the ranges of its columns and the map of its embeddings."""
     service = service_of(request)
-    return _json(card(service.registry.get(name), service.layout))
+    return _json(details(service.registry.get(name), service.layout))
+
+
+@router.get("/models/{name}/sample", response_class=Response, tags=["models"], responses=SAMPLE | problems(404, 503))
+async def sample(request: Request, name: str) -> Response:
+    """Some seconds of a game to look at, as NumPy's .npz with the array `features`; 404 if the bundle has none."""
+    model = service_of(request).registry.get(name)
+    return Response(await asyncio.to_thread(sample_of, model), media_type=NPZ)
 
 
 @router.get("/models/{name}/drift", response_model=schemas.DriftReport, tags=["models"], responses=problems(404, 503))

@@ -138,6 +138,21 @@ class ModelCard(BaseModel):
         description="How each graph is batched, from measurements when the model was loaded"
     )
     layout: dict[str, int] = Field(description="The processes of the service, and the threads of each")
+    sample: dict[str, Any] | None = Field(
+        description="Rows, frames a second and source of the frames at /models/{name}/sample, if there are any"
+    )
+
+
+class ModelDetails(ModelCard):
+    """A loaded model, with what is too long for a list of models."""
+
+    statistics: dict[str, list[float]] = Field(
+        description="mean, std, min and max of each column in training; empty if the bundle has none"
+    )
+    map: dict[str, Any] | None = Field(
+        description="The two principal components of embeddings: `mean`, `components`, and `explained`, their share of "
+        "the variance"
+    )
 
 
 class FeatureDrift(BaseModel):

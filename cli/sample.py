@@ -1,0 +1,68 @@
+"""`jepa sample`: leaves frames to look at, and a map of the embeddings, in a new version of a bundle."""
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+
+from app.settings import DEFAULT_MODEL
+from bundle.folders import MANIFEST, locate
+from bundle.reader import read_bundle
+from bundle.sample import FRAMES_A_SECOND, SAMPLE, SAMPLE_ROWS, principal_components, sample_bytes
+from bundle.writer import BundleWriter
+from cli.arguments import BundleArgument, DataArgument, MissingOption, ModelsOption
+from cli.embed import embed_rows
+from model.data.frames import read_frames
+
+# Rows that the map is computed from, evenly spread over the data.
+MAP_ROWS = 20_000
+
+
+def sample(
+    bundle: BundleArgument,
+    data: DataArgument,
+    out: ModelsOption,
+    first: Annotated[int, typer.Option(min=0, help="Row of DATA that the sample begins with")] = 0,
+    rows: Annotated[int, typer.Option(min=1, help="Rows of the sample, all of one episode")] = SAMPLE_ROWS,
+    rate: Annotated[float, typer.Option(min=0.1, help="Frames a second")] = FRAMES_A_SECOND,
+    source: Annotated[str, typer.Option(help="Where the frames come from, in words (default: the file's name)")] = "",
+    map_data: Annotated[
+        str | None, typer.Option("--map", metavar="DATA", help="What the map is drawn from (default: DATA)")
+    ] = None,
+    missing: MissingOption = None,
+) -> None:
+    """Add frames to look at and a map of the embeddings to a bundle, as its next version.
+
+    Everybody who can ask the service for the model can then see these frames.
+    """
+    loaded = read_bundle(locate(bundle, DEFAULT_MODEL))
+    like = loaded.manifest.feature_schema
+    frames = read_frames(data, labels=(), missing=missing, like=like)
+    shown = slice(first, first + rows)
+    episodes = 1 if frames.independent else len(set(frames.episode[shown].tolist()))
+    if episodes != 1 or first >= len(frames.episode):
+        raise ValueError(
+            f"rows {first} to {first + rows} of {data}, which has {len(frames.episode)}, are not of one episode; "
+            "choose --first and --rows within one"
+        )
+    drawn = frames if map_data is None else read_frames(map_data, labels=(), missing=missing, like=like)
+    spread = drawn.as_seen()[:: max(1, len(drawn.episode) // MAP_ROWS)]
+    features = frames.as_seen()[shown]
+    document = orjson.loads((loaded.folder / MANIFEST).read_bytes())
+    kept = {key: value for key, value in document.items() if key not in ("format", "name", "version", "files")}
+    with BundleWriter(out, loaded.manifest.name) as writer:
+        for name in loaded.manifest.files:
+            shutil.copyfile(loaded.folder / name, writer.path / name)
+        (writer.path / SAMPLE).write_bytes(sample_bytes(features))
+        writer.describe(
+            **kept
+            | {
+                "sample": {"rows": len(features), "rate": rate, "source": source or Path(data).name},
+                "map": principal_components(
+                    embed_rows(loaded, spread, "target"), f"{len(spread):,} rows of {Path(map_data or data).name}"
+                ),
+            }
+        )
+    typer.echo(f"{writer.folder}: {len(features)} rows to look at, and a map of the embeddings of {len(spread)} rows")
