@@ -1,4 +1,4 @@
-"""`golden.npz`: inputs with the outputs that PyTorch gave for them at export, read within limits.
+"""`golden.npz`: inputs with the outputs that the trained networks gave for them at export, read within limits.
 
 What the manifest says of the graphs says how large each array can be.
 """
@@ -20,7 +20,7 @@ MAX_GOLDEN_BYTES = 2**27
 
 
 class Golden(NamedTuple):
-    """Inputs with the outputs PyTorch gave for them at export."""
+    """Inputs with the outputs that the trained networks gave for them at export, in float64."""
 
     features: NDArray[np.float32]  # [n, input_dim], NaN where a group is hidden
     context_embedding: NDArray[np.float32]  # [n, embed_dim]

@@ -32,6 +32,7 @@ MAX_HEADS_ABOUT_BYTES = 2**20
 # Heads are named in query strings, in lists with commas, and before the = of a class.
 HEAD_NAME_PATTERN = r"^[^\s,=]{1,64}$"
 
+Distance = Annotated[float, Field(ge=0)]
 Width = Annotated[int, Field(ge=1, le=MAX_WIDTH)]
 # pydantic takes about a kilobyte for each of the items that are wrong, so it stops at the first one.
 Numbers = Annotated[list[float], FailFast()]
@@ -72,18 +73,25 @@ class HeadEntry(BaseModel):
 
 
 class Cost(BaseModel):
-    """How far the answers of a number format are from those of float32, of whichever graph is worst.
-
-    Measured at export on `rows` held-out rows, except `golden_cosine`, which is measured on the golden rows so that
-    the machine that serves the bundle can repeat it.
-    """
+    """How far the answers of a number format are from those of float32, of whichever graph is worst, on `rows` held-out
+    rows."""
 
     rows: int
     # The variance of the difference over the variance of the embedding.
     noise: float
     least_cosine: float
     largest_difference: float
-    golden_cosine: float
+
+
+class Parity(BaseModel):
+    """How far a graph's answers to the golden rows were at export from those of the trained network in float64, as
+    `bundle.parity.distance` measures it."""
+
+    # Those of the trained network in float32.
+    pytorch: Distance = 0.0
+    float32: Distance
+    # None where there is no such graph.
+    int8: Distance | None = None
 
 
 class Sample(BaseModel):
@@ -130,6 +138,7 @@ class Manifest(BaseModel):
     data: dict[str, Any] = {}
     precision: dict[str, Cost] = {}
     heads: Annotated[list[HeadEntry], FailFast(), Field(max_length=MAX_KEYS)] = []
+    parity: dict[str, Parity] = {}
     sample: Sample | None = None
     map: Map | None = None
     files: dict[str, FileEntry]
@@ -139,7 +148,7 @@ class Manifest(BaseModel):
     def _parts_are_of_a_size_that_makes_sense(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        for key in ("statistics", "history", "loss_quantiles", "precision", "files"):
+        for key in ("statistics", "history", "loss_quantiles", "precision", "parity", "files"):
             if isinstance(part := values.get(key), dict) and len(part) > MAX_KEYS:
                 raise ValueError(f"{key} has {len(part)} keys; it may have {MAX_KEYS}")
         if (size := _json_bytes([values.get("heads")])) > MAX_HEADS_ABOUT_BYTES:

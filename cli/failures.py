@@ -22,7 +22,11 @@ MENDS = {
 
 
 def sentence(error: Exception) -> str:
-    """What came, and how to mend it."""
+    """What came, how to mend it, and what was noted of it on its way."""
+    return "; ".join([_told(error), *getattr(error, "__notes__", ())])
+
+
+def _told(error: Exception) -> str:
     if not isinstance(error, OSError) or error.errno is None or error.strerror is None:
         return str(error) or type(error).__name__
     place = "" if error.filename is None else f": {error.filename!r}"

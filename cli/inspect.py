@@ -121,6 +121,11 @@ def _summary(manifest: Manifest) -> Iterator[str]:
             f"difference {cost.largest_difference:.2g}, on {cost.rows} rows"
             for name, cost in manifest.precision.items()
         },
+        **{
+            f"parity of {graph}": ", ".join(f"{name} {value:.2g}" for name, value in parity if value is not None)
+            + " of the spread"
+            for graph, parity in manifest.parity.items()
+        },
         "licence": manifest.licence or "not given",
         "data": ", ".join(f"{key} {value}" for key, value in manifest.data.items()) or "not given",
         "files": ", ".join(f"{name} ({entry.bytes / 1e6:.1f} MB)" for name, entry in manifest.files.items()),
@@ -133,11 +138,10 @@ def _summary(manifest: Manifest) -> Iterator[str]:
 def _golden_problems(bundle: Bundle) -> Iterator[str]:
     """Runs the golden rows in every precision of the bundle, prints how close the outputs are, and yields problems."""
     for precision in filter(bundle.has, ("float32", "int8")):
-        for parity in selfcheck.compare(bundle, Graphs(bundle, precision), precision):
-            verdict = "as at export" if parity.holds else "NOT as at export"
+        for compared in selfcheck.compare(bundle, Graphs(bundle, precision), precision):
+            verdict = "as at export" if compared.holds else "NOT as at export"
             typer.echo(
-                f"{parity.graph} {precision}: {verdict}, largest difference {parity.max_difference:.2g}, "
-                f"least cosine {parity.min_cosine:.6f}"
+                f"{compared.graph} {precision}: {verdict}, off by {compared.distance:.2g} of the spread of its answers"
             )
-            if not parity.holds:
-                yield f"{parity.graph} {precision} does not reproduce its golden rows; export the model again"
+            if not compared.holds:
+                yield f"{compared.graph} {precision} does not reproduce its golden rows; export the model again"

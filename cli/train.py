@@ -119,7 +119,8 @@ def train(
         if not finished:
             console.print(f"stopped at step {run.checkpoint.step}; go on with the same command and --resume")
             raise typer.Exit(130)
-        folder = export_bundle(load_checkpoint(path), out, name, half=half)
+        with _noting(f"the run is finished and kept: jepa export {path} --out {out} --name {name}"):
+            folder = export_bundle(load_checkpoint(path), out, name, half=half)
     except EXPECTED as error:
         console.print(f"error: {sentence(error)}", style="red", markup=False)
         # All processes meet the same error and the first tells of it; one that failed would have it killed.
@@ -138,6 +139,16 @@ def _recipe(preset: str, horizons: list[int] | None, tokens: str | None, steps: 
     if steps is not None:
         changes["steps"] = steps
     return replace(PRESETS[preset], **changes)
+
+
+@contextmanager
+def _noting(note: str) -> Iterator[None]:
+    """Adds the note to whatever goes wrong, be it told in a sentence or in a traceback."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(note)
+        raise
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 Shapes: B batch, C columns, G groups, M inputs, m inputs of one patch, D embed_dim.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,7 +13,10 @@ from model.networks.encoder import PatchProjection
 from model.networks.encoding import CLIP, FeatureEncoding
 
 # Replaces a hidden number: it lies below every ramp and matches no id.
-HIDDEN = -1e30
+HIDDEN = -math.inf
+# Numbers of columns whose standard deviation is larger are scaled down by SHRINK, a power of two and so without
+# rounding: their ramps would be infinite in float32.
+MAX_STD, SHRINK = 1e30, 2.0**-64
 # No input is scaled down further than this, so that its 8-bit range keeps enough steps.
 MIN_INPUT_SCALE = 1 / 16
 
@@ -28,16 +33,21 @@ class RampInputs(nn.Module):
         super().__init__()
         alive = encoding.scale.nonzero()[:, 0]
         mean, scale = encoding.mean[alive].double(), encoding.scale[alive].double()
-        start = (mean - CLIP / scale).float()
+        shrink = torch.where(encoding.scale < 1 / MAX_STD, SHRINK, 1.0).double()  # [C]
+        start = ((mean - CLIP / scale) * shrink[alive]).float()
         ramps, ids, columns = len(encoding.ramp_column), len(encoding.id_column), len(encoding.scale)
         self.kept = torch.cat([alive, columns + torch.arange(ramps + ids)])
         self.gain = torch.cat([torch.full((len(alive),), 2 * CLIP), torch.ones(ramps + ids)]).double()
         # Recomputed from the rounded `start` rather than set to −CLIP, so that gain · input + offset is exact; the clip
         # moves by less than the rounding error of a raw number.
-        self.offset = torch.cat([(start - mean) * scale, torch.full((ramps,), -0.5), torch.zeros(ids)])
+        offset = (start / shrink[alive] - mean) * scale
+        self.offset = torch.cat([offset, torch.full((ramps,), -0.5), torch.zeros(ids)])
         self.number_column = nn.Buffer(torch.cat([alive, encoding.ramp_column]))
-        self.start = nn.Buffer(torch.cat([start, encoding.ramp_start])[:, None])
-        self.rate = nn.Buffer(torch.cat([scale.float() / (2 * CLIP), encoding.ramp_scale])[:, None])
+        shrink = shrink[self.number_column]
+        ramp_start = (encoding.ramp_start * shrink[len(alive) :]).float()
+        self.start = nn.Buffer(torch.cat([start, ramp_start])[:, None])
+        self.rate = nn.Buffer((torch.cat([scale / (2 * CLIP), encoding.ramp_scale]) / shrink).float()[:, None])
+        self.shrink = nn.Buffer(shrink.float()[:, None]) if (shrink < 1).any() else None
         self.id_column = nn.Buffer(encoding.id_column.clone())
         self.id_value = nn.Buffer(encoding.id_value[:, None].clone())
         self.id_tolerance = nn.Buffer(encoding.id_tolerance[:, None].clone())
@@ -62,7 +72,10 @@ class RampInputs(nn.Module):
     def forward(self, columns: Tensor, hidden: Tensor) -> list[Tensor]:
         """columns [C, B], hidden [C, B] bool → inputs [M, B], in one or two parts along M."""
         seen = torch.where(hidden, HIDDEN, columns)  # [C, B]
-        ramps = F.relu((seen.index_select(0, self.number_column) - self.start) * self.rate)
+        numbers = seen.index_select(0, self.number_column)
+        if self.shrink is not None:
+            numbers = numbers * self.shrink
+        ramps = F.relu((numbers - self.start) * self.rate)
         parts = [torch.minimum(ramps, self.number_limit)]
         if len(self.id_column):
             is_it = (seen.index_select(0, self.id_column) - self.id_value).abs() < self.id_tolerance

@@ -27,6 +27,12 @@ def embed(encoding: nn.Module, encoder: ContextEncoder, schema: Schema, features
     return embedding
 
 
+def predict(predictor: Predictor, context: Tensor, targets: Tensor, horizon: Tensor) -> Tensor:
+    """Asks the trained predictor as `predictor.onnx` is asked: context [B, D], targets [B, N], horizon [B] → [B, D]."""
+    predicted: Tensor = predictor(context, targets > 0, horizon)
+    return predicted
+
+
 class ServedEncoder(nn.Module):
     """Maps raw features, NaN where hidden, to an embedding: `context_encoder.onnx` and `target_encoder.onnx`."""
 
@@ -50,21 +56,21 @@ class ServedEncoder(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """features [B, C] → [B, D]."""
         columns = features.T  # [C, B]
-        hidden = self.membership @ columns.isnan().float() > 0  # [G, B]
+        hidden = self.membership @ columns.isnan().to(columns.dtype) > 0  # [G, B]
         parts = self.inputs(columns, hidden.index_select(0, self.column_group))  # [M, B] in parts
-        inputs = torch.cat([*parts, hidden.float()])  # [M + G, B]
+        inputs = torch.cat([*parts, hidden.to(columns.dtype)])  # [M + G, B]
         tokens = [patch(inputs) for patch in self.patches]  # N of [B, D]
         if self.tokens == 1:
             x, mask = tokens[0] + self.position, None  # [B, D]
         else:
             x = (torch.stack(tokens, dim=1) + self.position).flatten(0, 1)  # [B · N, D]
             # A patch is visible if any of its groups is.
-            visible = (~hidden).float().T @ self.group_patch > 0  # [B, N]
+            visible = (~hidden).to(columns.dtype).T @ self.group_patch > 0  # [B, N]
             mask = attention_mask(visible)  # [B, 1, N, N]
         for block in self.blocks:
             x = block(x, mask)
         x = self.norm(x)
-        return x if self.tokens == 1 else mean_where(x, visible.float())  # [B, D]
+        return x if self.tokens == 1 else mean_where(x, visible.to(x.dtype))  # [B, D]
 
 
 class ServedPredictor(nn.Module):
@@ -88,7 +94,7 @@ class ServedPredictor(nn.Module):
         """context [B, D], targets [B, N] as 0 and 1, horizon [B] in frames ahead → [B, D]."""
         x, mask, skip = F.gelu(self.project(context)) + self.context_position, None, 0  # [B, P]
         if self.has_mask_tokens:
-            one_hot = (horizon[:, None] == self.horizons).float()  # [B, horizons]
+            one_hot = (horizon[:, None] == self.horizons).to(x.dtype)  # [B, horizons]
             masked = (one_hot @ self.horizon_position)[:, None] + self.mask_tokens  # [B, N, P]
             x = torch.cat([x[:, None], masked], dim=1).flatten(0, 1)  # [B · (1 + N), P]
             mask, skip = attention_mask(F.pad(targets, (1, 0), value=1.0) > 0), 1  # [B, 1, 1 + N, 1 + N]
@@ -98,7 +104,7 @@ class ServedPredictor(nn.Module):
         x = self.norm(self.blocks[-1](x, mask, skip))  # [B · N, P]
         if targets.shape[1] > 1:
             # The projection is linear, so the mean is taken first: it then projects one row per frame rather than N.
-            x = mean_where(x, (targets > 0).float())  # [B, P]
+            x = mean_where(x, (targets > 0).to(x.dtype))  # [B, P]
         predicted: Tensor = self.project_back(x)  # [B, D]
         return predicted
 

@@ -71,7 +71,8 @@ class FeatureEncoding(nn.Module):
         scale = np.where(numbers, 1 / np.where(alive, std, 1), 0)
         return cls(
             {
-                "mean": torch.tensor(mean, dtype=torch.float32),
+                # Where a column is silent, no mean could make an extreme number infinite.
+                "mean": torch.tensor(np.where(numbers, mean, 0), dtype=torch.float32),
                 "scale": torch.tensor(scale, dtype=torch.float32),
                 **_columns_of("ramp", ("start", "scale"), ramps),
                 **_columns_of("id", ("value", "tolerance"), ids),
@@ -80,10 +81,12 @@ class FeatureEncoding(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """features [B, C] raw → [B, M]."""
-        parts = [((features - self.mean) * self.scale).clamp(-CLIP, CLIP)]  # [B, C]
+        # Halves, since the difference of two numbers may be larger than float32 holds.
+        halves = features / 2
+        parts = [((halves - self.mean / 2) * (2 * self.scale)).clamp(-CLIP, CLIP)]  # [B, C]
         if len(self.ramp_column):
-            numbers = features.index_select(1, self.ramp_column)
-            parts.append(((numbers - self.ramp_start) * self.ramp_scale).clamp(0, 1) - 0.5)  # [B, R]
+            numbers = halves.index_select(1, self.ramp_column)
+            parts.append(((numbers - self.ramp_start / 2) * (2 * self.ramp_scale)).clamp(0, 1) - 0.5)  # [B, R]
         if len(self.id_column):
             ids = features.index_select(1, self.id_column)
             parts.append(((ids - self.id_value).abs() < self.id_tolerance).to(features.dtype))  # [B, K]

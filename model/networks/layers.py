@@ -42,7 +42,7 @@ class Attention(nn.Module):
 
 def _sums(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """Attention by elementwise products: q [B, Q, H, d], k and v [B, N, H, d], mask [B, N] → [B, Q, H, d]."""
-    q, k, v = q.float(), k.float(), v.float()
+    q, k, v = (part.to(torch.promote_types(part.dtype, torch.float32)) for part in (q, k, v))
     scores = (q[:, :, None] * k[:, None]).sum(-1) / math.sqrt(q.shape[-1])  # [B, Q, N, H]
     if mask is not None:
         scores = scores.masked_fill(~mask[:, None, :, None], -math.inf)

@@ -1,5 +1,6 @@
 """The commands that learn, run as a user runs them: on files, in processes of their own where a signal matters."""
 
+import errno
 import json
 import os
 import re
@@ -15,10 +16,19 @@ from typer.testing import CliRunner
 from bundle.reader import read_bundle
 from cli.main import app
 from model.export.int8 import least_cosine
+from model.training.recipe import PRESETS
 from tests.support.bundles import TinyModel
 from tests.support.forker import TRAINING, Fork
 from tests.support.games import NAMES, make_games
 from tests.support.processor import needs_int8_dot_products
+from tests.support.small_cli import SMALL
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_networks():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PRESETS, "small", SMALL)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +50,7 @@ def jepa(*arguments):
 def models(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("models")
     done = jepa(
-        "train", data, "--out", out, "--name", "toy", "--preset", "quick", "--steps", 3, "--horizon", 4, "--sample"
+        "train", data, "--out", out, "--name", "toy", "--preset", "small", "--steps", 3, "--horizon", 4, "--sample"
     )
     assert done.exit_code == 0, done.output
     assert re.search(r"3 steps of 1024 rows, about \d+ s; ", done.output)
@@ -93,12 +103,26 @@ def test_export_makes_the_next_version_from_a_checkpoint(models, tmp_path):
     assert read_bundle(tmp_path / "again" / "2").manifest.version == 2
 
 
+def test_a_finished_run_whose_export_fails_says_how_to_get_its_bundle(models, data, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path))
+
+    shutil.copytree(models / "toy" / ".training", tmp_path / "toy" / ".training")
+    checkpoint = tmp_path / "toy" / ".training" / "checkpoint.safetensors"
+    monkeypatch.setattr("cli.train.export_bundle", full)
+    done = jepa("train", data, "--out", tmp_path, "--name", "toy", "--resume")
+    assert done.exit_code == 1
+    (said,) = (line for line in done.output.splitlines() if line.startswith("error: No space left on device"))
+    assert said.endswith(f"the run is finished and kept: jepa export {checkpoint} --out {tmp_path} --name toy")
+    assert checkpoint.is_file()
+
+
 @pytest.mark.parametrize("encoder", ["target", "context"])
 def test_embed_writes_a_row_a_frame_in_the_order_of_the_data(models, data, tmp_path, encoder):
     done = jepa("embed", models / "toy", data, "--out", tmp_path / "e.npy", "--encoder", encoder)
     assert done.exit_code == 0, done.output
     embeddings = np.load(tmp_path / "e.npy")
-    assert embeddings.shape == (600, 256)
+    assert embeddings.shape == (600, 32)
     assert embeddings.dtype == np.float32
     rows = make_games(episodes=5, length=120).features
     np.save(tmp_path / "last.npy", rows[-7:])
@@ -193,8 +217,8 @@ def forked(program, *arguments):
 @pytest.mark.timeout(600)  # two processes, and an export
 def test_two_devices_leave_one_bundle_and_say_everything_once_also_of_rows_of_no_game(tmp_path):
     np.save(tmp_path / "rows.npy", make_games(episodes=2, length=60).features)
-    options = ["--preset", "quick", "--steps", 2, "--devices", 2, "--accelerator", "cpu"]
-    run = forked("cli", "train", tmp_path / "rows.npy", "--out", tmp_path, *options)
+    options = ["--preset", "small", "--steps", 2, "--devices", 2, "--accelerator", "cpu"]
+    run = forked("tests.support.small_cli", "train", tmp_path / "rows.npy", "--out", tmp_path, *options)
     with run.stderr:
         said = run.stderr.read()
     assert run.wait() == 0, said
@@ -219,8 +243,8 @@ def test_two_devices_leave_one_bundle_and_say_everything_once_also_of_rows_of_no
 
 @pytest.mark.timeout(600)
 def test_processes_that_torchrun_started_share_one_run(data, tmp_path):
-    options = ["--preset", "quick", "--steps", 2, "--horizon", 4, "--accelerator", "cpu"]
-    command = ["--nproc-per-node", 2, "-m", "cli", "train", data, "--out", tmp_path, *options]
+    options = ["--preset", "small", "--steps", 2, "--horizon", 4, "--accelerator", "cpu"]
+    command = ["--nproc-per-node", 2, "-m", "tests.support.small_cli", "train", data, "--out", tmp_path, *options]
     run = forked("torch.distributed.run", *command)
     with run.stderr:
         said = run.stderr.read()
@@ -231,8 +255,8 @@ def test_processes_that_torchrun_started_share_one_run(data, tmp_path):
 
 @pytest.mark.timeout(600)
 def test_ctrl_c_stops_all_devices_between_two_steps(data, tmp_path):
-    options = ["--preset", "quick", "--steps", 9000, "--devices", 2, "--accelerator", "cpu"]
-    run = forked("cli", "train", data, "--out", tmp_path, *options)
+    options = ["--preset", "small", "--steps", 9000, "--devices", 2, "--accelerator", "cpu"]
+    run = forked("tests.support.small_cli", "train", data, "--out", tmp_path, *options)
     with run.stderr:
         for line in run.stderr:
             if line.startswith("9000 steps of"):
@@ -254,7 +278,10 @@ def test_embed_of_another_width_says_which_columns_to_pick(models, tmp_path):
 IN_TURN = """
 import json, os, sys
 from cli.main import app
+from model.training.recipe import PRESETS
+from tests.support.small_cli import SMALL
 os.dup2(2, 1)
+PRESETS["small"] = SMALL
 for arguments in map(json.loads, sys.argv[1:]):
     try:
         app(arguments)
@@ -264,7 +291,7 @@ for arguments in map(json.loads, sys.argv[1:]):
 
 
 def test_ctrl_c_or_sigterm_keeps_the_run_and_resume_goes_on(data, tmp_path):
-    command = ["train", str(data), "--out", str(tmp_path), "--preset", "quick"]
+    command = ["train", str(data), "--out", str(tmp_path), "--preset", "small"]
     commands = [*command, "--steps", "9000"], command, [*command, "--resume"]
     run = Fork(IN_TURN, [*map(json.dumps, commands)], os.environ, TRAINING)
     with run.stderr:
@@ -281,7 +308,9 @@ def test_ctrl_c_or_sigterm_keeps_the_run_and_resume_goes_on(data, tmp_path):
         assert "9000 steps of" in said("9000 steps of")
         run.send_signal(signal.SIGINT)
         assert re.search(r"go on with the same command and --resume\s+exit code 130", said("exit code"))
-        assert re.search(r"a run stopped here at step 1 of 9000;.*\s+exit code 1$", said("exit code").strip())
-        assert "8999 steps of" in said("8999 steps of")
+        stopped = re.search(r"a run stopped here at step (\d+) of 9000;.*\s+exit code 1$", said("exit code").strip())
+        step = int(stopped[1])
+        assert f"{9000 - step} steps of" in said(f"{9000 - step} steps of")
         run.send_signal(signal.SIGTERM)
-        assert re.search(r"stopped at step 2;.*\s+exit code 130", said("exit code"))
+        stopped = re.search(r"stopped at step (\d+);.*\s+exit code 130", said("exit code"))
+        assert int(stopped[1]) > step

@@ -22,7 +22,9 @@ HEADS = {
     "damage": ("binary", ["damage"]),
     "speed": ("number", ["speed"]),
 }
-COST = {"rows": 100, "noise": 1e-4, "least_cosine": 0.999, "largest_difference": 0.05, "golden_cosine": 0.999}
+COST = {"rows": 100, "noise": 1e-4, "least_cosine": 0.999, "largest_difference": 0.05}
+GRAPHS = ("context_encoder", "target_encoder", "predictor")
+PARITY = {graph: {"pytorch": 2e-7, "float32": 2e-7, "int8": 0.01} for graph in GRAPHS}
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,7 @@ class TinyModel:
                 for name, (kind, outputs) in HEADS.items()
                 if self.heads
             ],
+            "parity": PARITY,
             **self.extra,
         }
 

@@ -1,4 +1,5 @@
 import json
+from copy import deepcopy
 
 import numpy as np
 import onnx
@@ -6,7 +7,11 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from model.export.bundle import _check_parity, export_bundle
+from bundle.parity import distance, spread
+from model.export.bundle import export_bundle
+from model.export.graphs import embed
+from model.export.parity import Judged, check_graph
+from model.export.tracing import Served
 from model.networks.encoder import ContextEncoder
 from tests.model.conftest import GROUPS, ROWS, SCHEMA, toy
 
@@ -80,16 +85,41 @@ def test_without_rows_to_fit_them_to_there_are_no_int8_graphs(halved):
     assert not [*halved.folder.glob("*.int8.onnx")]
 
 
+def judged(golden, pytorch):
+    """As if the context encoder had answered more by .01."""
+    served = Served(torch.nn.Identity(), {"features": golden["features"]}, "embedding")
+    return Judged("context_encoder", served, golden["context_embedding"] + np.float32(0.01), pytorch)
+
+
 def test_a_graph_that_differs_is_refused(exported):
-    jepa, folder = exported
+    _jepa, folder = exported
     golden = np.load(folder / "golden.npz")
+    complaint = r"context_encoder.onnx differs from the trained network by \d.\d+e-02 of the spread of its answers"
+    with pytest.raises(ValueError, match=complaint):
+        check_graph(folder / "context_encoder.onnx", judged(golden, 1e-5))
 
-    class Shifted(torch.nn.Module):
-        def forward(self, features):
-            return jepa.context_encoder(jepa.encoding(features)) + 0.01
 
-    with pytest.raises(ValueError, match=r"context_encoder.onnx differs from PyTorch at batch 1 by 1.*e-02"):
-        _check_parity(Shifted(), {"features": np.nan_to_num(golden["features"])}, folder / "context_encoder.onnx")
+def test_a_graph_that_is_about_as_far_off_as_pytorch_itself_is_not_refused(exported):
+    _jepa, folder = exported
+    golden = np.load(folder / "golden.npz")
+    off = check_graph(folder / "context_encoder.onnx", judged(golden, 0.005))
+    assert off == pytest.approx(0.01 / spread(golden["context_embedding"]), rel=0.01)
+
+
+def test_bundle_json_says_how_far_the_graphs_and_pytorch_are_from_float64(exported):
+    jepa, folder = exported
+    parity = json.loads((folder / "bundle.json").read_text())["parity"]
+    golden = np.load(folder / "golden.npz")
+    rows = torch.from_numpy(golden["features"])
+    with torch.no_grad():
+        exact = embed(deepcopy(jepa.encoding).double(), deepcopy(jepa.context_encoder).double(), SCHEMA, rows.double())
+        pytorch = embed(jepa.encoding, jepa.context_encoder, SCHEMA, rows)
+    np.testing.assert_array_equal(golden["context_embedding"], exact.numpy().astype(np.float32))
+    assert parity["context_encoder"]["pytorch"] > 0.9 * distance(pytorch.numpy(), exact.numpy()) > 0
+    assert parity.keys() == {"context_encoder", "target_encoder", "predictor"}
+    for distances in parity.values():
+        assert 0 < distances["pytorch"] < 1e-5
+        assert 0 < distances["float32"] < 1e-5
 
 
 class Raised(ContextEncoder):
@@ -100,8 +130,7 @@ class Raised(ContextEncoder):
 def test_a_served_network_that_differs_from_the_trained_one_is_refused(tmp_path):
     checkpoint = toy(GROUPS)
     checkpoint.jepa.target_encoder.__class__ = Raised
-    with pytest.raises(
-        ValueError, match=r"target_encoder\.onnx differs from the trained network by 1\.00e\+00; it is not written"
-    ):
+    complaint = r"target_encoder\.onnx differs from the trained network by \d\.\d+e\+00 of the spread .* not written"
+    with pytest.raises(ValueError, match=complaint):
         export_bundle(checkpoint, tmp_path, "toy")
     assert not [*tmp_path.rglob("*.onnx")]

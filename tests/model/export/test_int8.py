@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 
-from app.repository import selfcheck
+from bundle.parity import distance
 from model.export.int8 import least_cosine, noise, run
 from tests.model.conftest import ROWS
 from tests.support.processor import needs_int8_dot_products
@@ -70,19 +70,23 @@ def test_the_cost_in_bundle_json_is_that_of_the_graphs(exported):
         min(least_cosine(a, b) for a, b in zip(float32, int8, strict=True)), abs=1e-5
     )
     assert cost["noise"] == pytest.approx(max(noise(a, b) for a, b in zip(float32, int8, strict=True)), rel=1e-3)
+    assert cost["noise"] > 0
+
+
+def test_bundle_json_says_how_far_int8_is_from_the_golden_rows(exported):
+    _, folder = exported
+    parity = json.loads((folder / "bundle.json").read_text())["parity"]
     golden = dict(np.load(folder / "golden.npz"))
     asked = {"features": golden["features"]}
     question = {"context": golden["context_embedding"], "targets": golden["targets"], "horizon": golden["horizon"]}
-    assert cost["golden_cosine"] == pytest.approx(
-        min(
-            least_cosine(run(folder / "context_encoder.int8.onnx", asked), golden["context_embedding"]),
-            least_cosine(run(folder / "target_encoder.int8.onnx", asked), golden["target_embedding"]),
-            least_cosine(run(folder / "predictor.int8.onnx", question), golden["prediction"]),
-        ),
-        abs=1e-5,
-    )
-    assert cost["noise"] > 0
-    assert cost["golden_cosine"] < 1
+    for graph, inputs, right in (
+        ("context_encoder", asked, "context_embedding"),
+        ("target_encoder", asked, "target_embedding"),
+        ("predictor", question, "prediction"),
+    ):
+        found = distance(run(folder / f"{graph}.int8.onnx", inputs), golden[right])
+        assert parity[graph]["int8"] == pytest.approx(found, rel=0.05)
+        assert parity[graph]["int8"] > 100 * parity[graph]["float32"]
 
 
 @needs_int8_dot_products
@@ -90,7 +94,8 @@ def test_the_cost_is_small_enough_for_the_graphs_to_be_served(exported):
     _, folder = exported
     cost = json.loads((folder / "bundle.json").read_text())["precision"]["int8"]
     assert cost["noise"] < 0.1
-    assert cost["golden_cosine"] > selfcheck.INT8_COSINE
+    parity = json.loads((folder / "bundle.json").read_text())["parity"]
+    assert max(parity[graph]["int8"] for graph in GRAPHS) < 0.4
 
 
 def test_noise_is_what_an_independent_error_adds_to_the_variance():

@@ -32,8 +32,8 @@ def reports(printed):
 
 
 def test_a_run_killed_at_any_time_resumes_to_the_weights_of_an_unbroken_one(tmp_path):
-    broken, whole, steps = tmp_path / "broken.safetensors", tmp_path / "whole.safetensors", 30
-    for last in (0, 13):  # in the midst of the first steps and saves, and of later ones
+    broken, whole, steps = tmp_path / "broken.safetensors", tmp_path / "whole.safetensors", 12
+    for last in (0, 5):  # in the midst of the first steps and saves, and of later ones
         run = small_run(broken, steps, 1)
         with run.stderr as said:
             for line in said:
@@ -58,8 +58,8 @@ def test_a_run_killed_at_any_time_resumes_to_the_weights_of_an_unbroken_one(tmp_
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="this PyTorch has no gloo")
 def test_two_processes_learn_what_one_does(tmp_path):
     alone, shared = tmp_path / "alone.safetensors", tmp_path / "shared.safetensors"
-    expected, _ = trained(prepare(make_games(), replace(SMALL, steps=12)), alone, every=1)
-    command = [sys.executable, "-m", "tests.support.small_run", str(shared), "12", "2"]
+    expected, _ = trained(prepare(make_games(), replace(SMALL, steps=6)), alone, every=1)
+    command = [sys.executable, "-m", "tests.support.small_run", str(shared), "6", "2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = reports(done.stdout)
