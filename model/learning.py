@@ -101,6 +101,8 @@ def carry_out(
             folder = _new_folder(run.fabric, home)
             ends.callback(_remove_unless_begun, folder)
             path = folder / runs.CHECKPOINT
+        if run.fabric.is_global_zero:
+            (path.parent / runs.RECIPE).write_text(run.recipe.as_toml())
         interrupted = ends.enter_context(interruptions())
         tell = ends.enter_context(_logged(log, path.parent, name, run))
         progress = RunProgress(console, run, path.parent / runs.REPORTS, tell)
@@ -112,8 +114,6 @@ def carry_out(
 
         with progress.bar():
             finished = train_run(run, path, progress.report, go_on)
-        if run.fabric.is_global_zero:
-            (path.parent / runs.RECIPE).write_text(run.recipe.as_toml())
     if not finished:
         return None
     progress.say_how_it_ended()

@@ -3,9 +3,13 @@
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from lightning_fabric.loggers.csv_logs import CSVLogger
+from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
 from model.training.runs import REPORTS
 
@@ -41,7 +45,11 @@ class RunLog:
     def __init__(self, kind: str, folder: Path, name: str, recipe: dict[str, Any]) -> None:
         """`folder` is the run's, `name` that of the model, which TensorBoard does not need."""
         self._kind = kind
-        self._logger = _logger(kind, folder, name)
+        try:
+            self._logger = _logger(kind, folder, name)
+        # What these programs raise for a server that does not answer, or a key that is wrong, is of their own kinds.
+        except Exception as error:
+            raise ValueError(f"the log for {kind} cannot begin: {error}; mend that, or train without --log") from error
         if kind == "csv":
             # Its file is begun anew by every process that writes to it.
             for report in _reports(folder):
@@ -49,7 +57,7 @@ class RunLog:
         else:
             self._logger.log_hyperparams(recipe)
 
-    def write(self, report: dict[str, Any]) -> None:
+    def write(self, report: Mapping[str, Any]) -> None:
         """One point of each curve."""
         metrics = {name: value for name, value in report.items() if name not in ("step", "steps", "seconds_left")}
         self._logger.log_metrics(metrics, step=report["step"])
@@ -68,26 +76,20 @@ def _reports(folder: Path) -> list[dict[str, Any]]:
 
 def _logger(kind: str, folder: Path, name: str) -> Any:
     if kind == "csv":
-        from lightning_fabric.loggers import CSVLogger
-
         shutil.rmtree(folder / kind, ignore_errors=True)
         return CSVLogger(folder, name=kind, version="", flush_logs_every_n_steps=1)
     if kind == "tensorboard":
-        from lightning_fabric.loggers import TensorBoardLogger
-
         return TensorBoardLogger(folder, name=kind, version="")
     about = folder / LOGGED_AS
     known = json.loads(about.read_text()) if about.is_file() else {}
-    title = f"{name}-{folder.name}"
+    title, before = f"{name}-{folder.name}", known.get(kind)
+    loggers: Any = import_module("pytorch_lightning.loggers")
     if kind == "wandb":
-        from pytorch_lightning.loggers import WandbLogger
-
         project = os.environ.get("WANDB_PROJECT", name)
-        logger = WandbLogger(project=project, name=title, save_dir=folder, id=known.get(kind), resume="allow")
+        logger = loggers.WandbLogger(project=project, name=title, save_dir=folder, id=before, resume="allow")
     else:
-        from pytorch_lightning.loggers import MLFlowLogger
-
-        logger = MLFlowLogger(name, run_name=title, save_dir=str(folder / kind), run_id=known.get(kind))
+        place = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{folder.parent.absolute()}/mlflow.db")
+        logger = loggers.MLFlowLogger(name, run_name=title, tracking_uri=place, run_id=before)
     # Asking for it begins the run there.
     logger.experiment  # noqa: B018
     about.write_text(json.dumps(known | {kind: logger.version}))

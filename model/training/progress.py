@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ class RunProgress:
         console: Console,
         run: Run,
         reports: Path,
-        log: Callable[[dict[str, Any]], None],
+        log: Callable[[Mapping[str, Any]], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._console, self._run, self._reports, self._log, self._clock = console, run, reports, log, clock

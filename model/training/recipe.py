@@ -153,7 +153,7 @@ def checked(name: str, value: Any) -> Any:
 
 def _number(value: Any, kind: type, low: float, high: float) -> Any:
     """The value as a number of that kind, None where it is none between `low` and `high`."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, Real) or not low <= float(value) <= high:
         return None
     whole = isinstance(value, Integral) or float(value).is_integer()
     return None if kind is int and not whole else kind(value)

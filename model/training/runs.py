@@ -4,6 +4,7 @@ from pathlib import Path
 
 from model.training.checkpoint import DamagedCheckpoint, load_checkpoint
 
+HOME = ".training"
 CHECKPOINT = "checkpoint.safetensors"
 # A line a report, from which curves are drawn while the run goes on.
 REPORTS = "training.jsonl"
@@ -13,7 +14,7 @@ RECIPE = "recipe.toml"
 
 def home(models: Path, name: str) -> Path:
     """The folder of the runs of a model."""
-    return models / name / ".training"
+    return models / name / HOME
 
 
 def newest(runs: Path) -> Path | None:
