@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import tomllib
 
 import numpy as np
 import pyarrow as pa
@@ -81,6 +82,13 @@ def test_train_leaves_frames_of_one_held_out_game_where_the_user_allows_it_and_a
     assert 0 < bundle.manifest.map.explained[1] <= bundle.manifest.map.explained[0] < 1
     assert bundle.manifest.history.keys() >= {"loss", "loss_ratio", "std", "rankme"}
     *_, report = (models / "toy" / ".training" / "1" / "training.jsonl").read_text().splitlines()
+    card = (models / "toy" / "1" / "README.md").read_text()
+    assert card.startswith("---\nlicense: unknown\nlibrary_name: jepa-serve\n")
+    assert "| own | 3 | own\\_x, own\\_y, own\\_action\\_id |" in card
+    assert "--name toy --preset quick --set 'horizons=[4]' --set steps=3" in card
+    recipe = tomllib.loads((models / "toy" / ".training" / "1" / "recipe.toml").read_text())
+    assert tomllib.loads(re.search(r"```toml\n(.*?)```", card, re.DOTALL)[1]) == recipe
+    assert recipe["steps"] == 3
     assert {"step", "objective", "loss", "loss_ratio", "std", "rankme"} <= json.loads(report).keys()
 
 
