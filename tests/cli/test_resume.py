@@ -43,6 +43,7 @@ def train(out, *arguments):
     return done.output.splitlines()[-1]
 
 
+@pytest.mark.usefixtures("stopped")
 @pytest.mark.parametrize(
     ("option", "message"),
     [
@@ -62,18 +63,20 @@ def train(out, *arguments):
         (["--steps", "4"], "steps is 4, but the run was begun with 6; it can be made longer, not shorter"),
     ],
 )
-def test_an_option_that_differs_is_refused_by_name_with_both_values(stopped, data, tmp_path, option, message):
+def test_an_option_that_differs_is_refused_by_name_with_both_values(data, tmp_path, option, message):
     assert message in train(tmp_path, data, *option)
 
 
-def test_a_file_that_differs_is_refused_too(stopped, data, tmp_path):
+@pytest.mark.usefixtures("stopped")
+def test_a_file_that_differs_is_refused_too(data, tmp_path):
     (tmp_path / "recipe.toml").write_text("batch_size = 64")
     assert "batch_size is 64, but the run was begun with 32" in train(
         tmp_path, data, "--config", tmp_path / "recipe.toml"
     )
 
 
-def test_other_columns_are_refused_in_a_line(stopped, data, tmp_path):
+@pytest.mark.usefixtures("stopped")
+def test_other_columns_are_refused_in_a_line(data, tmp_path):
     table = pq.read_table(data)
     table = table.rename_columns(["weather" if name == "stage" else name for name in table.column_names])
     pq.write_table(table, tmp_path / "other.parquet")

@@ -41,9 +41,12 @@ def test_the_hub_reads_licence_tags_data_and_metrics(checkpoint):
 
 @pytest.mark.parametrize(
     ("licence", "found"),
-    [("", {"license": "unknown"}), ("CC0-1.0", {"license": "cc0-1.0"}),
-     ('my "own": \u00e9\u2028 \U0001f600\n---', {"license": "other", "license_name": 'my "own": \u00e9 \U0001f600---'})],
-)  # fmt: skip
+    [
+        ("", {"license": "unknown"}),
+        ("CC0-1.0", {"license": "cc0-1.0"}),
+        ('my "own": é\u2028 😀\n---', {"license": "other", "license_name": 'my "own": é 😀---'}),
+    ],
+)
 def test_a_licence_that_the_hub_does_not_know_has_a_name(checkpoint, licence, found):
     other = replace(checkpoint, summary=replace(checkpoint.summary, licence=licence))
     assert found.items() <= front_matter(model_card(other, "toy")).items()

@@ -93,7 +93,7 @@ def test_a_finished_run_says_so_and_more_steps_make_it_longer(games, tmp_path):
         check_unfinished(done, changed_recipe(done, {}))
     with pytest.raises(ValueError, match="steps is 5, but the run was begun with 6; it can be made longer, not"):
         changed_recipe(done, {"steps": 5})
-    with pytest.raises(ValueError, match="learning_rate is 0.5, but the run was begun with 0.002; leave it out"):
+    with pytest.raises(ValueError, match=r"learning_rate is 0\.5, but the run was begun with 0\.002; leave it out"):
         changed_recipe(done, {"learning_rate": 0.5, "steps": 8})
     reports, steps = trained(resume(games, path, changes={"steps": 8}), path, every=1)
     assert steps == [7, 8]
