@@ -34,6 +34,7 @@ TOPICS = {
             (
                 "jepa train melee.parquet --out models --name melee",
                 "jepa train 'runs/*.csv' --out models --preset quick --exclude 'debug_*'",
+                "jepa train --show-config --set learning_rate=1e-3 > recipe.toml",
             ),
         ),
         "export": Command(
@@ -63,8 +64,8 @@ TOPICS = {
             ("jepa sample models/melee melee.parquet --out models --first 600",),
         ),
         "report": Command(
-            "Plot a bundle's training and one game on a page.",
-            ("jepa report models/melee melee.parquet",),
+            "Plot a bundle's training and one game, or two runs side by side, on a page.",
+            ("jepa report models/melee melee.parquet", "jepa report models/melee/1 models/melee/2"),
         ),
     },
 }

@@ -1,6 +1,7 @@
 """Checks the paths of a command before its work begins, and writes output files that are never half there."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,16 @@ def check_folder(path: Path) -> None:
     if not nearest.is_dir():
         raise ValueError(f"{path} cannot be a folder: {nearest} is a file; name another place")
     _check_right(path, nearest)
+
+
+def make_output(folder: Path) -> Path:
+    """Creates the folder of a report; ValueError if nothing can be written to it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be written ({error}); say with --out where the report goes") from None
+    return folder
 
 
 def _check_right(path: Path, folder: Path) -> None:

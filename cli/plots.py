@@ -82,8 +82,8 @@ def probe_figure(scores: Mapping[str, Mapping[str, tuple[float, float]]]) -> Fig
     return figure
 
 
-def curves_figure(history: Mapping[str, Sequence[float]], embed_dim: int) -> Figure:
-    """The curves of a training run, one panel per metric, each with the threshold that signals a problem."""
+def curves_figure(runs: Mapping[str, Mapping[str, Sequence[float]]], embed_dim: int) -> Figure:
+    """The curves of training runs by name, one panel per metric, each with the threshold that signals a problem."""
     curves = {
         "loss": ("loss (smooth L1)", None, ""),
         "loss_ratio": ("loss / loss of the mean", 1.0, "nothing learned"),
@@ -91,18 +91,22 @@ def curves_figure(history: Mapping[str, Sequence[float]], embed_dim: int) -> Fig
         "rankme": ("RankMe, dims", 0.05 * embed_dim, "near-collapse"),
     }
     figure = Figure(figsize=(7.5, 5), layout="constrained")
-    for axes, (name, (title, limit, meaning)) in zip(
-        figure.subplots(2, 2, sharex=True).ravel(), curves.items(), strict=True
-    ):
+    panels = figure.subplots(2, 2, sharex=True).ravel()
+    for axes, (name, (title, limit, meaning)) in zip(panels, curves.items(), strict=True):
         plain(axes)
-        values = history[name]
-        axes.plot(history["step"], values, color=COLOURS[1], marker="o", markersize=3)
-        top = max(values)
+        for i, (run, history) in enumerate(runs.items()):
+            style = LINES[i % len(LINES)]
+            colour = COLOURS[(i + 1) % len(COLOURS)]
+            label = literal(run)
+            axes.plot(history["step"], history[name], style, color=colour, marker="o", markersize=3, label=label)
+        top = max(max(history[name]) for history in runs.values())
         if limit is not None:
             axes.axhline(limit, color=COLOURS[0], linestyle="--", linewidth=1)
             axes.annotate(meaning, (1, limit), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
             top = max(top, limit)
         axes.set(title=title, ylim=(0, 1.15 * top))
+    if len(runs) > 1:
+        panels[0].legend(frameon=False)
     figure.supxlabel("training step")
     return figure
 

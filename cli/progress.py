@@ -3,21 +3,12 @@
 import time
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from model.training.bars import duration as duration
+from model.training.bars import progress_bar
 
 # In a log, progress is first printed after this time, and then at this interval.
 FIRST_REPORT_S, REPORT_INTERVAL_S = 1, 10
-
-
-def duration(seconds: float) -> str:
-    """A duration in words, in minutes if it is longer than 90 seconds."""
-    return f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
-
-
-def progress_bar(console: Console, title: str) -> Progress:
-    """A bar with the count and the time left, which disappears at the end."""
-    columns = TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    return Progress(*columns, console=console, transient=True)
 
 
 class Meter:

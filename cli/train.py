@@ -1,10 +1,8 @@
 """`jepa train`: learns from recorded frames, exports, and leaves a bundle that `jepa serve --models` serves."""
 
-import json
-import signal
-import threading
+import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,43 +11,50 @@ import typer
 from rich.console import Console
 
 from bundle.folders import check_name
+from cli import recipes
 from cli.arguments import (
+    DATA_HELP,
     ActionsOption,
-    DataArgument,
     EpisodeOption,
     ExcludeOption,
     FeaturesOption,
     FrameOption,
     LabelsOption,
     MissingOption,
-    ModelsOption,
     NameOption,
 )
 from cli.failures import EXPECTED, sentence
 from cli.files import check_folder
-from cli.progress import duration, progress_bar
+from cli.recipes import Setting
 from cli.roles_table import remarks, roles_table
-from model.data.frames import read_frames
-from model.export.bundle import export_bundle
-from model.training.checkpoint import DamagedCheckpoint, load_checkpoint
+from model import learning
+from model.data.frames import Frames, read_frames
+from model.training import runs
+from model.training.checkpoint import Checkpoint, load_checkpoint
 from model.training.devices import ACCELERATORS, launch
-from model.training.diagnostics import warnings
-from model.training.held_out import Report
-from model.training.loop import seconds_a_step
-from model.training.loop import train as train_run
-from model.training.recipe import PRESETS, Recipe
-from model.training.run import Run, frames_to_show, prepare
+from model.training.logs import PACKAGES, check_log
+from model.training.recipe import PRESETS
+from model.training.run import changed_recipe, check_unfinished, frames_to_show, prepare
 from model.training.run import resume as resume_run
 
 console = Console(highlight=False, soft_wrap=True)
 
 
 def train(
-    data: DataArgument,
-    out: ModelsOption,
-    preset: Annotated[str, typer.Option(help=f"One of {', '.join(PRESETS)}")] = "default",
+    data: Annotated[str | None, typer.Argument(metavar="DATA", help=DATA_HELP)] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of models; the bundle is written to OUT/NAME/VERSION")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help=f"One of {', '.join(PRESETS)} (if not given: default)")] = None,
     name: NameOption = "model",
     resume: Annotated[bool, typer.Option("--resume", help="Resume the run that was stopped")] = False,
+    config: Annotated[Path | None, typer.Option(help="TOML file with fields of the recipe")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="A field of the recipe, as name=value; may be repeated")
+    ] = None,
+    show_config: Annotated[
+        bool, typer.Option("--show-config", help="Print the recipe as a file for --config, and end")
+    ] = False,
     features: FeaturesOption = None,
     exclude: ExcludeOption = None,
     labels: LabelsOption = None,
@@ -60,67 +65,88 @@ def train(
     horizon: Annotated[list[int] | None, typer.Option(help="Frames ahead to predict; may be repeated")] = None,
     unordered: Annotated[bool, typer.Option("--unordered", help="Only predict masked groups of the same row")] = False,
     tokens: Annotated[str | None, typer.Option(help="'row' (one token per row) or 'groups' (one per group)")] = None,
-    steps: Annotated[int | None, typer.Option(help="Number of training steps (default: the preset's)")] = None,
-    seed: Annotated[int, typer.Option(help="Random seed; the same seed and data give the same weights")] = 0,
+    steps: Annotated[int | None, typer.Option(help="Number of training steps; more make a finished run longer")] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after so many of a run's fifty reports without a better one (0: never)")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed; equal seeds and data give equal weights")] = None,
     devices: Annotated[int, typer.Option(help="Processes to share each batch, one per GPU or some CPU cores each")] = 1,
     accelerator: Annotated[str, typer.Option(help=f"One of {', '.join(ACCELERATORS)}")] = "auto",
+    log: Annotated[str | None, typer.Option(help=f"Also write the curves for one of {', '.join(PACKAGES)}")] = None,
     sample: Annotated[
         bool, typer.Option("--sample", help="Leave ten seconds of a held-out game in the bundle for everybody to watch")
     ] = False,
     half: Annotated[bool, typer.Option("--half", help="Store the weights as float16")] = False,
-    source: Annotated[str, typer.Option(help="Source of the data, for bundle.json")] = "",
-    licence: Annotated[str, typer.Option(help="Licence of the weights, for bundle.json")] = "",
+    source: Annotated[str, typer.Option(help="Source of the data, for bundle.json and the model card")] = "",
+    licence: Annotated[str, typer.Option(help="Licence of the weights, for bundle.json and the model card")] = "",
 ) -> None:
     """Train on recorded games and export a bundle to serve."""
     first = True
     try:
+        on_line = recipes.of_options(horizons=horizon or None, tokens=tokens, steps=steps, patience=patience, seed=seed)
+        on_line += map(recipes.of_assignment, set_ or [])
+        given = recipes.changes([] if config is None else recipes.of_file(config), on_line)
+        recipe = recipes.recipe_of(preset or "default", {} if resume else given)
+        if show_config:
+            typer.echo(recipes.shown(preset or "default", given), nl=False)
+            return
+        if data is None or out is None:
+            raise typer.BadParameter(
+                "missing; jepa train DATA --out MODELS" if data is None else "missing; name a folder of models",
+                param_hint="DATA" if data is None else "--out",
+            )
         check_name(name)
-        recipe = _recipe(preset, horizon, tokens, steps, seed)
-        path = out / name / ".training" / "checkpoint.safetensors"
-        check_folder(path.parent)
-        damage = _refuse_to_lose(path, resume)
+        if log is not None:
+            check_log(log)
+        home = runs.home(out, name)
+        check_folder(home)
+        choices: dict[str, Any] = {
+            "features": features,
+            "exclude": exclude,
+            "labels": labels,
+            "actions": actions,
+            "episode": episode,
+            "frame": frame,
+            "missing": missing,
+            "unordered": unordered or None,
+        }
+        choices = {option: value for option, value in choices.items() if value is not None}
+        path = damage = None
+        if resume:
+            path = learning.stopped_run(home)
+            choices = _choices_to_resume(load_checkpoint(path), preset, given, choices)
+        else:
+            damage = runs.check_none_stopped(home)
         fabric = launch(devices, accelerator)
         first = fabric.is_global_zero
         console.quiet = not first
         if damage is not None:
-            console.print(f"warning: {damage}; the new run takes its place", style="yellow", markup=False)
-        console.print(f"reading {data}")
-        frames = read_frames(
-            data,
-            features=features,
-            exclude=exclude,
-            labels=labels,
-            actions=actions,
-            episode=episode,
-            frame=frame,
-            missing=missing,
-        )
-        for line in roles_table(frames):
-            console.print(line, markup=False)
-        for kind, remark in remarks(frames):
-            console.print(f"{kind}: {remark}", style="yellow" if kind == "warning" else None, markup=False)
-        if frames.independent:
-            console.print(
-                "no 'episode' and no 'frame' column says which rows belong together; they are held out at random"
-            )
-        frames = replace(frames, frame=None) if unordered else frames
-        run = resume_run(frames, path, fabric=fabric) if resume else prepare(frames, recipe, fabric=fabric)
+            console.print(f"warning: {damage}; a new run begins beside it", style="yellow", markup=False)
+        frames = _frames(data, **choices)
+        if path is None:
+            run = prepare(frames, recipe, fabric=fabric)
+            run.checkpoint.made = {
+                "preset": preset or "default",
+                "command": _command(data, out, name, preset, config, on_line, choices),
+                "choices": choices,
+            }
+        else:
+            changes = {field: setting.value for field, setting in given.items()}
+            run = resume_run(frames, path, fabric=fabric, changes=changes)
         if sample:
             run.checkpoint.shown = frames_to_show(run)
         # The run has its own copy, of half the size where that loses nothing.
         del frames
-        run.checkpoint.summary.licence = licence
-        run.checkpoint.summary.data = {"source": source or Path(data).name}
-        with _interruptions() as interrupted:
-            _say_what_comes(run)
-            finished = _train(run, path, interrupted)
+        known = run.checkpoint.summary.data
+        learning.describe(run, source=source or ("" if known else Path(data).name), licence=licence)
+        path = learning.carry_out(run, home, path, name, console=console, log=log)
         if not first:
             return
-        if not finished:
+        if path is None:
             console.print(f"stopped at step {run.checkpoint.step}; go on with the same command and --resume")
             raise typer.Exit(130)
         with _noting(f"the run is finished and kept: jepa export {path} --out {out} --name {name}"):
-            folder = export_bundle(load_checkpoint(path), out, name, half=half)
+            folder = learning.export(path, out, name, console=console, half=half)
     except EXPECTED as error:
         console.print(f"error: {sentence(error)}", style="red", markup=False)
         # All processes meet the same error and the first tells of it; one that failed would have it killed.
@@ -128,17 +154,17 @@ def train(
     console.print(f"{folder} is ready: jepa serve --models {out}")
 
 
-def _recipe(preset: str, horizons: list[int] | None, tokens: str | None, steps: int | None, seed: int) -> Recipe:
-    if preset not in PRESETS:
-        raise ValueError(f"preset is '{preset}'; it must be one of {', '.join(PRESETS)}")
-    changes: dict[str, Any] = {"seed": seed}
-    if horizons:
-        changes["horizons"] = tuple(sorted(set(horizons)))
-    if tokens is not None:
-        changes["tokens"] = tokens
-    if steps is not None:
-        changes["steps"] = steps
-    return replace(PRESETS[preset], **changes)
+def _frames(data: str, *, unordered: bool = False, **choices: Any) -> Frames:
+    """What the data holds, once the user has seen what each column is for."""
+    console.print(f"reading {data}", markup=False)
+    frames = read_frames(data, **choices)
+    for line in roles_table(frames):
+        console.print(line, markup=False)
+    for kind, remark in remarks(frames):
+        console.print(f"{kind}: {remark}", style="yellow" if kind == "warning" else None, markup=False)
+    if frames.independent:
+        console.print("no 'episode' and no 'frame' column says which rows belong together; they are held out at random")
+    return replace(frames, frame=None) if unordered else frames
 
 
 @contextmanager
@@ -151,72 +177,41 @@ def _noting(note: str) -> Iterator[None]:
         raise
 
 
-@contextmanager
-def _interruptions() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets, so that a run stops between two steps, where its state is whole."""
-    interrupted = threading.Event()
-    before = {number: signal.signal(number, lambda *_: interrupted.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield interrupted
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _refuse_to_lose(path: Path, resume: bool) -> DamagedCheckpoint | None:
-    """Raises ValueError where a new run would replace one that can go on; returns what is wrong with one that can't."""
-    if resume and not path.is_file():
-        raise ValueError(f"there is nothing to resume: {path} does not exist")
-    if not resume and path.is_file():
-        try:
-            stopped = load_checkpoint(path)
-        except DamagedCheckpoint as damage:
-            return damage
-        if stopped.step < stopped.recipe["steps"]:
+def _choices_to_resume(
+    stopped: Checkpoint, preset: str | None, given: dict[str, Setting], choices: dict[str, Any]
+) -> dict[str, Any]:
+    """How the run read its data; ValueError for an option that would make it another run, and for one that is over."""
+    before = stopped.made.get("choices", {})
+    asked = choices | ({} if preset is None else {"preset": preset})
+    began = before | {"preset": stopped.made.get("preset", preset)}
+    for option, value in asked.items():
+        if began.get(option) != value:
             raise ValueError(
-                f"a run stopped here at step {stopped.step} of {stopped.recipe['steps']}; go on with --resume, "
-                f"choose another --name, or delete {path.parent}"
+                f"--{option} is {value}, but the run was begun "
+                + (f"with {began[option]}" if option in began else "without it")
+                + "; leave it out to go on with the run, or train anew without --resume"
             )
-    return None
+    changes = {field: setting.value for field, setting in given.items()}
+    check_unfinished(stopped, changed_recipe(stopped, changes))
+    return dict(before)
 
 
-def _say_what_comes(run: Run) -> None:
-    summary, recipe, schema = run.checkpoint.summary, run.recipe, run.checkpoint.schema
-    ahead = ", ".join(map(str, run.horizons)) + " frames ahead" if run.batches.ordered else "hidden groups of the row"
-    left = recipe.steps - run.checkpoint.step
-    seconds = left * seconds_a_step(run)
-    console.print(
-        f"{summary.rows:,} rows of {summary.episodes} episodes, {schema.input_dim} columns in "
-        f"{len(schema.groups)} groups; predicting {ahead}"
-    )
-    for warning in run.warnings:
-        console.print(f"warning: {warning}", style="yellow")
-    console.print(
-        f"{left} steps of {recipe.batch_size} rows, about {duration(seconds)}; "
-        f"{summary.random_start_share:.2g} of the target encoder's random start will be left"
-    )
-
-
-def _train(run: Run, path: Path, interrupted: threading.Event) -> bool:
-    """Whether the run came to its end."""
-    log = path.with_name("training.jsonl")
-    bar = progress_bar(console, "training")
-    task = bar.add_task("training", total=run.recipe.steps, completed=run.checkpoint.step)
-
-    def report(made: Report) -> None:
-        console.print(
-            f"step {made.step}/{made.steps}  loss {made.loss:.4f}  over mean predictor {made.loss_ratio:.3f}  "
-            f"std {made.std:.3f}  RankMe {made.rankme:.1f}  {made.rows_per_second:,.0f} rows/s  "
-            f"{duration(made.seconds_left)} left"
-        )
-        for warning in warnings(made.std, made.rankme, made.loss_ratio, run.jepa.config.embed_dim):
-            console.print(f"warning: {warning}", style="yellow")
-        with log.open("a") as file:
-            file.write(json.dumps(made.as_dict()) + "\n")
-
-    def go_on(step: int) -> bool:
-        bar.update(task, completed=step)
-        return not interrupted.is_set()
-
-    with bar if console.is_terminal else nullcontext():
-        return train_run(run, path, report, go_on)
+def _command(
+    data: str,
+    out: Path,
+    name: str,
+    preset: str | None,
+    config: Path | None,
+    on_line: list[Setting],
+    choices: dict[str, Any],
+) -> str:
+    """The command that begins the same run, for its model card."""
+    words = ["jepa", "train", data, "--out", str(out), "--name", name]
+    words += ["--preset", preset] if preset else []
+    words += ["--config", str(config)] if config else []
+    for field, value, _ in on_line:
+        words += ["--set", f"{field}={[*value] if isinstance(value, tuple) else value}"]
+    for option, value in choices.items():
+        for each in value if isinstance(value, list) else [value]:
+            words += [f"--{option}"] if each is True else [f"--{option}", str(each)]
+    return shlex.join(words)

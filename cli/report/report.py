@@ -1,6 +1,5 @@
 """`jepa report`: plots a bundle's training and one of its games, and writes an HTML page that shows the plots."""
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -21,8 +20,8 @@ from cli.arguments import (
     MissingOption,
 )
 from cli.embed import check_columns, embed_rows
-from cli.files import replacing
-from cli.report import sections
+from cli.files import make_output, replacing
+from cli.report import comparison, sections
 from cli.report.page import Section, render
 from model.data.descriptions import class_names
 from model.data.frames import Frames, read_frames
@@ -34,7 +33,10 @@ MAX_SAMPLE_ROWS = 4096
 
 def report(
     bundle: BundleArgument,
-    data: Annotated[str | None, typer.Argument(help=f"Games: {DATA_HELP}")] = None,
+    data: Annotated[
+        str | None,
+        typer.Argument(metavar="[DATA|RUN]", help=f"Games: {DATA_HELP}; or another bundle or run to compare with"),
+    ] = None,
     episode: Annotated[
         str | None,
         typer.Option(help="Episode to plot, as the data names it (default: the first of split val, or of all)"),
@@ -49,7 +51,10 @@ def report(
     ] = None,
     seed: Annotated[int, typer.Option(help="Random seed for the choice of rows")] = 0,
 ) -> None:
-    """Plot a bundle's training and one game, and write an HTML page that shows the plots."""
+    """Plot a bundle's training and one game, or the training of two, and write an HTML page that shows the plots."""
+    if data is not None and (other := comparison.find(data)) is not None:
+        comparison.report(comparison.of(bundle), other, out)
+        return
     loaded = read_bundle(locate(bundle, DEFAULT_MODEL))
     manifest = loaded.manifest
     folder = _output_folder(loaded, out)
@@ -92,12 +97,7 @@ def _output_folder(bundle: Bundle, out: Path | None) -> Path:
         out = bundle.folder.absolute().parent / f"report-{bundle.manifest.version}"
     if out.absolute().is_relative_to(bundle.folder.absolute()):
         raise ValueError(f"{out} is in the bundle, whose files are checked; give the report a folder of its own")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=out).close()
-    except OSError as error:
-        raise ValueError(f"{out} cannot be written ({error}); say with --out where the report goes") from None
-    return out
+    return make_output(out)
 
 
 def _data_sections(

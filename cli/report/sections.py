@@ -49,7 +49,7 @@ def training(manifest: Manifest, folder: Path) -> Section:
     if not set(CURVES) <= history.keys() or len({len(history[name]) for name in CURVES}) > 1 or not history["step"]:
         return Section("Training", "The bundle holds no curves of its training: it is imported, or an older one.")
     picture = folder / "training.png"
-    plots.save(plots.curves_figure(history, manifest.embed_dim), picture)
+    plots.save(plots.curves_figure({manifest.name: history}, manifest.embed_dim), picture)
     ends = {name: f"{history[name][0]:g} to {history[name][-1]:g}" for name in CURVES}
     return Section(
         "Training",

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,13 @@ class Checkpoint:
     sample: NDArray[np.float32] | None = None
     # Consecutive frames [n, C] of a held-out game for everybody to look at, where the user allowed it.
     shown: NDArray[np.float32] | None = None
+    # How the run was asked for, which bundle.json does not say: "preset", "command", and the "choices" of columns.
+    made: dict[str, Any] = field(default_factory=dict)
+
+    def finished(self) -> bool:
+        """Whether it has come to the recipe's last step, or its patience has ended."""
+        patience, since = self.recipe.get("patience", 0), self.summary.reports_since_best()
+        return self.step >= int(self.recipe["steps"]) or 0 < patience <= since
 
     def save(self, path: Path) -> None:
         """Writes the file so that a reader, or a run killed meanwhile, finds either the old one or the new one."""
@@ -63,6 +70,7 @@ class Checkpoint:
             "recipe": self.recipe,
             "step": self.step,
             "summary": self.summary.as_dict(),
+            "made": self.made,
         }
         partial = path.with_suffix(".partial")
         try:
@@ -95,8 +103,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
             optimiser=under(OPTIMISER),
             sample=tensors[SAMPLE].numpy() if SAMPLE in tensors else None,
             shown=tensors[SHOWN].numpy() if SHOWN in tensors else None,
+            made=dict(about.get("made", {})),
         )
-        int(checkpoint.recipe["steps"])
+        checkpoint.finished()
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamagedCheckpoint(_damage(path, f"its 'about' does not describe a run: {error!r}")) from None
     try:

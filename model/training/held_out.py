@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from model.networks.jepa import JEPA
 from model.training import diagnostics
 from model.training.batches import evenly
 from model.training.devices import precision
 from model.training.forward_pass import forward_pass, predict
 from model.training.run import Run
 
-EVALUATION_ROWS = 4096
+EVALUATION_ROWS = 2048
 QUANTILE_ROWS = 20_000
 CHUNK_ROWS = 2048
 
@@ -25,6 +26,7 @@ class Report:
 
     step: int
     steps: int
+    objective: float  # what training minimises; most of its targets stay where they are, so its least is the best point
     loss: float  # smooth L1; no measure of quality by itself, since its targets move
     loss_ratio: float  # over the loss of always predicting the mean target: 1 is nothing learned
     std: float  # of the embedding over rows, mean over dims: near 0 is collapse
@@ -43,13 +45,15 @@ def evaluate(run: Run, steps_per_second: float = math.inf) -> Report:
     with torch.inference_mode(), precision(run.fabric.device, half=run.checkpoint.summary.half_precision):
         out = forward_pass(run.jepa, batch)
         predicted = predict(run.jepa, out).mean(1)  # [T, D]
+        objective = float(run.objective.of(out))
     run.jepa.train()
     target, context = out.target.mean(1), out.context[: out.rows].float()
     loss = float(nn.functional.smooth_l1_loss(predicted, target))
-    check_finite(run, loss)
+    check_finite(run, loss + objective)
     return Report(
         step=run.checkpoint.step,
         steps=run.recipe.steps,
+        objective=objective,
         loss=loss,
         loss_ratio=diagnostics.loss_ratio(predicted, target),
         std=diagnostics.mean_std(context),
@@ -59,10 +63,11 @@ def evaluate(run: Run, steps_per_second: float = math.inf) -> Report:
     )
 
 
-def loss_quantiles(run: Run) -> dict[str, list[float]]:
+def loss_quantiles(run: Run, jepa: JEPA) -> dict[str, list[float]]:
     """Per horizon the 0 … 100 % quantiles of the loss of a held-out row, as the service computes it: between the
     predictor's answer to the whole row's context embedding and the target encoder's embedding."""
-    jepa, batches = run.jepa.eval(), run.batches
+    batches = run.batches
+    jepa.eval()
     losses: dict[int, list[Tensor]] = {horizon: [] for horizon in run.horizons}
     for part in torch.split(evenly(run.val_rows, QUANTILE_ROWS), CHUNK_ROWS):
         with torch.inference_mode():

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,27 +11,34 @@ from torch import Tensor, nn
 
 from model.training import schedules
 from model.training.batches import Batch
-from model.training.checkpoint import optimiser_tensors
+from model.training.checkpoint import load_checkpoint, optimiser_tensors
 from model.training.devices import threads_an_operation
 from model.training.held_out import Report, check_finite, evaluate, loss_quantiles
 from model.training.run import Run
 
 GRADIENT_CLIP = 1.0
+# What a curve is drawn of.
+MIN_REPORTS = 50
 
 
 def train(
-    run: Run, path: Path, report: Callable[[Report], None], go_on: Callable[[int], bool], every: int = 250
+    run: Run, path: Path, report: Callable[[Report], None], go_on: Callable[[int], bool], every: int | None = None
 ) -> bool:
-    """Trains to the recipe's last step, or until `go_on(steps done)` says no to any process; saves to `path` and
-    reports every so many steps, and saves before the first and when it stops. Whether it came to its end.
+    """Trains to the recipe's last step, until its patience ends, or until `go_on(steps done)` says no to any process;
+    whether it came to its end.
 
-    All processes evaluate, so that what stops one of them stops all; the first one reports and saves.
+    It reports and saves to `path` every so many steps (None: so that the run has MIN_REPORTS), and saves before the
+    first step and when it stops; the best report's weights stay in `best_of(path)`. All processes evaluate, so that
+    what stops one of them stops all; the first one reports and saves.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     checkpoint, fabric, steps = run.checkpoint, run.fabric, run.recipe.steps
+    every = max(1, steps // MIN_REPORTS) if every is None else every
     started, first, seconds_before = time.monotonic(), checkpoint.step, checkpoint.summary.seconds
     if first == 0:
         _save(run, path)
+    if not best_of(path).is_file():
+        checkpoint.summary.best = {}
     run.jepa.train()
     with threads_an_operation(run.gradients.threads):
         for step in range(first, steps):
@@ -43,16 +51,24 @@ def train(
             if reports:
                 made = evaluate(run, (checkpoint.step - first) / spent)
                 checkpoint.summary.record(made.step, made.as_dict())
+                if checkpoint.summary.improves(made.step, made.objective):
+                    _save_best(run, path)
                 if fabric.is_global_zero:
                     report(made)
             if reports or stopped:
                 _save(run, path)
-            if stopped and checkpoint.step < steps:
+            if fabric.broadcast(checkpoint.finished()):
+                break
+            if stopped:
                 return False
     if fabric.is_global_zero:
-        checkpoint.summary.loss_quantiles = loss_quantiles(run)
-        _save(run, path)
+        _conclude(run, path)
     return True
+
+
+def best_of(path: Path) -> Path:
+    """Where the weights of a run's best report are, beside the checkpoint at `path`."""
+    return path.with_suffix(".best.safetensors")
 
 
 def seconds_a_step(run: Run, tries: int = 3) -> float:
@@ -95,6 +111,26 @@ def _agreed(run: Run, loss: Tensor, stop: bool) -> tuple[float, bool]:
     mean: Any = run.fabric.all_reduce(torch.stack([loss, torch.full_like(loss, stop)]))
     loss_mean, stop_mean = mean.tolist()
     return loss_mean, stop_mean > 0
+
+
+def _conclude(run: Run, path: Path) -> None:
+    """Adds to both checkpoints of a run that is over what is measured at its end."""
+    checkpoint = run.checkpoint
+    if not best_of(path).is_file():
+        _save_best(run, path)
+    best = load_checkpoint(best_of(path))
+    best.jepa.to(run.fabric.device)
+    quantiles = checkpoint.summary.loss_quantiles = loss_quantiles(run, run.jepa)
+    _save(run, path)
+    if best.step != checkpoint.step:
+        quantiles = loss_quantiles(run, best.jepa)
+    best.summary = replace(checkpoint.summary, metrics=best.summary.metrics, loss_quantiles=quantiles)
+    best.save(best_of(path))
+
+
+def _save_best(run: Run, path: Path) -> None:
+    if run.fabric.is_global_zero:
+        replace(run.checkpoint, optimiser={}).save(best_of(path))
 
 
 def _save(run: Run, path: Path) -> None:

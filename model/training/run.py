@@ -1,7 +1,9 @@
 """A training run, made ready: the rows it learns from, its networks and what changes them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +24,7 @@ from model.training.checkpoint import Checkpoint, load_checkpoint, restore_optim
 from model.training.devices import half_precision_pays, launch
 from model.training.gradients import Gradients
 from model.training.objective import Objective
-from model.training.recipe import Recipe
+from model.training.recipe import FIELDS, Recipe
 from model.training.summary import TrainingSummary
 
 # Rows that the quantiles of the encoding are taken from.
@@ -31,6 +33,8 @@ FIT_ROWS = 200_000
 DIRECTION_ROWS = 20_000
 SAMPLE_ROWS = 2048
 CHUNK_ROWS = 2048
+# Fields of a recipe that say when a run ends, so that it may go on with others.
+ENDS = ("steps", "patience")
 
 
 @dataclass
@@ -67,8 +71,8 @@ def prepare(
     ValueError for frames that nothing can be learned from, and for a checkpoint of other columns.
     """
     fabric = fabric or launch(accelerator="cpu")
-    if checkpoint is not None and checkpoint.schema != frames.schema:
-        raise ValueError("the checkpoint was trained on other columns than this data has; train anew without --resume")
+    if checkpoint is not None:
+        _check_alike(checkpoint, frames)
     _check_shares(recipe.batch_size, fabric.world_size)
     train, val = split_rows(frames, seed=recipe.seed)
     statistics = column_statistics(frames.features[train]) if checkpoint is None else checkpoint.statistics
@@ -79,6 +83,11 @@ def prepare(
     batches = Batches(frames, horizons, recipe.hide_share, symmetries, fabric.device)
     train_rows = _usable_rows(batches, train, horizons, "training")
     val_rows = _usable_rows(batches, val, horizons, "validation")
+    if checkpoint is not None and checkpoint.summary.rows != len(train_rows):
+        raise ValueError(
+            f"the run learns from {checkpoint.summary.rows:,} rows, and this data gives it {len(train_rows):,}: other "
+            "games would be held out than before; give it the same data, or train anew without --resume"
+        )
     if checkpoint is None:
         checkpoint = Checkpoint(
             jepa=_networks(frames, train, statistics, recipe).to(fabric.device),
@@ -107,12 +116,48 @@ def prepare(
     return Run(recipe, fabric, batches, train_rows, val_rows, checkpoint, objective, gradients, optimiser, warnings)
 
 
-def resume(frames: Frames, path: Path, *, fabric: Fabric | None = None) -> Run:
-    """The run that `path` holds, ready to go on where it stopped; ValueError for one of another version."""
+def resume(
+    frames: Frames, path: Path, *, fabric: Fabric | None = None, changes: Mapping[str, Any] | None = None
+) -> Run:
+    """The run that `path` holds, ready to go on where it stopped, with `changes` of when it ends; ValueError for one
+    of another version, and for other changes."""
     checkpoint = load_checkpoint(path)
-    if checkpoint.recipe.keys() != Recipe().as_dict().keys():
-        raise ValueError(f"{path} was begun by another version, which trained otherwise; train anew without --resume")
-    return prepare(frames, Recipe.from_dict(checkpoint.recipe), fabric=fabric, checkpoint=checkpoint)
+    recipe = changed_recipe(checkpoint, changes or {})
+    checkpoint.recipe = recipe.as_dict()
+    checkpoint.summary.random_start_share = schedules.random_start_share(recipe.steps, recipe.momentum)
+    return prepare(frames, recipe, fabric=fabric, checkpoint=checkpoint)
+
+
+def changed_recipe(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> Recipe:
+    """The run's recipe with those changes; ValueError for one that makes it another run."""
+    if checkpoint.recipe.keys() != FIELDS.keys():
+        raise ValueError("the run was begun by another version, which trained otherwise; train anew without --resume")
+    began = Recipe.from_dict(checkpoint.recipe)
+    recipe = began.changed(changes)
+    for name in changes:
+        before, now = getattr(began, name), getattr(recipe, name)
+        if before != now and name not in ENDS:
+            raise ValueError(
+                f"{name} is {now}, but the run was begun with {before}; leave it out to go on with the run, or train "
+                "anew without --resume"
+            )
+    if recipe.steps < began.steps:
+        raise ValueError(
+            f"steps is {recipe.steps}, but the run was begun with {began.steps}; it can be made longer, not shorter"
+        )
+    return recipe
+
+
+def check_unfinished(checkpoint: Checkpoint, recipe: Recipe) -> None:
+    """Raises ValueError where a run is over, with that recipe in the place of its own."""
+    if not replace(checkpoint, recipe=recipe.as_dict()).finished():
+        return
+    early = "" if checkpoint.step >= recipe.steps else f", where its patience of {recipe.patience} ended"
+    longer = f"patience, such as {2 * recipe.patience}" if early else f"steps, such as {2 * recipe.steps}"
+    raise ValueError(
+        f"the run is finished: it has done {checkpoint.step} of {recipe.steps} steps{early}; to go on give it more "
+        f"{longer}, or train anew without --resume"
+    )
 
 
 def frames_to_show(run: Run) -> NDArray[np.float32]:
@@ -134,6 +179,29 @@ def adamw(jepa: JEPA, weight_decay: float) -> torch.optim.AdamW:
         {"params": [p for p in learned if p.ndim < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+
+
+def _check_alike(checkpoint: Checkpoint, frames: Frames) -> None:
+    """Raises ValueError where a run cannot go on with these frames."""
+    before, now = checkpoint.schema, frames.schema
+    anew = "or train anew without --resume"
+    said = None
+    if lacking := [name for name in before.names if name not in now.names]:
+        said = f"lacks {len(lacking)} of its {len(before.names)} columns, first '{lacking[0]}'"
+    elif surplus := [name for name in now.names if name not in before.names]:
+        said = f"has {len(surplus)} columns more, first '{surplus[0]}'"
+    elif before.names != now.names:
+        said = "has its columns in another order"
+    elif before != now:
+        said = "has its columns in other groups"
+    if said is not None:
+        raise ValueError(
+            f"the run was trained on other columns than this data has: it {said}; give it the same data, {anew}"
+        )
+    if checkpoint.jepa.config.horizons == (0,) and frames.frame is not None:
+        raise ValueError(f"the run learned from rows without order, and this data has one; add --unordered, {anew}")
+    if checkpoint.jepa.config.horizons != (0,) and frames.frame is None:
+        raise ValueError(f"the run looks ahead, and the rows of this data have no order; give it the same data, {anew}")
 
 
 def _check_shares(batch_size: int, processes: int) -> None:

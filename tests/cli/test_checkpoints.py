@@ -16,7 +16,7 @@ from tests.support.games import make_games
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     """That of a run under OUT/model that was stopped."""
-    path = tmp_path / "model" / ".training" / "checkpoint.safetensors"
+    path = tmp_path / "model" / ".training" / "1" / "checkpoint.safetensors"
     path.parent.mkdir(parents=True)
     prepare(make_games(episodes=3, length=30), SMALL).checkpoint.save(path)
     return path
@@ -42,7 +42,7 @@ def test_a_damaged_checkpoint_does_not_keep_a_new_run_from_starting(checkpoint: 
     assert code == 1
     warning, _, error = said.splitlines()
     assert warning.startswith(f"warning: {checkpoint} is damaged or no checkpoint of `jepa train` (")
-    assert warning.endswith("; the new run takes its place")
+    assert warning.endswith("; a new run begins beside it")
     assert error.startswith("error: missing.npy: no such file")
 
 
@@ -61,6 +61,6 @@ def test_a_run_whose_checkpoint_finds_no_room_ends_in_a_line(tmp_path: Path) -> 
     assert code == 1
     folder = tmp_path / "model" / ".training"
     assert said.splitlines()[-1] == (
-        f"error: File too large: '{folder / 'checkpoint.safetensors'}'; name a place without that limit"
+        f"error: File too large: '{folder / '1' / 'checkpoint.safetensors'}'; name a place without that limit"
     )
     assert [*folder.iterdir()] == []

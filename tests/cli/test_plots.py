@@ -50,7 +50,7 @@ def test_a_map_has_a_panel_a_class_with_the_number_of_its_rows(tmp_path):
 
 def test_curves_mark_where_a_number_says_that_something_is_ill(tmp_path):
     history = {"step": [250, 500], "loss": [0.3, 0.2], "loss_ratio": [0.9, 0.5], "std": [1.0, 0.9], "rankme": [9, 12]}
-    figure = drawn(plots.curves_figure(history, embed_dim=64), tmp_path)
+    figure = drawn(plots.curves_figure({"run": history}, embed_dim=64), tmp_path)
     assert {"nothing learned", "collapse", "near-collapse"} <= set(texts(figure))
     np.testing.assert_array_equal(figure.axes[3].lines[0].get_ydata(), [9, 12])
     assert figure.axes[3].lines[1].get_ydata()[0] == pytest.approx(3.2)

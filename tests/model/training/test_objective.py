@@ -48,11 +48,11 @@ def test_a_term_of_no_weight_is_not_computed(networks, batch, name):
 
 
 @pytest.mark.parametrize(("name", "weight"), [("direction", -1.0), ("anchor", float("nan")), ("composite", math.inf)])
-def test_a_weight_below_0_or_not_finite_is_refused(networks, name, weight):
-    with pytest.raises(ValueError, match=rf"the weight of {name}_loss is {weight}; it must be 0 or more, and finite"):
-        Objective(networks, replace(Recipe(), **{name: weight}))
+def test_a_weight_below_0_or_not_finite_is_refused(name, weight):
+    with pytest.raises(ValueError, match=rf"{name} is {weight}; it must be a number from 0 to 1,000,000"):
+        replace(Recipe(), **{name: weight})
 
 
-def test_an_objective_of_no_terms_is_refused(networks):
+def test_an_objective_of_no_terms_is_refused():
     with pytest.raises(ValueError, match="every term of the loss has weight 0; give one of them more"):
-        Objective(networks, replace(Recipe(), **dict.fromkeys(TERMS, 0.0)))
+        replace(Recipe(), **dict.fromkeys(TERMS, 0.0))

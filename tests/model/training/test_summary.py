@@ -5,7 +5,7 @@ import pytest
 
 from model.training.summary import METRICS, TrainingSummary
 
-METRICS_OF_A_REPORT = {"loss": 0.123456, "loss_ratio": 0.5, "std": 0.25, "rankme": 197.274}
+METRICS_OF_A_REPORT = {"objective": 3.5, "loss": 0.123456, "loss_ratio": 0.5, "std": 0.25, "rankme": 197.274}
 SUMMARY = TrainingSummary(
     rows=7, episodes=2, seconds=1.5, half_precision=True, random_start_share=1e-9, licence="CC0-1.0",
     loss_quantiles={"5": [0.1, 0.2]}, data={"source": "games.parquet"},
