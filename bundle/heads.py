@@ -68,8 +68,12 @@ class Heads:
     def values(self, embeddings: Array, horizon_index: int | NDArray[np.intp]) -> Array:
         """[B, embed_dim] → [B, O]: probabilities, and numbers in their unit; `horizon_index` is 0 for embeddings, else
         one more than the place of the horizon in the manifest, for all rows or for each ([B])."""
+        return self.from_raw(self.raw(embeddings), horizon_index)
+
+    def from_raw(self, scores: Array, horizon_index: int | NDArray[np.intp]) -> Array:
+        """As `values`, of what `raw` gave, [B, O]."""
         scale, shift = np.moveaxis(self.calibration[horizon_index], -1, 0)  # each [O] or [B, O]
-        values: Array = self.raw(embeddings) * scale + shift
+        values: Array = scores * scale + shift
         start = 0
         for kind, width in self._runs():
             part = values[:, start : (start := start + width)]

@@ -36,6 +36,13 @@ TOPICS = {
                 "jepa train 'runs/*.csv' --out models --preset quick --exclude 'debug_*'",
             ),
         ),
+        "heads": Command(
+            "Fit heads: named questions about now and what comes.",
+            (
+                "jepa heads models/melee melee.parquet --labels 'y_*'",
+                "jepa heads models/melee melee.parquet --label 'high = abs(own_y) > 2 and not own_on_ground'",
+            ),
+        ),
         "export": Command(
             "Export a training checkpoint as a bundle.",
             ("jepa export checkpoint.safetensors --out models --name mygame",),

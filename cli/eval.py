@@ -2,7 +2,6 @@
 
 import fnmatch
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +13,6 @@ from rich.progress import track
 from threadpoolctl import threadpool_limits
 
 from app.settings import DEFAULT_MODEL
-from app.system.cores import available_cores
 from bundle.folders import locate
 from bundle.reader import Bundle, read_bundle
 from cli import plots
@@ -31,6 +29,7 @@ from cli.arguments import (
 from cli.embed import check_columns, embed_rows
 from cli.eval_table import health_line, table
 from cli.files import check_output, replacing
+from cli.idle_cores import idle_cores
 from cli.progress import duration
 from model.data.checks import leaked_labels
 from model.data.frames import Frames, read_frames
@@ -93,7 +92,7 @@ def eval(
     train, test = _draw(frames, split, rows, test_rows, seed)
     _print_setup(loaded, frames, train, test, split, seed)
     usable, skipped = _usable_labels(train, test, min_entropy)
-    with threadpool_limits(_idle_cores()):
+    with threadpool_limits(idle_cores()):
         views = _views(loaded, train, test, seed)
         scores = _scores(planned(views, trees=trees, neighbours=neighbours), usable, test)
     health = {name: probes.health(view[1]) for name, view in views.items() if name != "raw"}
@@ -208,14 +207,6 @@ def _scores(jobs: list[Job], labels: dict[str, Label], test: Frames) -> Scores:
             console.print(f"probing {job.name}")
         scores[job.name][name] = probes.score(job.classifier, *job.view, labels[name], test.episode)
     return scores
-
-
-def _idle_cores() -> int:
-    """The number of cores that are idle now, at least one, to use as the number of threads of a fit."""
-    # A thread spins while it waits for a core that another process holds: on a busy machine, a fit on two threads took
-    # 14 times the CPU time of a fit on one.
-    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    return max(1, available_cores() - round(busy))
 
 
 def _without_nan(value: Any) -> Any:

@@ -2,8 +2,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.covariance import LedoitWolf
 
 from bundle.folders import BundleError
+from bundle.novelty import Novelty
 from bundle.reader import read_bundle
 from tests.support.bundles import TinyModel, write_manifest
 
@@ -53,3 +55,24 @@ def test_what_is_written_is_read_again(folder: Path) -> None:
     again = read_bundle(folder).novelty
     assert again is not None
     np.testing.assert_array_equal(again.whitening, novelty.whitening)
+
+
+def test_distances_are_mahalanobis_by_the_covariance_of_ledoit_and_wolf() -> None:
+    rng = np.random.default_rng(0)
+    mix = rng.normal(size=(8, 8))
+    training = (rng.normal(size=(200, 8)) @ mix + 3).astype(np.float32)
+    held_out = (rng.normal(size=(500, 8)) @ mix + 3).astype(np.float32)
+    novelty = Novelty.fit(training, held_out)
+    expected = np.sqrt(LedoitWolf().fit(training).mahalanobis(held_out))
+    np.testing.assert_allclose(novelty.distances(held_out), expected, rtol=1e-3)
+    assert 49 < novelty.percentiles(held_out).mean() < 51
+    assert novelty.percentiles(np.full((1, 8), 1e3, np.float32)) == 100
+
+
+def test_embeddings_with_dead_dimensions_have_distances_too() -> None:
+    rows = np.zeros((50, 4), np.float32)
+    rows[:, 0] = np.arange(50)
+    distances = Novelty.fit(rows, rows).distances(rows + np.float32(1))
+    assert np.isfinite(distances).all()
+    assert distances.min() > 1
+    assert np.isfinite(Novelty.fit(np.zeros((5, 4), np.float32), rows).whitening).all()
