@@ -57,6 +57,13 @@ def parse_arrays(
     return arrays
 
 
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+    """Writes an archive that `parse_arrays` reads: float32, row by row."""
+    rows = {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
+    # NumPy's stub takes every keyword for its flag.
+    np.savez(path, **rows)  # type: ignore[arg-type]
+
+
 def _check_directory(content: bytes, path: Path, noun: str) -> None:
     at = content.rfind(END, max(0, len(content) - END_BYTES - MAX_COMMENT_BYTES))
     if at < 0 or at + END_BYTES > len(content):

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.arrays import Limits, parse_arrays
+from bundle.arrays import Limits, parse_arrays, write_arrays
 from bundle.folders import BundleError
 
 Array = NDArray[np.float32]
@@ -99,7 +99,7 @@ class Heads:
 
     def write(self, path: Path) -> None:
         """Writes `heads.npz`; which head an output belongs to is said in bundle.json."""
-        np.savez(path, weights=self.weights, biases=self.biases, calibration=self.calibration)
+        write_arrays(path, {"weights": self.weights, "biases": self.biases, "calibration": self.calibration})
 
 
 def parse_heads(content: bytes, path: Path, heads: Sequence[Head], embed_dim: int, horizons: int) -> Heads:

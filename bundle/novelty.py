@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.arrays import Limits, parse_arrays
+from bundle.arrays import Limits, parse_arrays, write_arrays
 from bundle.folders import BundleError
 
 Array = NDArray[np.float32]
@@ -48,7 +48,7 @@ class Novelty:
 
     def write(self, path: Path) -> None:
         """Writes `novelty.npz`."""
-        np.savez(path, mean=self.mean, whitening=self.whitening, quantiles=self.quantiles)
+        write_arrays(path, {"mean": self.mean, "whitening": self.whitening, "quantiles": self.quantiles})
 
 
 def parse_novelty(content: bytes, path: Path, embed_dim: int) -> Novelty:

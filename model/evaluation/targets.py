@@ -54,11 +54,10 @@ def target(event: Event, columns: Columns, train: NDArray[np.int64]) -> Target:
     rare = len(kept) - len(common)
     note = f"{rare} of {len(kept)} classes, with fewer than {MIN_LABELLED_ROWS} training rows, left out" if rare else ""
     if not event.classes and kept.dtype.kind == "f" and common.tolist() == [0, 1]:
-        return Target(
-            Head(event.name, "binary", (event.name,)), event.formula.text, _codes(values, known, common), note
-        )
-    outputs = tuple(f"{event.name}={name}" for name in _class_names(event, common))
-    return Target(Head(event.name, "classes", outputs), event.formula.text, _codes(values, known, common), note)
+        head = Head(event.name, "binary", (event.name,))
+    else:
+        head = Head(event.name, "classes", tuple(f"{event.name}={name}" for name in _class_names(event, common)))
+    return Target(head, event.formula.text, _codes(values, known, common), note)
 
 
 def like_head(event: Event, head: Head, columns: Columns) -> Target:
