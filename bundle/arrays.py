@@ -88,7 +88,9 @@ def _array(
         found, is_transposed, kind = READ_HEADER[version](file)
         if kind.kind != "f" or kind.itemsize > 8:
             raise BundleError(f"{path}: {name} holds {kind}; it must hold floats")
-        if not _fits(found, shape) or is_transposed:
+        if is_transposed:
+            raise BundleError(f"{path}: {name} is stored column by column; store it row by row (np.ascontiguousarray)")
+        if not _fits(found, shape):
             must = ["n" if size is None else size for size in shape]
             raise BundleError(f"{path}: {name} has shape {list(found)}; it must be {must}")
         rows, width = found[0], int(np.prod(found[1:], dtype=np.int64))

@@ -1,16 +1,16 @@
 """The columns that formulas are computed from: features of frames, and what else is in the data."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from model.data.files import data_files, join, read_table
 from model.data.frames import Frames
+from model.data.recordings import Source, recording
 from model.data.roles import LABEL_NAMES, matching, nearest
+from model.data.selection import Part, parts_of, values_of
 from model.evaluation.formulas import Formula
 
 # Rows whose formulas are computed at once, so that what they need in between does not grow with the data.
@@ -22,7 +22,7 @@ Values = NDArray[Any]
 class Columns:
     """The columns of a data set by name."""
 
-    def __init__(self, frames: Frames, source: str, formulas: Sequence[Formula], labels: Sequence[str] = ()) -> None:
+    def __init__(self, frames: Frames, source: Source, formulas: Sequence[Formula], labels: Sequence[str] = ()) -> None:
         """Reads what the formulas need beside the frames; columns that match `labels`, or are named y_*, hold −1 where
         a row has none. ValueError for a column that is not there."""
         self._frames = frames
@@ -69,20 +69,22 @@ class Columns:
         return values, known
 
 
-def _read(source: str, names: Sequence[str], rows: int) -> Mapping[str, Values]:
-    paths = data_files(source)
-    base = Path(source) if Path(source).is_dir() else None
-    table = join([read_table(path, base).select(names) for path in paths], paths)
-    if len(table) != rows:
+def _read(source: Source, names: Sequence[str], rows: int) -> Mapping[str, Values]:
+    data = recording(source)
+    if len(data.table) != rows:
         raise ValueError(
-            f"{len(table) - rows:,} rows were dropped, so labels and rows do not go together; choose --missing hide or "
-            "mean"
+            f"{len(data.table) - rows:,} rows were dropped, so labels and rows do not go together; choose --missing "
+            "hide or mean"
         )
-    return {name: _array(name, table[name]) for name in names}
+    parts = parts_of(data.table, data.told)
+    return {name: _array(data.table, parts[name]) for name in names}
 
 
-def _array(name: str, column: pa.ChunkedArray) -> Values:
-    """[rows] of float64, NaN where there is nothing, or of text."""
+def _array(table: pa.Table, part: Part) -> Values:
+    """[rows] of numbers, NaN where there is nothing, or of text."""
+    if part.place is not None:
+        return values_of(table, [part])[:, 0]
+    name, column = part.name, table[part.column]
     kind = column.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return np.array(["" if text is None else text for text in column.to_pylist()])

@@ -36,6 +36,7 @@ def test_distances_are_those_of_the_formula_and_percentiles_their_place_among_he
         ({"mean": np.zeros(5, np.float32)}, r"mean has shape \[5\]; it must be \[4\]"),
         ({"whitening": np.zeros((4, 5), np.float32)}, r"it must be \[4, 4\]"),
         ({"whitening": np.full((4, 4), np.nan)}, "whitening holds NaN"),
+        ({"whitening": np.eye(4, k=1).T}, "whitening is stored column by column; store it row by row"),
         ({"quantiles": np.zeros(100, np.float32)}, r"it must be \[101\]"),
         ({"quantiles": np.linspace(1, 0, 101)}, "quantiles must not fall"),
     ],
