@@ -13,6 +13,7 @@ Array = NDArray[np.float32]
 
 # Of the archive, and of all that it unpacks to.
 MAX_NOVELTY_BYTES = 2**27
+NOVELTY_FILE = "novelty.npz"
 QUANTILES = 101
 
 

@@ -31,7 +31,8 @@ def head_entry(target: Target, table: dict[int, Measures], penalty: float) -> di
         "name": target.head.name,
         "kind": target.head.kind,
         "outputs": list(target.head.outputs),
-        "labels": target.formula,
+        "labels": target.event.formula.text,
+        **({"classes": list(target.event.classes)} if target.event.classes else {}),
         "table": {"penalty": penalty} | {str(horizon): _plain(found) for horizon, found in table.items()},
     }
 

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
 
 from bundle.heads import Head, Heads, Kind
 from model.data.frames import Frames
@@ -27,6 +26,8 @@ Step = tuple[NDArray[Any], NDArray[Any], float, float]
 # L2 penalties on the weights of standardised dimensions beside the summed loss; the one whose head is best on held-out
 # games is taken, from the strongest on.
 PENALTIES = (10_000.0, 1000.0, 100.0, 10.0, 1.0)
+# How much less likely a class without a training row is than the others.
+ABSENT_LOG_ODDS = 10.0
 # Parts of the held-out games; the table of each part is made with a calibration from the others.
 FOLDS = 5
 
@@ -139,19 +140,39 @@ def fit_linear(head: Head, x: Rows, y: Rows, held_x: Rows, held_y: Rows) -> Line
 
 
 def _logistic_path(x: Rows, y: Rows, held_x: Rows, held_y: Rows, outputs: int) -> Iterator[Step]:
+    if len(np.unique(y)) < 2:
+        raise ValueError("one class only in the training rows")
+    # Newton's method takes few steps, but the square of the number of weights in memory.
     solver = "newton-cholesky" if outputs == 1 else "lbfgs"
     model = LogisticRegression(solver=solver, max_iter=200, tol=1e-4, warm_start=True)
-    classes = np.arange(max(2, outputs))
     for penalty in PENALTIES:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.set_params(C=1 / penalty).fit(x, y)
-        loss = log_loss(held_y, model.predict_proba(held_x), labels=classes)
         weights, biases = model.coef_.T, model.intercept_
-        if outputs > 1 == weights.shape[1]:
-            # Of two classes the solver has the second alone.
-            weights, biases = np.hstack([-weights, weights]) / 2, np.concatenate([-biases, biases]) / 2
-        yield weights, biases, penalty, loss
+        if outputs > 1:
+            weights, biases = _of_all_classes(model, outputs)
+        yield weights, biases, penalty, _log_loss(held_x @ weights + biases, held_y)
+
+
+def _of_all_classes(model: LogisticRegression, outputs: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """[D, K] and [K]; a class that the training rows lack is as good as impossible."""
+    weights, biases = model.coef_.T, model.intercept_
+    if len(model.classes_) == 2:
+        # Of two classes the solver has the second alone.
+        weights, biases = np.hstack([-weights, weights]) / 2, np.concatenate([-biases, biases]) / 2
+    places = model.classes_.astype(int)
+    whole, levels = np.zeros((len(weights), outputs)), np.full(outputs, biases.min() - ABSENT_LOG_ODDS)
+    whole[:, places], levels[places] = weights, biases
+    return whole, levels
+
+
+def _log_loss(scores: NDArray[Any], truth: Rows) -> float:
+    """Of scores [n, K] for labels [n]; one column if they are those of the second of two classes."""
+    if scores.shape[1] == 1:
+        return float(np.mean(np.logaddexp(0, scores[:, 0]) - truth * scores[:, 0]))
+    chosen = scores[np.arange(len(truth)), truth.astype(int)]
+    return float(np.mean(np.logaddexp.reduce(scores, axis=1) - chosen))
 
 
 def _ridge_path(x: Rows, y: Rows, held_x: Rows, held_y: Rows, _: int) -> Iterator[Step]:

@@ -21,7 +21,7 @@ class Target:
     """A head and what it learns: 0 or 1 (binary), the place among its outputs (classes), or the number."""
 
     head: Head
-    formula: str
+    event: Event
     values: NDArray[np.float32]  # [rows], NaN where a row has no label
     # In words, what was left out.
     note: str = ""
@@ -42,7 +42,7 @@ def target(event: Event, columns: Columns, train: NDArray[np.int64]) -> Target:
         raise ValueError(f"'{event.name}' is {kept[0]} in every training row; a head needs two values at least")
     if not event.classes and _is_number(kept):
         head = Head(event.name, "number", (event.name,))
-        return Target(head, event.formula.text, np.where(known, values, np.nan).astype(np.float32))
+        return Target(head, event, np.where(known, values, np.nan).astype(np.float32))
     common = kept[counts >= MIN_LABELLED_ROWS]
     if len(common) < 2:
         raise ValueError(
@@ -57,23 +57,23 @@ def target(event: Event, columns: Columns, train: NDArray[np.int64]) -> Target:
         head = Head(event.name, "binary", (event.name,))
     else:
         head = Head(event.name, "classes", tuple(f"{event.name}={name}" for name in _class_names(event, common)))
-    return Target(head, event.formula.text, _codes(values, known, common), note)
+    return Target(head, event, _codes(values, known, common), note)
 
 
 def like_head(event: Event, head: Head, columns: Columns) -> Target:
     """The answers of an event for a head that there is already; ValueError where they are of another kind."""
     values, known = columns.compute(event.formula)
     if head.kind == "number":
-        return Target(head, event.formula.text, np.where(known, values, np.nan).astype(np.float32))
+        return Target(head, event, np.where(known, values, np.nan).astype(np.float32))
     if head.kind == "binary":
-        return Target(head, event.formula.text, _codes(values, known & np.isin(values, (0, 1)), np.array([0, 1])))
+        return Target(head, event, _codes(values, known & np.isin(values, (0, 1)), np.array([0, 1])))
     found = np.unique(values[known])
     names = _class_names(event, found)
     codes = np.full(len(values), np.nan, np.float32)
     for value, name in zip(found, names, strict=True):
         if (output := f"{head.name}={name}") in head.outputs:
             codes[known & (values == value)] = head.outputs.index(output)
-    return Target(head, event.formula.text, codes)
+    return Target(head, event, codes)
 
 
 def _is_number(values: Values) -> bool:

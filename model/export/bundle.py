@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bundle.columns import STATISTICS, Statistics
+from bundle.novelty import NOVELTY_FILE, Novelty
 from bundle.schema import Schema
 from bundle.writer import BundleWriter
 from model.export.graphs import ServedEncoder, ServedPredictor, embed
@@ -27,6 +28,8 @@ from model.training.checkpoint import Checkpoint
 PARITY_BATCHES = (1, 2, 7, 64)
 ATOL, RTOL = 1e-5, 1e-4
 GOLDEN_ROWS = 16
+# Rows in one run of a network.
+CHUNK_ROWS = 512
 
 
 class Networks(NamedTuple):
@@ -120,6 +123,8 @@ def export_networks(
             }
             cost = write_int8(bundle.path, _questions(config, schema, fitted), asked, golden)
             bundle.describe(precision={"int8": cost})
+            known_rows, other_rows = (_embeddings(networks, schema, rows) for rows in (fitted, judged))
+            Novelty.fit(known_rows, other_rows).write(bundle.path / NOVELTY_FILE)
         if half:
             for path in bundle.path.glob("*[!8].onnx"):
                 _store_half(path)
@@ -200,6 +205,15 @@ def _write_graphs(folder: Path, context: Served, target: Served, predictor: Serv
     for name, served in zip(graphs, (context, predictor, target), strict=True):
         onnx.save(graphs[name], folder / name)
         _check_parity(served.network, served.inputs, folder / name)
+
+
+def _embeddings(networks: Networks, schema: Schema, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[n, C] → [n, D] by the target encoder."""
+    with torch.inference_mode():
+        parts = torch.split(torch.from_numpy(rows), CHUNK_ROWS)
+        embedded = [embed(networks.encoding, networks.target_encoder, schema, part) for part in parts]
+    found: NDArray[np.float32] = torch.cat(embedded).numpy()
+    return found
 
 
 def _store_half(path: Path) -> None:

@@ -6,6 +6,7 @@ import onnxruntime as ort
 import pytest
 import torch
 
+from bundle.reader import read_bundle
 from model.export.bundle import _check_parity, export_bundle
 from model.networks.encoder import ContextEncoder
 from tests.model.conftest import GROUPS, ROWS, SCHEMA, toy
@@ -44,6 +45,15 @@ def test_the_golden_rows_are_repeated_by_onnx_runtime(exported):
     np.testing.assert_allclose(run(folder / "predictor.onnx", **asked), golden["prediction"], atol=1e-5, rtol=1e-4)
 
 
+def test_the_bundle_says_how_far_a_frame_is_from_those_that_were_trained_on(exported):
+    _, folder = exported
+    novelty = read_bundle(folder).novelty
+    embeddings = run(folder / "target_encoder.onnx", features=ROWS)[0]
+    near = novelty.distances(embeddings)
+    assert novelty.quantiles[0] <= np.median(near) <= novelty.quantiles[-1]
+    assert (novelty.percentiles(embeddings + 10 * embeddings.std(0)) == 100).all()
+
+
 def test_bundle_json_says_what_is_served(exported):
     _jepa, folder = exported
     about = json.loads((folder / "bundle.json").read_text())
@@ -57,6 +67,7 @@ def test_bundle_json_says_what_is_served(exported):
     assert set(about["files"]) == {
         *(f"{graph}{variant}.onnx" for graph in graphs for variant in ("", ".int8")),
         "golden.npz",
+        "novelty.npz",
         "README.md",
     }
 
