@@ -59,6 +59,8 @@ def of_file(path: Path) -> Iterator[Event]:
         told = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read as TOML ({error})") from None
+    if not told:
+        raise ValueError(f'{path} names no head; write lines such as high = "abs(own_y) > 2"')
     for name, entry in told.items():
         yield _of_entry(path, name, entry)
 

@@ -70,7 +70,8 @@ def test_each_head_is_compared_with_every_rival_at_the_far_horizon(bundle, data,
     assert [*found["up"]] == ["30"]
     assert sorted(found["up"]["30"]) == sorted(LINES)
     line = found["up"]["30"]["persistence"]
-    assert line["games"] == 4
+    # Of the games in which both answers come often enough.
+    assert 2 <= line["games"] <= 4
     assert 0 <= line["auc"] <= 1
     assert found["speed"]["30"]["predictor"]["auc"] is None
     assert found["speed"]["30"]["predictor"]["brier"] > 0
@@ -126,8 +127,8 @@ def test_a_predictor_that_knows_what_comes_is_above_whoever_guesses_it(games):
 def test_gains_are_means_over_games_with_their_standard_error():
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 2, 400).astype(np.float32)
-    ours = (truth + rng.normal(size=400))[:, None].astype(np.float32)
-    other = rng.normal(size=(400, 1)).astype(np.float32)
+    ours = ((truth + rng.uniform(size=400)) / 2)[:, None].astype(np.float32) ** 2
+    other = rng.uniform(size=(400, 1)).astype(np.float32)
     names = np.repeat([3, 5, 8, 9], 100)
     head = Head("a", "binary", ("a",))
     found = dict(forecasts._compared(head, {OURS: ours, "other": other}, truth, names))["other"]

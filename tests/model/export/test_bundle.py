@@ -48,7 +48,7 @@ def test_the_golden_rows_are_repeated_by_onnx_runtime(exported):
 def test_the_bundle_says_how_far_a_frame_is_from_those_that_were_trained_on(exported):
     _, folder = exported
     novelty = read_bundle(folder).novelty
-    embeddings = run(folder / "target_encoder.onnx", features=ROWS)[0]
+    embeddings = run(folder / "target_encoder.onnx", features=ROWS)
     near = novelty.distances(embeddings)
     assert novelty.quantiles[0] <= np.median(near) <= novelty.quantiles[-1]
     assert (novelty.percentiles(embeddings + 10 * embeddings.std(0)) == 100).all()
