@@ -44,10 +44,10 @@ def _likeliest(x: Tensor, y: Tensor, kind: Kind) -> tuple[Tensor, Tensor]:
         logits = x * weights[0] + weights[1]
         fit = F.binary_cross_entropy_with_logits(logits, y) if kind == "binary" else F.cross_entropy(logits, y)
         total = fit + PENALTY * weights.square().sum()
-        total.backward()
+        total.backward()  # type: ignore[no-untyped-call]
         return total
 
-    optimiser.step(loss)
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
     slope, level = weights.detach()
     return slope, level
 

@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 import cli.inspect
+from bundle.arrays import write_arrays
 from cli.inspect import DATA_SUFFIXES
 from cli.main import app
 from model.data.files import KINDS
@@ -96,7 +97,7 @@ def test_heads_are_listed_with_their_labels_and_how_well_they_did(tmp_path: Path
 def test_heads_that_do_not_fit_the_manifest_are_wrong(tmp_path: Path) -> None:
     tiny = TinyModel(heads=True)
     folder = tiny.write(tmp_path)
-    np.savez(folder / "heads.npz", **(tiny.head_weights() | {"biases": np.zeros(2, np.float32)}))
+    write_arrays(folder / "heads.npz", tiny.head_weights() | {"biases": np.zeros(2, np.float32)})
     (folder / "novelty.npz").write_bytes(b"no archive")
     write_manifest(folder, tiny.manifest())
     code, text = inspect(folder)
