@@ -3,9 +3,9 @@
     .venv/bin/python -m benchmarks.lab.novelty melee287_train.parquet --labels y_own_char y_stage
 
 Swapped columns: in each try, two columns that vary are exchanged in a held-out game, and found if the mean distance of
-60 frames is above that of 99 of 100 stretches of the held-out games, or of all of them. Left out: mean and covariance are
-fitted without the games of one class of a label, and its five-second windows told from those of held-out games (ROC
-AUC). The encoder itself has seen that class, so this says what the distance can do with a known space.
+60 frames is above that of 90 or 99 of 100 stretches of the held-out games, or of all of them. Left out: mean and
+covariance are fitted without the games of one class of a label, and its five-second windows told from those of held-out
+games (ROC AUC). The encoder itself has seen that class, so this says what the distance can do with a known space.
 """
 
 import argparse
