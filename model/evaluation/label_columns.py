@@ -7,9 +7,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from bundle.matching import nearest
 from model.data.frames import Frames
 from model.data.recordings import Source, recording
-from model.data.roles import LABEL_NAMES, matching, nearest
+from model.data.roles import LABEL_NAMES, matching
 from model.data.selection import Part, parts_of, values_of
 from model.evaluation.formulas import Formula
 
