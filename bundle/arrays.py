@@ -57,6 +57,13 @@ def parse_arrays(
     return arrays
 
 
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+    """Writes an archive that `parse_arrays` reads: float32, row by row."""
+    rows = {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
+    # NumPy's stub takes every keyword for its flag.
+    np.savez(path, **rows)  # type: ignore[arg-type]
+
+
 def _check_directory(content: bytes, path: Path, noun: str) -> None:
     at = content.rfind(END, max(0, len(content) - END_BYTES - MAX_COMMENT_BYTES))
     if at < 0 or at + END_BYTES > len(content):
@@ -81,7 +88,9 @@ def _array(
         found, is_transposed, kind = READ_HEADER[version](file)
         if kind.kind != "f" or kind.itemsize > 8:
             raise BundleError(f"{path}: {name} holds {kind}; it must hold floats")
-        if not _fits(found, shape) or is_transposed:
+        if is_transposed:
+            raise BundleError(f"{path}: {name} is stored column by column; store it row by row (np.ascontiguousarray)")
+        if not _fits(found, shape):
             must = ["n" if size is None else size for size in shape]
             raise BundleError(f"{path}: {name} has shape {list(found)}; it must be {must}")
         rows, width = found[0], int(np.prod(found[1:], dtype=np.int64))

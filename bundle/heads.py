@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.arrays import Limits, parse_arrays
+from bundle.arrays import Limits, parse_arrays, write_arrays
 from bundle.folders import BundleError
 
 Array = NDArray[np.float32]
@@ -68,8 +68,12 @@ class Heads:
     def values(self, embeddings: Array, horizon_index: int | NDArray[np.intp]) -> Array:
         """[B, embed_dim] → [B, O]: probabilities, and numbers in their unit; `horizon_index` is 0 for embeddings, else
         one more than the place of the horizon in the manifest, for all rows or for each ([B])."""
+        return self.from_raw(self.raw(embeddings), horizon_index)
+
+    def from_raw(self, scores: Array, horizon_index: int | NDArray[np.intp]) -> Array:
+        """As `values`, of what `raw` gave, [B, O]."""
         scale, shift = np.moveaxis(self.calibration[horizon_index], -1, 0)  # each [O] or [B, O]
-        values: Array = self.raw(embeddings) * scale + shift
+        values: Array = scores * scale + shift
         start = 0
         for kind, width in self._runs():
             part = values[:, start : (start := start + width)]
@@ -95,7 +99,7 @@ class Heads:
 
     def write(self, path: Path) -> None:
         """Writes `heads.npz`; which head an output belongs to is said in bundle.json."""
-        np.savez(path, weights=self.weights, biases=self.biases, calibration=self.calibration)
+        write_arrays(path, {"weights": self.weights, "biases": self.biases, "calibration": self.calibration})
 
 
 def parse_heads(content: bytes, path: Path, heads: Sequence[Head], embed_dim: int, horizons: int) -> Heads:

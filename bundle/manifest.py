@@ -9,12 +9,13 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field, PlainValidator, Val
 from bundle.files import read_file
 from bundle.folders import FORMAT, MANIFEST, MAX_VERSION, NAME_PATTERN, BundleError
 from bundle.heads import Head, Kind
+from bundle.novelty import NOVELTY_FILE
 from bundle.sample import SAMPLE
 from bundle.schema import Schema, schema_hash
 
 GRAPHS = ("context_encoder", "target_encoder", "predictor")
 REQUIRED_FILES = (*(f"{graph}.onnx" for graph in GRAPHS), "golden.npz")
-HEADS, NOVELTY = "heads.npz", "novelty.npz"
+HEADS, NOVELTY = "heads.npz", NOVELTY_FILE
 
 # That of a row of 60,000 columns with all that is known of them; parsed it takes up to twenty times as much.
 MAX_MANIFEST_BYTES = 2**23
@@ -60,7 +61,9 @@ class HeadEntry(BaseModel):
     kind: Kind
     # As answers name them: the head's name, or `head=class` for each class.
     outputs: Annotated[list[str], FailFast(), Field(min_length=1, max_length=MAX_OUTPUTS)]
+    # The formula over columns that made its labels, and what its values 0, 1, … are called where it gives numbers.
     labels: str = ""
+    classes: Annotated[list[str], FailFast()] = []
     table: dict[str, Any] = {}
 
     @model_validator(mode="after")

@@ -1,18 +1,19 @@
 """`novelty.npz`: how far an embedding lies from those of the frames that were trained on (Mahalanobis distance)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.arrays import Limits, parse_arrays
+from bundle.arrays import Limits, parse_arrays, write_arrays
 from bundle.folders import BundleError
 
 Array = NDArray[np.float32]
 
 # Of the archive, and of all that it unpacks to.
 MAX_NOVELTY_BYTES = 2**27
+NOVELTY_FILE = "novelty.npz"
 QUANTILES = 101
 
 
@@ -23,6 +24,18 @@ class Novelty:
     mean: Array  # [embed_dim]
     whitening: Array  # [embed_dim, embed_dim]: distance² = |(e − mean) · whitening|²
     quantiles: Array  # [101] of the distances of held-out frames, ascending
+
+    @classmethod
+    def fit(cls, training: Array, held_out: Array) -> "Novelty":
+        """From embeddings [n, embed_dim] and [m, embed_dim] of other games; the covariance is shrunk (Ledoit and Wolf
+        2004), so that few rows do as well."""
+        mean = training.mean(axis=0, dtype=np.float64)
+        covariance = _shrunk_covariance(training - mean)
+        # covariance = L·Lᵀ, so |L⁻¹(e − mean)|² is the squared distance.
+        whitening = np.linalg.inv(np.linalg.cholesky(covariance)).T
+        shape = cls(mean.astype(np.float32), whitening.astype(np.float32), np.zeros(QUANTILES, np.float32))
+        quantiles = np.quantile(shape.distances(held_out), np.linspace(0, 1, QUANTILES))
+        return replace(shape, quantiles=quantiles.astype(np.float32))
 
     def distances(self, embeddings: Array) -> Array:
         """[B, embed_dim] → [B]"""
@@ -36,7 +49,7 @@ class Novelty:
 
     def write(self, path: Path) -> None:
         """Writes `novelty.npz`."""
-        np.savez(path, mean=self.mean, whitening=self.whitening, quantiles=self.quantiles)
+        write_arrays(path, {"mean": self.mean, "whitening": self.whitening, "quantiles": self.quantiles})
 
 
 def parse_novelty(content: bytes, path: Path, embed_dim: int) -> Novelty:
@@ -50,3 +63,19 @@ def parse_novelty(content: bytes, path: Path, embed_dim: int) -> Novelty:
     if (np.diff(arrays["quantiles"]) < 0).any():
         raise BundleError(f"{path}: quantiles must not fall; write the bundle again")
     return Novelty(**arrays)
+
+
+def _shrunk_covariance(offsets: NDArray[np.floating]) -> NDArray[np.float64]:
+    """[n, D] around their mean → [D, D], drawn towards a multiple of the unit matrix as far as few rows call for."""
+    rows, width = offsets.shape
+    x = offsets.astype(np.float64)
+    sample = x.T @ x / rows
+    level = max(float(np.trace(sample)) / width, 1e-12)
+    unit = level * np.eye(width)
+    squares = np.square(x)
+    distance = np.square(sample - unit).sum()
+    noise = ((squares.T @ squares).sum() / rows - np.square(sample).sum()) / rows
+    # An embedding with dead dimensions has no inverse without some of it.
+    share = min(1.0, max(noise / max(distance, 1e-300), 1e-6))
+    shrunk: NDArray[np.float64] = (1 - share) * sample + share * unit
+    return shrunk

@@ -37,6 +37,13 @@ TOPICS = {
                 "jepa train --show-config --set learning_rate=1e-3 > recipe.toml",
             ),
         ),
+        "heads": Command(
+            "Fit heads: named questions about now and what comes.",
+            (
+                "jepa heads models/melee melee.parquet --labels 'y_*'",
+                "jepa heads models/melee melee.parquet --label 'high = abs(own_y) > 2 and not own_on_ground'",
+            ),
+        ),
         "export": Command(
             "Export a training checkpoint as a bundle.",
             ("jepa export checkpoint.safetensors --out models --name mygame",),

@@ -1,13 +1,11 @@
 """`jepa embed`: embeds a data set with the inference sessions of the service."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich.progress import track
 
 from app.inference.sessions import Graphs
 from app.settings import DEFAULT_MODEL
@@ -15,12 +13,10 @@ from app.system.cores import available_cores
 from bundle.folders import locate
 from bundle.reader import Bundle, read_bundle
 from cli.arguments import BundleArgument, DataArgument, ExcludeOption, FeaturesOption, MissingOption
+from cli.embedding import in_runs
 from cli.files import check_output, replacing
 from model.data.checks import unlike_training
 from model.data.frames import read_frames
-
-# Rows in one run of a graph.
-ROWS_A_RUN = 256
 
 
 def embed(
@@ -68,8 +64,4 @@ def embed_rows(
     """Embeds rows [n, input_dim] → [n, embed_dim], with a progress bar on a terminal."""
     graphs = Graphs(bundle, precision, available_cores())
     graph = graphs.target_encoder if encoder == "target" else graphs.context_encoder
-    embeddings = np.empty((len(rows), bundle.manifest.embed_dim), np.float32)
-    starts = range(0, len(rows), ROWS_A_RUN)
-    for start in track(starts, description="embedding", transient=True, disable=not sys.stdout.isatty()):
-        embeddings[start : start + ROWS_A_RUN] = graph.run(rows[start : start + ROWS_A_RUN])
-    return embeddings
+    return in_runs(graph.run, rows, bundle.manifest.embed_dim)

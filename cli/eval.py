@@ -2,19 +2,18 @@
 
 import fnmatch
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from threadpoolctl import threadpool_limits
 
 from app.settings import DEFAULT_MODEL
-from app.system.cores import available_cores
 from bundle.folders import locate
 from bundle.reader import Bundle, read_bundle
 from cli import plots
@@ -29,13 +28,16 @@ from cli.arguments import (
     MissingOption,
 )
 from cli.embed import check_columns, embed_rows
-from cli.eval_table import health_line, table
+from cli.eval_forecasts import as_document, forecast_lines, forecasts
+from cli.eval_table import few_labels_document, few_labels_table, health_line, table
 from cli.files import check_output, replacing
+from cli.idle_cores import idle_cores
 from cli.progress import duration
 from model.data.checks import leaked_labels
 from model.data.frames import Frames, read_frames
 from model.data.roles import LABEL_NAMES
 from model.data.splits import split_rows
+from model.evaluation import few_labels as few
 from model.evaluation import probes
 from model.evaluation.plan import Job, Scores, View, expected_seconds, planned
 from model.evaluation.probes import Label
@@ -64,6 +66,8 @@ def eval(
     missing: MissingOption = None,
     trees: Annotated[bool, typer.Option(help="Also fit gradient-boosted trees to the raw features")] = True,
     neighbours: Annotated[bool, typer.Option(help="Also classify by nearest neighbours")] = True,
+    few_labels: Annotated[bool, typer.Option(help="Also learn from the labels of 1, 2, 4 and 8 games alone")] = True,
+    heads: Annotated[bool, typer.Option(help="Also compare the forecasts of the bundle's heads with rivals")] = True,
     seed: Annotated[int, typer.Option(help="Random seed for the choice of rows and the untrained encoder")] = 0,
     out: Annotated[Path | None, typer.Option(help="JSON file to write the scores to")] = None,
     plot: Annotated[Path | None, typer.Option(help="The .png file to plot the AUC of each label to")] = None,
@@ -90,18 +94,25 @@ def eval(
         console.print(f"note: {note}")
     for warning in (*check_columns(loaded, frames.features), *leaked_labels(frames)):
         console.print(f"warning: {warning}", style="yellow")
-    train, test = _draw(frames, split, rows, test_rows, seed)
+    train_rows, held_out_rows = _draw(frames, split, rows, test_rows, seed)
+    train, test = frames.take(train_rows), frames.take(held_out_rows)
     _print_setup(loaded, frames, train, test, split, seed)
     usable, skipped = _usable_labels(train, test, min_entropy)
-    with threadpool_limits(_idle_cores()):
+    with threadpool_limits(idle_cores()):
         views = _views(loaded, train, test, seed)
         scores = _scores(planned(views, trees=trees, neighbours=neighbours), usable, test)
+        scarce = _few_labels(views, usable, train, test, trees, seed) if few_labels else {}
+        forecast = forecasts(loaded, frames, data, train_rows, held_out_rows, console.print) if heads else {}
     health = {name: probes.health(view[1]) for name, view in views.items() if name != "raw"}
     for line in table(scores, usable):
         console.print(line)
     console.print()
     for name, found in health.items():
         console.print(health_line(name, found))
+    for line in few_labels_table(scarce):
+        console.print(line)
+    for line in forecast_lines(forecast) if forecast else ():
+        console.print(line)
     if out is not None:
         document = {
             "model": loaded.manifest.name,
@@ -111,6 +122,8 @@ def eval(
             "test_rows": len(test),
             "seed": seed,
             "scores": {name: {label: asdict(found) for label, found in row.items()} for name, row in scores.items()},
+            "few_labels": few_labels_document(scarce),
+            "forecasts": as_document(forecast),
             "health": {name: asdict(found) for name, found in health.items()},
             "capped": {name: label.left_out for name, label in usable.items() if label.left_out},
             "left_out": skipped,
@@ -123,8 +136,10 @@ def eval(
         plots.save(plots.probe_figure(aucs), plot)
 
 
-def _draw(frames: Frames, split: str, rows: int, test_rows: int, seed: int) -> tuple[Frames, Frames]:
-    """Draws training and test frames at random; ValueError if the data has no such split or too few rows."""
+def _draw(
+    frames: Frames, split: str, rows: int, test_rows: int, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draws training and test rows at random; ValueError if the data has no such split or too few rows."""
     if split == "val":
         fit, held_out = split_rows(frames, seed=seed)
     else:
@@ -135,7 +150,7 @@ def _draw(frames: Frames, split: str, rows: int, test_rows: int, seed: int) -> t
     if min(len(fit), len(held_out)) < MIN_ROWS:
         raise ValueError(f"{len(fit)} training and {len(held_out)} test rows; a probe needs {MIN_ROWS} of each")
     rng = np.random.default_rng(seed)
-    return frames.take(rng.permutation(fit)[:rows]), frames.take(rng.permutation(held_out)[:test_rows])
+    return rng.permutation(fit)[:rows], rng.permutation(held_out)[:test_rows]
 
 
 def _print_setup(bundle: Bundle, frames: Frames, train: Frames, test: Frames, split: str, seed: int) -> None:
@@ -210,12 +225,15 @@ def _scores(jobs: list[Job], labels: dict[str, Label], test: Frames) -> Scores:
     return scores
 
 
-def _idle_cores() -> int:
-    """The number of cores that are idle now, at least one, to use as the number of threads of a fit."""
-    # A thread spins while it waits for a core that another process holds: on a busy machine, a fit on two threads took
-    # 14 times the CPU time of a fit on one.
-    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    return max(1, available_cores() - round(busy))
+def _few_labels(
+    views: dict[str, View], labels: dict[str, Label], train: Frames, test: Frames, trees: bool, seed: int
+) -> few.FewLabels:
+    if train.independent:
+        return {}
+    chosen = {name: view for name, view in views.items() if "int8" not in name}
+    jobs = planned(chosen, trees=trees, neighbours=False)
+    console.print(f"few labels: {', '.join(job.name for job in jobs)} on 1, 2, 4 and 8 games each")
+    return few.few_labels(jobs, labels, train.episode, test.episode, seed)
 
 
 def _without_nan(value: Any) -> Any:

@@ -1,9 +1,11 @@
 """Formats the results of `jepa eval` as text."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
+from model.evaluation.few_labels import FewLabels
 from model.evaluation.plan import Scores
 from model.evaluation.probes import Health, Label, Score
 
@@ -29,6 +31,29 @@ def table(scores: Scores, labels: Mapping[str, Label]) -> Iterator[str]:
         yield from _block(
             {line: {m: _number(found) for m, found in row.items()} for line, row in means(scores).items()}
         )
+
+
+def few_labels_table(found: FewLabels) -> Iterator[str]:
+    """A block per label: ROC AUC of each line by the number of labelled games."""
+    for name, lines in found.items():
+        counts = sorted({count for cells in lines.values() for count in cells})
+        if not counts:
+            continue
+        width = max(map(len, lines))
+        yield f"\n{name} with few labelled games: ROC AUC"
+        titles = {count: f"{count} game{'s' * (count > 1)}" for count in counts}
+        yield "  ".join([" " * width, *titles.values()])
+        for line, cells in lines.items():
+            numbers = (f"{_number(cells[count].auc):<{len(title)}}" for count, title in titles.items())
+            yield "  ".join([f"{line:<{width}}", *numbers]).rstrip()
+
+
+def few_labels_document(found: FewLabels) -> dict[str, Any]:
+    """For JSON: label → line → labelled games → score."""
+    return {
+        name: {line: {str(count): cell._asdict() for count, cell in cells.items()} for line, cells in lines.items()}
+        for name, lines in found.items()
+    }
 
 
 def means(scores: Scores) -> dict[str, dict[str, float]]:

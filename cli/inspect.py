@@ -10,7 +10,7 @@ from app.inference.sessions import Graphs
 from app.repository import selfcheck
 from app.settings import DEFAULT_MODEL
 from bundle.folders import BundleError, locate
-from bundle.manifest import Manifest, read_manifest
+from bundle.manifest import HeadEntry, Manifest, read_manifest
 from bundle.reader import Bundle, file_problems
 from cli.arguments import (
     ActionsOption,
@@ -69,7 +69,8 @@ def inspect(
         problems = [*file_problems(folder, manifest)]
         if not problems:
             typer.echo(f"{len(manifest.files)} files have the sizes and SHA-256 of bundle.json")
-            problems = [*_golden_problems(Bundle(folder, manifest))]
+            read = Bundle(folder, manifest)
+            problems = [*_golden_problems(read), *_head_problems(read)]
     except BundleError as error:
         problems = [str(error)]
     for problem in problems:
@@ -126,6 +127,7 @@ def _summary(manifest: Manifest) -> Iterator[str]:
             + " of the spread"
             for graph, parity in manifest.parity.items()
         },
+        **{f"head {head.name}": _of_head(head) for head in manifest.heads},
         "licence": manifest.licence or "not given",
         "data": ", ".join(f"{key} {value}" for key, value in manifest.data.items()) or "not given",
         "files": ", ".join(f"{name} ({entry.bytes / 1e6:.1f} MB)" for name, entry in manifest.files.items()),
@@ -133,6 +135,25 @@ def _summary(manifest: Manifest) -> Iterator[str]:
     width = max(map(len, rows))
     for name, value in rows.items():
         yield f"{name:<{width}}  {value}"
+
+
+def _of_head(head: HeadEntry) -> str:
+    of = "" if head.kind != "classes" else " " + ", ".join(name.removeprefix(f"{head.name}=") for name in head.outputs)
+    shown = ", ".join(
+        f"{'now' if horizon == '0' else horizon} {measured['auc']:.3f}"
+        for horizon, measured in head.table.items()
+        if isinstance(measured, dict) and isinstance(measured.get("auc"), float)
+    )
+    return f"{head.kind}{of}: {head.labels or 'labels not told'}" + (f"; ROC AUC {shown}" if shown else "")
+
+
+def _head_problems(bundle: Bundle) -> Iterator[str]:
+    """Whether heads.npz and novelty.npz are what bundle.json says, where the bundle has them."""
+    for read in (lambda: bundle.heads, lambda: bundle.novelty):
+        try:
+            read()
+        except (BundleError, ValueError) as error:
+            yield str(error)
 
 
 def _golden_problems(bundle: Bundle) -> Iterator[str]:

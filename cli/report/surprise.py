@@ -10,7 +10,7 @@ from app.inference.sessions import Graphs
 from app.rows import Array
 from app.system.cores import available_cores
 from bundle.reader import Bundle
-from cli.embed import ROWS_A_RUN
+from cli.embedding import ROWS_A_RUN
 
 MAX_MOMENTS = 5
 # Half a second at 60 Hz.

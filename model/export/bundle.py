@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bundle.columns import STATISTICS, Statistics
+from bundle.novelty import NOVELTY_FILE, Novelty
 from bundle.sample import FRAMES_A_SECOND, SAMPLE, principal_components, sample_bytes
 from bundle.schema import Schema
 from bundle.writer import BundleWriter
@@ -27,6 +28,8 @@ from model.networks.predictor import Predictor
 from model.training.checkpoint import Checkpoint
 
 GOLDEN_ROWS = 16
+# Rows in one run of a network.
+CHUNK_ROWS = 512
 
 
 class Networks(NamedTuple):
@@ -135,9 +138,9 @@ def export_networks(
             bundle.describe(precision={"int8": cost})
             for graph, off in golden_distances(bundle.path, golden).items():
                 parity[graph]["int8"] = off
-            with torch.no_grad():
-                embedded = embed(networks.encoding, networks.target_encoder, schema, torch.from_numpy(sample)).numpy()
+            embedded = _embeddings(networks, schema, sample)
             bundle.describe(map=principal_components(embedded, f"{len(sample):,} rows of training and held-out games"))
+            Novelty.fit(*np.split(embedded, 2)).write(bundle.path / NOVELTY_FILE)
         # Two digits are as near as another processor comes.
         bundle.describe(parity={graph: {k: float(f"{v:.2g}") for k, v in off.items()} for graph, off in parity.items()})
         if shown is not None:
@@ -214,6 +217,15 @@ def _write_graphs(folder: Path, context: Judged, target: Judged, predictor: Judg
         onnx.save(graphs[judged.graph], path)
         parity[judged.graph] = {"pytorch": judged.pytorch, "float32": check_graph(path, judged)}
     return parity
+
+
+def _embeddings(networks: Networks, schema: Schema, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[n, C] → [n, D] by the target encoder."""
+    with torch.inference_mode():
+        parts = torch.split(torch.from_numpy(rows), CHUNK_ROWS)
+        embedded = [embed(networks.encoding, networks.target_encoder, schema, part) for part in parts]
+    found: NDArray[np.float32] = torch.cat(embedded).numpy()
+    return found
 
 
 def _store_half(path: Path) -> None:

@@ -2,8 +2,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.covariance import LedoitWolf
 
 from bundle.folders import BundleError
+from bundle.novelty import Novelty
 from bundle.reader import read_bundle
 from tests.support.bundles import TinyModel, write_manifest
 
@@ -34,6 +36,7 @@ def test_distances_are_those_of_the_formula_and_percentiles_their_place_among_he
         ({"mean": np.zeros(5, np.float32)}, r"mean has shape \[5\]; it must be \[4\]"),
         ({"whitening": np.zeros((4, 5), np.float32)}, r"it must be \[4, 4\]"),
         ({"whitening": np.full((4, 4), np.nan)}, "whitening holds NaN"),
+        ({"whitening": np.eye(4, k=1).T}, "whitening is stored column by column; store it row by row"),
         ({"quantiles": np.zeros(100, np.float32)}, r"it must be \[101\]"),
         ({"quantiles": np.linspace(1, 0, 101)}, "quantiles must not fall"),
     ],
@@ -46,10 +49,31 @@ def test_arrays_that_make_no_sense_are_refused(folder: Path, change: dict[str, n
 
 
 def test_what_is_written_is_read_again(folder: Path) -> None:
-    novelty = read_bundle(folder).novelty
-    assert novelty is not None
+    drawn = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
+    novelty = Novelty.fit(drawn, drawn)
     novelty.write(folder / "novelty.npz")
     write_manifest(folder, TINY.manifest())
     again = read_bundle(folder).novelty
     assert again is not None
     np.testing.assert_array_equal(again.whitening, novelty.whitening)
+
+
+def test_distances_are_mahalanobis_by_the_covariance_of_ledoit_and_wolf() -> None:
+    rng = np.random.default_rng(0)
+    mix = rng.normal(size=(8, 8))
+    training = (rng.normal(size=(200, 8)) @ mix + 3).astype(np.float32)
+    held_out = (rng.normal(size=(500, 8)) @ mix + 3).astype(np.float32)
+    novelty = Novelty.fit(training, held_out)
+    expected = np.sqrt(LedoitWolf().fit(training).mahalanobis(held_out))
+    np.testing.assert_allclose(novelty.distances(held_out), expected, rtol=1e-3)
+    assert 49 < novelty.percentiles(held_out).mean() < 51
+    assert novelty.percentiles(np.full((1, 8), 1e3, np.float32)) == 100
+
+
+def test_embeddings_with_dead_dimensions_have_distances_too() -> None:
+    rows = np.zeros((50, 4), np.float32)
+    rows[:, 0] = np.arange(50)
+    distances = Novelty.fit(rows, rows).distances(rows + np.float32(1))
+    assert np.isfinite(distances).all()
+    assert distances.min() > 1
+    assert np.isfinite(Novelty.fit(np.zeros((5, 4), np.float32), rows).whitening).all()

@@ -31,6 +31,7 @@ COMMANDS = {
     "export": "export CHECKPOINT --out OUT_FOLDER --card CARD",
     "import-edifice": "import-edifice ENCODER PREDICTOR --out OUT_FOLDER --schema SCHEMA",
     "embed": "embed BUNDLE DATA.npz --out OUT.npy",
+    "heads": "heads BUNDLE DATA.npz --events EVENTS.toml --out OUT_FOLDER",
     "eval": "eval BUNDLE DATA.npz --out OUT.json --plot OUT.png --no-trees --no-neighbours",
     "report": "report BUNDLE DATA.parquet --out OUT_FOLDER",
     "inspect": "inspect BUNDLE",
@@ -108,7 +109,7 @@ def faults_of(name: str) -> tuple[Fault, ...]:
 
 def in_bundle() -> list[tuple[str, str, Fault]]:
     files = ("bundle.json", "target_encoder.onnx", "golden.npz")
-    commands = ("embed", "eval", "report", "inspect")
+    commands = ("embed", "heads", "eval", "report", "inspect")
     return [(command, f"BUNDLE/{file}", fault) for command in commands for file in files for fault in INPUT]
 
 
@@ -143,6 +144,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     encoder.rename(folder / "ENCODER")
     predictor.rename(folder / "PREDICTOR")
     (folder / "SCHEMA").write_text(json.dumps({"names": [f"column {i}" for i in range(12)]}))
+    (folder / "EVENTS.toml").write_text('up = "y_up"')
     (folder / "CARD").write_text("# A model")
     (folder / "REPLAY").write_bytes(game(duel(20, first=-123)))
     return folder

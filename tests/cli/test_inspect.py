@@ -1,10 +1,12 @@
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 import cli.inspect
+from bundle.arrays import write_arrays
 from cli.inspect import DATA_SUFFIXES
 from cli.main import app
 from model.data.files import KINDS
@@ -79,6 +81,29 @@ def test_a_graph_that_computes_something_else_is_wrong(folder: Path) -> None:
     assert "target_encoder float32: as at export" in text
     assert "predictor float32: NOT as at export" in text
     assert "wrong: predictor float32 does not reproduce its golden rows" in text
+
+
+def test_heads_are_listed_with_their_labels_and_how_well_they_did(tmp_path: Path) -> None:
+    tiny = TinyModel(heads=True)
+    document = tiny.manifest()
+    document["heads"][0]["table"] = {"penalty": 10.0, "0": {"rows": 9, "auc": 0.91}, "15": {"rows": 9, "auc": 0.8}}
+    write_manifest(folder := tiny.write(tmp_path), document)
+    code, text = inspect(folder)
+    assert code == 0
+    assert "head airborne binary: made up; ROC AUC now 0.910, 15 0.800" in " ".join(text.split())
+    assert "classes calm, tense, wild: made up" in text
+
+
+def test_heads_that_do_not_fit_the_manifest_are_wrong(tmp_path: Path) -> None:
+    tiny = TinyModel(heads=True)
+    folder = tiny.write(tmp_path)
+    write_arrays(folder / "heads.npz", tiny.head_weights() | {"biases": np.zeros(2, np.float32)})
+    (folder / "novelty.npz").write_bytes(b"no archive")
+    write_manifest(folder, tiny.manifest())
+    code, text = inspect(folder)
+    assert code == 1
+    assert "heads.npz: biases has shape [2]; it must be [6]" in text
+    assert "novelty.npz is no zip archive" in text
 
 
 def test_what_is_no_bundle_is_said_to_be_none(tmp_path: Path) -> None:

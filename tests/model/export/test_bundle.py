@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from bundle.parity import distance, spread
+from bundle.reader import read_bundle
 from model.export.bundle import export_bundle
 from model.export.graphs import embed
 from model.export.parity import Judged, check_graph
@@ -49,6 +50,15 @@ def test_the_golden_rows_are_repeated_by_onnx_runtime(exported):
     np.testing.assert_allclose(run(folder / "predictor.onnx", **asked), golden["prediction"], atol=1e-5, rtol=1e-4)
 
 
+def test_the_bundle_says_how_far_a_frame_is_from_those_that_were_trained_on(exported):
+    _, folder = exported
+    novelty = read_bundle(folder).novelty
+    embeddings = run(folder / "target_encoder.onnx", features=ROWS)
+    near = novelty.distances(embeddings)
+    assert novelty.quantiles[0] <= np.median(near) <= novelty.quantiles[-1]
+    assert (novelty.percentiles(embeddings + 10 * embeddings.std(0)) == 100).all()
+
+
 def test_bundle_json_says_what_is_served(exported):
     _jepa, folder = exported
     about = json.loads((folder / "bundle.json").read_text())
@@ -62,6 +72,7 @@ def test_bundle_json_says_what_is_served(exported):
     assert set(about["files"]) == {
         *(f"{graph}{variant}.onnx" for graph in graphs for variant in ("", ".int8")),
         "golden.npz",
+        "novelty.npz",
         "README.md",
     }
 

@@ -1,0 +1,53 @@
+"""The graphs of a bundle on many rows at once, with the inference sessions of the service."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track
+
+from app.inference.sessions import Graphs
+from app.system.cores import available_cores
+from bundle.reader import Bundle
+
+# Rows in one run of a graph.
+ROWS_A_RUN = 256
+
+Rows = NDArray[np.float32]
+
+
+class BundleEmbedder:
+    """A bundle's graphs as `model.evaluation.heads.Embedder`."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        manifest = bundle.manifest
+        self.horizons: Sequence[int] = manifest.horizons
+        self._graphs = Graphs(bundle, threads=available_cores())
+        self._width, self._patches = manifest.embed_dim, len(manifest.patches)
+
+    def now(self, features: Rows) -> Rows:
+        """[n, C] → [n, D] by the target encoder."""
+        return in_runs(self._graphs.target_encoder.run, features, self._width)
+
+    def context(self, features: Rows) -> Rows:
+        """[n, C] → [n, D] by the context encoder."""
+        return in_runs(self._graphs.context_encoder.run, features, self._width)
+
+    def expected(self, context: Rows, horizon: int) -> Rows:
+        """[n, D] of the context encoder → [n, D], all patches as they will be."""
+
+        def run(rows: Rows) -> Rows:
+            targets = np.ones((len(rows), self._patches), np.float32)
+            return self._graphs.predictor.run(rows, targets, np.full(len(rows), horizon, np.float32))
+
+        return in_runs(run, context, self._width)
+
+
+def in_runs(run: Callable[[Rows], Rows], rows: Rows, width: int) -> Rows:
+    """[n, …] → [n, width], some rows at a time, with a progress bar on a terminal."""
+    found = np.empty((len(rows), width), np.float32)
+    starts = range(0, len(rows), ROWS_A_RUN)
+    for start in track(starts, description="embedding", transient=True, disable=not sys.stdout.isatty()):
+        found[start : start + ROWS_A_RUN] = run(rows[start : start + ROWS_A_RUN])
+    return found

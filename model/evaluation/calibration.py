@@ -1,0 +1,60 @@
+"""Turns what a head says into probabilities that hold, and measures whether they do."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from bundle.heads import Kind
+
+Rows = NDArray[np.float32]
+
+# Of the sum of squares of the scales (of standardised scores) and shifts beside the mean loss of a row: enough for a
+# solution where an output separates all rows.
+PENALTY = 1e-4
+# Intervals of equal width into which the calibration error sorts probabilities.
+BINS = 15
+
+
+def calibrate(scores: Rows, wanted: Rows, kind: Kind) -> Rows:
+    """Scores [n, K] of one head and what they should say, [n, K] as probabilities (one column if binary) or numbers →
+    [K, 2], the scale and the shift of each output that make the likeliest answers (Platt 1999) or the nearest ones."""
+    centre, spread = scores.mean(0), np.maximum(scores.std(0), 1e-6)
+    x = torch.from_numpy(((scores - centre) / spread).astype(np.float64))  # [n, K]
+    y = torch.from_numpy(wanted.astype(np.float64))
+    if kind == "number":
+        level = y.mean(0)
+        slope = (x * (y - level)).mean(0) / (x.square().mean(0) + 1e-12)
+    else:
+        slope, level = _likeliest(x, y, kind)
+    scale = slope.numpy() / spread
+    return np.stack([scale, level.numpy() - scale * centre], axis=-1).astype(np.float32)
+
+
+def _likeliest(x: Tensor, y: Tensor, kind: Kind) -> tuple[Tensor, Tensor]:
+    """[n, K] and [n, K] → slopes and levels, each [K]"""
+    weights = torch.zeros(2, x.shape[1], dtype=x.dtype)
+    weights[0] = 1
+    weights.requires_grad_()
+    optimiser = torch.optim.LBFGS([weights], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        logits = x * weights[0] + weights[1]
+        fit = F.binary_cross_entropy_with_logits(logits, y) if kind == "binary" else F.cross_entropy(logits, y)
+        total = fit + PENALTY * weights.square().sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        return total
+
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    slope, level = weights.detach()
+    return slope, level
+
+
+def calibration_error(probabilities: NDArray[np.floating], happened: NDArray[np.bool_]) -> float:
+    """[n] and [n] → the expected calibration error (Naeini et al. 2015): the mean over 15 intervals, by their rows, of
+    how far the mean probability is from the share that happened."""
+    at = np.minimum((probabilities * BINS).astype(int), BINS - 1)
+    gaps = np.bincount(at, probabilities - happened, BINS)
+    return float(np.abs(gaps).sum() / len(probabilities))

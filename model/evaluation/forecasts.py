@@ -1,0 +1,165 @@
+"""What the predictor's answers are worth: heads that learned from present frames alone, against rivals that saw as
+little, and against probes that were given labels of the future."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.heads import Head, Heads
+from model.data.frames import Frames
+from model.data.splits import rows_ahead
+from model.evaluation.heads import Embedder, Indices, Linear, Rows, fit_linear
+from model.evaluation.measures import Measures, measures, ranking
+from model.evaluation.probes import MIN_TEST_ROWS, PROBE_CLIP
+from model.evaluation.targets import Target
+
+# Lines of the table, in its order.
+OURS = "predictor"
+PERSISTENCE = "persistence"
+LATER_COLUMNS = "raw → later raw, linear"
+LATER_EMBEDDING = "embedding → later embedding, linear"
+LABELLED_RAW = "raw, with labels of the future"
+LABELLED_EMBEDDING = "embedding, with labels of the future"
+UNLABELLED = (PERSISTENCE, LATER_COLUMNS, LATER_EMBEDDING)
+# L2 penalty of linear maps between standardised columns.
+MAP_PENALTY = 100.0
+# Of the training games one in so many chooses the penalties of the rivals.
+CHOOSING = 8
+
+
+class Compared(NamedTuple):
+    """One line of a head and horizon; `gain` is how far ours is above it in ROC AUC, the mean over the test games that
+    can be scored, with its standard error; NaN if there are fewer than two, or the head is a number."""
+
+    measures: Measures
+    gain: float
+    gain_error: float
+    games_up: int
+    games: int
+
+
+class Parts(NamedTuple):
+    """Training rows and test rows of one representation, each [n, D]."""
+
+    train: Rows
+    test: Rows
+
+
+def compare(
+    heads: Heads,
+    targets: Sequence[Target],
+    frames: Frames,
+    train: Indices,
+    test: Indices,
+    embedder: Embedder,
+    horizons: Sequence[int],
+    told: Callable[[str], None] = lambda _: None,
+) -> dict[str, dict[int, dict[str, Compared]]]:
+    """Head → horizon → line → how it did on the rows `test`; `targets` are the heads' answers in the frames."""
+    raw = _standardised(frames.features[train], frames.features[test])
+    embedding = Parts(embedder.now(frames.take(train).as_seen()), embedder.now(frames.take(test).as_seen()))
+    context = embedder.context(frames.take(test).as_seen())
+    chooses = _choosing(frames.episode[train])
+    told("heads on raw columns")
+    on_raw = {t.head.name: _fit(t.head, raw.train, t.at(train), chooses) for t in targets}
+    found: dict[str, dict[int, dict[str, Compared]]] = {target.head.name: {} for target in targets}
+    for horizon in horizons:
+        told(f"{horizon} frames ahead")
+        later_train, later_test = (rows_ahead(frames, horizon)[rows] for rows in (train, test))
+        expected = embedder.expected(context, horizon)
+        columns, embeddings = (
+            _mapped(parts, then, later_train >= 0)
+            for parts, then in (
+                (raw, _standardised(frames.features[train], frames.features[later_train]).test),
+                (embedding, embedder.now(frames.take(later_train).as_seen())),
+            )
+        )
+        index = 1 + list(embedder.horizons).index(horizon)
+        for target in targets:
+            head = target.head
+            ours = heads.select([head.name])
+            future = target.at(later_train)
+            linear = {
+                LATER_COLUMNS: (on_raw[head.name], columns),
+                LABELLED_RAW: (_fit(head, raw.train, future, chooses), raw.test),
+                LABELLED_EMBEDDING: (_fit(head, embedding.train, future, chooses), embedding.test),
+            }
+            lines = {
+                OURS: ours.values(expected, index),
+                PERSISTENCE: ours.values(embedding.test, 0),
+                LATER_EMBEDDING: ours.values(embeddings, 0),
+                **{name: _answers(head, fit, rows) for name, (fit, rows) in linear.items() if fit is not None},
+            }
+            truth = target.at(later_test)
+            found[head.name][horizon] = dict(_compared(head, lines, truth, frames.episode[test]))
+    return found
+
+
+def _compared(head: Head, lines: dict[str, Rows], truth: Rows, games: Indices) -> Iterator[tuple[str, Compared]]:
+    known = ~np.isnan(truth)
+    truth, games = truth[known], games[known]
+    names, counts = np.unique(games, return_counts=True)
+    masks = [games == game for game in names[counts >= MIN_TEST_ROWS]]
+    ours = lines[OURS][known]
+    for name, values in lines.items():
+        values = values[known]
+        gains = np.array(
+            [
+                ranking(head.kind, ours[mask], truth[mask]) - ranking(head.kind, values[mask], truth[mask])
+                for mask in masks
+                if head.kind != "number"
+            ]
+        )
+        gains = gains[~np.isnan(gains)]
+        several = len(gains) > 1
+        yield (
+            name,
+            Compared(
+                measures(head.kind, values, truth),
+                float(gains.mean()) if several else float("nan"),
+                float(gains.std(ddof=1) / np.sqrt(len(gains))) if several else float("nan"),
+                int((gains > 0).sum()),
+                len(gains),
+            ),
+        )
+
+
+def _standardised(train: Rows, test: Rows) -> Parts:
+    """By the training rows, clipped as probes clip."""
+    centre, spread = train.mean(0), train.std(0)
+    spread = np.where(spread < 1e-6, 1, spread)
+    both = [np.clip((rows - centre) / spread, -PROBE_CLIP, PROBE_CLIP).astype(np.float32) for rows in (train, test)]
+    return Parts(*both)
+
+
+def _mapped(parts: Parts, then: Rows, has_later: NDArray[np.bool_]) -> Rows:
+    """What a linear map from rows to later rows [n, D], learned where there are such, expects of the test rows."""
+    x, y = parts.train[has_later], then[has_later]
+    centre, level = x.mean(0), y.mean(0)
+    x = x - centre
+    gram = (x.T @ x).astype(np.float64) + MAP_PENALTY * np.eye(x.shape[1])
+    weights = np.linalg.solve(gram, x.T @ (y - level)).astype(np.float32)
+    expected: Rows = (parts.test - centre) @ weights + level
+    return expected
+
+
+def _choosing(games: Indices) -> NDArray[np.bool_]:
+    """[n] the rows of some training games, or some rows of a single one."""
+    of = np.unique(games, return_inverse=True)[1]
+    chooses: NDArray[np.bool_] = (of if of.max() else np.arange(len(games))) % min(CHOOSING, of.max() + 1 or 2) == 0
+    return chooses
+
+
+def _fit(head: Head, x: Rows, y: Rows, chooses: NDArray[np.bool_]) -> Linear | None:
+    """None where there are too few labels."""
+    try:
+        return fit_linear(head, x[~chooses], y[~chooses], x[chooses], y[chooses])
+    except ValueError:
+        return None
+
+
+def _answers(head: Head, linear: Linear, x: Rows) -> Rows:
+    plain = np.tile(np.array([1, 0], np.float32), (1, len(head.outputs), 1))
+    return Heads((head,), linear.weights, linear.biases, plain).values(x, 0)

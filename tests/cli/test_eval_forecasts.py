@@ -1,0 +1,142 @@
+"""The section of `jepa eval` on the forecasts of a bundle's heads."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from bundle.heads import Head
+from cli.main import app
+from model.evaluation import forecasts
+from model.evaluation.events import of_line
+from model.evaluation.forecasts import OURS, PERSISTENCE, compare
+from model.evaluation.heads import fit_heads
+from model.evaluation.targets import Target
+from tests.support.bundles import TinyModel
+from tests.support.games import GROUPS, NAMES, make_games
+
+LINES = [
+    "predictor", "persistence", "embedding → later embedding, linear", "raw → later raw, linear",
+    "raw, with labels of the future", "embedding, with labels of the future",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def games():
+    return make_games(10, 80)
+
+
+@pytest.fixture(scope="module")
+def data(games, tmp_path_factory):
+    columns = {
+        "episode": games.episode, "frame": games.frame, "split": np.where(games.episode < 6, "train", "val"),
+        **games.labels, **dict(zip(NAMES, games.features.T, strict=True)), "speed": games.features[:, 0] * 3 + 7,
+    }  # fmt: skip
+    path = tmp_path_factory.mktemp("data") / "games.parquet"
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def bundle(data, tmp_path_factory):
+    groups = tuple((group.name, group.width) for group in GROUPS)
+    tiny = TinyModel(groups=groups, names=NAMES, patches=(("own", "opp", "stage"),), horizons=(5, 30), embed_dim=8)
+    folder = tiny.write(tmp_path_factory.mktemp("models"))
+    asked = ["--label", "up = y_up", "--label", "act = own_action_id", "--labels", "speed"]
+    done = CliRunner().invoke(app, ["heads", str(folder), str(data), *asked])
+    assert done.exit_code == 0, done.output
+    return folder.parent
+
+
+def evaluate(*arguments):
+    done = CliRunner().invoke(app, ["eval", *map(str, arguments), "--no-trees", "--no-neighbours"])
+    return done.exit_code, " ".join(done.output.split()), done.output
+
+
+def test_each_head_is_compared_with_every_rival_at_the_far_horizon(bundle, data, tmp_path):
+    code, words, text = evaluate(bundle, data, "--out", tmp_path / "table.json")
+    assert code == 0, text
+    assert "forecast of up, 30 frames ahead; 200 test rows" in words
+    assert "forecast of act, 30 frames ahead" in words
+    assert (
+        "30 frames ahead, predictor without labels of the future: at or above the linear probe that has them" in words
+    )
+    assert " of 2 heads, at or above every rival without on " in words
+    found = json.loads((tmp_path / "table.json").read_text())["forecasts"]
+    assert [*found] == ["speed", "up", "act"]
+    assert [*found["up"]] == ["30"]
+    assert sorted(found["up"]["30"]) == sorted(LINES)
+    line = found["up"]["30"]["persistence"]
+    # Of the games in which both answers come often enough.
+    assert 2 <= line["games"] <= 4
+    assert 0 <= line["auc"] <= 1
+    assert found["speed"]["30"]["predictor"]["auc"] is None
+    assert found["speed"]["30"]["predictor"]["brier"] > 0
+
+
+def test_without_the_columns_of_a_head_it_is_left_out_and_the_others_stay(bundle, data, tmp_path):
+    table = pq.read_table(data).drop_columns("speed")
+    pq.write_table(table, path := tmp_path / "games.parquet")
+    code, words, text = evaluate(bundle, path)
+    assert code == 0, text
+    assert "left out of forecasts, speed: the data has no column 'speed'; the nearest is" in words
+    assert "forecast of up, 30 frames ahead" in words
+
+
+def test_the_section_can_be_left_out(bundle, data):
+    code, words, text = evaluate(bundle, data, "--no-heads")
+    assert code == 0, text
+    assert "forecast" not in words
+
+
+class Oracle:
+    """The embedding is the columns themselves, and the predictor knows the game."""
+
+    horizons = (8,)
+
+    def __init__(self, frames):
+        later = np.roll(frames.features, -self.horizons[0], axis=0)
+        self._later = {now.tobytes(): then for now, then in zip(frames.features, later, strict=True)}
+
+    def now(self, features):
+        return features
+
+    context = now
+
+    def expected(self, context, horizon):
+        assert horizon in self.horizons
+        return np.stack([self._later[row.tobytes()] for row in context])
+
+
+def test_a_predictor_that_knows_what_comes_is_above_whoever_guesses_it(games):
+    train, test = np.flatnonzero(games.episode < 6), np.flatnonzero(games.episode >= 6)
+    up = Target(Head("up", "binary", ("up",)), of_line("up = y_up"), games.labels["y_up"].astype(np.float32))
+    fit = fit_heads([up], games, train, test, Oracle(games))
+    lines = compare(fit.heads, [up], games, train, test, Oracle(games), (8,))["up"][8]
+    assert lines[OURS].measures.auc > 0.99
+    assert lines[OURS].measures.rows == 4 * 72
+    assert lines[PERSISTENCE].measures.auc < 0.95
+    assert lines[PERSISTENCE].gain > 0.05
+    assert lines[PERSISTENCE].games_up == lines[PERSISTENCE].games == 4
+    assert lines[OURS].gain == 0
+
+
+def test_gains_are_means_over_games_with_their_standard_error():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 2, 400).astype(np.float32)
+    ours = ((truth + rng.uniform(size=400)) / 2)[:, None].astype(np.float32) ** 2
+    other = rng.uniform(size=(400, 1)).astype(np.float32)
+    names = np.repeat([3, 5, 8, 9], 100)
+    head = Head("a", "binary", ("a",))
+    found = dict(forecasts._compared(head, {OURS: ours, "other": other}, truth, names))["other"]
+    each = [
+        forecasts.ranking("binary", ours[names == g], truth[names == g])
+        - forecasts.ranking("binary", other[names == g], truth[names == g])
+        for g in (3, 5, 8, 9)
+    ]
+    assert found.gain == pytest.approx(np.mean(each))
+    assert found.gain_error == pytest.approx(np.std(each, ddof=1) / 2)
+    assert found.games == 4
