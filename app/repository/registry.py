@@ -19,6 +19,7 @@ from typing import Protocol
 
 from app.errors import InvalidInput, ModelRefused, NotReady, UnknownModel, listed
 from app.inference.engine import Engine
+from app.inference.forecasts import Forecasts
 from app.repository.loading import Loaded, Loader, Stamp, stamp_of
 from app.repository.loads import BundleLoads, Loads
 from app.repository.look import Look, Refused
@@ -256,7 +257,8 @@ class Registry:
         manifest = bundle.manifest
         name, all_versions = manifest.name, self.versions.get(manifest.name) or [manifest.version]
         try:
-            engine = Engine(manifest, self._queues.make(loaded), self._observers.drift(manifest))
+            forecasts = Forecasts(manifest, bundle.heads, bundle.novelty)
+            engine = Engine(manifest, self._queues.make(loaded), self._observers.drift(manifest), forecasts)
         except MemoryError as error:
             raise BundleError(f"{bundle.folder} cannot be served: {error}") from error
         about = loaded.precision, loaded.precision_reason
