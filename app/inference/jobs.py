@@ -112,7 +112,11 @@ def _answers(run: Run, batch: list[Slice]) -> list[Array | ModelFailed]:
             raise ValueError(f"the graph answered {edges[-1]} rows with {len(output)}")
         if not all_finite(output):
             raise _not_finite(output, batch[0].start)
-        return _read_out([output[start:end] for start, end in pairwise(edges)], output, batch)
+        readouts = {piece.job.ticket.readout for piece in batch}
+        if len(readouts) == 1:
+            output = _read_out(readouts.pop(), output)
+            return [output[start:end] for start, end in pairwise(edges)]
+        return _read_apart(readouts, batch, [output[start:end] for start, end in pairwise(edges)])
     except Exception as error:
         # Whatever a graph raises, the queue lives on.
         if len(batch) > 1:
@@ -124,18 +128,22 @@ def _answers(run: Run, batch: list[Slice]) -> list[Array | ModelFailed]:
         return [ModelFailed(f"the model failed on these rows ({type(error).__name__}); the service's log says why")]
 
 
-def _read_out(answers: list[Array], output: Array, batch: list[Slice]) -> list[Array]:
-    """`answers` are the parts of the `output`; returned is what was wanted of each."""
-    readouts = {piece.job.ticket.readout for piece in batch}
-    for readout in readouts:
-        if readout is None:
-            continue
+def _read_out(readout: Readout | None, output: Array) -> Array:
+    if readout is None:
+        return output
+    read = readout(output)
+    if not all_finite(read):
+        raise _not_finite(read, 0)
+    return read
+
+
+def _read_apart(readouts: set[Readout | None], batch: list[Slice], answers: list[Array]) -> list[Array]:
+    """Each answer as its caller's readout makes it, called once for all who have the same."""
+    for readout in readouts - {None}:
         mine = [i for i, piece in enumerate(batch) if piece.job.ticket.readout is readout]
-        read = readout(output if len(readouts) == 1 else np.concatenate([answers[i] for i in mine]))
-        if not all_finite(read):
-            raise _not_finite(read, 0)
-        edges = accumulate((len(answers[i]) for i in mine), initial=0)
-        for i, (start, end) in zip(mine, [*pairwise(edges)], strict=True):
+        read = _read_out(readout, np.concatenate([answers[i] for i in mine]))
+        edges = [*accumulate((len(answers[i]) for i in mine), initial=0)]
+        for i, (start, end) in zip(mine, pairwise(edges), strict=True):
             answers[i] = read[start:end]
     return answers
 

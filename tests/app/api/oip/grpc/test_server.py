@@ -264,7 +264,7 @@ def test_statistics_are_those_of_rest_and_calls_are_counted(
     assert found.inference_count >= 5
     (rest,) = httpx.get(f"{server.url}/v2/models/tiny/stats").json()["model_stats"]
     assert rest["inference_count"] == found.inference_count
-    assert len(client.get_inference_statistics().model_stats) == 4
+    assert len(client.get_inference_statistics().model_stats) == 5
     text = httpx.get(f"{server.url}/metrics").text
     assert re.search(rf'jepa_http_requests_total{{method="GRPC",route="/{SERVICE}/ModelInfer",status="200"}}', text)
 
