@@ -9,7 +9,7 @@ import numpy as np
 
 from app.errors import InvalidInput, did_you_mean, listed
 from app.inference.batcher import Batcher
-from app.inference.forecasts import NOW, Forecast, Forecasts
+from app.inference.forecasts import NOW, Forecast, Forecasts, known_horizon
 from app.inference.jobs import ANY_TIME, NOT_RUN, Readout, Ticket, Timing
 from app.inference.losses import percentiles, smooth_l1
 from app.rows import Array
@@ -67,7 +67,10 @@ class Engine:
         self, features: Array, *, encoder: Encoder = "target", hidden: Sequence[str] = (), ticket: Ticket = ANY_TIME
     ) -> Rows:
         """[B, input_dim] → [B, embed_dim]; `hidden` names the groups the bot cannot see."""
-        return await self._encode(self._seen(features, hidden), encoder, ticket)
+        embedded = await self._encode(self._seen(features, hidden), encoder, ticket)
+        if encoder == "target" and not hidden:
+            self.drift.novelty.judge(ticket.stream, embedded.rows)
+        return embedded
 
     async def predict(
         self,
@@ -120,17 +123,22 @@ class Engine:
     ) -> Forecast:
         """[B, input_dim] → the values of `heads`, without names of all, now or as they will be `horizon` frames
         later."""
-        frames = self._known_horizon(horizon, can_be_now=True)
+        frames = known_horizon(self.manifest, NOW if horizon is None else horizon, can_be_now=True)
         is_now = frames == NOW
         reading = self._forecasts.reading(heads, frames, novelty=novelty and is_now)
         judging = self._forecasts.reading_of_novelty() if novelty and not is_now else None
         seen = self._seen(features, hidden)
         if is_now:
-            return reading.forecast(*await self._encode(seen, "target", ticket, reading))
+            found = reading.forecast(*await self._encode(seen, "target", ticket, reading))
+            if found.novelty is not None and not hidden:
+                self.drift.novelty.see(ticket.stream, found.novelty)
+            return found
         ahead = self._look_ahead(seen, self._chosen_patches(None), frames, ticket, reading)
         if judging is None:
             return reading.forecast(*await ahead)
         predicted, judged = await asyncio.gather(ahead, self._encode(seen, "target", ticket, judging))
+        if not hidden:
+            self.drift.novelty.see(ticket.stream, judged.rows[:, 0])
         timing = judged.timing.then(predicted.timing)
         return Forecast(reading.outputs, predicted.rows, judged.rows[:, 0], timing)
 
@@ -143,7 +151,7 @@ class Engine:
         ticket: Ticket = ANY_TIME,
     ) -> Forecast:
         """As `forecast`, from embeddings [B, embed_dim]: of the context encoder or, for what is now, of either."""
-        frames = self._known_horizon(horizon, can_be_now=True)
+        frames = known_horizon(self.manifest, NOW if horizon is None else horizon, can_be_now=True)
         reading = self._forecasts.reading(heads, frames)
         if frames == NOW:
             return reading.forecast(reading(context), NOT_RUN)
@@ -233,24 +241,8 @@ class Engine:
     def _covers_the_row(self, targets: Sequence[str]) -> bool:
         return self._patches[0] in targets or self._columns.keys() <= set(targets)
 
-    def _known_horizon(self, horizon: float | None, *, can_be_now: bool = False) -> int:
-        """Without one, the first; or now, where that can be asked for."""
-        horizons = self.manifest.horizons
-        if can_be_now and (horizon is None or horizon == NOW):
-            return NOW
-        if horizon is None:
-            return horizons[0]
-        if horizon not in horizons:
-            known = [f"{NOW} (now)"] * can_be_now + [*map(str, horizons)]
-            nearest = min([NOW] * can_be_now + horizons, key=lambda each: abs(each - horizon))
-            raise InvalidInput(
-                (
-                    ("horizon",),
-                    f"horizon {horizon:g} is none that model '{self.manifest.name}' was trained for: "
-                    f"{', '.join(known)}; the nearest is {nearest}",
-                )
-            )
-        return int(horizon)
+    def _known_horizon(self, horizon: float | None) -> int:
+        return self.manifest.horizons[0] if horizon is None else known_horizon(self.manifest, horizon)
 
     def _known_horizons(self, horizon: Array) -> Array:
         """[B]"""

@@ -115,3 +115,14 @@ class Forecasts:
                 )
             )
         return self._novelty
+
+
+def known_horizon(manifest: Manifest, horizon: float, *, can_be_now: bool = False) -> int:
+    """The horizon, if it is one of the model's, or NOW where that can be asked for; InvalidInput names the nearest."""
+    horizons = [NOW] * can_be_now + manifest.horizons
+    if horizon not in horizons:
+        known = ", ".join(f"{each} (now)" if each == NOW and can_be_now else f"{each}" for each in horizons)
+        nearest = min(horizons, key=lambda each: abs(each - horizon))
+        about = f"horizon {horizon:g} is none that model '{manifest.name}' was trained for: {known}"
+        raise InvalidInput((("horizon",), f"{about}; the nearest is {nearest}"))
+    return int(horizon)

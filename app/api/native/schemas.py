@@ -218,6 +218,22 @@ class FeatureDrift(BaseModel):
     )
 
 
+class StreamNovelty(BaseModel):
+    frames: int
+    mean: float = Field(description="Of the percentiles of its frames")
+
+
+class NoveltyReport(BaseModel):
+    """How far frames of the last five seconds, with nothing hidden, lay from those of training: the percentage of
+    held-out frames that lie nearer. Forecasts with `novelty` are all counted, and a sample of those embedded."""
+
+    frames: int
+    mean: float | None = Field(description="Of the percentiles of all frames; null if there were none")
+    streams: list[StreamNovelty] = Field(
+        description="The most novel first; a stream is what shares an X-Stream-Id or a WebSocket, or all else"
+    )
+
+
 class DriftReport(BaseModel):
     """How a sample of the rows that arrived since the model was loaded differs from the training rows."""
 
@@ -225,6 +241,7 @@ class DriftReport(BaseModel):
     version: int
     rows: int = Field(description=f"Number of rows in the sample, which takes about one request in {SAMPLED}")
     features: list[FeatureDrift]
+    novelty: NoveltyReport | None = Field(description="null if the bundle does not say what it was trained on")
 
 
 class RefusedBundle(BaseModel):

@@ -347,6 +347,9 @@ def question(path: str) -> bytes:
     [
         ("/embed", {"target_encoder": 1}),
         ("/predict", {"context_encoder": 1}),
+        ("/forecast", {"target_encoder": 1}),
+        ("/forecast?horizon=15", {"context_encoder": 1}),
+        ("/forecast?horizon=15&novelty=true", {"context_encoder": 1, "target_encoder": 1}),
         ("/loss", {"context_encoder": 1, "target_encoder": 1}),
     ],
 )
