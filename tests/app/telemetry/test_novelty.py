@@ -66,8 +66,9 @@ def test_streams_beyond_the_most_are_followed_once_another_is_silent(watch: Nove
     assert watch.report() == [(1, 90.0)]
 
 
+@pytest.mark.usefixtures("clock")
 def test_a_sample_of_embeddings_is_judged_and_none_without_a_measure(
-    watch: NoveltyWatch, clock: Clock, models: Path, tiny: TinyModel
+    watch: NoveltyWatch, models: Path, tiny: TinyModel
 ) -> None:
     embeddings = tiny.encode(tiny.rows(1))
     for _ in range(40 * novelty.SAMPLED):
@@ -82,7 +83,8 @@ def test_a_sample_of_embeddings_is_judged_and_none_without_a_measure(
     assert bare.report() == []
 
 
-def test_a_new_version_counts_from_the_beginning(models: Path, clock: Clock) -> None:
+@pytest.mark.usefixtures("clock")
+def test_a_new_version_counts_from_the_beginning(models: Path) -> None:
     bundle, ledger = read_bundle(models / "tiny" / "1"), Ledger()
     NoveltyWatch(ledger, bundle.manifest, bundle.novelty).see("bot", percentiles(99))
     assert NoveltyWatch(ledger, bundle.manifest, bundle.novelty).report() == []

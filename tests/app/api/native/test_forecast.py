@@ -15,6 +15,7 @@ from app.settings import Settings
 from bundle.heads import Heads
 from bundle.reader import read_bundle
 from tests.support.bundles import HEADS, TinyModel, write_manifest
+from tests.support.changes import put
 from tests.support.serving import client_of, serving
 
 pytestmark = pytest.mark.anyio
@@ -22,6 +23,9 @@ pytestmark = pytest.mark.anyio
 BINARY = "application/octet-stream"
 TINY = TinyModel(heads=True)
 OUTPUTS = [output for _, outputs in HEADS.values() for output in outputs]
+LISTED: list[dict[str, Any]] = [
+    {"name": name, "kind": kind, "outputs": outputs} for name, (kind, outputs) in HEADS.items()
+]
 ROW = [0] * 10
 
 
@@ -270,12 +274,53 @@ async def test_rows_of_all_who_ask_share_a_run_and_each_gets_what_it_asked_for(m
             np.testing.assert_allclose(response.json()[field], single, rtol=1e-4)
 
 
+async def test_a_version_with_other_heads_takes_over_between_two_answers(tmp_path: Path, way: str) -> None:
+    """Every answer is of one version: its heads, its values and its number."""
+    old, models = TinyModel(heads=True), tmp_path / "models"
+    models.mkdir()
+    renamed = [head | {"name": "harm", "outputs": ["harm"]} if head["name"] == "damage" else head for head in LISTED]
+    new = TinyModel(heads=True, version=2, seed=2, extra={"heads": renamed})
+    put(old, models)
+    row = old.rows(1)
+    seen = set()
+    async with serving(way, models=models, model_control=True) as client:
+
+        async def check() -> None:
+            answer = await ask(client, features=row.tolist())
+            model = (old, new)[answer["version"] - 1]
+            assert ("harm" in answer["outputs"], "damage" in answer["outputs"]) == (model is new, model is old)
+            expected = np.stack([*model.values(model.encode(row)).values()], axis=1)
+            np.testing.assert_allclose(answer["values"], expected, rtol=1e-4)
+            seen.add(answer["version"])
+
+        await check()
+        assert (await client.post("/forecast", json={"features": ROW, "heads": ["harm"]})).status_code == 422
+        put(new, models)
+        loading = asyncio.create_task(client.post("/v2/repository/models/tiny/load"))
+        while not loading.done():
+            await check()
+        assert loading.result().status_code == 200
+        await check()
+        assert seen == {1, 2}
+        assert (await client.post("/forecast", json={"features": ROW, "heads": ["harm"]})).status_code == 200
+        response = await client.post("/forecast", json={"features": ROW, "heads": ["damage"]})
+        assert response.status_code == 422
+
+
+async def test_a_readout_that_fails_fails_alone(models: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(way, models=models) as client:
+        monkeypatch.setattr(Heads, "values", lambda *_: 1 / 0)
+        response = await client.post("/forecast", json={"features": ROW})
+        assert response.status_code == 500
+        assert "ZeroDivisionError" in response.json()["detail"]
+        assert (await client.post("/embed", json={"features": ROW})).status_code == 200
+
+
 async def test_a_forecast_past_its_deadline_is_504(models: Path, way: str) -> None:
     app = create_app(Settings(models=models, batch_threads=1))
     async with client_of(app, way) as client:
-        for queues in (app.state.service.registry.get(None).engine.queues,):
-            for _, queue in queues.items():
-                object.__setattr__(queue.limits, "inline_rows", 0)
+        for _, queue in app.state.service.registry.get(None).engine.queues.items():
+            object.__setattr__(queue.limits, "inline_rows", 0)
         assert app.state.service.threads.acquire(lambda: None)
         for horizon in (0, 15):
             response = await client.post(
