@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from app.api.native.schemas import EmbedRequest, LossRequest, Options, PredictRequest
+from app.api.native.schemas import EmbedRequest, ForecastRequest, LossRequest, Options, PredictRequest
 from app.api.openapi import FLOATS, REFUSALS, SCHEMAS, add_schemas, header_parameters, problems
 from app.api.problems import Problem
 from app.repository.registry import ServedModel
@@ -37,7 +37,7 @@ def documented(query: type[Options], body: type[Options], answer: type[BaseModel
 
 def complete(document: dict[str, Any], models: list[ServedModel]) -> None:
     """Adds the schema of problem documents, and examples that a loaded model answers."""
-    add_schemas(document, Problem, EmbedRequest, PredictRequest, LossRequest)
+    add_schemas(document, Problem, EmbedRequest, PredictRequest, ForecastRequest, LossRequest)
     for model in models[:1]:
         name = {"model": model.bundle.manifest.name} if len(models) > 1 else {}
         for path, examples in _examples(model).items():
