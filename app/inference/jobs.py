@@ -137,7 +137,7 @@ def _read_out(readout: Readout | None, output: Array) -> Array:
     return read
 
 
-def _read_apart(readouts: set[Readout | None], batch: list[Slice], answers: list[Array]) -> list[Array]:
+def _read_apart(readouts: set[Readout | None], batch: list[Slice], answers: list[Array]) -> list[Array | ModelFailed]:
     """Each answer as its caller's readout makes it, called once for all who have the same."""
     for readout in readouts - {None}:
         mine = [i for i, piece in enumerate(batch) if piece.job.ticket.readout is readout]
@@ -145,7 +145,7 @@ def _read_apart(readouts: set[Readout | None], batch: list[Slice], answers: list
         edges = [*accumulate((len(answers[i]) for i in mine), initial=0)]
         for i, (start, end) in zip(mine, pairwise(edges), strict=True):
             answers[i] = read[start:end]
-    return answers
+    return [*answers]
 
 
 def _not_finite(output: Array, start: int) -> ModelFailed:
