@@ -7,6 +7,8 @@ what the predictor expects. Each horizon has a scale and a shift of its own for 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
@@ -62,7 +64,8 @@ class Heads:
 
     def raw(self, embeddings: Array) -> Array:
         """[B, embed_dim] → [B, O] before calibration: log-odds, and numbers in their unit."""
-        scores: Array = embeddings @ self.weights + self.biases
+        scores: Array = embeddings @ self.weights
+        scores += self.biases
         return scores
 
     def values(self, embeddings: Array, horizon_index: int | NDArray[np.intp]) -> Array:
@@ -72,29 +75,41 @@ class Heads:
 
     def from_raw(self, scores: Array, horizon_index: int | NDArray[np.intp]) -> Array:
         """As `values`, of what `raw` gave, [B, O]."""
-        scale, shift = np.moveaxis(self.calibration[horizon_index], -1, 0)  # each [O] or [B, O]
-        values: Array = scores * scale + shift
-        start = 0
-        for kind, width in self._runs():
-            part = values[:, start : (start := start + width)]
+        values: Array = scores * self._scales[horizon_index]  # [O] or [B, O]
+        values += self._shifts[horizon_index]
+        for kind, columns, firsts, head_of in self._runs:
+            part = values[:, columns]
             if kind == "binary":
                 # The sigmoid, in a form that no large number makes overflow.
-                part[:] = 0.5 + 0.5 * np.tanh(0.5 * part)
+                part *= 0.5
+                np.tanh(part, out=part)
+                part *= 0.5
+                part += 0.5
             elif kind == "classes":
-                part -= part.max(axis=1, keepdims=True)
+                part -= np.maximum.reduceat(part, firsts, axis=1)[:, head_of]
                 np.exp(part, out=part)
-                part /= part.sum(axis=1, keepdims=True)
+                part /= np.add.reduceat(part, firsts, axis=1)[:, head_of]
         return values
 
-    def _runs(self) -> list[tuple[Kind, int]]:
-        """Kind and width of consecutive columns that are computed together: neighbours of one kind, and each head with
-        classes alone."""
-        runs: list[tuple[Kind, int]] = []
-        for head in self.heads:
-            if runs and runs[-1][0] == head.kind != "classes":
-                runs[-1] = head.kind, runs[-1][1] + 1
-            else:
-                runs.append((head.kind, len(head.outputs)))
+    @cached_property
+    def _scales(self) -> Array:
+        return np.ascontiguousarray(self.calibration[..., 0])
+
+    @cached_property
+    def _shifts(self) -> Array:
+        return np.ascontiguousarray(self.calibration[..., 1])
+
+    @cached_property
+    def _runs(self) -> list[tuple[Kind, slice, NDArray[np.intp], NDArray[np.intp]]]:
+        """What is computed together, neighbours of one kind: the kind, the columns and, counted within these, the first
+        column of each head [heads] and the head of each column [columns]."""
+        runs, start = [], 0
+        for kind, neighbours in groupby(self.heads, key=lambda head: head.kind):
+            widths = [len(head.outputs) for head in neighbours]
+            stop = start + sum(widths)
+            firsts = np.cumsum([0, *widths[:-1]])
+            runs.append((kind, slice(start, stop), firsts, np.repeat(np.arange(len(widths)), widths)))
+            start = stop
         return runs
 
     def write(self, path: Path) -> None:

@@ -15,6 +15,7 @@ Array = NDArray[np.float32]
 MAX_NOVELTY_BYTES = 2**27
 NOVELTY_FILE = "novelty.npz"
 QUANTILES = 101
+PERCENTILES = np.arange(QUANTILES, dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Novelty:
 
     def percentiles(self, embeddings: Array) -> Array:
         """[B, embed_dim] → [B], 0–100: the share of held-out frames that are nearer to those of training."""
-        return np.interp(self.distances(embeddings), self.quantiles, range(QUANTILES)).astype(np.float32)
+        return np.interp(self.distances(embeddings), self.quantiles, PERCENTILES).astype(np.float32)
 
     def write(self, path: Path) -> None:
         """Writes `novelty.npz`."""

@@ -1,8 +1,10 @@
-"""A bundle that is used from Python, without a service: rows or a table in, embeddings out."""
+"""A bundle that is used from Python, without a service: rows or a table in, embeddings or forecasts out."""
 
+import difflib
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import onnxruntime as ort
@@ -10,12 +12,22 @@ from numpy.typing import NDArray
 
 from bundle.folders import DEFAULT_MODEL, BundleError, locate
 from bundle.graph_file import check_graph
+from bundle.heads import Heads
 from bundle.manifest import Manifest
 from bundle.reader import Bundle, read_bundle
 from bundle.rows import hide, rows_of
 
 # Rows in one run of a graph.
 ROWS_A_RUN = 256
+
+
+class Forecast(NamedTuple):
+    """What heads say of each row, now or later."""
+
+    # A head's name, or `head=class` for each class of a head with classes.
+    outputs: list[str]
+    # [rows, outputs]: probabilities, and numbers in their unit.
+    values: NDArray[np.float32]
 
 
 class OpenBundle:
@@ -56,14 +68,61 @@ class OpenBundle:
         """
         if encoder not in ("target", "context"):
             raise ValueError(f"encoder is {encoder!r}; it must be target or context")
+        return np.concatenate([*self._embedded(source, f"{encoder}_encoder", missing)])
+
+    def forecast(
+        self,
+        source: Any,
+        *,
+        heads: Sequence[str] | None = None,
+        horizon: int = 0,
+        missing: Literal["refuse", "hide"] = "refuse",
+    ) -> Forecast:
+        """The values of the bundle's heads, or of those named, for each row of what `embed` takes: of the row itself
+        or, with a horizon that the model knows, of the frame that many later. ValueError."""
+        manifest, chosen = self.manifest, self._heads(heads)
+        if horizon not in (known := [0, *manifest.horizons]):
+            nearest = min(known, key=lambda each: abs(each - horizon))
+            raise ValueError(f"horizon is {horizon}; it must be one of {known}, of which {nearest} is the nearest")
+        index = known.index(horizon)
+        if horizon == 0:
+            parts = self._embedded(source, "target_encoder", missing)
+        else:
+            parts = (self._predicted(part, horizon) for part in self._embedded(source, "context_encoder", missing))
+        return Forecast(chosen.outputs, np.concatenate([chosen.values(part, index) for part in parts]))
+
+    def _heads(self, names: Sequence[str] | None) -> Heads:
+        heads = self._bundle.heads
+        if heads is None:
+            raise ValueError(f"{self.folder} has no heads to forecast with; `jepa heads` makes them")
+        known = [head.name for head in heads.heads]
+        if isinstance(names, str):
+            raise ValueError(f"heads is the text {names!r}; give a list of names: heads=[{names!r}]")
+        for name in names or ():
+            if name not in known:
+                nearest = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean '{nearest[0]}'? " if nearest else ""
+                raise ValueError(f"'{name}' is no head of {self.folder}; {hint}it has {', '.join(known)}")
+        if names is not None and not names:
+            raise ValueError("heads is empty; name at least one head, or leave it out for all")
+        return heads if names is None else heads.select(names)
+
+    def _embedded(self, source: Any, role: str, missing: Literal["refuse", "hide"]) -> Iterator[NDArray[np.float32]]:
+        """The embeddings of some rows after the other, [n, embed_dim] each."""
         rows = rows_of(source, self.manifest.feature_schema.names)
         rows = hide(rows, self.manifest.feature_schema, missing)
-        session = self._session(f"{encoder}_encoder")
-        embeddings = np.empty((len(rows), self.manifest.embed_dim), np.float32)
-        for start in range(0, len(rows), ROWS_A_RUN):
-            part = {"features": rows[start : start + ROWS_A_RUN]}
-            embeddings[start : start + ROWS_A_RUN] = session.run(["embedding"], part)[0]
-        return embeddings
+        session = self._session(role)
+        # At least one run, so that no rows have an answer as well, of no rows.
+        for start in range(0, max(1, len(rows)), ROWS_A_RUN):
+            yield session.run(["embedding"], {"features": rows[start : start + ROWS_A_RUN]})[0]
+
+    def _predicted(self, context: NDArray[np.float32], horizon: int) -> NDArray[np.float32]:
+        """[n, embed_dim] → [n, embed_dim], of all patches."""
+        targets = np.ones((len(context), len(self.manifest.patches)), np.float32)
+        frames = np.full(len(context), horizon, np.float32)
+        feeds = {"context": context, "targets": targets, "horizon": frames}
+        predicted: NDArray[np.float32] = self._session("predictor").run(["prediction"], feeds)[0]
+        return predicted
 
     def _session(self, role: str) -> ort.InferenceSession:
         if role not in self._sessions:

@@ -1,4 +1,4 @@
-"""`jepa embed`: embeds a data set with the inference sessions of the service."""
+"""`jepa embed`: embeds a data set, or forecasts from it, with the inference sessions of the service."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -7,6 +7,8 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from app.errors import InvalidInput
+from app.inference.forecasts import NOW, Forecasts, Reading, known_horizon
 from app.inference.sessions import Graphs
 from app.settings import DEFAULT_MODEL
 from app.system.cores import available_cores
@@ -22,18 +24,30 @@ from model.data.frames import read_frames
 def embed(
     bundle: BundleArgument,
     data: DataArgument,
-    out: Annotated[Path, typer.Option(help="The .npy file to write: float32 [rows, embed_dim]")],
+    out: Annotated[
+        Path, typer.Option(help="The .npy file to write: float32 [rows, embed_dim], or [rows, outputs] of a forecast")
+    ],
     encoder: Annotated[Literal["target", "context"], typer.Option(help="Encoder to run")] = "target",
     precision: Annotated[Literal["float32", "int8"], typer.Option(help="Number format of the graphs")] = "float32",
+    forecast: Annotated[bool, typer.Option("--forecast", help="Write the values of heads, not embeddings")] = False,
+    heads: Annotated[
+        str | None, typer.Option(help="Of a forecast: names of heads, separated by commas (default: all)")
+    ] = None,
+    horizon: Annotated[int, typer.Option(help="Of a forecast: frames ahead, 0 is the frame itself")] = NOW,
     features: FeaturesOption = None,
     exclude: ExcludeOption = None,
     missing: MissingOption = None,
 ) -> None:
-    """Embed every row of a data set, in the order of the data."""
+    """Embed every row of a data set, or forecast from it, in the order of the data."""
+    if not forecast and (heads is not None or horizon != NOW):
+        raise ValueError("--heads and --horizon go with --forecast")
+    if forecast and encoder != "target":
+        raise ValueError("--encoder goes with embeddings; leave it out of a forecast")
     if out.suffix != ".npy":
         raise ValueError(f"--out is {out}; embeddings are written as .npy")
     check_output(out)
     loaded = read_bundle(locate(bundle, DEFAULT_MODEL))
+    reading = _reading(loaded, heads, horizon) if forecast else None
     frames = read_frames(
         data,
         features=features,
@@ -46,10 +60,24 @@ def embed(
         typer.echo(f"note: {note}", err=True)
     for warning in check_columns(loaded, frames.features):
         typer.echo(f"warning: {warning}", err=True)
-    embeddings = embed_rows(loaded, frames.as_seen(), encoder, precision)
+    if reading is None:
+        answers = embed_rows(loaded, frames.as_seen(), encoder, precision)
+    else:
+        answers = forecast_rows(loaded, frames.as_seen(), reading, horizon, precision)
     with replacing(out) as partial:
-        np.save(partial, embeddings)
-    typer.echo(f"{out}: {len(embeddings)} rows of {embeddings.shape[1]}")
+        np.save(partial, answers)
+    named = "" if reading is None else f": {', '.join(reading.outputs)}"
+    typer.echo(f"{out}: {len(answers)} rows of {answers.shape[1]}{named}")
+
+
+def _reading(bundle: Bundle, heads: str | None, horizon: int) -> Reading:
+    """ValueError for what the bundle cannot forecast."""
+    names = None if heads is None else [name.strip() for name in heads.split(",") if name.strip()]
+    try:
+        frames = known_horizon(bundle.manifest, horizon, can_be_now=True)
+        return Forecasts(bundle.manifest, bundle.heads, bundle.novelty).reading(names, frames)
+    except InvalidInput as error:
+        raise ValueError(error.detail) from None
 
 
 def check_columns(bundle: Bundle, rows: NDArray[np.float32]) -> list[str]:
@@ -65,3 +93,18 @@ def embed_rows(
     graphs = Graphs(bundle, precision, available_cores())
     graph = graphs.target_encoder if encoder == "target" else graphs.context_encoder
     return in_runs(graph.run, rows, bundle.manifest.embed_dim)
+
+
+def forecast_rows(
+    bundle: Bundle, rows: NDArray[np.float32], reading: Reading, horizon: int, precision: str = "float32"
+) -> NDArray[np.float32]:
+    """Rows [n, input_dim] → values [n, outputs], with a progress bar on a terminal."""
+    graphs, patches = Graphs(bundle, precision, available_cores()), len(bundle.manifest.patches)
+
+    def run(part: NDArray[np.float32]) -> NDArray[np.float32]:
+        if horizon == NOW:
+            return reading(graphs.target_encoder.run(part))
+        targets, frames = np.ones((len(part), patches), np.float32), np.full(len(part), horizon, np.float32)
+        return reading(graphs.predictor.run(graphs.context_encoder.run(part), targets, frames))
+
+    return in_runs(run, rows, len(reading.outputs))

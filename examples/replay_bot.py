@@ -23,6 +23,8 @@ LOSS_ROWS = 256
 # Sleeping ends this long before a frame is due and busy waiting begins, since sleep alone wakes late.
 BUSY_WAIT_S = 0.002
 SCRIPTED_FRAMES = 3600
+# Of each surprising moment.
+SHOWN_EVENTS = 3
 
 
 def read_game(path: Path, names: list[str], episode: int | None) -> tuple[np.ndarray, np.ndarray]:
@@ -121,6 +123,23 @@ def what_happened(names: list[str], before: np.ndarray, after: np.ndarray) -> st
     return "; ".join(words)
 
 
+def ask_heads(client: httpx.Client, row: np.ndarray, horizon: int) -> dict[str, float]:
+    """What the model's heads say of the frame `horizon` frames after this row, by output."""
+    answer = client.post("/forecast", json={"features": row.tolist(), "horizon": horizon, **client.params})
+    document = answer.raise_for_status().json()
+    return dict(zip(document["outputs"], document["values"], strict=True))
+
+
+def what_was_expected(client: httpx.Client, model: dict[str, Any], before: np.ndarray, after: np.ndarray) -> list[str]:
+    """The events whose forecast was furthest from what the model's heads say of the frame that came."""
+    if not model["heads"]:
+        return []
+    expected, came = ask_heads(client, before, model["horizons"][-1]), ask_heads(client, after, 0)
+    events = [output for head in model["heads"] if head["kind"] != "number" for output in head["outputs"]]
+    furthest = sorted(events, key=lambda event: -abs(expected[event] - came[event]))[:SHOWN_EVENTS]
+    return [f"{event}: expected at {expected[event]:.0%}, came at {came[event]:.0%}" for event in furthest]
+
+
 def report_timing(latencies: np.ndarray, computing: np.ndarray, hz: float) -> None:
     p50, p99 = np.percentile(latencies, [50, 99], method="higher") * 1000
     late, unanswered = int((latencies > 1 / hz).sum()), int(np.isinf(latencies).sum())
@@ -148,6 +167,8 @@ def report_surprise(client: httpx.Client, model: dict[str, Any], rows: np.ndarra
         clock = f"{'-' if frames[at] < 0 else ''}{int(minutes)}:{seconds:05.2f}"
         words = what_happened(model["names"], rows[at], rows[at + horizon])
         print(f"  {clock:>8}  frame {frames[at]}  percentile {percentiles[at]:.1f}  loss {losses[at]:.3f}  {words}")
+        for event in what_was_expected(client, model, rows[at], rows[at + horizon]):
+            print(f"{'':12}{event}")
         left[max(0, at - FRAMES_A_SECOND) : at + FRAMES_A_SECOND] = -np.inf
 
 

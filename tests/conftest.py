@@ -38,9 +38,9 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A models folder that holds TinyModel(); shared, so tests must not write to it."""
+    """A models folder that holds the tiny model, with heads; shared, so tests must not write to it."""
     folder = tmp_path_factory.mktemp("models")
-    TinyModel().write(folder)
+    TinyModel(heads=True).write(folder)
     return folder
 
 
@@ -64,4 +64,4 @@ def survived(record_property: Callable[[str, object], None]) -> Survived:
 
 @pytest.fixture
 def tiny() -> TinyModel:
-    return TinyModel()
+    return TinyModel(heads=True)

@@ -1,4 +1,4 @@
-"""embed, predict and loss of one model, on NumPy arrays: what every dialect calls, and all it calls."""
+"""embed, predict, forecast and loss of one model, on NumPy arrays: what every dialect calls, and all it calls."""
 
 import asyncio
 from collections.abc import Collection, Iterator, Sequence
@@ -9,7 +9,8 @@ import numpy as np
 
 from app.errors import InvalidInput, did_you_mean, listed
 from app.inference.batcher import Batcher
-from app.inference.jobs import ANY_TIME, NOT_RUN, Ticket, Timing
+from app.inference.forecasts import NOW, Forecast, Forecasts, known_horizon
+from app.inference.jobs import ANY_TIME, NOT_RUN, Readout, Ticket, Timing
 from app.inference.losses import percentiles, smooth_l1
 from app.rows import Array
 from app.telemetry.drift import Drift
@@ -52,10 +53,11 @@ class Queues:
 class Engine:
     """Checks names against the model, hides groups, and chains the graphs an answer needs."""
 
-    def __init__(self, manifest: Manifest, queues: Queues, drift: Drift) -> None:
+    def __init__(self, manifest: Manifest, queues: Queues, drift: Drift, forecasts: Forecasts) -> None:
         self.manifest = manifest
         self.queues = queues
         self.drift = drift
+        self._forecasts = forecasts
         self._columns = {group.name: slice(group.start, group.stop) for group in manifest.feature_schema.groups}
         self._patches = [patch.name for patch in manifest.patches]
         self._patch_of = {group: i for i, patch in enumerate(manifest.patches) for group in patch.groups}
@@ -65,9 +67,10 @@ class Engine:
         self, features: Array, *, encoder: Encoder = "target", hidden: Sequence[str] = (), ticket: Ticket = ANY_TIME
     ) -> Rows:
         """[B, input_dim] → [B, embed_dim]; `hidden` names the groups the bot cannot see."""
-        self.drift.see(features)
-        queue = self.queues.encoder(encoder)
-        return Rows(*await queue.submit(self._hide(features, hidden) if hidden else features, ticket=ticket))
+        embedded = await self._encode(self._seen(features, hidden), encoder, ticket)
+        if encoder == "target" and not hidden:
+            self.drift.novelty.judge(ticket.stream, embedded.rows)
+        return embedded
 
     async def predict(
         self,
@@ -80,8 +83,7 @@ class Engine:
     ) -> Rows:
         """[B, input_dim] → [B, embed_dim]: the patches of `targets` as they will be `horizon` frames later."""
         chosen, frames = self._chosen_patches(targets), self._known_horizon(horizon)
-        context = await self.embed(features, encoder="context", hidden=hidden, ticket=ticket)
-        return await self._predict(context, chosen, frames, ticket)
+        return await self._look_ahead(self._seen(features, hidden), chosen, frames, ticket)
 
     async def predict_from_context(
         self,
@@ -109,6 +111,53 @@ class Engine:
         frames = self._known_horizon(None) if horizon is None else self._known_horizons(horizon)
         return await self._predict(Rows(context, NOT_RUN), chosen, frames, ticket)
 
+    async def forecast(
+        self,
+        features: Array,
+        *,
+        heads: Sequence[str] | None = None,
+        horizon: float | None = None,
+        hidden: Sequence[str] = (),
+        novelty: bool = False,
+        ticket: Ticket = ANY_TIME,
+    ) -> Forecast:
+        """[B, input_dim] → the values of `heads`, without names of all, now or as they will be `horizon` frames
+        later."""
+        frames = known_horizon(self.manifest, NOW if horizon is None else horizon, can_be_now=True)
+        is_now = frames == NOW
+        reading = self._forecasts.reading(heads, frames, novelty=novelty and is_now)
+        judging = self._forecasts.reading_of_novelty() if novelty and not is_now else None
+        seen = self._seen(features, hidden)
+        if is_now:
+            found = reading.forecast(*await self._encode(seen, "target", ticket, reading))
+            if found.novelty is not None and not hidden:
+                self.drift.novelty.see(ticket.stream, found.novelty)
+            return found
+        ahead = self._look_ahead(seen, self._chosen_patches(None), frames, ticket, reading)
+        if judging is None:
+            return reading.forecast(*await ahead)
+        predicted, judged = await asyncio.gather(ahead, self._encode(seen, "target", ticket, judging))
+        if not hidden:
+            self.drift.novelty.see(ticket.stream, judged.rows[:, 0])
+        timing = judged.timing.then(predicted.timing)
+        return Forecast(reading.outputs, predicted.rows, judged.rows[:, 0], timing)
+
+    async def forecast_from_context(
+        self,
+        context: Array,
+        *,
+        heads: Sequence[str] | None = None,
+        horizon: float | None = None,
+        ticket: Ticket = ANY_TIME,
+    ) -> Forecast:
+        """As `forecast`, from embeddings [B, embed_dim]: of the context encoder or, for what is now, of either."""
+        frames = known_horizon(self.manifest, NOW if horizon is None else horizon, can_be_now=True)
+        reading = self._forecasts.reading(heads, frames)
+        if frames == NOW:
+            return reading.forecast(reading(context), NOT_RUN)
+        chosen = self._chosen_patches(None)
+        return reading.forecast(*await self._predict(Rows(context, NOT_RUN), chosen, frames, ticket, reading))
+
     async def loss(
         self, features: Array, target_features: Array, *, horizon: float | None = None, ticket: Ticket = ANY_TIME
     ) -> Losses:
@@ -123,7 +172,23 @@ class Engine:
         """[B, embed_dim] and [B, embed_dim] → [B]."""
         return self._losses(predicted, target, self._known_horizon(horizon), NOT_RUN)
 
-    async def _predict(self, context: Rows, chosen: Array, horizon: Array | int, ticket: Ticket) -> Rows:
+    async def _encode(self, features: Array, encoder: Encoder, ticket: Ticket, readout: Readout | None = None) -> Rows:
+        """[B, input_dim] with NaN in hidden columns → [B, embed_dim], or what `readout` makes of those."""
+        if readout is not None:
+            ticket = ticket._replace(readout=readout)
+        return Rows(*await self.queues.encoder(encoder).submit(features, ticket=ticket))
+
+    async def _look_ahead(
+        self, features: Array, chosen: Array, horizon: int, ticket: Ticket, readout: Readout | None = None
+    ) -> Rows:
+        """As `_encode`, of what is predicted."""
+        return await self._predict(await self._encode(features, "context", ticket), chosen, horizon, ticket, readout)
+
+    async def _predict(
+        self, context: Rows, chosen: Array, horizon: Array | int, ticket: Ticket, readout: Readout | None = None
+    ) -> Rows:
+        if readout is not None:
+            ticket = ticket._replace(readout=readout)
         count = len(context.rows)
         targets = np.broadcast_to(chosen, (count, len(self._patches)))  # [B, patches]
         frames = np.full(count, horizon, np.float32)  # [B]
@@ -133,6 +198,11 @@ class Engine:
     def _losses(self, predicted: Array, target: Array, horizon: int, timing: Timing) -> Losses:
         losses = smooth_l1(predicted, target)
         return Losses(losses, percentiles(losses, self.manifest.loss_quantiles.get(horizon)), timing)
+
+    def _seen(self, features: Array, hidden: Sequence[str]) -> Array:
+        """The rows as the graphs take them; they count as rows that came in."""
+        self.drift.see(features)
+        return self._hide(features, hidden) if hidden else features
 
     def _hide(self, features: Array, hidden: Sequence[str]) -> Array:
         """A copy with NaN, which is how the graphs are told, in the columns of the groups `hidden`."""
@@ -172,18 +242,7 @@ class Engine:
         return self._patches[0] in targets or self._columns.keys() <= set(targets)
 
     def _known_horizon(self, horizon: float | None) -> int:
-        horizons = self.manifest.horizons
-        if horizon is None:
-            return horizons[0]
-        if horizon not in horizons:
-            known = ", ".join(map(str, horizons))
-            raise InvalidInput(
-                (
-                    ("horizon",),
-                    f"horizon {horizon:g} is none that model '{self.manifest.name}' was trained for: {known}",
-                )
-            )
-        return int(horizon)
+        return self.manifest.horizons[0] if horizon is None else known_horizon(self.manifest, horizon)
 
     def _known_horizons(self, horizon: Array) -> Array:
         """[B]"""

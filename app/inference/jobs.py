@@ -20,6 +20,10 @@ from app.telemetry.request_context import RequestContext
 logger = logging.getLogger(__name__)
 
 
+# Turns rows [n, D] of a graph's output into answers [n, …]. Callers with the same object share one call.
+Readout = Callable[[Array], Array]
+
+
 class Ticket(NamedTuple):
     """What a caller asks of the queue."""
 
@@ -27,6 +31,8 @@ class Ticket(NamedTuple):
     deadline: float | None = None
     # Which frames it is one of: of those that wait, only the newest is computed.
     stream: str | None = None
+    # What is wanted of the output, if it is not the output itself; computed within the run.
+    readout: Readout | None = None
 
 
 ANY_TIME = Ticket()
@@ -106,7 +112,11 @@ def _answers(run: Run, batch: list[Slice]) -> list[Array | ModelFailed]:
             raise ValueError(f"the graph answered {edges[-1]} rows with {len(output)}")
         if not all_finite(output):
             raise _not_finite(output, batch[0].start)
-        return [output[start:end] for start, end in pairwise(edges)]
+        readouts = {piece.job.ticket.readout for piece in batch}
+        if len(readouts) == 1:
+            output = _read_out(readouts.pop(), output)
+            return [output[start:end] for start, end in pairwise(edges)]
+        return _read_apart(readouts, batch, [output[start:end] for start, end in pairwise(edges)])
     except Exception as error:
         # Whatever a graph raises, the queue lives on.
         if len(batch) > 1:
@@ -116,6 +126,26 @@ def _answers(run: Run, batch: list[Slice]) -> list[Array | ModelFailed]:
         if isinstance(error, ModelFailed):
             return [error]
         return [ModelFailed(f"the model failed on these rows ({type(error).__name__}); the service's log says why")]
+
+
+def _read_out(readout: Readout | None, output: Array) -> Array:
+    if readout is None:
+        return output
+    read = readout(output)
+    if not all_finite(read):
+        raise _not_finite(read, 0)
+    return read
+
+
+def _read_apart(readouts: set[Readout | None], batch: list[Slice], answers: list[Array]) -> list[Array | ModelFailed]:
+    """Each answer as its caller's readout makes it, called once for all who have the same."""
+    for readout in readouts - {None}:
+        mine = [i for i, piece in enumerate(batch) if piece.job.ticket.readout is readout]
+        read = _read_out(readout, np.concatenate([answers[i] for i in mine]))
+        edges = [*accumulate((len(answers[i]) for i in mine), initial=0)]
+        for i, (start, end) in zip(mine, pairwise(edges), strict=True):
+            answers[i] = read[start:end]
+    return [*answers]
 
 
 def _not_finite(output: Array, start: int) -> ModelFailed:

@@ -70,6 +70,8 @@ class Loader:
             raise BundleError(
                 f"{folder} holds version {manifest.version} of '{manifest.name}'; folders must be named so"
             )
+        # Read here, so that a bundle whose heads or novelty make no sense is refused.
+        _ = bundle.heads, bundle.novelty
         graphs, precision, reason = choose(bundle, self._settings.precision, self._settings.intra_op_threads)
         limits = self._measure(bundle, graphs)
         return Loaded(bundle, stamp, precision, reason, graphs, limits, perf_counter() - started)

@@ -35,10 +35,17 @@ class ModelMetrics(Collector):
         drifted = GaugeMetricFamily(
             "jepa_drifted_features", "Columns unlike those of training", labels=["model", "finding"]
         )
+        novelty = GaugeMetricFamily(
+            "jepa_novelty_percentile", "Mean over the frames judged in the last 5 s", labels=["model", "streams"]
+        )
         for name, model in self._models.models.items():
             findings = [found.kind for found in model.engine.drift.report().findings]
             for kind in KINDS:
                 drifted.add_metric([name, kind], findings.count(kind))
+            if streams := model.engine.drift.novelty.report():
+                frames = sum(stream.frames for stream in streams)
+                novelty.add_metric([name, "all"], sum(stream.frames * stream.mean for stream in streams) / frames)
+                novelty.add_metric([name, "most novel"], streams[0].mean)
             for graph, queue in model.engine.queues.items():
                 limit.add_metric([name, graph], queue.limits.max_rows)
                 inline.add_metric([name, graph], queue.limits.inline_rows)
@@ -46,4 +53,4 @@ class ModelMetrics(Collector):
             about = [model.precision, model.precision_reason, manifest.schema_hash]
             info.add_metric([name, str(manifest.version), *about], 1)
             load.add_metric([name], model.load_s)
-        yield from (build, info, load, layout, limit, inline, drifted)
+        yield from (build, info, load, layout, limit, inline, drifted, novelty)

@@ -19,6 +19,7 @@ from typing import Protocol
 
 from app.errors import InvalidInput, ModelRefused, NotReady, UnknownModel, listed
 from app.inference.engine import Engine
+from app.inference.forecasts import Forecasts
 from app.repository.loading import Loaded, Loader, Stamp, stamp_of
 from app.repository.loads import BundleLoads, Loads
 from app.repository.look import Look, Refused
@@ -28,7 +29,6 @@ from app.settings import Settings
 from app.system.table import Table
 from app.telemetry.drift import Drift
 from bundle.folders import MAX_VERSION, BundleError, misnamed_versions, versions
-from bundle.manifest import Manifest
 from bundle.reader import Bundle
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class ServedModel:
 class Observers(Protocol):
     """Makes what watches the rows that come in for a model, and counts loads."""
 
-    def drift(self, manifest: Manifest) -> Drift: ...
+    def drift(self, bundle: Bundle) -> Drift: ...
 
     def count_load(self, model: str, outcome: str) -> None: ...
 
@@ -256,7 +256,8 @@ class Registry:
         manifest = bundle.manifest
         name, all_versions = manifest.name, self.versions.get(manifest.name) or [manifest.version]
         try:
-            engine = Engine(manifest, self._queues.make(loaded), self._observers.drift(manifest))
+            forecasts = Forecasts(manifest, bundle.heads, bundle.novelty)
+            engine = Engine(manifest, self._queues.make(loaded), self._observers.drift(bundle), forecasts)
         except MemoryError as error:
             raise BundleError(f"{bundle.folder} cannot be served: {error}") from error
         about = loaded.precision, loaded.precision_reason

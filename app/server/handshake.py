@@ -1,5 +1,6 @@
 """How a connection becomes a stream: the request passes the guard like any other."""
 
+from collections.abc import Mapping
 from time import monotonic
 
 from app.api.guard import Guard
@@ -11,7 +12,7 @@ from app.server.framing import Head
 from app.server.stream import PATH, Stream, open_stream
 
 
-def shake_hands(guard: Guard, handler: Handler, head: Head) -> tuple[Stream | Answer, bytes]:
+def shake_hands(guard: Guard, handlers: Mapping[bytes, Handler], head: Head) -> tuple[Stream | Answer, bytes]:
     """The stream, or the answer that refuses it, and the id of the request."""
     path = PATH.decode()
     visit = guard.visit(head.headers, "GET", path, monotonic(), route=guard.telemetry.route("GET", path))
@@ -19,6 +20,6 @@ def shake_hands(guard: Guard, handler: Handler, head: Head) -> tuple[Stream | An
     try:
         with visit:
             visit.status = 101
-            return open_stream(handler, head.url, head.lines, request_id), request_id
+            return open_stream(handlers, head.url, head.lines, request_id), request_id
     except ServiceError as error:
         return written(error), request_id

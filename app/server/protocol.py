@@ -1,6 +1,6 @@
 """The front door: an HTTP protocol that answers the usual requests itself and leaves the rest to uvicorn.
 
-    data ─► head ─┬─► POST /embed, /predict, /loss with a Content-Length ─► a Call ─► one write
+    data ─► head ─┬─► POST /embed, /predict, /forecast, /loss with a length ─► a Call ─► one write
                   ├─► a WebSocket handshake for /stream ─► app.server.stream, which owns the connection from then on
                   └─► any other request ─► a stock uvicorn protocol, one message at a time
 
@@ -29,7 +29,7 @@ from app.server.clocks import Clocks
 from app.server.framing import Head, Inbox, Unframed
 from app.server.handshake import shake_hands
 from app.server.long_way import LongWay
-from app.server.stream import FRAMES, PATH
+from app.server.stream import PATH
 from app.service import Service
 
 logger = logging.getLogger(__name__)
@@ -290,7 +290,7 @@ class FrontDoor(asyncio.Protocol):
         self.transport.write(to_bytes(answer, self._state.default_headers, request_id, keep_alive))
 
     def _open_stream(self, head: Head) -> None:
-        opened, request_id = shake_hands(self._guard, self._handlers[FRAMES], head)
+        opened, request_id = shake_hands(self._guard, self._handlers, head)
         if isinstance(opened, Answer):
             self._send(opened, request_id, keep_alive=False)
             self.transport.close()

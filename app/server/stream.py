@@ -1,7 +1,7 @@
-"""Frames over a WebSocket that stays open: one binary message in, one out, through the same queues as POST /embed.
+"""Frames over a WebSocket that stays open: one binary message in, one out, through the queues of /embed or /forecast.
 
     in     number, uint32 │ float32 …    little-endian; rows of input_dim
-    out    number, uint32 │ float32 …    rows of embed_dim; or, as text, the problem document with the number as `seq`
+    out    number, uint32 │ float32 …    embeddings, or values of heads; as text, the problem with the number as `seq`
 
 A WebSocket counts as one stream of frames, as X-Stream-Id names one: a newer frame replaces an older one that still
 waits in the queue.
@@ -9,9 +9,10 @@ waits in the queue.
 
 import asyncio
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any, cast
+from urllib.parse import parse_qsl
 from uuid import uuid4
 
 import orjson
@@ -23,7 +24,7 @@ from app.api.headers import BINARY
 from app.api.native.call import Call
 from app.api.native.handler import Handler, RequestHead
 from app.api.native.request import Answer, read_head
-from app.api.native.schemas import EmbedOptions
+from app.api.native.schemas import EmbedStream, ForecastStream, Options
 from app.api.validation import check_schema
 from app.errors import UpgradeRequired
 from app.server.clocks import Clocks
@@ -31,8 +32,6 @@ from app.server.frames import Frames
 from app.system.buffers import Share
 
 PATH = b"/stream"
-# The endpoint whose handler answers the frames.
-FRAMES = b"/embed"
 NUMBER = struct.Struct("<I")
 # Frames taken in one turn of the event loop, so that a client that sends thousands at once does not hold up the others.
 MAX_FRAMES_A_TURN = 32
@@ -42,12 +41,16 @@ CLOSE_TIMEOUT_S = 1.0
 Headers = Sequence[tuple[bytes, bytes]]
 
 
-def open_stream(handler: Handler, url: bytes, headers: Headers, request_id: bytes) -> "Stream":
+def open_stream(handlers: Mapping[bytes, Handler], url: bytes, headers: Headers, request_id: bytes) -> "Stream":
     """Checks a handshake; raises ServiceError. The first bytes the stream writes are the answer to it."""
-    service, found = handler.service, dict(headers)
+    query, found = url.partition(b"?")[2], dict(headers)
+    is_forecast = ("answer", "forecast") in parse_qsl(query.decode("latin-1"))
+    handler = handlers[b"/forecast" if is_forecast else b"/embed"]
+    service = handler.service
     service.admit()
     binary = {b"content-type": BINARY, b"accept": BINARY, b"content-encoding": b"identity"}
-    head = read_head(found | binary, url.partition(b"?")[2], EmbedOptions)
+    options: type[Options] = ForecastStream if is_forecast else EmbedStream
+    head = read_head(found | binary, query, options)
     model = service.registry.get(head.options.model if head.options else None)
     check_schema(model, {head.schema_hash, head.options.schema_hash if head.options else None})
     head.stream = head.stream or uuid4().hex

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from app.rows import Array
 from app.system.counters import COLUMNS_SHARE, Ledger
+from app.telemetry.novelty import NoveltyWatch
 from bundle.columns import KINDS, Finding, TrainingColumns, findings
 from bundle.manifest import Manifest
+from bundle.novelty import Novelty
 
 # One request in this many is counted, at random: every n-th could always be the same bot's.
 # `python -m benchmarks.lab.drift` measures what it costs.
@@ -31,11 +33,12 @@ class Report(NamedTuple):
 class Drift:
     """Counts for one model, in the ledger, so that those of all processes add up."""
 
-    def __init__(self, ledger: Ledger, manifest: Manifest) -> None:
+    def __init__(self, ledger: Ledger, manifest: Manifest, novelty: Novelty | None = None) -> None:
         """A bundle without the statistics of training counts nothing, nor does one of more than MAX_COLUMNS columns or
         one for whose counts there is no room."""
         self._training = TrainingColumns.of(manifest.statistics, manifest.input_dim)
         self._ledger, self._width = ledger, manifest.input_dim
+        self.novelty = NoveltyWatch(ledger, manifest, novelty)
         # The number of rows, then the counts [3, C] of TrainingColumns.
         self._key = ("drift", manifest.name, str(self._width))
         self._wait = 1
@@ -78,10 +81,19 @@ class Drift:
 def described(drift: Drift, manifest: Manifest) -> dict[str, Any]:
     """The answer that `schemas.DriftReport` describes."""
     report, names = drift.report(), manifest.feature_schema.names
+    streams = drift.novelty.report()
+    frames = sum(stream.frames for stream in streams)
     return {
         "model": manifest.name,
         "version": manifest.version,
         "rows": report.rows,
+        "novelty": None
+        if drift.novelty.measure is None
+        else {
+            "frames": frames,
+            "mean": sum(stream.frames * stream.mean for stream in streams) / frames if frames else None,
+            "streams": [stream._asdict() for stream in streams],
+        },
         "features": [
             {
                 "name": names[found.column],

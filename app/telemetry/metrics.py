@@ -15,7 +15,7 @@ from app.telemetry.logs import MAX_TEXT_CHARS, access_log
 from app.telemetry.ports import PortConnections
 from app.telemetry.request_context import RequestContext, RequestIds
 from app.telemetry.tracing import Tracing, open_tracing
-from bundle.manifest import Manifest
+from bundle.reader import Bundle
 
 # Bucket edges in seconds. 8.3, 16.7 and 33.3 ms are one frame at 120, 60 and 30 Hz, so that the share of frames that
 # were answered in time is a ratio of two counters.
@@ -105,8 +105,8 @@ class Telemetry:
     def graph(self, model: str, graph: str) -> "GraphMetrics":
         return GraphMetrics(self, model, graph)
 
-    def drift(self, manifest: Manifest) -> Drift:
-        return Drift(self.ledger, manifest)
+    def drift(self, bundle: Bundle) -> Drift:
+        return Drift(self.ledger, bundle.manifest, bundle.novelty)
 
     def count_load(self, model: str, outcome: str) -> None:
         # Where there is no room for another model's counters, the log still says what became of it.

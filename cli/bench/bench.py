@@ -75,7 +75,9 @@ class Tally:
 
 def bench(
     url: Annotated[str, typer.Argument(help="Address of the service, such as http://127.0.0.1:8000")],
-    endpoint: Annotated[Literal["embed", "predict", "loss"], typer.Option(help="Endpoint to call")] = "embed",
+    endpoint: Annotated[
+        Literal["embed", "predict", "forecast", "loss"], typer.Option(help="Endpoint to call")
+    ] = "embed",
     model: Annotated[str | None, typer.Option(help="Name of the model (default: the first one)")] = None,
     rows: Annotated[int, typer.Option(min=1, help="Rows per request")] = 1,
     body: Annotated[Literal["binary", "json"], typer.Option(help="Format of requests and answers")] = "binary",

@@ -1,6 +1,6 @@
 """The client that a bot installs to call jepa-serve: `JepaClient`, `AsyncJepaClient`, and the errors they raise."""
 
-from jepa_client.calls import Loss
+from jepa_client.calls import Forecast, Loss
 from jepa_client.client import AsyncJepaClient, JepaClient
 from jepa_client.errors import (
     BodyTooLarge,
@@ -35,6 +35,7 @@ __all__ = [
     "BuffersFull",
     "DeadlineExpired",
     "FieldError",
+    "Forecast",
     "ForeignOrigin",
     "HeadTooLarge",
     "InvalidInput",

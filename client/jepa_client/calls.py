@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from jepa_client.answers import Answer
 from jepa_client.errors import UnexpectedAnswer
-from jepa_client.rows import FLOAT32_LE, Rows, check_alike, from_bytes, side_by_side, to_rows
+from jepa_client.rows import FLOAT32_LE, Rows, check_alike, from_bytes, ranked, side_by_side, to_rows
 
 T = TypeVar("T")
 BINARY = "application/octet-stream"
@@ -29,6 +29,17 @@ class Loss(NamedTuple):
     losses: Rows
     # [B], the share of held-out rows that were predicted better, 0–100; None if the bundle has no quantiles.
     percentiles: Rows | None
+
+
+class Forecast(NamedTuple):
+    """What the heads of a model say of frames, now or later."""
+
+    # A head's name, or `head=class` for each class of a head with classes.
+    outputs: list[str]
+    # [O] or [B, O]: probabilities, and numbers in their unit.
+    values: Rows
+    # [B], the share of held-out frames that lie nearer to those of training, 0–100; None unless it was asked for.
+    novelty: Rows | None
 
 
 @dataclass(frozen=True)
@@ -49,8 +60,22 @@ def embed(features: ArrayLike, encoder: str, hidden: Sequence[str], model: str |
     return _rows_for_rows("/embed", rows, encoder=encoder, hidden=_names("hidden", hidden) or None, model=model)
 
 
-def stream(encoder: str, hidden: Sequence[str], model: str | None) -> dict[str, str]:
+def stream(
+    answer: str,
+    encoder: str,
+    hidden: Sequence[str],
+    heads: Sequence[str] | None,
+    horizon: float | None,
+    novelty: bool,
+    model: str | None,
+) -> dict[str, str]:
     """The query parameters that apply to every frame of a stream."""
+    if answer == "forecast":
+        if encoder != "target":
+            raise TypeError("encoder goes with embeddings; leave it out of a stream of forecasts")
+        return {"answer": answer} | _forecast_params(heads, horizon, hidden, novelty, model)
+    if heads is not None or horizon is not None or novelty:
+        raise TypeError("heads, horizon and novelty go with forecasts: stream(answer='forecast', …)")
     return _params(encoder=encoder, hidden=_names("hidden", hidden) or None, model=model)
 
 
@@ -62,19 +87,31 @@ def predict(
     horizon: float | None,
     model: str | None,
 ) -> Call[Rows]:
-    given = _given(features=features, context=context)
-    if len(given) != 1:
-        raise TypeError("predict takes either features or context")
-    ((name, values),) = given.items()
+    name, rows = _features_or_context("predict", features, context)
     return _rows_for_rows(
         "/predict",
-        to_rows(name, values),
+        rows,
         input=name,
         hidden=_names("hidden", hidden) or None,
         targets=None if targets is None else _names("targets", targets),
         horizon=horizon,
         model=model,
     )
+
+
+def forecast(
+    features: ArrayLike | None,
+    context: ArrayLike | None,
+    heads: Sequence[str] | None,
+    horizon: float | None,
+    hidden: Sequence[str],
+    novelty: bool,
+    model: str | None,
+) -> Call[Forecast]:
+    name, rows = _features_or_context("forecast", features, context)
+    params = {"input": name} | _forecast_params(heads, horizon, hidden, novelty, model)
+    headers = {"Content-Type": BINARY, "Accept": JSON}
+    return Call("POST", "/forecast", partial(_forecast, sent=rows.shape), params, headers, rows.tobytes())
 
 
 def loss(
@@ -118,6 +155,26 @@ def ready() -> Call[bool]:
 def _rows_for_rows(path: str, rows: Rows, **options: object) -> Call[Rows]:
     headers = {"Content-Type": BINARY, "Accept": BINARY}
     return Call("POST", path, partial(_rows, sent=rows.shape), _params(**options), headers, rows.tobytes())
+
+
+def _features_or_context(method: str, features: ArrayLike | None, context: ArrayLike | None) -> tuple[str, Rows]:
+    given = _given(features=features, context=context)
+    if len(given) != 1:
+        raise TypeError(f"{method} takes either features or context")
+    ((name, values),) = given.items()
+    return name, to_rows(name, values)
+
+
+def _forecast_params(
+    heads: Sequence[str] | None, horizon: float | None, hidden: Sequence[str], novelty: bool, model: str | None
+) -> dict[str, str]:
+    return _params(
+        heads=None if heads is None else _names("heads", heads),
+        horizon=horizon,
+        hidden=_names("hidden", hidden) or None,
+        novelty="true" if novelty else None,
+        model=model,
+    )
 
 
 def _count(rows: Rows) -> int:
@@ -166,6 +223,21 @@ def _loss(answer: Answer, rows: int) -> Loss:
     if any(each is not None and each.shape != (rows,) for each in (loss.losses, loss.percentiles)):
         raise _unexpected(answer)
     return loss
+
+
+def _forecast(answer: Answer, sent: Sequence[int]) -> Forecast:
+    document = _document(answer)
+    try:
+        outputs, novelty = document["outputs"], document["novelty"]
+        values = np.array(document["values"], np.float32)
+        if values.ndim != 2 or values.shape[1] != len(outputs) or not all(isinstance(name, str) for name in outputs):
+            raise ValueError
+        judged = None if novelty is None else np.array(novelty, np.float32)
+        if judged is not None and judged.shape != values.shape[:1]:
+            raise ValueError
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise _unexpected(answer) from None
+    return Forecast(outputs, ranked(values.ravel(), sent), judged)
 
 
 def _models(answer: Answer) -> list[Document]:

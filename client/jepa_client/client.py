@@ -11,7 +11,7 @@ import httpx
 from numpy.typing import ArrayLike
 
 from jepa_client import calls
-from jepa_client.calls import Call, Document, Loss
+from jepa_client.calls import Call, Document, Forecast, Loss
 from jepa_client.deadline import within
 from jepa_client.errors import DeadlineExpired, JepaError, NotReady, ServiceUnreachable
 from jepa_client.frames import Frames
@@ -28,6 +28,8 @@ T = TypeVar("T")
 URL = "http://127.0.0.1:8000"
 UNREADY = (NotReady, ServiceUnreachable, DeadlineExpired)
 Encoder = Literal["target", "context"]
+# What a stream answers its frames with.
+Answered = Literal["embed", "forecast"]
 
 
 class JepaClient:
@@ -84,6 +86,20 @@ class JepaClient:
         """Features or context embeddings → the predicted embedding of `targets`, `horizon` frames ahead."""
         return self._run(calls.predict(features, context, hidden, targets, horizon, model))
 
+    def forecast(
+        self,
+        features: ArrayLike | None = None,
+        *,
+        context: ArrayLike | None = None,
+        heads: Sequence[str] | None = None,
+        horizon: float | None = None,
+        hidden: Sequence[str] = (),
+        novelty: bool = False,
+        model: str | None = None,
+    ) -> Forecast:
+        """What the model's `heads` (default: all) say of the frame or, with a horizon, of the frame that many later."""
+        return self._run(calls.forecast(features, context, heads, horizon, hidden, novelty, model))
+
     def loss(
         self,
         features: ArrayLike | None = None,
@@ -97,11 +113,23 @@ class JepaClient:
         """The loss between features and those `horizon` frames later, or between two embeddings."""
         return self._run(calls.loss(features, target_features, predicted, target, horizon, model))
 
-    def stream(self, *, encoder: Encoder = "target", hidden: Sequence[str] = (), model: str | None = None) -> "Stream":
-        """Embeds frames over one WebSocket, at less than half the cost of `embed`; needs jepa-client[stream]."""
+    def stream(
+        self,
+        *,
+        answer: Answered = "embed",
+        encoder: Encoder = "target",
+        hidden: Sequence[str] = (),
+        heads: Sequence[str] | None = None,
+        horizon: float | None = None,
+        novelty: bool = False,
+        model: str | None = None,
+    ) -> "Stream":
+        """Embeds frames, or forecasts from them, over one WebSocket, at less than half the cost of `embed`; needs
+        jepa-client[stream]."""
         from jepa_client.stream import Stream
 
-        return Stream(Frames(self._service, calls.stream(encoder, hidden, model)))
+        params = calls.stream(answer, encoder, hidden, heads, horizon, novelty, model)
+        return Stream(Frames(self._service, params, answer))
 
     def models(self) -> list[Document]:
         return self._run(calls.models())
@@ -181,6 +209,19 @@ class AsyncJepaClient:
     ) -> Rows:
         return await self._run(calls.predict(features, context, hidden, targets, horizon, model))
 
+    async def forecast(
+        self,
+        features: ArrayLike | None = None,
+        *,
+        context: ArrayLike | None = None,
+        heads: Sequence[str] | None = None,
+        horizon: float | None = None,
+        hidden: Sequence[str] = (),
+        novelty: bool = False,
+        model: str | None = None,
+    ) -> Forecast:
+        return await self._run(calls.forecast(features, context, heads, horizon, hidden, novelty, model))
+
     async def loss(
         self,
         features: ArrayLike | None = None,
@@ -194,11 +235,20 @@ class AsyncJepaClient:
         return await self._run(calls.loss(features, target_features, predicted, target, horizon, model))
 
     def stream(
-        self, *, encoder: Encoder = "target", hidden: Sequence[str] = (), model: str | None = None
+        self,
+        *,
+        answer: Answered = "embed",
+        encoder: Encoder = "target",
+        hidden: Sequence[str] = (),
+        heads: Sequence[str] | None = None,
+        horizon: float | None = None,
+        novelty: bool = False,
+        model: str | None = None,
     ) -> "AsyncStream":
         from jepa_client.stream import AsyncStream
 
-        return AsyncStream(Frames(self._service, calls.stream(encoder, hidden, model)))
+        params = calls.stream(answer, encoder, hidden, heads, horizon, novelty, model)
+        return AsyncStream(Frames(self._service, params, answer))
 
     async def models(self) -> list[Document]:
         return await self._run(calls.models())

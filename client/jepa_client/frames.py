@@ -28,13 +28,13 @@ CLOSED_FOR: Mapping[int, type[JepaError]] = {1008: TooSlow, 1009: BodyTooLarge}
 
 
 class Received(NamedTuple):
-    """The answer to one frame: its embeddings as bytes, or the error that the service refused it with."""
+    """The answer to one frame: embeddings or forecasts as bytes, or the error that the service refused it with."""
 
     number: int
     content: bytes | JepaError
 
     def rows(self, sent: Rows) -> Rows:
-        """The embeddings of the rows that were sent; raises the error."""
+        """One row for each that was sent; raises the error."""
         if isinstance(self.content, JepaError):
             raise self.content
         return from_bytes(self.content, sent.shape)
@@ -43,11 +43,12 @@ class Received(NamedTuple):
 class Frames:
     """The frames of one stream, numbered so that each answer can be matched to its frame."""
 
-    def __init__(self, service: Service, params: Mapping[str, str]) -> None:
+    def __init__(self, service: Service, params: Mapping[str, str], answer: str = "embed") -> None:
+        """`answer` is the method of a stream that its frames are sent by."""
         base = service.address
         path = f"{base.path.rstrip('/')}/stream"
         self.url = base.copy_with(scheme={"http": "ws", "https": "wss"}[base.scheme], path=path)
-        self._params = params
+        self._params, self._answer = params, answer
         self.timeout = service.timeout
         self._options = service.options()
         self._number = 0
@@ -66,8 +67,12 @@ class Frames:
             "logger": _WithoutHeaders(logging.getLogger("jepa_client.stream"), {}),
         }
 
-    def message(self, features: ArrayLike) -> tuple[int, Rows, bytes]:
-        """The frame's number, its rows, and the message to send."""
+    def message(self, features: ArrayLike, answer: str = "embed") -> tuple[int, Rows, bytes]:
+        """The frame's number, its rows, and the message to send; TypeError if the stream gives other answers."""
+        if answer != self._answer:
+            raise TypeError(
+                f"this stream was opened for {self._answer}(…); for {answer}(…) open one with stream(answer={answer!r})"
+            )
         rows = to_rows("features", features)
         self._number = (self._number + 1) % 2**32
         return self._number, rows, NUMBER.pack(self._number) + rows.tobytes()

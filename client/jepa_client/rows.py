@@ -42,7 +42,11 @@ def check_alike(**fields: Rows) -> None:
 def from_bytes(content: bytes, sent: Sequence[int]) -> Rows:
     """The response to rows of shape `sent`, with the same rank: [E] or [B, E]."""
     # A copy, since an array over bytes is read-only.
-    floats = np.frombuffer(content, FLOAT32_LE).astype(np.float32)
+    return ranked(np.frombuffer(content, FLOAT32_LE).astype(np.float32), sent)
+
+
+def ranked(floats: Rows, sent: Sequence[int]) -> Rows:
+    """All numbers of a response to rows of shape `sent`, with the same rank."""
     if len(sent) == 1:
         return floats
     if len(floats) % sent[0]:

@@ -36,7 +36,15 @@ class Stream:
 
     def embed(self, features: ArrayLike) -> Rows:
         """[D] or [B, D] → embeddings, [E] or [B, E]. After any JepaError the stream still takes the next frame."""
-        number, rows, message = self._frames.message(features)
+        return self._ask("embed", features)
+
+    def forecast(self, features: ArrayLike) -> Rows:
+        """[D] or [B, D] → values of the heads, [O] or [B, O], in the order of the model's `heads` in `model()`; where
+        novelty was asked for, it is the last number of each row."""
+        return self._ask("forecast", features)
+
+    def _ask(self, answer: str, features: ArrayLike) -> Rows:
+        number, rows, message = self._frames.message(features, answer)
         deadline = monotonic() + self._frames.timeout
         with _as_jepa_errors(self._frames):
             connection = self._open(deadline)
@@ -104,7 +112,13 @@ class AsyncStream:
         self._held = PerProcess(_HeldLink)
 
     async def embed(self, features: ArrayLike) -> Rows:
-        number, rows, message = self._frames.message(features)
+        return await self._ask("embed", features)
+
+    async def forecast(self, features: ArrayLike) -> Rows:
+        return await self._ask("forecast", features)
+
+    async def _ask(self, answer: str, features: ArrayLike) -> Rows:
+        number, rows, message = self._frames.message(features, answer)
         with _as_jepa_errors(self._frames):
             async with asyncio.timeout(self._frames.timeout):
                 received = await (await self._open()).ask(number, message)

@@ -169,3 +169,43 @@ print(bundle.embed(np.zeros((2, bundle.manifest.input_dim))).shape, bundle)
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("(2, 256) <bundle melee version")
+
+
+@pytest.mark.parametrize(("horizon", "index"), [(0, 0), (15, 2)])
+def test_a_forecast_is_that_of_the_heads_for_each_row(tmp_path: Path, horizon: int, index: int) -> None:
+    tiny = TinyModel(heads=True)
+    rows = tiny.rows(300)
+    forecast = open_bundle(tiny.write(tmp_path)).forecast(rows, heads=["speed", "mood"], horizon=horizon)
+    embeddings = tiny.encode(rows)
+    if horizon:
+        ones, frames = np.ones((300, 2), np.float32), np.full(300, horizon, np.float32)
+        embeddings = tiny.predict(tiny.encode(rows, "context"), ones, frames)
+    expected = tiny.values(embeddings, index)
+    assert forecast.outputs == ["speed", "mood=calm", "mood=tense", "mood=wild"]
+    assert forecast.values.dtype == np.float32
+    np.testing.assert_allclose(
+        forecast.values, np.stack([expected[name] for name in forecast.outputs], axis=1), rtol=1e-3, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"heads": ["damag"]}, "did you mean 'damage'"),
+        ({"heads": "damage"}, r"heads=\['damage'\]"),
+        ({"heads": []}, "heads is empty"),
+        ({"horizon": 14}, "of which 15 is the nearest"),
+    ],
+)
+def test_a_forecast_that_a_bundle_does_not_know_is_refused(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    tiny = TinyModel(heads=True)
+    with pytest.raises(ValueError, match=message):
+        open_bundle(tiny.write(tmp_path)).forecast(tiny.rows(1), **options)
+
+
+def test_a_bundle_without_heads_says_what_makes_them(tmp_path: Path) -> None:
+    tiny = TinyModel()
+    with pytest.raises(ValueError, match="`jepa heads` makes them"):
+        open_bundle(tiny.write(tmp_path)).forecast(tiny.rows(1))

@@ -16,6 +16,7 @@ from anyio.from_thread import BlockingPortal
 from jepa_client import (
     AsyncJepaClient,
     DeadlineExpired,
+    InvalidInput,
     JepaClient,
     QueueFull,
     ServiceUnreachable,
@@ -75,6 +76,36 @@ def test_predictions_are_those_of_features_or_of_their_context(
     )
 
 
+@pytest.mark.parametrize(("horizon", "index"), [(None, 0), (15, 2)])
+def test_a_forecast_has_its_outputs_names_and_values_in_the_rank_of_the_rows(
+    running: Running, connect: Connect, tiny: TinyModel, horizon: int | None, index: int
+) -> None:
+    client, rows = connect(running.url), tiny.rows(3)
+    embeddings = client.embed(rows) if horizon is None else client.predict(rows, horizon=horizon)
+    expected = tiny.values(embeddings, index)
+    whole = client.forecast(rows, horizon=horizon)
+    assert whole.outputs == [*expected]
+    assert (whole.values.dtype, whole.novelty) == (np.float32, None)
+    np.testing.assert_allclose(whole.values, np.stack([*expected.values()], axis=1), rtol=1e-4)
+    one = client.forecast(rows[0], heads=["speed", "damage"], horizon=horizon, novelty=True)
+    assert (one.outputs, one.values.shape, one.novelty.shape) == (["speed", "damage"], (2,), (1,))
+    np.testing.assert_allclose(one.values, [expected["speed"][0], expected["damage"][0]], rtol=1e-4)
+    context = embeddings if horizon is None else client.embed(rows, encoder="context")
+    np.testing.assert_allclose(client.forecast(context=context, horizon=horizon).values, whole.values, rtol=1e-4)
+
+
+def test_a_forecast_of_unknown_heads_or_without_any_says_what_to_do(
+    serve: Callable[..., Running], running: Running, connect: Connect, tiny: TinyModel, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidInput, match=r"heads\[0\] is no head of this model; did you mean 'damage'"):
+        connect(running.url).forecast(tiny.rows(1), heads=["damag"])
+    with pytest.raises(InvalidInput, match="was trained for: 0 \\(now\\), 6, 15; the nearest is 15"):
+        connect(running.url).forecast(tiny.rows(1), horizon=16)
+    TinyModel().write(tmp_path)
+    with pytest.raises(InvalidInput, match="`jepa heads` makes them"):
+        connect(serve(models=tmp_path).url).forecast(tiny.rows(1))
+
+
 def test_losses_come_with_percentiles(running: Running, connect: Connect, tiny: TinyModel) -> None:
     client, rows, later = connect(running.url), tiny.rows(3), tiny.rows(3, seed=1)
     loss = client.loss(rows, later, horizon=6)
@@ -123,6 +154,9 @@ def test_several_models_must_be_named(serve: Callable[..., Running], connect: Co
     [
         (lambda client: client.embed([1.0], hidden="own"), r"hidden is the text 'own'; .*hidden=\['own'\]"),
         (lambda client: client.predict([1.0], targets="own"), r"targets is the text 'own'"),
+        (lambda client: client.forecast([1.0], heads="own"), r"heads is the text 'own'"),
+        (lambda client: client.forecast(), "forecast takes either features or context"),
+        (lambda client: client.forecast([1.0], context=[1.0]), "forecast takes either features or context"),
         (lambda client: client.predict(), "either features or context"),
         (lambda client: client.predict([1.0], context=[1.0]), "either features or context"),
         (lambda client: client.loss([1.0]), "either features and target_features, or predicted and target"),

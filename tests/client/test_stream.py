@@ -51,17 +51,18 @@ def streams() -> list[Any]:
 
 @pytest.fixture(params=["sync", "async"])
 def embed_over(request: pytest.FixtureRequest, portal: BlockingPortal, streams: list[Any]) -> Iterator[Open]:
-    """Opens a stream by either client, and gives its `embed`, called alike."""
+    """Opens a stream by either client, and gives its `embed` or what else it was opened for, called alike."""
     with ExitStack() as stack:
 
         def open_stream(url: str, options: dict[str, Any] | None = None, **client: Any) -> Callable[[Any], np.ndarray]:
             if request.param == "sync":
                 stream = stack.enter_context(JepaClient(url, **client).stream(**options or {}))
                 streams.append(stream)
-                return stream.embed
+                return getattr(stream, (options or {}).get("answer", "embed"))
             stream_async = AsyncJepaClient(url, **client).stream(**options or {})
             streams.append(stream_async)
-            return partial(portal.call, stack.enter_context(portal.wrap_async_context_manager(stream_async)).embed)
+            entered = stack.enter_context(portal.wrap_async_context_manager(stream_async))
+            return partial(portal.call, getattr(entered, (options or {}).get("answer", "embed")))
 
         yield open_stream
 
@@ -93,6 +94,29 @@ def test_options_hold_for_all_frames(running: Running, embed_over: Open, tiny: T
         blind = rows.copy()
         blind[:, 3:] = np.nan
         np.testing.assert_allclose(embed(rows), tiny.encode(blind, "context"), atol=1e-5)
+
+
+def test_a_stream_of_forecasts_answers_with_values(running: Running, embed_over: Open, tiny: TinyModel) -> None:
+    options = {"answer": "forecast", "heads": ["damage", "speed"], "hidden": ["own"], "novelty": True}
+    rows = tiny.rows(2)
+    unseen = rows.copy()
+    unseen[:, :3] = np.nan
+    forecast, values = embed_over(running.url, options), tiny.values(tiny.encode(unseen))
+    many, one = forecast(rows), forecast(rows[0])
+    assert (many.shape, one.shape) == ((2, 3), (3,))
+    np.testing.assert_allclose(many[:, :2], np.stack([values["damage"], values["speed"]], axis=1), rtol=1e-4)
+    np.testing.assert_allclose(one, many[0], rtol=1e-3)
+
+
+@pytest.mark.parametrize("client", [JepaClient, AsyncJepaClient])
+def test_a_stream_says_which_options_and_methods_go_with_its_answers(client: Any, portal: BlockingPortal) -> None:
+    with pytest.raises(TypeError, match=r"go with forecasts: stream\(answer='forecast'"):
+        client().stream(heads=["damage"])
+    with pytest.raises(TypeError, match="encoder goes with embeddings"):
+        client().stream(answer="forecast", encoder="context")
+    stream = client().stream(answer="forecast")
+    with pytest.raises(TypeError, match=r"was opened for forecast\(…\); for embed"):
+        stream.embed([1.0]) if client is JepaClient else portal.call(stream.embed, [1.0])
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,7 @@ def options_of(path):
     return (endpoint.query.model_fields.keys() | endpoint.body.model_fields.keys()) - {*ROWS}
 
 
-@pytest.mark.parametrize("path", ["/embed", "/predict", "/loss"])
+@pytest.mark.parametrize("path", ["/embed", "/predict", "/forecast", "/loss"])
 def test_the_http_page_lists_every_option_of_an_endpoint(path):
     section = (DOCS / "http.md").read_text().split("## Options")[1].split("## ")[0]
     listed = re.findall(r"^\| `(\w+)[^|]*\| ([^|]+) \|", section, re.MULTILINE)
@@ -228,7 +228,7 @@ def test_the_http_page_lists_every_option_of_an_endpoint(path):
     assert found == options_of(path)
 
 
-@pytest.mark.parametrize("path", ["/embed", "/predict", "/loss"])
+@pytest.mark.parametrize("path", ["/embed", "/predict", "/forecast", "/loss"])
 def test_the_client_takes_every_option_of_an_endpoint_and_its_page_shows_it(path):
     taken = inspect.signature(getattr(JepaClient, path[1:])).parameters
     # `input` is which of two arguments was given; the hash of the schema belongs to the client.

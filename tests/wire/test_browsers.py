@@ -18,7 +18,16 @@ ROW = TinyModel().rows(1).tolist()
 BINARY = {"Content-Type": "application/octet-stream"}
 UNLOAD = "/v2/repository/models/tiny/unload"
 # Of the short way, the long way, both dialects; some endpoints change something, all of them are not safe.
-POSTS = ("/embed", "/predict", "/loss", "/v2/models/tiny/infer", "/v2/repository/index", UNLOAD, "/nowhere")
+POSTS = (
+    "/embed",
+    "/predict",
+    "/forecast",
+    "/loss",
+    "/v2/models/tiny/infer",
+    "/v2/repository/index",
+    UNLOAD,
+    "/nowhere",
+)
 # What a browser says of a page that is not the service's own.
 FOREIGN: list[Mapping[str, str]] = [
     {"Origin": EVIL},

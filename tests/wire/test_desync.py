@@ -64,7 +64,7 @@ class Requests:
         kind = b"application/octet-stream" if binary else b"application/json"
         lines = [b"Host: x", b"Content-Type: " + kind, b"Accept: " + kind, b"Content-Length: %d" % len(body)]
         # Heads of the same length are as hard to tell apart as any.
-        path = self._rng.choice((b"/embed", b"/embed", b"/predict", b"/embed?hidden=own", b"/embed?hidden=ask"))
+        path = self._rng.choice((b"/embed", b"/forecast", b"/predict", b"/embed?hidden=own", b"/embed?hidden=ask"))
         return b"\r\n".join([b"POST " + path + b" HTTP/1.1", *lines, b"", body])
 
     def unusual(self) -> bytes:

@@ -21,9 +21,10 @@ pytestmark = pytest.mark.anyio
 
 FIELDS = (
     *("features", "target_features", "context", "predicted", "target", "hidden", "targets", "horizon", "encoder"),
+    *("heads", "novelty"),
     *("model", "schema_hash", "inputs", "outputs", "parameters", "id"),
 )
-PATHS = ("/embed", "/predict", "/loss", "/v2/models/tiny/infer", "/v2/models/tiny.loss/infer")
+PATHS = ("/embed", "/predict", "/forecast", "/loss", "/v2/models/tiny/infer", "/v2/models/tiny.forecast/infer")
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 rows = st.lists(st.floats(width=32) | scalars, max_size=11)
@@ -54,7 +55,7 @@ async def test_no_body_breaks_the_service(
     way: str, tmp_path_factory: pytest.TempPathFactory, record_property: Callable[[str, object], None]
 ) -> None:
     models = tmp_path_factory.mktemp("models")
-    TinyModel().write(models)
+    TinyModel(heads=True).write(models)
     drawn: list[tuple[str, bytes, dict[str, str]]] = []
     bodies = st.binary(max_size=200) | documents.map(lambda document: json.dumps(document).encode())
 
@@ -87,13 +88,14 @@ PAGES = (
 QUESTIONS = {
     "/embed": {"features": ROW},
     "/predict": {"features": ROW},
+    "/forecast": {"features": ROW, "novelty": True},
     "/loss": {"features": ROW, "target_features": ROW},
     "/v2/repository/index": {},
 }
 
 
 async def test_whatever_a_bundle_says_it_is_refused_or_served_and_every_page_answers(tmp_path: Path) -> None:
-    manifest = TinyModel(extra={"statistics": STATISTICS}).write(tmp_path) / "bundle.json"
+    manifest = TinyModel(heads=True, extra={"statistics": STATISTICS}).write(tmp_path) / "bundle.json"
     right = json.loads(manifest.read_text())
     drawn: list[str] = []
 

@@ -19,13 +19,24 @@ def card(model: ServedModel, layout: Mapping[str, int]) -> dict[str, Any]:
     queues = model.engine.queues
     return {
         **manifest.model_dump(
-            include={"name", "version", "created", "input_dim", "embed_dim", "schema_hash", "patches", "horizons"}
+            include={
+                "name",
+                "version",
+                "created",
+                "input_dim",
+                "embed_dim",
+                "schema_hash",
+                "patches",
+                "horizons",
+                "heads",
+            }
             | {"options", "training", "licence", "data"}
         ),
         **manifest.feature_schema.as_dict(),
         "versions": model.versions,
         "precision": model.precision,
         "precision_reason": model.precision_reason,
+        "novelty": model.bundle.novelty is not None,
         "metrics": manifest.training.get("metrics", {}),
         "serving": {name: _limits(queue) for name, queue in queues.items()},
         "layout": layout,

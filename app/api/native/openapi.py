@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from app.api.native.schemas import EmbedRequest, LossRequest, Options, PredictRequest
+from app.api.native.schemas import EmbedRequest, ForecastRequest, LossRequest, Options, PredictRequest
 from app.api.openapi import FLOATS, REFUSALS, SCHEMAS, add_schemas, header_parameters, problems
 from app.api.problems import Problem
 from app.repository.registry import ServedModel
@@ -37,7 +37,7 @@ def documented(query: type[Options], body: type[Options], answer: type[BaseModel
 
 def complete(document: dict[str, Any], models: list[ServedModel]) -> None:
     """Adds the schema of problem documents, and examples that a loaded model answers."""
-    add_schemas(document, Problem, EmbedRequest, PredictRequest, LossRequest)
+    add_schemas(document, Problem, EmbedRequest, PredictRequest, ForecastRequest, LossRequest)
     for model in models[:1]:
         name = {"model": model.bundle.manifest.name} if len(models) > 1 else {}
         for path, examples in _examples(model).items():
@@ -56,8 +56,16 @@ def _examples(model: ServedModel) -> dict[str, dict[str, Any]]:
     embed: dict[str, Any] = {"one row": {"features": first}}
     if len(manifest.feature_schema.groups) > 1:
         embed[f"two rows, {hidden} hidden"] = {"features": [first, second], "hidden": [hidden]}
+    forecast: dict[str, Any] = {}
+    if manifest.heads:
+        forecast["all heads, now"] = {"features": first}
+        head = manifest.heads[0].name
+        forecast[f"{head}, {horizon} frames ahead"] = {"features": first, "heads": [head], "horizon": horizon}
+    if manifest.heads and model.bundle.novelty is not None:
+        forecast["two rows, and how novel they are"] = {"features": [first, second], "novelty": True}
     return {
         "/embed": embed,
+        "/forecast": forecast,
         "/predict": {
             f"one row, {horizon} frames ahead": {"features": first, "horizon": horizon},
             "from a context embedding": {"context": embedding},
@@ -69,8 +77,11 @@ def _examples(model: ServedModel) -> dict[str, dict[str, Any]]:
     }
 
 
-def query_parameters(query: type[Options]) -> list[dict[str, Any]]:
-    """The OpenAPI parameters for options in the query string."""
+def query_parameters(*queries: type[Options]) -> list[dict[str, Any]]:
+    """The OpenAPI parameters for options in the query string, which are those of one of `queries`."""
+    described: dict[str, Any] = {}
+    for query in queries:
+        described = query.model_json_schema()["properties"] | described
     return [
         {
             "name": name,
@@ -82,5 +93,5 @@ def query_parameters(query: type[Options]) -> list[dict[str, Any]]:
             # A list is one parameter with commas.
             "explode": False,
         }
-        for name, schema in query.model_json_schema()["properties"].items()
+        for name, schema in described.items()
     ]

@@ -29,7 +29,7 @@ from app.rows import (
 )
 from app.service import Service
 
-LISTS = frozenset(("hidden", "targets"))
+LISTS = frozenset(("hidden", "targets", "heads"))
 
 Q = TypeVar("Q", bound=Options)
 B = TypeVar("B", bound=Options)

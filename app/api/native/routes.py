@@ -1,4 +1,4 @@
-"""The endpoints of the native dialect: /embed, /predict, /loss and /stream, and those that describe the models."""
+"""The endpoints of the native dialect: /embed, /predict, /forecast, /loss, /stream, and those that describe models."""
 
 import asyncio
 from typing import Any
@@ -18,7 +18,7 @@ from app.api.openapi import header_parameters, problems
 from app.errors import InvalidInput, UpgradeRequired
 from app.inference.batcher import Batcher
 from app.inference.engine import Queues
-from app.rows import json_bytes
+from app.rows import Array, json_bytes
 from app.telemetry.drift import described
 
 router = APIRouter()
@@ -41,11 +41,8 @@ async def embed(request: NativeRequest[schemas.EmbedOptions]) -> Answer:
 async def predict(request: NativeRequest[schemas.PredictQuery | schemas.PredictRequest]) -> Answer:
     """Predicts the embeddings of hidden groups or later frames, from features or from context embeddings."""
     options, engine = request.options, request.model.engine
-    from_context = options.input == "context"
-    (given,) = request.rows(request.model.forms.context if from_context else request.model.forms.features)
-    if from_context and options.hidden:
-        raise InvalidInput((("hidden",), "hidden goes with features; context rows were made with their groups hidden"))
-    if from_context:
+    given = _features_or_context(request)
+    if options.input == "context":
         rows, timing = await engine.predict_from_context(
             given, targets=options.targets, horizon=options.horizon, ticket=request.ticket
         )
@@ -58,6 +55,30 @@ async def predict(request: NativeRequest[schemas.PredictQuery | schemas.PredictR
             ticket=request.ticket,
         )
     return request.answer(rows, timing, predictions=request.ranked(rows))
+
+
+async def forecast(request: NativeRequest[schemas.ForecastQuery | schemas.ForecastRequest]) -> Answer:
+    """Computes the values of the model's heads, now or at a later frame, and how novel each frame is."""
+    options, engine = request.options, request.model.engine
+    given = _features_or_context(request)
+    if options.input == "context":
+        if options.novelty:
+            raise InvalidInput((("novelty",), "novelty goes with features; send the frames that it is to judge"))
+        found = await engine.forecast_from_context(
+            given, heads=options.heads, horizon=options.horizon, ticket=request.ticket
+        )
+    else:
+        found = await engine.forecast(
+            given,
+            heads=options.heads,
+            horizon=options.horizon,
+            hidden=options.hidden or (),
+            novelty=options.novelty,
+            ticket=request.ticket,
+        )
+    return request.answer(
+        found.flat(), found.timing, outputs=found.outputs, values=request.ranked(found.values), novelty=found.novelty
+    )
 
 
 async def loss(request: NativeRequest[schemas.LossOptions]) -> Answer:
@@ -78,12 +99,26 @@ async def loss(request: NativeRequest[schemas.LossOptions]) -> Answer:
     )
 
 
+def _features_or_context(request: NativeRequest[Any]) -> Array:
+    options, forms = request.options, request.model.forms
+    (given,) = request.rows(forms.context if options.input == "context" else forms.features)
+    if options.input == "context" and options.hidden:
+        raise InvalidInput((("hidden",), "hidden goes with features; context rows were made with their groups hidden"))
+    return given
+
+
 def _encoder(queues: Queues, options: schemas.EmbedOptions) -> Batcher:
     return queues.encoder(options.encoder)
 
 
 def _first(queues: Queues, options: schemas.PredictQuery | schemas.PredictRequest) -> Batcher:
     return queues.predictor if options.input == "context" else queues.context_encoder
+
+
+def _first_of_forecast(queues: Queues, options: schemas.ForecastQuery | schemas.ForecastRequest) -> Batcher:
+    if options.input == "context":
+        return queues.predictor
+    return queues.context_encoder if options.horizon else queues.target_encoder
 
 
 def _context_encoder(queues: Queues, _: schemas.LossOptions) -> Batcher:
@@ -93,6 +128,14 @@ def _context_encoder(queues: Queues, _: schemas.LossOptions) -> Batcher:
 ENDPOINTS: tuple[Endpoint[Any, Any], ...] = (
     Endpoint("/embed", schemas.EmbedOptions, schemas.EmbedRequest, schemas.EmbedAnswer, embed, _encoder),
     Endpoint("/predict", schemas.PredictQuery, schemas.PredictRequest, schemas.PredictAnswer, predict, _first),
+    Endpoint(
+        "/forecast",
+        schemas.ForecastQuery,
+        schemas.ForecastRequest,
+        schemas.ForecastAnswer,
+        forecast,
+        _first_of_forecast,
+    ),
     Endpoint("/loss", schemas.LossOptions, schemas.LossRequest, schemas.LossAnswer, loss, _context_encoder),
 )
 
@@ -102,12 +145,17 @@ ENDPOINTS: tuple[Endpoint[Any, Any], ...] = (
     status_code=101,
     tags=["inference"],
     responses=problems(401, 403, 404, 409, 421, 422, 426, 503),
-    openapi_extra={"parameters": [*query_parameters(schemas.EmbedOptions), *header_parameters()]},
+    openapi_extra={
+        "parameters": [*query_parameters(schemas.EmbedStream, schemas.ForecastStream), *header_parameters()]
+    },
 )
 async def stream() -> None:
     """Opens a WebSocket for frames. Each binary message is a uint32 number and float32 rows; the answer is a binary
-    message with the same number and the embeddings. The options apply to all frames."""
-    raise UpgradeRequired("a stream is a WebSocket; open ws://…/stream, or send single frames to POST /embed")
+    message with the same number and the embeddings or, with `answer=forecast`, the values of heads. The options apply
+    to all frames, and are those of /embed or of /forecast."""
+    raise UpgradeRequired(
+        "a stream is a WebSocket; open ws://…/stream, or send single frames to POST /embed or /forecast"
+    )
 
 
 @router.get("/models", response_model=schemas.ModelList, tags=["models"])

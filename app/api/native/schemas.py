@@ -31,27 +31,13 @@ class EmbedOptions(Options):
     hidden: list[str] | None = Field(None, description="Groups that the bot cannot see")
 
 
-class PredictOptions(Options):
-    hidden: list[str] | None = Field(None, description="Groups that the bot cannot see")
-    targets: list[str] | None = Field(None, description="Groups to predict (default: all)")
-    horizon: float | None = Field(None, description="Frames ahead: one of the model's horizons (default: the first)")
-
-
-class PredictQuery(PredictOptions):
+class InputQuery(Options):
     input: Literal["features", "context"] = Field(
         "features", description="Whether the rows of the body are features or context embeddings"
     )
 
 
-class LossOptions(Options):
-    horizon: float | None = Field(None, description="Frames ahead: one of the model's horizons (default: the first)")
-
-
-class EmbedRequest(EmbedOptions):
-    features: Rows = Field(description="One row of input_dim numbers, or a list of rows")
-
-
-class PredictRequest(PredictOptions):
+class InputRows(Options):
     """Holds either features or context."""
 
     features: Rows = Field(None, description="One row of input_dim numbers, or a list of rows")
@@ -66,6 +52,49 @@ class PredictRequest(PredictOptions):
     @property
     def input(self) -> Literal["features", "context"]:
         return "features" if self.context is None else "context"
+
+
+class PredictOptions(Options):
+    hidden: list[str] | None = Field(None, description="Groups that the bot cannot see")
+    targets: list[str] | None = Field(None, description="Groups to predict (default: all)")
+    horizon: float | None = Field(None, description="Frames ahead: one of the model's horizons (default: the first)")
+
+
+class PredictQuery(PredictOptions, InputQuery): ...
+
+
+class ForecastOptions(Options):
+    hidden: list[str] | None = Field(None, description="Groups that the bot cannot see")
+    heads: list[str] | None = Field(None, description="Heads whose values are wanted (default: all)")
+    horizon: float | None = Field(
+        None, description="Frames ahead: one of the model's horizons, or 0 for the frame itself (default: 0)"
+    )
+    novelty: bool = Field(False, description="Whether to say how far each frame lies from those of training")
+
+
+class ForecastQuery(ForecastOptions, InputQuery): ...
+
+
+class EmbedStream(EmbedOptions):
+    answer: Literal["embed", "forecast"] = Field("embed", description="What each frame is answered with")
+
+
+class ForecastStream(ForecastQuery):
+    answer: Literal["forecast"]
+
+
+class LossOptions(Options):
+    horizon: float | None = Field(None, description="Frames ahead: one of the model's horizons (default: the first)")
+
+
+class EmbedRequest(EmbedOptions):
+    features: Rows = Field(description="One row of input_dim numbers, or a list of rows")
+
+
+class PredictRequest(PredictOptions, InputRows): ...
+
+
+class ForecastRequest(ForecastOptions, InputRows): ...
 
 
 class LossRequest(LossOptions):
@@ -103,6 +132,18 @@ class PredictAnswer(Answer):
     )
 
 
+class ForecastAnswer(Answer):
+    outputs: list[str] = Field(description="A head's name, or `head=class` for each class of a head with classes")
+    values: Rows = Field(
+        description="For each row sent the values of the outputs: probabilities, and numbers in their unit; without "
+        "the outer list if a single row was sent"
+    )
+    novelty: list[float] | None = Field(
+        description="For each row, the percentage of held-out frames that lie nearer to those of training; null unless "
+        "it was asked for"
+    )
+
+
 class LossAnswer(Answer):
     loss: float = Field(description="Mean of losses")
     losses: list[float] = Field(description="Loss of each row")
@@ -129,6 +170,11 @@ class ModelCard(BaseModel):
     groups: list[dict[str, Any]]
     patches: list[dict[str, Any]]
     horizons: list[int]
+    heads: list[dict[str, Any]] = Field(
+        description="What /forecast answers: each head's name, kind and outputs, where its labels came from, and how "
+        "well it does on held-out games"
+    )
+    novelty: bool = Field(description="Whether /forecast can say how novel a frame is")
     metrics: dict[str, Any]
     training: dict[str, Any]
     options: dict[str, Any]
@@ -172,6 +218,22 @@ class FeatureDrift(BaseModel):
     )
 
 
+class StreamNovelty(BaseModel):
+    frames: int
+    mean: float = Field(description="Of the percentiles of its frames")
+
+
+class NoveltyReport(BaseModel):
+    """How far frames of the last five seconds, with nothing hidden, lay from those of training: the percentage of
+    held-out frames that lie nearer. Forecasts with `novelty` are all counted, and a sample of those embedded."""
+
+    frames: int
+    mean: float | None = Field(description="Of the percentiles of all frames; null if there were none")
+    streams: list[StreamNovelty] = Field(
+        description="The most novel first; a stream is what shares an X-Stream-Id or a WebSocket, or all else"
+    )
+
+
 class DriftReport(BaseModel):
     """How a sample of the rows that arrived since the model was loaded differs from the training rows."""
 
@@ -179,6 +241,7 @@ class DriftReport(BaseModel):
     version: int
     rows: int = Field(description=f"Number of rows in the sample, which takes about one request in {SAMPLED}")
     features: list[FeatureDrift]
+    novelty: NoveltyReport | None = Field(description="null if the bundle does not say what it was trained on")
 
 
 class RefusedBundle(BaseModel):

@@ -39,7 +39,7 @@ class InferOutput(BaseModel):
 
 
 class InferParameters(BaseModel):
-    """Parameters of the protocol; the models take `hidden` or `horizon` as well."""
+    """Parameters of the protocol; the models take some of `hidden`, `horizon`, `heads` and `novelty` as well."""
 
     model_config = ConfigDict(extra="allow")
 

@@ -184,7 +184,7 @@ def choose(outputs: Mapping[str, Array], wanted: Sequence[InferOutput]) -> dict[
     chosen = {}
     for name in [each.name for each in wanted] or outputs:
         if name not in outputs:
-            raise _invalid(name, "is not known at this horizon; leave it out of outputs")
+            raise _invalid(name, "is not known at this horizon, or its parameter is not set; leave it out of outputs")
         chosen[name] = outputs[name]
     return chosen
 

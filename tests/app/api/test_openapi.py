@@ -22,17 +22,17 @@ def references(node: Any) -> set[str]:
 @pytest.mark.parametrize("names", [["one"], ["one", "two"]])
 async def test_every_example_runs_as_it_stands(tmp_path: Path, names: list[str]) -> None:
     for name in names:
-        TinyModel(name=name).write(tmp_path)
+        TinyModel(name=name, heads=True).write(tmp_path)
     async with serving(models=tmp_path) as client:
         paths = (await client.get("/openapi.json")).json()["paths"]
         count = 0
-        for path in ("/embed", "/predict", "/loss"):
+        for path in ("/embed", "/predict", "/forecast", "/loss"):
             body = paths[path]["post"]["requestBody"]["content"]["application/json"]
             for example in body["examples"].values():
                 response = await client.post(path, json=example["value"])
                 assert response.status_code == 200, response.text
                 count += 1
-        assert count == 6
+        assert count == 9
         infer = paths["/v2/models/{name}/infer"]["post"]
         name = next(each["example"] for each in infer["parameters"] if each["name"] == "name")
         body = infer["requestBody"]["content"]["application/json"]["example"]
@@ -55,7 +55,8 @@ async def test_the_document_is_openapi_3_1_and_whole(models: Path) -> None:
 async def test_both_forms_the_options_and_the_problems_are_documented(models: Path) -> None:
     async with serving(models=models) as client:
         paths = (await client.get("/openapi.json")).json()["paths"]
-    assert {"/embed", "/predict", "/loss", "/models", "/models/{name}", "/livez", "/readyz", "/metrics"} <= paths.keys()
+    assert {"/embed", "/predict", "/forecast", "/loss", "/models", "/models/{name}"} <= paths.keys()
+    assert {"/livez", "/readyz", "/metrics"} <= paths.keys()
     embed = paths["/embed"]["post"]
     assert embed["requestBody"]["content"].keys() == {"application/json", "application/octet-stream"}
     assert embed["responses"]["200"]["content"].keys() == {"application/json", "application/octet-stream"}

@@ -9,6 +9,7 @@ from app.errors import InvalidInput, ModelFailed
 from app.inference.batch_limits import BatchLimits
 from app.inference.batcher import Batcher
 from app.inference.engine import Engine, Queues
+from app.inference.forecasts import Forecasts
 from app.inference.threads import BatchThreads
 from app.rows import Array
 from app.system.streams import Streams
@@ -149,5 +150,6 @@ async def test_an_answer_that_is_not_finite_is_a_failure_that_names_the_row(
         return np.where(np.arange(len(features))[:, None] == 1, np.float32(np.inf), features)
 
     queue = Batcher(overflow, BatchLimits(8, inline_rows=8), threads, Streams(), max_queue_rows=8)
+    failing = Engine(engine.manifest, Queues(queue, queue, queue), engine.drift, Forecasts(engine.manifest, None, None))
     with pytest.raises(ModelFailed, match="answered row 1 with numbers that are not finite"):
-        await Engine(engine.manifest, Queues(queue, queue, queue), engine.drift).embed(tiny.rows(3))
+        await failing.embed(tiny.rows(3))

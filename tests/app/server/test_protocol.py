@@ -347,6 +347,9 @@ def question(path: str) -> bytes:
     [
         ("/embed", {"target_encoder": 1}),
         ("/predict", {"context_encoder": 1}),
+        ("/forecast", {"target_encoder": 1}),
+        ("/forecast?horizon=15", {"context_encoder": 1}),
+        ("/forecast?horizon=15&novelty=true", {"context_encoder": 1, "target_encoder": 1}),
         ("/loss", {"context_encoder": 1, "target_encoder": 1}),
     ],
 )
@@ -367,9 +370,9 @@ async def test_rows_of_a_client_that_left_are_not_computed(
     await until({})
     service.threads.release()
     await asyncio.sleep(0.05)
-    metrics = service.telemetry.text()
+    metrics, route = service.telemetry.text(), path.partition("?")[0]
     assert b"jepa_http_requests_in_flight 0.0" in metrics
-    assert f'jepa_http_requests_total{{method="POST",route="{path}",status="499"}} 1.0'.encode() in metrics
+    assert f'jepa_http_requests_total{{method="POST",route="{route}",status="499"}} 1.0'.encode() in metrics
     for graph in ("context_encoder", "target_encoder", "predictor"):
         assert f'jepa_infer_rows_total{{graph="{graph}",model="tiny"}} 0.0'.encode() in metrics
 

@@ -30,7 +30,7 @@ from tests.support.serving import Server, listening
 
 pytestmark = pytest.mark.anyio
 
-TINY = TinyModel()
+TINY = TinyModel(heads=True)
 KEY = "key-0123456789abcdef"
 Open = Callable[..., AbstractAsyncContextManager[ClientConnection]]
 
@@ -106,6 +106,59 @@ async def test_each_frame_is_answered_with_its_number_and_its_embeddings(port: i
             seq, embeddings = await answer(stream)
             assert seq == number
             np.testing.assert_allclose(embeddings, TINY.encode(TINY.rows(rows)), atol=1e-5)
+
+
+async def test_a_stream_of_forecasts_answers_with_the_values_of_heads(port: int) -> None:
+    rows = TINY.rows(2)
+    unseen = rows.copy()
+    unseen[:, 3:8] = np.nan
+    ones = np.ones((2, 2), np.float32)
+    predicted = TINY.predict(TINY.encode(unseen, "context"), ones, np.full(2, 15, np.float32))
+    later, now = TINY.values(predicted, 2), TINY.values(TINY.encode(rows))
+    for query, expected in (
+        ("?answer=forecast", [*now.values()]),
+        ("?heads=speed,damage&answer=forecast", [now["speed"], now["damage"]]),
+        ("?answer=forecast&horizon=15&hidden=opponent&heads=damage", [later["damage"]]),
+    ):
+        async with opened(port, query) as stream:
+            for number in range(2):
+                await stream.send(message(number, rows))
+                received = await stream.recv()
+                assert isinstance(received, bytes)
+                assert struct.unpack_from("<I", received) == (number,)
+                values = np.frombuffer(received[4:], "<f4").reshape(2, -1)
+                np.testing.assert_allclose(values, np.stack(expected, axis=1), rtol=1e-4)
+    async with opened(port, "?answer=forecast&novelty=true&horizon=6") as stream:
+        await stream.send(message(0, rows))
+        assert len(await stream.recv()) == 4 + 2 * 4 * (len(now) + 1)
+
+
+async def test_a_frame_whose_forecast_is_refused_does_not_end_the_stream(port: int) -> None:
+    async with opened(port, "?answer=forecast&heads=damag") as stream:
+        for number in range(2):
+            await stream.send(frame(number))
+            problem = json.loads(await stream.recv())
+            assert (problem["seq"], problem["status"]) == (number, 422)
+            assert "did you mean 'damage'?" in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ("?answer=loss", "answer"),
+        ("?answer=forecast&answer=embed", "answer"),
+        ("?answer=forecast&encoder=target", "encoder"),
+        ("?heads=damage", "heads"),
+        ("?answer=embed&horizon=15", "horizon"),
+        ("?answer=forecast&novelty=perhaps", "novelty"),
+    ],
+)
+async def test_a_stream_takes_the_options_of_its_answers_and_no_others(port: int, query: str, name: str) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        async with opened(port, query):
+            pass
+    assert refused.value.response.status_code == 422
+    assert json.loads(refused.value.response.body)["errors"][0]["loc"] == ["query", name]
 
 
 async def test_the_options_of_the_handshake_hold_for_every_frame(port: int) -> None:

@@ -19,7 +19,7 @@ def bench(*arguments):
     return CliRunner().invoke(app, ["bench", *map(str, arguments)])
 
 
-@pytest.mark.parametrize("endpoint", ["embed", "predict", "loss"])
+@pytest.mark.parametrize("endpoint", ["embed", "predict", "forecast", "loss"])
 @pytest.mark.parametrize("body", ["json", "binary"])
 def test_every_endpoint_is_loaded_in_both_forms(server, endpoint, body):
     done = bench(server.url, "--endpoint", endpoint, "--body", body, "--rows", 3, "--connections", 2, "--seconds", 0.3)

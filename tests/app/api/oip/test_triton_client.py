@@ -1,6 +1,7 @@
 """What Triton's own client sends and reads, against the service as users start it."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,44 @@ def test_the_loss_of_two_rows_is_one_number_each(client: triton.InferenceServerC
         client.infer("tiny.loss", inputs, parameters={"horizon": 15}, outputs=outputs("percentiles", True))
 
 
+@pytest.mark.parametrize("binary", [True, False])
+def test_a_forecast_is_a_row_of_values(client: triton.InferenceServerClient, tiny: TinyModel, binary: bool) -> None:
+    rows = tiny.rows(ROWS)
+    features, wanted = [tensor("features", rows, binary=binary)], outputs("values", binary)
+    now = client.infer("tiny.forecast", features, outputs=wanted)
+    expected = np.stack([*tiny.values(tiny.encode(rows)).values()], axis=1)
+    np.testing.assert_allclose(now.as_numpy("values"), expected, rtol=1e-4)
+    options = {"horizon": 15, "heads": "speed, mood", "hidden": "own", "novelty": True}
+    later = client.infer("tiny.forecast", features, parameters=options)
+    unseen = rows.copy()
+    unseen[:, :3] = np.nan
+    ones, frames = np.ones((ROWS, 2), np.float32), np.full(ROWS, 15, np.float32)
+    values = tiny.values(tiny.predict(tiny.encode(unseen, "context"), ones, frames), 2)
+    expected = np.stack([values[name] for name in ("speed", "mood=calm", "mood=tense", "mood=wild")], axis=1)
+    np.testing.assert_allclose(later.as_numpy("values"), expected, rtol=1e-4)
+    measure = tiny.novelty()
+    distances = np.linalg.norm((tiny.encode(unseen) - measure["mean"]) @ measure["whitening"], axis=1)
+    novelty = np.interp(distances, measure["quantiles"], range(101))
+    np.testing.assert_allclose(later.as_numpy("novelty"), novelty, rtol=1e-3)
+
+
+def test_a_forecast_of_what_the_model_does_not_know_names_the_nearest(
+    client: triton.InferenceServerClient, tiny: TinyModel
+) -> None:
+    features = [tensor("features", tiny.rows(1))]
+    for options, message in (
+        ({"heads": "airborn"}, "did you mean 'airborne'?"),
+        ({"horizon": 14}, "the nearest is 15"),
+        ({"encoder": "target"}, "encoder is not known here"),
+    ):
+        with pytest.raises(InferenceServerException, match=re.escape(message)):
+            client.infer("tiny.forecast", features, parameters=options)
+    with pytest.raises(InferenceServerException, match="novelty does not go with model 'tiny'; it takes only hidden"):
+        client.infer("tiny", features, parameters={"novelty": True})
+    with pytest.raises(InferenceServerException, match="its parameter is not set"):
+        client.infer("tiny.forecast", features, outputs=outputs("novelty", True))
+
+
 def test_groups_are_hidden_by_a_parameter(client: triton.InferenceServerClient, tiny: TinyModel) -> None:
     rows = tiny.rows(2)
     result = client.infer("tiny", [tensor("features", rows)], parameters={"hidden": "own, stage"})
@@ -162,7 +201,7 @@ def test_the_service_and_its_models_describe_themselves(client: triton.Inference
     about = client.get_server_metadata()
     assert about["name"] == "jepa-serve"
     assert {"binary_tensor_data", "statistics", "model_configuration"} <= set(about["extensions"])
-    names = ["tiny", "tiny.context_encoder", "tiny.predictor", "tiny.loss"]
+    names = ["tiny", "tiny.context_encoder", "tiny.predictor", "tiny.loss", "tiny.forecast"]
     assert client.get_model_repository_index() == [{"name": "tiny", "version": "1", "state": "READY", "reason": ""}]
     for name in names:
         metadata, config = client.get_model_metadata(name, "1"), client.get_model_config(name, "1")

@@ -150,6 +150,21 @@ def test_the_predictor_and_the_loss_take_what_they_take_over_rest(
     assert losses.as_numpy("losses").shape == (3,)
 
 
+def test_a_forecast_takes_what_it_takes_over_rest(client: triton.InferenceServerClient, tiny: TinyModel) -> None:
+    rows = tiny.rows(3)
+    options = {"horizon": 6, "heads": "damage,airborne", "novelty": True}
+    forecast = client.infer("tiny.forecast", [tensor("features", rows)], parameters=options)
+    context = tiny.encode(rows, "context")
+    predicted = tiny.predict(context, np.ones((3, 2), np.float32), np.full(3, 6, np.float32))
+    values = tiny.values(predicted, 1)
+    np.testing.assert_allclose(
+        forecast.as_numpy("values"), np.stack([values["damage"], values["airborne"]], axis=1), rtol=1e-4
+    )
+    assert forecast.as_numpy("novelty").shape == (3,)
+    with pytest.raises(InferenceServerException, match="did you mean 'damage'"):
+        client.infer("tiny.forecast", [tensor("features", rows)], parameters={"heads": "damag"})
+
+
 def typed(tiny: TinyModel, **more: Any) -> Any:
     rows = tiny.rows(2)
     contents = {"fp32_contents": rows.ravel().tolist()}
@@ -226,7 +241,7 @@ def test_the_service_and_its_models_describe_themselves(client: triton.Inference
     assert client.get_server_metadata().name == "jepa-serve"
     (row,) = client.get_model_repository_index().models
     assert (row.name, row.version, row.state) == ("tiny", "1", "READY")
-    for name in ("tiny", "tiny.context_encoder", "tiny.predictor", "tiny.loss"):
+    for name in ("tiny", "tiny.context_encoder", "tiny.predictor", "tiny.loss", "tiny.forecast"):
         metadata, config = client.get_model_metadata(name), client.get_model_config(name).config
         assert (config.name, config.max_batch_size) == (name, 1024)
         assert config.WhichOneof("scheduling_choice") == "dynamic_batching"
@@ -249,7 +264,7 @@ def test_statistics_are_those_of_rest_and_calls_are_counted(
     assert found.inference_count >= 5
     (rest,) = httpx.get(f"{server.url}/v2/models/tiny/stats").json()["model_stats"]
     assert rest["inference_count"] == found.inference_count
-    assert len(client.get_inference_statistics().model_stats) == 4
+    assert len(client.get_inference_statistics().model_stats) == 5
     text = httpx.get(f"{server.url}/metrics").text
     assert re.search(rf'jepa_http_requests_total{{method="GRPC",route="/{SERVICE}/ModelInfer",status="200"}}', text)
 

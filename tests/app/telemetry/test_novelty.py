@@ -1,0 +1,123 @@
+"""The novelty of the last seconds, by itself and on the wire."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from app.system.counters import Ledger
+from app.telemetry import novelty
+from app.telemetry.novelty import MAX_STREAMS, WINDOW_S, NoveltyWatch
+from bundle.reader import read_bundle
+from tests.support.bundles import TinyModel
+from tests.support.serving import serving
+
+pytestmark = pytest.mark.anyio
+
+
+class Clock:
+    now = 1000.5
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(novelty, "monotonic", clock)
+    return clock
+
+
+@pytest.fixture
+def watch(models: Path) -> NoveltyWatch:
+    bundle = read_bundle(models / "tiny" / "1")
+    return NoveltyWatch(Ledger(), bundle.manifest, bundle.novelty)
+
+
+def percentiles(*values: float) -> np.ndarray:
+    return np.array(values, np.float32)
+
+
+def test_frames_of_the_last_seconds_count_stream_by_stream_the_most_novel_first(
+    watch: NoveltyWatch, clock: Clock
+) -> None:
+    watch.see("known", percentiles(10, 20))
+    watch.see("strange", percentiles(99))
+    clock.now += 2
+    watch.see("strange", percentiles(97, 95))
+    watch.see(None, percentiles(50))
+    assert watch.report() == [(3, 97.0), (1, 50.0), (2, 15.0)]
+    clock.now += WINDOW_S - 2
+    assert watch.report() == [(2, 96.0), (1, 50.0)]
+    clock.now += WINDOW_S
+    assert watch.report() == []
+
+
+def test_streams_beyond_the_most_are_followed_once_another_is_silent(watch: NoveltyWatch, clock: Clock) -> None:
+    for number in range(MAX_STREAMS + 1):
+        watch.see(f"stream {number}", percentiles(number))
+    assert len(watch.report()) == MAX_STREAMS
+    assert watch.report()[0].mean == MAX_STREAMS - 1
+    clock.now += WINDOW_S + 1
+    watch.see("late", percentiles(90))
+    assert watch.report() == [(1, 90.0)]
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_sample_of_embeddings_is_judged_and_none_without_a_measure(
+    watch: NoveltyWatch, models: Path, tiny: TinyModel
+) -> None:
+    embeddings = tiny.encode(tiny.rows(1))
+    for _ in range(40 * novelty.SAMPLED):
+        watch.judge("bot", embeddings)
+    ((frames, mean),) = watch.report()
+    assert 20 <= frames <= 80
+    assert watch.measure is not None
+    assert mean == pytest.approx(float(watch.measure.percentiles(embeddings)[0]), rel=1e-4)
+    bare = NoveltyWatch(Ledger(), read_bundle(models / "tiny" / "1").manifest, None)
+    bare.judge("bot", embeddings)
+    bare.see("bot", percentiles(1))
+    assert bare.report() == []
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_new_version_counts_from_the_beginning(models: Path) -> None:
+    bundle, ledger = read_bundle(models / "tiny" / "1"), Ledger()
+    NoveltyWatch(ledger, bundle.manifest, bundle.novelty).see("bot", percentiles(99))
+    assert NoveltyWatch(ledger, bundle.manifest, bundle.novelty).report() == []
+
+
+@pytest.fixture
+async def client(models: Path) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving("socket", models=models) as client:
+        yield client
+
+
+async def test_the_drift_report_and_the_metrics_have_what_forecasts_found(client: httpx.AsyncClient) -> None:
+    async def report() -> dict[str, object]:
+        found: dict[str, object] = (await client.get("/models/tiny/drift")).json()["novelty"]
+        return found
+
+    assert await report() == {"frames": 0, "mean": None, "streams": []}
+    strange = {"features": [[30.0] * 10] * 3, "novelty": True, "horizon": 15}
+    answer = (await client.post("/forecast", json=strange, headers={"x-stream-id": "strange"})).json()
+    known = {"features": [0.0] * 10, "novelty": True}
+    once = (await client.post("/forecast", json=known, headers={"x-stream-id": "known"})).json()
+    hidden = known | {"hidden": ["own"]}
+    assert (await client.post("/forecast", json=hidden)).status_code == 200
+    found = await report()
+    means = sorted([np.mean(answer["novelty"]), once["novelty"][0]], reverse=True)
+    assert found["frames"] == 4
+    assert [stream["mean"] for stream in found["streams"]] == pytest.approx(means)  # type: ignore[attr-defined]
+    text = (await client.get("/metrics")).text
+    assert 'jepa_novelty_percentile{model="tiny",streams="most novel"}' in text
+
+
+async def test_a_bundle_without_a_measure_has_no_novelty_to_report(tmp_path: Path) -> None:
+    TinyModel().write(tmp_path)
+    async with serving(models=tmp_path) as client:
+        assert (await client.get("/models/tiny/drift")).json()["novelty"] is None
+        assert "jepa_novelty_percentile{" not in (await client.get("/metrics")).text
