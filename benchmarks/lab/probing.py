@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from model.data.frames import Frames, read_frames
+from model.data.ranges import Ranges
 from model.data.splits import split_rows
 from model.evaluation.probes import Score, linear_probe, score, usable_label
 from model.networks.jepa import JEPA
@@ -22,12 +23,12 @@ View = tuple[NDArray[np.float32], NDArray[np.float32]]  # rows that the probe le
 class Probe:
     """The rows and labels that every representation is asked about."""
 
-    def __init__(self, frames: Frames, train_rows: NDArray[np.int64], test_rows: NDArray[np.int64], rows: int) -> None:
+    def __init__(self, frames: Frames, train_rows: Ranges, test_rows: Ranges, rows: int) -> None:
         """`rows` is how many the probe learns on; half as many test it."""
         draw = np.random.default_rng(0)
-        self.fit = frames.take(draw.permutation(train_rows)[:rows])
-        self.test = frames.take(draw.permutation(test_rows)[: rows // 2])
-        self.raw = self.fit.features, self.test.features
+        self.fit = frames.take(train_rows.drawn(rows, draw))
+        self.test = frames.take(test_rows.drawn(rows // 2, draw))
+        self.raw = self.fit.features[:], self.test.features[:]
 
     def scores(self, view: View) -> dict[str, Score]:
         """Of each label."""

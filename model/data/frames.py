@@ -2,17 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bundle.columns import RowSource
 from bundle.matching import matched
 from bundle.schema import Schema
 from model.data import columns as of_column
 from model.data.games import games
 from model.data.gaps import absent, fill, gaps
 from model.data.groups import schema_of
+from model.data.ranges import Ranges, distinct
 from model.data.recordings import Source, recording
 from model.data.roles import LABEL_NAMES, Choices, Column, doubts
 from model.data.selection import labels_of, parts_of, roles_of, spread, values_of
@@ -28,7 +31,7 @@ class Frames:
     `roles` say what each column of the data is for, and `notes` what a user should know of how it was read.
     """
 
-    features: NDArray[np.float32]  # [rows, columns]
+    features: RowSource  # [rows, columns] of float32
     schema: Schema
     episode: NDArray[np.int64]  # [rows]
     frame: NDArray[np.int64] | None = None  # [rows]
@@ -44,6 +47,8 @@ class Frames:
     episode_names: tuple[str, ...] = ()
     roles: tuple[Column, ...] = ()
     notes: tuple[str, ...] = ()
+    # Where the arrays are kept as mapped files, None where they are in memory.
+    folder: Path | None = None
 
     def __len__(self) -> int:
         return len(self.features)
@@ -51,7 +56,7 @@ class Frames:
     @property
     def independent(self) -> bool:
         """Whether every row is an episode of its own."""
-        return self.frame is None and len(np.unique(self.episode)) == len(self)
+        return self.frame is None and len(distinct(self.episode, Ranges.all(len(self)))) == len(self)
 
     def take(self, rows: NDArray[Any]) -> "Frames":
         """The frames at the given rows (indices or a mask)."""
@@ -66,12 +71,13 @@ class Frames:
             actions=None if self.actions is None else self.actions[rows],
         )
 
-    def as_seen(self) -> NDArray[np.float32]:
+    def as_seen(self, rows: slice = slice(None)) -> NDArray[np.float32]:
         """[rows, columns] with NaN where a group is hidden, which is how a model's graphs are told."""
+        seen = self.features[rows]
         if self.absent is None:
-            return self.features
-        hidden = np.repeat(self.absent, [group.width for group in self.schema.groups], axis=1)
-        return np.where(hidden, np.float32(np.nan), self.features)
+            return seen
+        hidden = np.repeat(self.absent[rows], [group.width for group in self.schema.groups], axis=1)
+        return np.where(hidden, np.float32(np.nan), seen)
 
     def called(self, episode: int) -> str:
         """The name of an episode in the data."""
