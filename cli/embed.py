@@ -1,6 +1,7 @@
 """`jepa embed`: embeds a data set with the inference sessions of the service."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +13,7 @@ from rich.progress import track
 from app.inference.sessions import Graphs
 from app.settings import DEFAULT_MODEL
 from app.system.cores import available_cores
+from bundle.columns import RowSource
 from bundle.folders import locate
 from bundle.reader import Bundle, read_bundle
 from cli.arguments import BundleArgument, DataArgument, ExcludeOption, FeaturesOption, MissingOption
@@ -50,13 +52,16 @@ def embed(
         typer.echo(f"note: {note}", err=True)
     for warning in check_columns(loaded, frames.features):
         typer.echo(f"warning: {warning}", err=True)
-    embeddings = embed_rows(loaded, frames.as_seen(), encoder, precision)
+    shape = (len(frames), loaded.manifest.embed_dim)
     with replacing(out) as partial:
-        np.save(partial, embeddings)
-    typer.echo(f"{out}: {len(embeddings)} rows of {embeddings.shape[1]}")
+        # Written as they come, so that no more than a few of them are in memory.
+        embeddings = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
+        embed_into(embeddings, loaded, frames.as_seen, encoder, precision)
+        embeddings.flush()
+    typer.echo(f"{out}: {shape[0]} rows of {shape[1]}")
 
 
-def check_columns(bundle: Bundle, rows: NDArray[np.float32]) -> list[str]:
+def check_columns(bundle: Bundle, rows: RowSource) -> list[str]:
     """Warnings about how rows, in the order of the bundle's columns, differ from the training rows."""
     manifest = bundle.manifest
     return unlike_training(rows, manifest.feature_schema.names, manifest.statistics)
@@ -66,10 +71,22 @@ def embed_rows(
     bundle: Bundle, rows: NDArray[np.float32], encoder: str, precision: str = "float32"
 ) -> NDArray[np.float32]:
     """Embeds rows [n, input_dim] → [n, embed_dim], with a progress bar on a terminal."""
+    embeddings = np.empty((len(rows), bundle.manifest.embed_dim), np.float32)
+    embed_into(embeddings, bundle, rows.__getitem__, encoder, precision)
+    return embeddings
+
+
+def embed_into(
+    embeddings: NDArray[np.float32],
+    bundle: Bundle,
+    rows: Callable[[slice], NDArray[np.float32]],
+    encoder: str,
+    precision: str,
+) -> None:
+    """Fills `embeddings` [n, embed_dim] with those of the rows, which are asked for some at a time."""
     graphs = Graphs(bundle, precision, available_cores())
     graph = graphs.target_encoder if encoder == "target" else graphs.context_encoder
-    embeddings = np.empty((len(rows), bundle.manifest.embed_dim), np.float32)
-    starts = range(0, len(rows), ROWS_A_RUN)
+    starts = range(0, len(embeddings), ROWS_A_RUN)
     for start in track(starts, description="embedding", transient=True, disable=not sys.stdout.isatty()):
-        embeddings[start : start + ROWS_A_RUN] = graph.run(rows[start : start + ROWS_A_RUN])
-    return embeddings
+        part = slice(start, start + ROWS_A_RUN)
+        embeddings[part] = graph.run(rows(part))

@@ -29,7 +29,7 @@ from cli.failures import EXPECTED, sentence
 from cli.files import check_folder
 from cli.progress import duration, progress_bar
 from cli.roles_table import remarks, roles_table
-from model.data.frames import read_frames
+from model.data.kept import kept_frames
 from model.export.bundle import export_bundle
 from model.training.checkpoint import DamagedCheckpoint, load_checkpoint
 from model.training.devices import ACCELERATORS, launch
@@ -85,8 +85,9 @@ def train(
         if damage is not None:
             console.print(f"warning: {damage}; the new run takes its place", style="yellow", markup=False)
         console.print(f"reading {data}")
-        frames = read_frames(
+        frames = kept_frames(
             data,
+            path.parent / "frames",
             features=features,
             exclude=exclude,
             labels=labels,
@@ -107,7 +108,7 @@ def train(
         run = resume_run(frames, path, fabric=fabric) if resume else prepare(frames, recipe, fabric=fabric)
         if sample:
             run.checkpoint.shown = frames_to_show(run)
-        # The run has its own copy, of half the size where that loses nothing.
+        # Where they are small, the run has its own copy, of half the size where that loses nothing.
         del frames
         run.checkpoint.summary.licence = licence
         run.checkpoint.summary.data = {"source": source or Path(data).name}

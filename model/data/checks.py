@@ -6,7 +6,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.columns import DEAD_STD, KINDS, MAX_SHARE_OUTSIDE, Kind, Statistics, TrainingColumns, findings
+from bundle.columns import (
+    DEAD_STD,
+    KINDS,
+    MAX_SHARE_OUTSIDE,
+    ROWS_AT_ONCE,
+    Kind,
+    RowSource,
+    Statistics,
+    TrainingColumns,
+    findings,
+)
 from model.data.frames import Frames
 from model.data.ranges import Ranges, distinct
 from model.data.timeline import Timeline
@@ -67,7 +77,7 @@ def training_warnings(
     return found
 
 
-def unlike_training(rows: Rows, names: Sequence[str], statistics: Mapping[str, Sequence[float]]) -> list[str]:
+def unlike_training(rows: RowSource, names: Sequence[str], statistics: Mapping[str, Sequence[float]]) -> list[str]:
     """How the columns of raw rows [n, C] differ from those that a model was trained on, whose `statistics` its bundle
     holds; empty if they don't, or if the bundle lacks some of these statistics."""
     training = TrainingColumns.of(statistics, len(names))
@@ -90,10 +100,11 @@ def unlike_training(rows: Rows, names: Sequence[str], statistics: Mapping[str, S
         )
     if outside := columns["outside"]:
         worst = max(outside, key=seen.share_outside.__getitem__)
-        here = rows[:, worst]
+        parts = (rows[start : start + ROWS_AT_ONCE][:, worst] for start in range(0, len(rows), ROWS_AT_ONCE))
+        lowest, highest = np.array([(part.min(), part.max()) for part in parts]).T
         found.append(
             f"{_named(names, outside)} lie outside the range of training in over {MAX_SHARE_OUTSIDE:.0%} of the rows, "
-            f"{names[worst]} in {seen.share_outside[worst]:.0%} (here {here.min():g} … {here.max():g}, in "
+            f"{names[worst]} in {seen.share_outside[worst]:.0%} (here {lowest.min():g} … {highest.max():g}, in "
             f"training {statistics['min'][worst]:g} … {statistics['max'][worst]:g}); look for other units or columns "
             "out of place"
         )

@@ -1,6 +1,6 @@
 """The columns of a table as arrays of what they must hold; ValueError for others, naming the column and the row."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -155,20 +155,20 @@ def episodes(
 
 def splits(name: str, column: pa.ChunkedArray) -> NDArray[np.str_]:
     """[rows] train, val or test, by whatever name."""
-    values = column.to_pylist()
-    known = {value: SPLITS.get(str(value).strip().casefold()) for value in {*values}}
-    for value, split in known.items():
-        if split is None:
-            raise ValueError(
-                f"column '{name}' holds {value!r} in row {values.index(value)}; it must be train, val or test in "
-                f"every row, or left out with --exclude '{name}'"
-            )
-    return np.asarray([known[value] for value in values], np.str_)
+    encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
+    code, values = encoded.indices.to_numpy(zero_copy_only=False), encoded.dictionary.to_pylist()
+    known = [SPLITS.get(str(value).strip().casefold()) for value in values]
+    if None in known:
+        odd = known.index(None)
+        raise ValueError(
+            f"column '{name}' holds {values[odd]!r} in row {np.flatnonzero(code == odd)[0]}; it must be train, val or "
+            f"test in every row, or left out with --exclude '{name}'"
+        )
+    return np.asarray(known, np.str_)[code]
 
 
-def labels(columns: Mapping[str, pa.ChunkedArray]) -> dict[str, NDArray[np.int64]]:
-    """Each [rows], −1 for none."""
-    found = {}
+def labels(columns: Mapping[str, pa.ChunkedArray]) -> Iterator[tuple[str, NDArray[np.int64]]]:
+    """One after another, each [rows], −1 for none."""
     for name, column in columns.items():
         values: NDArray[Any] = column.to_numpy()
         is_right = values.dtype.kind in "biu"
@@ -181,8 +181,7 @@ def labels(columns: Mapping[str, pa.ChunkedArray]) -> dict[str, NDArray[np.int64
             raise ValueError(
                 f"label '{name}' holds {some} …; labels are whole numbers, −1 or nothing where there is none"
             )
-        found[name] = values.astype(np.int64)
-    return found
+        yield name, values.astype(np.int64)
 
 
 def _row(mask: NDArray[np.bool_], rows: int) -> int:

@@ -1,6 +1,6 @@
 """Frames of games, from a recording: features, episodes, splits, labels, actions and the feature schema."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,17 @@ from bundle.matching import matched
 from bundle.schema import Schema
 from model.data import columns as of_column
 from model.data.games import games
-from model.data.gaps import absent, fill, gaps
+from model.data.gaps import Gaps, absent, fill
 from model.data.groups import schema_of
 from model.data.ranges import Ranges, distinct
 from model.data.recordings import Source, recording
 from model.data.roles import LABEL_NAMES, Choices, Column, doubts
-from model.data.selection import labels_of, parts_of, roles_of, spread, values_of
+from model.data.selection import Part, labels_of, parts_of, roles_of, spread
+from model.data.shelf import MAX_IN_MEMORY_BYTES, Shelf
 from model.data.symmetry import Symmetry, symmetries
+
+# Those of a row, besides features and labels.
+ARRAYS = ("episode", "frame", "split", "absent", "actions")
 
 
 @dataclass(frozen=True)
@@ -60,16 +64,14 @@ class Frames:
 
     def take(self, rows: NDArray[Any]) -> "Frames":
         """The frames at the given rows (indices or a mask)."""
-        return replace(
-            self,
-            features=self.features[rows],
-            episode=self.episode[rows],
-            frame=None if self.frame is None else self.frame[rows],
-            split=None if self.split is None else self.split[rows],
-            labels={name: values[rows] for name, values in self.labels.items()},
-            absent=None if self.absent is None else self.absent[rows],
-            actions=None if self.actions is None else self.actions[rows],
-        )
+        return replace(self.each(lambda _, values: values[rows]), features=self.features[rows], folder=None)
+
+    def each(self, change: Callable[[str, NDArray[Any]], NDArray[Any]]) -> "Frames":
+        """The frames with every array but the features, given under its name, as `change` returns it."""
+        named = {name: getattr(self, name) for name in ARRAYS}
+        arrays: dict[str, Any] = {name: None if each is None else change(name, each) for name, each in named.items()}
+        labels = {label: change(f"label-{i}", each) for i, (label, each) in enumerate(self.labels.items())}
+        return replace(self, **arrays, labels=labels)
 
     def as_seen(self, rows: slice = slice(None)) -> NDArray[np.float32]:
         """[rows, columns] with NaN where a group is hidden, which is how a model's graphs are told."""
@@ -95,13 +97,16 @@ def read_frames(
     frame: str | None = None,
     missing: str | None = None,
     like: Schema | None = None,
+    folder: Path | None = None,
+    in_memory_bytes: int = MAX_IN_MEMORY_BYTES,
 ) -> Frames:
     """Reads Parquet, CSV, Arrow, HDF5 or .npy/.npz from a file, a folder, a glob or several, or takes a DataFrame of
     pandas or polars, an Arrow table, a dict of arrays or an array.
 
     `features`, `exclude`, `labels` and `actions` are patterns of names, such as `ram_*`; see `roles.assign`. Labels
     hold whole numbers and must not be features as well; None reads those named y_* that do, to look for leaks. `like`,
-    the schema of a model, picks the features by its names. `missing` is one of MISSING, refuse if not said.
+    the schema of a model, picks the features by its names. `missing` is one of MISSING, refuse if not said. Rows of
+    more than `in_memory_bytes` lie in files in `folder`, or (None) in temporary ones that last as long as the frames.
     """
     data = recording(source)
     table, told = data.table, data.told
@@ -138,49 +143,93 @@ def read_frames(
         if part.place is None and (remark := of_column.rounded(part.name, table[part.column])):
             notes.append(remark)
     inputs = [column.name for column in roles if column.role == "action"]
-    found = Frames(
-        features=values_of(table, [parts[name] for name in picked]),
-        schema=schema,
-        episode=known.episode,
-        frame=known.frame,
-        split=of_column.splits(keys["split"], table[keys["split"]]) if "split" in keys else None,
-        labels=labels_of(table, () if labels is not None and not labels else said.labels, picked, labels is not None),
-        symmetries=symmetries(schema, about),
-        actions=values_of(table, [parts[name] for name in inputs]) if inputs else None,
-        action_names=tuple(inputs),
-        episode_names=known.names,
-        roles=tuple(roles),
-        notes=tuple(notes),
-    )
-    return _without_gaps(found, told.get("missing", "refuse") if missing is None else missing)
+    gaps = Gaps(schema.names, told.get("missing", "refuse") if missing is None else missing)
+    shelf = Shelf.of(len(table) * len(picked), folder, in_memory_bytes)
+    try:
+        asked = () if labels is not None and not labels else said.labels
+        found = Frames(
+            features=shelf.put_rows(
+                "features", len(picked), _features(table, [parts[name] for name in picked], gaps, shelf)
+            ),
+            schema=schema,
+            episode=shelf.put("episode", known.episode),
+            frame=None if known.frame is None else shelf.put("frame", known.frame),
+            split=shelf.put("split", of_column.splits(keys["split"], table[keys["split"]]))
+            if "split" in keys
+            else None,
+            labels={
+                name: shelf.put(f"label-{i}", values)
+                for i, (name, values) in enumerate(labels_of(table, asked, picked, labels is not None))
+            },
+            symmetries=symmetries(schema, about),
+            actions=_actions(table, [parts[name] for name in inputs], shelf) if inputs else None,
+            action_names=tuple(inputs),
+            episode_names=known.names,
+            roles=tuple(roles),
+            notes=tuple(notes),
+            folder=folder if shelf.folder is not None else None,
+        )
+        return _without_gaps(found, gaps, shelf)
+    finally:
+        if folder is None:
+            shelf.forget()
+
+
+def _features(table: Any, parts: Sequence[Part], gaps: Gaps, shelf: Shelf) -> Iterator[NDArray[np.float32]]:
+    """The rows of the table part by part, without those that are dropped."""
+    for values in shelf.values(table, parts):
+        odd = gaps.look(values)
+        yield values[~odd] if gaps.missing == "drop" and odd.any() else values
+    if gaps.missing == "drop" and gaps.odd_rows().all():
+        raise ValueError(
+            f"{_said(gaps)}, in every row; choose --missing hide or mean, or leave columns out with --exclude"
+        )
+
+
+def _actions(table: Any, parts: Sequence[Part], shelf: Shelf) -> NDArray[np.float32]:
+    kept = shelf.blank("actions", (len(table), len(parts)), np.float32)
+    at = 0
+    for values in shelf.values(table, parts):
+        kept[at : at + len(values)] = values
+        at += len(values)
+    return kept
 
 
 def _patterns(given: str | Sequence[str] | None) -> tuple[str, ...] | None:
     return None if given is None else (given,) if isinstance(given, str) else tuple(given)
 
 
-def _without_gaps(frames: Frames, missing: object) -> Frames:
-    """The frames without NaN, and without the rows that have one if `missing` says so."""
-    values, names = frames.features, frames.schema.names
-    columns = gaps(values, names, missing)
+def _without_gaps(frames: Frames, gaps: Gaps, shelf: Shelf) -> Frames:
+    """The frames with something in the place of what is missing; the rows that are dropped are already gone."""
+    columns, names, groups = gaps.columns, frames.schema.names, frames.schema.groups
     if not columns:
         return frames
-    some = f"numbers are missing in {len(columns)} of {len(names)} columns (first in {names[columns[0]]})"
-    odd = np.asarray(np.isnan(values[:, columns]).any(axis=1))
-    if missing == "drop":
-        if odd.all():
-            raise ValueError(
-                f"{some}, in every row; choose --missing hide or mean, or leave columns out with --exclude"
-            )
-        note = f"{some}: {odd.sum():,} of {len(values):,} rows are dropped"
-        return replace(frames.take(~odd), notes=(*frames.notes, note))
-    hidden = absent(values, columns, frames.schema.groups) if missing == "hide" else None
-    if hidden is not None and hidden.all(1).any():
-        raise ValueError(
-            f"{some}, and row {np.flatnonzero(hidden.all(1))[0]} would have nothing left to see; choose --missing drop "
-            "or mean"
-        )
-    fill(values, columns, names)
-    what = "their groups are hidden in" if missing == "hide" else "the mean of the column stands in"
-    note = f"{some}: {what} {odd.sum():,} of {len(values):,} rows"
-    return replace(frames, absent=hidden, notes=(*frames.notes, note))
+    some, odd = _said(gaps), gaps.odd_rows()
+    if gaps.missing == "drop":
+        note = f"{some}: {odd.sum():,} of {len(odd):,} rows are dropped"
+        return replace(frames.each(lambda name, values: shelf.put(name, values[~odd])), notes=(*frames.notes, note))
+    hides, means, row = gaps.missing == "hide", gaps.means(), 0
+    hidden = shelf.blank("absent", (len(frames), len(groups)), np.bool_) if hides else None
+
+    def change(values: NDArray[np.float32]) -> None:
+        nonlocal row
+        if hidden is not None:
+            here = absent(values, columns, groups)
+            if here.all(1).any():
+                raise ValueError(
+                    f"{some}, and row {row + np.flatnonzero(here.all(1))[0]} would have nothing left to see; choose "
+                    "--missing drop or mean"
+                )
+            hidden[row : row + len(values)] = here
+        fill(values, columns, means)
+        row += len(values)
+
+    features = shelf.rewritten("features", frames.features, len(names), change)
+    what = "their groups are hidden in" if hides else "the mean of the column stands in"
+    note = f"{some}: {what} {odd.sum():,} of {len(odd):,} rows"
+    return replace(frames, features=features, absent=hidden, notes=(*frames.notes, note))
+
+
+def _said(gaps: Gaps) -> str:
+    first = gaps.names[gaps.columns[0]]
+    return f"numbers are missing in {len(gaps.columns)} of {len(gaps.names)} columns (first in {first})"

@@ -75,6 +75,11 @@ class Ranges:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self[np.arange(len(self))], dtype)
 
+    def longest(self) -> tuple[int, int]:
+        """The first of the longest ranges, as its first row and the one after its last."""
+        at = int((self.stop - self.start).argmax())
+        return int(self.start[at]), int(self.stop[at])
+
     def tolist(self) -> list[int]:
         listed: list[int] = np.asarray(self).tolist()
         return listed

@@ -121,8 +121,8 @@ def frames_to_show(run: Run) -> NDArray[np.float32]:
     if not run.batches.ordered:
         raise ValueError("rows without a frame column are no game to look at; leave out --sample")
     # Rows at the end of a game have none later, so consecutive rows are of one game.
-    parts = torch.tensor_split(run.val_rows, (run.val_rows.diff() != 1).nonzero().flatten().cpu() + 1)
-    rows: NDArray[np.float32] = run.batches.seen(max(parts, key=len)[:SHOWN_ROWS]).numpy(force=True)
+    first, stop = run.val_rows.longest()
+    rows: NDArray[np.float32] = run.batches.seen(np.arange(first, min(stop, first + SHOWN_ROWS))).numpy(force=True)
     return rows
 
 
