@@ -1,7 +1,7 @@
 """`jepa embed`: embeds a data set with the inference sessions of the service."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -53,11 +53,12 @@ def embed(
     for warning in check_columns(loaded, frames.features):
         typer.echo(f"warning: {warning}", err=True)
     shape = (len(frames), loaded.manifest.embed_dim)
-    with replacing(out) as partial:
+    with replacing(out) as partial, partial.open("wb") as file:
         # Written as they come, so that no more than a few of them are in memory.
-        embeddings = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
-        embed_into(embeddings, loaded, frames.as_seen, encoder, precision)
-        embeddings.flush()
+        head = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, head)
+        for embeddings in _embedded(loaded, len(frames), frames.as_seen, encoder, precision):
+            file.write(np.ascontiguousarray(embeddings, np.float32).data)
     typer.echo(f"{out}: {shape[0]} rows of {shape[1]}")
 
 
@@ -72,21 +73,17 @@ def embed_rows(
 ) -> NDArray[np.float32]:
     """Embeds rows [n, input_dim] → [n, embed_dim], with a progress bar on a terminal."""
     embeddings = np.empty((len(rows), bundle.manifest.embed_dim), np.float32)
-    embed_into(embeddings, bundle, rows.__getitem__, encoder, precision)
+    for i, part in enumerate(_embedded(bundle, len(rows), rows.__getitem__, encoder, precision)):
+        embeddings[i * ROWS_A_RUN : (i + 1) * ROWS_A_RUN] = part
     return embeddings
 
 
-def embed_into(
-    embeddings: NDArray[np.float32],
-    bundle: Bundle,
-    rows: Callable[[slice], NDArray[np.float32]],
-    encoder: str,
-    precision: str,
-) -> None:
-    """Fills `embeddings` [n, embed_dim] with those of the rows, which are asked for some at a time."""
+def _embedded(
+    bundle: Bundle, count: int, rows: Callable[[slice], NDArray[np.float32]], encoder: str, precision: str
+) -> Iterator[NDArray[np.float32]]:
+    """The embeddings of `count` rows, of which `rows` gives some, ROWS_A_RUN at a time."""
     graphs = Graphs(bundle, precision, available_cores())
     graph = graphs.target_encoder if encoder == "target" else graphs.context_encoder
-    starts = range(0, len(embeddings), ROWS_A_RUN)
+    starts = range(0, count, ROWS_A_RUN)
     for start in track(starts, description="embedding", transient=True, disable=not sys.stdout.isatty()):
-        part = slice(start, start + ROWS_A_RUN)
-        embeddings[part] = graph.run(rows(part))
+        yield graph.run(rows(slice(start, start + ROWS_A_RUN)))

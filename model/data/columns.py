@@ -81,10 +81,15 @@ def width(name: str, column: pa.ChunkedArray) -> int:
     return int(listed(name, column).shape[1])
 
 
+def is_wide(kind: pa.DataType) -> bool:
+    """Whether a column of the type may hold numbers that float32 rounds away."""
+    return kind in (pa.int64(), pa.uint64(), pa.float64())
+
+
 def rounded(name: str, column: pa.ChunkedArray) -> str | None:
     """What float32 makes of a column whose numbers hardly differ for their size, such as the time since 1970, as a
     sentence."""
-    if column.type not in (pa.int64(), pa.uint64(), pa.float64()):
+    if not is_wide(column.type):
         return None
     ends = pc.min_max(column).as_py()
     if ends["min"] is None or not np.isfinite([ends["min"], ends["max"]]).all():

@@ -15,11 +15,12 @@ from model.data import columns as of_column
 from model.data.games import games
 from model.data.gaps import Gaps, absent, fill
 from model.data.groups import schema_of
+from model.data.matrix import MAX_IN_MEMORY_BYTES
 from model.data.ranges import Ranges, distinct
 from model.data.recordings import Source, recording
 from model.data.roles import LABEL_NAMES, Choices, Column, doubts
 from model.data.selection import Part, labels_of, parts_of, roles_of, spread
-from model.data.shelf import MAX_IN_MEMORY_BYTES, Shelf
+from model.data.shelf import Shelf
 from model.data.symmetry import Symmetry, symmetries
 
 # Those of a row, besides features and labels.
@@ -108,7 +109,7 @@ def read_frames(
     the schema of a model, picks the features by its names. `missing` is one of MISSING, refuse if not said. Rows of
     more than `in_memory_bytes` lie in files in `folder`, or (None) in temporary ones that last as long as the frames.
     """
-    data = recording(source)
+    data = recording(source, in_memory_bytes)
     table, told = data.table, data.told
     said = Choices(
         features=_patterns(features) or (),
@@ -140,7 +141,9 @@ def read_frames(
     known = games(table, keys, roles, data.file, data.files)
     notes += [] if known.note is None else [known.note]
     for part in (parts[name] for name in picked):
-        if part.place is None and (remark := of_column.rounded(part.name, table[part.column])):
+        # Only of columns that may be rounded, since in a large file each is read for this.
+        may_be = part.place is None and of_column.is_wide(table.schema.field(part.column).type)
+        if may_be and (remark := of_column.rounded(part.name, table[part.column])):
             notes.append(remark)
     inputs = [column.name for column in roles if column.role == "action"]
     gaps = Gaps(schema.names, told.get("missing", "refuse") if missing is None else missing)

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 Values = NDArray[np.float32]
 
+# What takes more bytes than this lies in a file.
+MAX_IN_MEMORY_BYTES = 1 << 28
 # Bytes of rows that are converted at once.
 CHUNK_BYTES = 1 << 25
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from model.data.columns import SPLITS
 from model.data.descriptions import description, layout
 from model.data.files import found_files
+from model.data.matrix import MAX_IN_MEMORY_BYTES
 from model.data.tables import are_large, finished, join, open_tables, plain, read_table, table_of
 
 
@@ -39,11 +40,12 @@ class Recording(NamedTuple):
     notes: tuple[str, ...]
 
 
-def recording(source: Source) -> Recording:
+def recording(source: Source, in_memory_bytes: int = MAX_IN_MEMORY_BYTES) -> Recording:
     """Reads files, or takes a DataFrame of pandas or polars, an Arrow table, a dict of arrays or one array [rows,
-    columns]; ValueError for what is none of them."""
+    columns]; ValueError for what is none of them. Of Parquet files of more than `in_memory_bytes`, columns are read
+    when they are asked for."""
     if are_files(source):
-        return _of_files(source)
+        return _of_files(source, in_memory_bytes)
     table = _in_memory(source)
     if not len(table):
         raise ValueError("the data has no rows; record some")
@@ -58,7 +60,7 @@ def are_files(source: Source) -> TypeGuard[Files]:
     return isinstance(source, Sequence) and len(source) > 0 and all(isinstance(each, str | Path) for each in source)
 
 
-def _of_files(source: Files) -> Recording:
+def _of_files(source: Files, in_memory_bytes: int) -> Recording:
     paths, notes = found_files(source)
     base = Path(source) if isinstance(source, str | Path) and Path(source).is_dir() else None
     splits = {path: _split_of(path, base) for path in paths}
@@ -70,7 +72,7 @@ def _of_files(source: Files) -> Recording:
 
     names = [path.name for path in paths]
     called = names if len({*names}) == len(names) else [str(path) for path in paths]
-    if are_large(paths):
+    if are_large(paths, in_memory_bytes):
         table: Any = open_tables(paths, lambda table, path: finish(finished(table, path, base), path), called)
         rows = table.rows
     else:

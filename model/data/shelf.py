@@ -11,13 +11,10 @@ from numpy.typing import NDArray
 
 from bundle.columns import RowSource
 from model.data.lazy import in_parts
-from model.data.matrix import MatrixFile, Values, mapped, rows_at_once
+from model.data.matrix import CHUNK_BYTES, MatrixFile, Values, mapped, rows_at_once
 from model.data.selection import Part, values_of
 
 Array = TypeVar("Array", bound=NDArray[Any])
-
-# Rows of more bytes than this, as float32, lie in a file.
-MAX_IN_MEMORY_BYTES = 1 << 28
 
 
 class Shelf:
@@ -56,7 +53,16 @@ class Shelf:
         """An array to write to, in a file of that name."""
         if self.folder is None:
             return np.zeros(shape, dtype)
-        return np.lib.format.open_memmap(self.folder / f"{name}.npy", "w+", dtype, shape)
+        path = self.folder / f"{name}.npy"
+        # On a full disk a write fails; a mapped file that the disk has no room for would end the process instead.
+        with path.open("wb") as file:
+            head = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, head)
+            left = int(np.prod(shape)) * np.dtype(dtype).itemsize
+            for start in range(0, left, CHUNK_BYTES):
+                file.write(bytes(min(CHUNK_BYTES, left - start)))
+        written: NDArray[Any] = np.load(path, mmap_mode="r+", allow_pickle=False)
+        return written
 
     def put_rows(self, name: str, columns: int, parts: Iterable[Values]) -> RowSource:
         """The rows of all parts [n, C]."""

@@ -24,8 +24,6 @@ from model.data.files import kind_of
 from model.data.lazy import LazyTable
 from model.data.roles import EPISODE_NAMES, FRAME_NAMES, LABEL_NAMES, matching
 
-# Parquet files whose columns take more bytes than this are read in parts.
-MAX_TABLE_BYTES = 1 << 28
 # CSV is read in blocks, whose first decides the type of a column: a later fraction would break a column of integers.
 MAX_CSV_BLOCK_BYTES = 1 << 28
 # The beginning of a text file, which shows how it is written.
@@ -63,8 +61,8 @@ def read_metadata(path: Path) -> dict[bytes, bytes]:
         return dict(pq.read_schema(path).metadata or {})
 
 
-def are_large(paths: Sequence[Path]) -> bool:
-    """Whether these are Parquet files that hold more than should be in memory at once."""
+def are_large(paths: Sequence[Path], in_memory_bytes: int) -> bool:
+    """Whether these are Parquet files whose columns take more than so many bytes."""
     if any((kind_of(path) or "Parquet") != "Parquet" or minari.is_game(path) for path in paths):
         return False
     total = 0
@@ -72,7 +70,7 @@ def are_large(paths: Sequence[Path]) -> bool:
         with reading(path, "Parquet"):
             metadata = pq.ParquetFile(path).metadata
         total += sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
-    return total > MAX_TABLE_BYTES
+    return total > in_memory_bytes
 
 
 def open_tables(paths: Sequence[Path], finish: Callable[[pa.Table, Path], pa.Table], names: list[str]) -> LazyTable:

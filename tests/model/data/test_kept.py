@@ -1,6 +1,5 @@
 """Frames that lie in files in place of memory are the same frames."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,6 @@ import pytest
 from model.data.frames import ARRAYS, Frames, read_frames
 from model.data.kept import kept_frames
 from model.data.matrix import Matrix
-from model.data.statistics import statistics_of
-from model.data.splits import split_rows
 from tests.support.games import NAMES, make_games
 
 ROWS = 1200
