@@ -134,17 +134,20 @@ def counting_columns(frames: Frames) -> list[str]:
         return []
     every = Ranges.all(len(frames))
     games = distinct(frames.episode, every)[:COUNTED_EPISODES]
-    rows = np.asarray(every.where(lambda part: np.isin(frames.episode[part], games)))
-    order = rows[np.lexsort((rows if frames.frame is None else frames.frame[rows], frames.episode[rows]))]
-    within = np.diff(frames.episode[order]) == 0
-    if within.sum() < MIN_COUNTED_ROWS:
+    some = np.asarray(every.where(lambda part: np.isin(frames.episode[part], games)))
+    counting, seen = np.ones(len(frames.schema.names), np.bool_), 0
+    for game in games.tolist():
+        rows = some[frames.episode[some] == game]
+        order = rows if frames.frame is None else rows[np.argsort(frames.frame[rows], kind="stable")]
+        counting &= (np.diff(frames.features[order], axis=0) > 0).all(0)
+        seen += len(rows) - 1
+    if seen < MIN_COUNTED_ROWS:
         return []
-    steps = np.diff(frames.features[order], axis=0)[within]
-    counting = np.flatnonzero((steps > 0).all(0)).tolist()
-    if not counting:
+    columns = np.flatnonzero(counting).tolist()
+    if not columns:
         return []
     return [
-        f"{_named(frames.schema.names, counting)} only count up within a game, as a clock or a row number does: what "
+        f"{_named(frames.schema.names, columns)} only count up within a game, as a clock or a row number does: what "
         "is predicted from them is the time; leave them out with --exclude unless the game shows them"
     ]
 

@@ -143,19 +143,23 @@ def episodes(
         )
     own = is_whole(column) and not pa.types.is_boolean(column.type)
     encoded = column.combine_chunks().dictionary_encode()
-    code, values = encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
-    pairs, number = np.unique(code + file * len(values), return_inverse=True)
+    code, values = encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
+    # Rows of a game mostly stand together; there are far fewer such runs than rows.
+    changes = (code[1:] != code[:-1]) | (file[1:] != file[:-1])
+    begins = np.flatnonzero(np.concatenate([[True], changes])[: len(code)])
+    pairs, number = np.unique(code[begins] + file[begins] * len(values), return_inverse=True)
     if len(pairs) == len(values) and own:
         return whole(name, column), ()
     # Numbered in the order in which the games come.
     first = np.full(len(pairs), len(code))
-    np.minimum.at(first, number, np.arange(len(code)))
+    np.minimum.at(first, number, begins)
     rank = np.argsort(np.argsort(first, kind="stable"), kind="stable")
     named = [_text(values[pair % len(values)]) for pair in pairs.tolist()]
     if len(pairs) > len(values):
         named = [f"{files[pair // len(values)]}:{text}" for pair, text in zip(pairs.tolist(), named, strict=True)]
     ordered = tuple(text for _, text in sorted(zip(rank.tolist(), named, strict=True)))
-    return rank[number].astype(np.int64), ordered
+    counts = np.diff(np.concatenate([begins, [len(code)]]))
+    return np.repeat(rank[number].astype(np.int64), counts), ordered
 
 
 def splits(name: str, column: pa.ChunkedArray) -> NDArray[np.str_]:

@@ -138,8 +138,6 @@ def read_frames(
         picked, remarks = matched(like.names, picked, picked if said.features else [*parts])
         notes += remarks
     keys: dict[str, str] = {column.role: parts[column.name].column for column in roles}
-    known = games(table, keys, roles, data.file, data.files)
-    notes += [] if known.note is None else [known.note]
     for part in (parts[name] for name in picked):
         # Only of columns that may be rounded, since in a large file each is read for this.
         may_be = part.place is None and of_column.is_wide(table.schema.field(part.column).type)
@@ -149,14 +147,21 @@ def read_frames(
     gaps = Gaps(schema.names, told.get("missing", "refuse") if missing is None else missing)
     shelf = Shelf.of(len(table) * len(picked), folder, in_memory_bytes)
     try:
+        known = games(table, keys, roles, data.file, data.files)
+        notes += [] if known.note is None else [known.note]
+        known = known._replace(
+            episode=shelf.put("episode", known.episode),
+            frame=None if known.frame is None else shelf.put("frame", known.frame),
+        )
+        del data
         asked = () if labels is not None and not labels else said.labels
         found = Frames(
             features=shelf.put_rows(
                 "features", len(picked), _features(table, [parts[name] for name in picked], gaps, shelf)
             ),
             schema=schema,
-            episode=shelf.put("episode", known.episode),
-            frame=None if known.frame is None else shelf.put("frame", known.frame),
+            episode=known.episode,
+            frame=known.frame,
             split=shelf.put("split", of_column.splits(keys["split"], table[keys["split"]]))
             if "split" in keys
             else None,

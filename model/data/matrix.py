@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bundle.columns import RowSource
+
 Values = NDArray[np.float32]
 
 # What takes more bytes than this lies in a file.
@@ -105,6 +107,11 @@ def halved(values: Values) -> NDArray[np.float16] | None:
         return None
     found: NDArray[np.float16] = half.numpy()
     return found
+
+
+def taken(features: RowSource, rows: NDArray[np.int64]) -> RowSource:
+    """Some of the rows, in memory as they are stored."""
+    return Matrix(np.asarray(features.stored[rows])) if isinstance(features, Matrix) else features[rows]
 
 
 def rows_at_once(columns: int) -> int:

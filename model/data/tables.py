@@ -69,7 +69,9 @@ def are_large(paths: Sequence[Path], in_memory_bytes: int) -> bool:
     for path in paths:
         with reading(path, "Parquet"):
             metadata = pq.ParquetFile(path).metadata
-        total += sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+        # The sizes that the file gives are of numbers that are packed more tightly than in memory.
+        groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+        total += sum(4 * group.column(i).num_values for group in groups for i in range(group.num_columns))
     return total > in_memory_bytes
 
 

@@ -12,6 +12,7 @@ from bundle.columns import Statistics
 from bundle.sample import SAMPLE_ROWS as SHOWN_ROWS
 from model.data import checks
 from model.data.frames import Frames
+from model.data.matrix import taken
 from model.data.ranges import Ranges, distinct
 from model.data.splits import split_rows
 from model.data.statistics import statistics_of
@@ -155,8 +156,9 @@ def _usable_rows(batches: Batches, rows: Ranges, horizons: tuple[int, ...], purp
 def _networks(frames: Frames, train: Ranges, statistics: Statistics, recipe: Recipe) -> JEPA:
     """With random weights, and an encoding fitted to some of the training rows."""
     torch.manual_seed(recipe.seed)
-    drawn = train.drawn(FIT_ROWS, np.random.default_rng(recipe.seed))
-    encoding = FeatureEncoding.fit(frames.features[drawn], frames.schema, statistics)
+    # In their order, since what is fitted does not depend on it and a file is read faster so.
+    drawn = np.sort(train.drawn(FIT_ROWS, np.random.default_rng(recipe.seed)))
+    encoding = FeatureEncoding.fit(taken(frames.features, drawn), frames.schema, statistics)
     return JEPA(recipe.config(frames.schema, ordered=frames.frame is not None), encoding)
 
 

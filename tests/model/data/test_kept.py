@@ -1,18 +1,31 @@
 """Frames that lie in files in place of memory are the same frames."""
 
+import json
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from model.data.frames import ARRAYS, Frames, read_frames
 from model.data.kept import kept_frames
 from model.data.matrix import Matrix
+from model.data.splits import split_rows
+from model.data.statistics import statistics_of
+from model.data.symmetry import Symmetry
+from model.training.recipe import Recipe
+from model.training.run import prepare
 from tests.support.games import NAMES, make_games
 
 ROWS = 1200
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
 
 
 def columns(*, exact: bool = True) -> dict[str, np.ndarray]:
@@ -79,3 +92,105 @@ def test_rows_in_a_file_are_float16_where_that_loses_nothing(exact: bool, kind: 
     assert np.load(tmp_path / "kept" / frames.folder.name / "features.npy", mmap_mode="r").dtype == kind
     np.testing.assert_array_equal(np.asarray(frames.features), np.stack([values[name] for name in NAMES], 1))
     assert frames.features[3:5].dtype == frames.features[[1, 2]].dtype == np.float32
+
+
+def test_a_second_call_finds_what_the_first_one_kept_and_reads_no_recording(tmp_path: Path) -> None:
+    data, keep = recorded(tmp_path / "data", with_gaps("hide")), tmp_path / "kept"
+    first = kept_frames(data, keep, missing="hide", in_memory_bytes=0)
+    for path in data.iterdir():
+        # Nobody can read it any more, but it looks the same from outside.
+        before = path.stat()
+        path.write_bytes(b"x" * before.st_size)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    again = kept_frames(data, keep, missing="hide", in_memory_bytes=0)
+    assert again.folder == first.folder
+    assert_same(first, again)
+    os.utime(path)
+    with pytest.raises(ValueError, match="cannot be read as Parquet"):
+        kept_frames(data, keep, missing="hide", in_memory_bytes=0)
+
+
+def test_other_options_are_read_anew_and_only_the_last_are_kept(tmp_path: Path) -> None:
+    data, keep = recorded(tmp_path / "data", columns()), tmp_path / "kept"
+    whole = kept_frames(data, keep, in_memory_bytes=0)
+    few = kept_frames(data, keep, features=["own_*"], in_memory_bytes=0)
+    assert few.schema.names == ("own_x", "own_y", "own_action_id")
+    assert [path for path in keep.iterdir() if path.is_dir()] == [few.folder]
+    # What is mapped stays readable when it is gone from the disk.
+    assert np.isfinite(np.asarray(whole.features)).all()
+    (data / "schema.json").write_text('{"exclude": ["time"]}')
+    assert "time" not in kept_frames(data, keep, in_memory_bytes=0).schema.names
+
+
+def test_small_frames_are_not_kept(tmp_path: Path) -> None:
+    frames = kept_frames(recorded(tmp_path / "data", columns()), tmp_path / "kept")
+    assert frames.folder is None
+    assert not [path for path in (tmp_path / "kept").iterdir() if path.is_dir()]
+
+
+def test_symmetries_are_found_again(tmp_path: Path) -> None:
+    data = recorded(tmp_path / "data", columns())
+    sides = {"pairs": [["own_", "opp_"]], "negate": ["time"], "exchange": [["stage", 0, 2]]}
+    (data / "schema.json").write_text(json.dumps({"sides": sides}))
+    (symmetry,) = kept_frames(data, tmp_path / "kept", in_memory_bytes=0).symmetries
+    (again,) = kept_frames(data, tmp_path / "kept", in_memory_bytes=0).symmetries
+    assert Symmetry.from_dict(symmetry.as_dict()).exchange == again.exchange == symmetry.exchange
+    for name in ("source", "sign", "hidden"):
+        assert getattr(symmetry, name).equal(getattr(again, name))
+
+
+def test_a_run_that_fails_while_it_reads_leaves_nothing(tmp_path: Path) -> None:
+    values = columns()
+    values["own_x"][-1] = np.inf
+    with pytest.raises(ValueError, match="own_x is inf in row 1199"):
+        kept_frames(recorded(tmp_path / "data", values), tmp_path / "kept", in_memory_bytes=0)
+    assert not [path for path in (tmp_path / "kept").iterdir() if path.is_dir()]
+
+
+LISTS: dict[str, Any] = {
+    "fixed": pa.FixedSizeListArray.from_arrays(pa.array(np.arange(40, dtype=np.float32)), 2),
+    "variable": pa.array([[float(i), 2.0] for i in range(20)]),
+}
+
+
+@pytest.mark.parametrize("kind", LISTS)
+def test_columns_of_lists_and_folders_that_name_a_column_are_read_in_parts(kind: str, tmp_path: Path) -> None:
+    for episode in range(2):
+        folder = tmp_path / f"episode={episode}"
+        folder.mkdir()
+        columns = {"observation.state": LISTS[kind], "frame": np.arange(20), "text": pa.array(["a"] * 20)}
+        pq.write_table(pa.table(columns), folder / "part.parquet", row_group_size=7)
+    options: dict[str, Any] = {"exclude": ["text"]}
+    assert_same(read_frames(tmp_path, **options), read_frames(tmp_path, in_memory_bytes=0, **options))
+
+
+def test_lists_of_other_lengths_further_on_are_refused(tmp_path: Path) -> None:
+    lists = [[1.0, 2.0]] * 3000 + [[1.0]]
+    pq.write_table(pa.table({"obs": lists}), tmp_path / "t.parquet", row_group_size=500)
+    with pytest.raises(ValueError, match="obs"):
+        read_frames(tmp_path, in_memory_bytes=0)
+
+
+def test_statistics_are_those_of_all_rows_at_once_and_are_kept(tmp_path: Path) -> None:
+    frames = kept_frames(recorded(tmp_path / "data", columns(exact=False)), tmp_path / "kept", in_memory_bytes=0)
+    train, _ = split_rows(frames)
+    found = statistics_of(frames, train)
+    rows = np.asarray(frames.features)[np.asarray(train)].astype(np.float64)
+    for name, want in {"mean": rows.mean(0), "std": rows.std(0), "min": rows.min(0), "max": rows.max(0)}.items():
+        np.testing.assert_allclose(found[name], want, rtol=1e-6, atol=1e-7)
+    assert frames.folder is not None
+    assert len([*frames.folder.glob("statistics-*.npz")]) == 1
+    for name, values in statistics_of(frames, train).items():
+        np.testing.assert_array_equal(values, found[name])
+
+
+def test_a_run_learns_the_same_from_files_as_from_memory(tmp_path: Path) -> None:
+    data, recipe = recorded(tmp_path / "data", columns()), Recipe(embed_dim=16, horizons=(2, 5), batch_size=32)
+    small, large = (
+        prepare(frames, recipe) for frames in (read_frames(data), kept_frames(data, tmp_path, in_memory_bytes=0))
+    )
+    batches = [run.batches.draw(run.train_rows, 32, generator()) for run in (small, large)]
+    for one, other in zip(*batches, strict=True):
+        assert one is None or one.equal(other)
+    for one, other in zip(small.jepa.state_dict().values(), large.jepa.state_dict().values(), strict=True):
+        assert one.equal(other)
