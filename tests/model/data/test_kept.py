@@ -33,7 +33,7 @@ def columns(*, exact: bool = True) -> dict[str, np.ndarray]:
     games = make_games(length=ROWS // 6)
     features = games.features.astype(np.float16).astype(np.float32) if exact else games.features
     return {
-        **dict(zip(NAMES, features.T, strict=True)),
+        **dict(zip(NAMES, features[:].T, strict=True)),
         "episode": np.repeat([f"game {i}" for i in range(6)], ROWS // 6),
         "frame": np.tile(np.arange(ROWS // 6), 6),
         "split": np.where(np.arange(ROWS) < 800, "train", "val"),
