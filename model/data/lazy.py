@@ -1,10 +1,13 @@
 """Tables of files that are read when their columns are asked for, some rows at a time."""
 
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 
 from model.data.damage import reading
@@ -48,6 +51,28 @@ class LazyTable:
     def _alike(self, table: pa.Table) -> pa.Table:
         whole = pa.schema([self.schema.field(name) for name in table.column_names])
         return pa.concat_tables([whole.empty_table(), table], promote_options="permissive")
+
+
+class Spool:
+    """Keeps tables in memory up to so many bytes; those that come then lie in files that are gone when they are."""
+
+    def __init__(self, in_memory_bytes: int) -> None:
+        self._left = in_memory_bytes
+
+    def kept(self, table: pa.Table) -> pa.Table:
+        self._left -= table.nbytes
+        if self._left >= 0:
+            return table
+        with tempfile.NamedTemporaryFile(prefix="jepa-table-", suffix=".arrow", delete=False) as file:
+            path = Path(file.name)
+        try:
+            with ipc.new_file(path, table.schema) as writer:
+                writer.write_table(table)
+            return ipc.open_file(pa.memory_map(str(path))).read_all()
+        finally:
+            # Windows keeps files that are mapped.
+            with suppress(PermissionError):
+                path.unlink()
 
 
 def head(table: Any) -> pa.Table:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from model.data.columns import SPLITS
 from model.data.descriptions import description, layout
 from model.data.files import found_files
+from model.data.lazy import Spool
 from model.data.matrix import MAX_IN_MEMORY_BYTES
 from model.data.tables import are_large, finished, join, open_tables, plain, read_table, table_of
 
@@ -76,7 +77,8 @@ def _of_files(source: Files, in_memory_bytes: int) -> Recording:
         table: Any = open_tables(paths, lambda table, path: finish(finished(table, path, base), path), called)
         rows = table.rows
     else:
-        tables = [finish(read_table(path, base), path) for path in paths]
+        spool = Spool(in_memory_bytes)
+        tables = [spool.kept(finish(read_table(path, base), path)) for path in paths]
         table, rows = join(tables, called), [len(one) for one in tables]
         del tables
     file = np.repeat(np.arange(len(rows)), rows)

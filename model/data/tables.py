@@ -22,6 +22,7 @@ from model.data import hdf5, minari
 from model.data.damage import reading, reason
 from model.data.files import kind_of
 from model.data.lazy import LazyTable
+from model.data.matrix import MAX_IN_MEMORY_BYTES
 from model.data.roles import EPISODE_NAMES, FRAME_NAMES, LABEL_NAMES, matching
 
 # CSV is read in blocks, whose first decides the type of a column: a later fraction would break a column of integers.
@@ -154,6 +155,8 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     # Opened here, since NumPy leaves a damaged archive open.
     with path.open("rb") as file:
         try:
+            if path.suffix == ".npy" and path.stat().st_size > MAX_IN_MEMORY_BYTES:
+                return {"features": np.load(path, mmap_mode="c", allow_pickle=False)}
             loaded = np.load(file, allow_pickle=False)
             return {"features": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
         except Exception as error:

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 import torch
+from pyarrow.feather import write_feather
 
 from model.data.frames import ARRAYS, Frames, read_frames
 from model.data.kept import kept_frames
@@ -145,6 +147,27 @@ def test_a_run_that_fails_while_it_reads_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="own_x is inf in row 1199"):
         kept_frames(recorded(tmp_path / "data", values), tmp_path / "kept", in_memory_bytes=0)
     assert not [path for path in (tmp_path / "kept").iterdir() if path.is_dir()]
+
+
+def write_csv(table: pa.Table, path: Path) -> None:
+    pa_csv.write_csv(table, path)
+
+
+def write_arrays(table: pa.Table, path: Path) -> None:
+    arrays = {name: table[name].to_numpy() for name in table.column_names if name not in NAMES}
+    np.savez(
+        path, features=np.stack([table[name] for name in NAMES], 1), **arrays | {"episode": np.arange(len(table)) // 50}
+    )
+
+
+@pytest.mark.parametrize(
+    ("suffix", "write"), [(".csv", write_csv), (".feather", write_feather), (".npz", write_arrays)]
+)
+def test_files_of_other_kinds_are_the_same_read_into_files(suffix: str, write: Any, tmp_path: Path) -> None:
+    table = pa.table({name: values for name, values in columns().items() if values.dtype != object})
+    for i in range(3):
+        write(table.slice(400 * i, 400), tmp_path / f"part-{i}{suffix}")
+    assert_same(read_frames(tmp_path), read_frames(tmp_path, in_memory_bytes=0))
 
 
 LISTS: dict[str, Any] = {
