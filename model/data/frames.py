@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from bundle.columns import RowSource
@@ -179,6 +180,8 @@ def read_frames(
         )
         return _without_gaps(found, gaps, shelf)
     finally:
+        # What Arrow read the recording with.
+        pa.default_memory_pool().release_unused()
         if folder is None:
             shelf.forget()
 
