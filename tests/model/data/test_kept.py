@@ -154,7 +154,7 @@ def write_csv(table: pa.Table, path: Path) -> None:
 
 
 def write_arrays(table: pa.Table, path: Path) -> None:
-    arrays = {name: table[name].to_numpy() for name in table.column_names if name not in NAMES}
+    arrays = {name: np.asarray(table[name].to_pylist()) for name in table.column_names if name not in NAMES}
     np.savez(
         path, features=np.stack([table[name] for name in NAMES], 1), **arrays | {"episode": np.arange(len(table)) // 50}
     )
