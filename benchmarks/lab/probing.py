@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from model.data.frames import Frames, read_frames
 from model.data.ranges import Ranges
-from model.data.splits import split_rows
+from model.data.splits import rows_of_split, split_rows
 from model.evaluation.probes import Score, linear_probe, score, usable_label
 from model.networks.jepa import JEPA
 from model.training.loop import train
@@ -61,7 +61,7 @@ def asked_for(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, Fram
     frames = read_frames(options.data, labels=options.labels)
     train_rows, held_out = split_rows(frames)
     if frames.split is not None:
-        held_out = np.flatnonzero(frames.split == options.split)
+        held_out = rows_of_split(frames, options.split)
     if not len(held_out):
         parser.error(f"no row of {options.data} is in the split {options.split}")
     probe = Probe(frames, train_rows, held_out, options.rows)

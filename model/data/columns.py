@@ -173,7 +173,8 @@ def splits(name: str, column: pa.ChunkedArray) -> NDArray[np.str_]:
             f"column '{name}' holds {values[odd]!r} in row {np.flatnonzero(code == odd)[0]}; it must be train, val or "
             f"test in every row, or left out with --exclude '{name}'"
         )
-    return np.asarray(known, np.str_)[code]
+    found: NDArray[np.str_] = np.asarray(known, np.str_)[code]
+    return found
 
 
 def labels(columns: Mapping[str, pa.ChunkedArray]) -> Iterator[tuple[str, NDArray[np.int64]]]:

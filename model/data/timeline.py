@@ -78,8 +78,9 @@ class Timeline:
 
     def _holds(self, run: Rows, episode: Rows, frame: Rows) -> NDArray[np.bool_]:
         ahead = frame - self.first[run]
-        held: NDArray[np.bool_] = (self.episode[run] == episode) & (ahead >= 0) & (frame <= self.last[run])
-        return held & (ahead % self.pace == 0)
+        within = (ahead >= 0) & (frame <= self.last[run]) & (ahead % self.pace == 0)
+        held: NDArray[np.bool_] = within & (self.episode[run] == episode)
+        return held
 
     def ahead(self, rows: Rows, horizon: int | Rows) -> Rows:
         """For each of the rows [n] the row `horizon` frames (a number, or [n]) later in its episode, −1 if there is

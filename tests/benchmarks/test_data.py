@@ -12,7 +12,7 @@ ROWS = 100
 
 
 def test_a_recording_is_repeated_as_other_games_until_it_has_as_many_frames_as_asked_for(tmp_path: Path) -> None:
-    columns = {
+    columns: dict[str, np.ndarray] = {
         "episode": np.repeat(np.arange(2, dtype=np.int32), ROWS // 2),
         "frame": np.tile(np.arange(ROWS // 2), 2),
         "x": np.linspace(0.5, 1, ROWS, dtype=np.float32),
@@ -25,7 +25,7 @@ def test_a_recording_is_repeated_as_other_games_until_it_has_as_many_frames_as_a
     assert large.equals(again)
     assert len(large) == 250
     assert np.unique(large["episode"]).tolist() == [0, 1, 100_000, 100_001, 200_000]
-    np.testing.assert_array_equal(large["own_id"], np.resize(columns["own_id"], 250))
+    np.testing.assert_array_equal(large["own_id"], np.tile(columns["own_id"], 3)[:250])
     first, second = (large["x"].to_numpy()[i * ROWS : (i + 1) * ROWS] for i in range(2))
     np.testing.assert_array_equal(first, columns["x"])
     assert (first != second).any()
