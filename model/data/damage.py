@@ -16,10 +16,10 @@ def reading(path: Path, kind: str) -> Iterator[None]:
         if isinstance(error, PermissionError | FileNotFoundError):
             raise
         raise ValueError(
-            f"{path} cannot be read as {kind} ({reason(error)}); it is damaged or something else: copy or record it "
+            f"{path} cannot be read as {kind} ({words_of(error)}); it is damaged or something else: copy or record it "
             "again, as Parquet, CSV, .npy or .npz"
         ) from None
 
 
-def reason(error: Exception) -> str:
+def words_of(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__

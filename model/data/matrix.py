@@ -52,13 +52,10 @@ class MatrixFile:
 
     def add(self, values: Values) -> None:
         """Appends the rows [n, C]."""
-        if self.dtype == np.float16:
-            half = halved(values)
-            if half is not None:
-                values = half
-            else:
-                self.widen()
-        self._file.write(np.ascontiguousarray(values, self.dtype).data)
+        half = halved(values) if self.dtype == np.float16 else None
+        if half is None:
+            self.widen()
+        self._file.write(np.ascontiguousarray(values if half is None else half).data)
         self.rows += len(values)
 
     def widen(self) -> None:
@@ -95,7 +92,8 @@ class MatrixFile:
 
 def mapped(path: Path) -> NDArray[Any]:
     """The array in an .npy file, which stays there; what is written to it stays in this process."""
-    return np.load(path, mmap_mode="c", allow_pickle=False)
+    found: NDArray[Any] = np.load(path, mmap_mode="c", allow_pickle=False)
+    return found
 
 
 def halved(values: Values) -> NDArray[np.float16] | None:

@@ -4,7 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,8 +46,7 @@ class Shelf:
         if self.folder is None:
             return array
         np.save(self.folder / f"{name}.npy", array)
-        kept: Any = mapped(self.folder / f"{name}.npy")
-        return kept
+        return cast(Array, mapped(self.folder / f"{name}.npy"))
 
     def blank(self, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
         """An array to write to, in a file of that name."""

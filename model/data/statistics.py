@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,8 @@ def statistics_of(frames: Frames, rows: Ranges) -> Statistics:
     found = statistics_of_parts(frames.features[part] for part in rows.chunks(ROWS_AT_ONCE))
     if path is not None:
         partial = path.with_suffix(".partial.npz")
-        np.savez(partial, **found)
+        arrays: dict[str, Any] = {**found}
+        np.savez(partial, **arrays)
         partial.replace(path)
     return found
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from model.data import hdf5, minari
-from model.data.damage import reading, reason
+from model.data.damage import reading, words_of
 from model.data.files import kind_of
 from model.data.lazy import LazyTable
 from model.data.matrix import MAX_IN_MEMORY_BYTES
@@ -108,7 +108,7 @@ def join(tables: list[pa.Table], names: list[str]) -> pa.Table:
                 if not _go_together(other := table.schema.field(field.name).type, field.type):
                     reason = f"column '{field.name}' is {other} in {name} and {field.type} in {names[0]}"
                     raise ValueError(f"{reason}; files read together must be alike") from None
-        raise ValueError(f"the files cannot be read together ({reason(error)}); read them one by one") from None
+        raise ValueError(f"the files cannot be read together ({words_of(error)}); read them one by one") from None
 
 
 def plain(table: pa.Table) -> pa.Table:
@@ -163,7 +163,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             # What NumPy raises for a damaged file depends on the place of the damage: ValueError, OSError, EOFError,
             # BadZipFile, zlib.error, tokenize.TokenError, MemoryError and others.
             raise ValueError(
-                f"{path} cannot be read as {path.suffix} ({reason(error)}); it is damaged or holds objects: save "
+                f"{path} cannot be read as {path.suffix} ({words_of(error)}); it is damaged or holds objects: save "
                 "plain arrays again with np.save or np.savez"
             ) from None
 
@@ -268,7 +268,7 @@ def _column(name: str, array: NDArray[Any], source: str) -> pa.Array:
             return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(array).ravel()), width)
         return pa.array(array.tolist() if array.dtype.kind in "US" else array)
     except (pa.ArrowException, ValueError, TypeError) as error:
-        raise ValueError(f"{name} of {source} is no column of numbers or text ({reason(error)})") from None
+        raise ValueError(f"{name} of {source} is no column of numbers or text ({words_of(error)})") from None
 
 
 def _go_together(one: pa.DataType, other: pa.DataType) -> bool:

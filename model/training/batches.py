@@ -135,7 +135,7 @@ def compact(features: RowSource) -> Tensor:
     for start in range(0, len(features), CHUNK_ROWS):
         part = halved(features[start : start + CHUNK_ROWS])
         if part is None:
-            return torch.from_numpy(features)
+            return torch.from_numpy(features[:])
         half[start : start + CHUNK_ROWS] = torch.from_numpy(part)
     return half
 
