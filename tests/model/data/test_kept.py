@@ -156,10 +156,9 @@ def write_csv(table: pa.Table, path: Path) -> None:
 
 
 def write_arrays(table: pa.Table, path: Path) -> None:
-    arrays = {name: np.asarray(table[name].to_pylist()) for name in table.column_names if name not in NAMES}
-    np.savez(
-        path, features=np.stack([table[name] for name in NAMES], 1), **arrays | {"episode": np.arange(len(table)) // 50}
-    )
+    arrays: dict[str, Any] = {name: np.asarray(table[name].to_pylist()) for name in {*table.column_names} - {*NAMES}}
+    arrays |= {"features": np.stack([table[name] for name in NAMES], 1), "episode": np.arange(len(table)) // 50}
+    np.savez(path, **arrays)
 
 
 @pytest.mark.parametrize(
