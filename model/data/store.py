@@ -38,7 +38,7 @@ def found_or_made(
             return find(folder, json.loads((folder / ABOUT).read_text()))
         # Whoever has mapped their files goes on reading them.
         for other in keep.iterdir():
-            if other.is_dir():
+            if (other / ABOUT).is_file() or other.name.endswith(".partial"):
                 shutil.rmtree(other, ignore_errors=True)
         partial.mkdir()
         try:

@@ -117,9 +117,10 @@ def test_a_second_call_finds_what_the_first_one_kept_and_reads_no_recording(tmp_
 def test_other_options_are_read_anew_and_only_the_last_are_kept(tmp_path: Path) -> None:
     data, keep = recorded(tmp_path / "data", columns()), tmp_path / "kept"
     whole = kept_frames(data, keep, in_memory_bytes=0)
+    (keep / "mine").mkdir()
     few = kept_frames(data, keep, features=["own_*"], in_memory_bytes=0)
     assert few.schema.names == ("own_x", "own_y", "own_action_id")
-    assert [path for path in keep.iterdir() if path.is_dir()] == [few.folder]
+    assert {path for path in keep.iterdir() if path.is_dir()} == {few.folder, keep / "mine"}
     # What is mapped stays readable when it is gone from the disk.
     assert np.isfinite(np.asarray(whole.features)).all()
     (data / "schema.json").write_text('{"exclude": ["time"]}')
@@ -211,7 +212,8 @@ def test_statistics_are_those_of_all_rows_at_once_and_are_kept(tmp_path: Path) -
 def test_a_run_learns_the_same_from_files_as_from_memory(tmp_path: Path) -> None:
     data, recipe = recorded(tmp_path / "data", columns()), Recipe(embed_dim=16, horizons=(2, 5), batch_size=32)
     small, large = (
-        prepare(frames, recipe) for frames in (read_frames(data), kept_frames(data, tmp_path, in_memory_bytes=0))
+        prepare(frames, recipe)
+        for frames in (read_frames(data), kept_frames(data, tmp_path / "kept", in_memory_bytes=0))
     )
     batches = [run.batches.draw(run.train_rows, 32, generator()) for run in (small, large)]
     for one, other in zip(*batches, strict=True):
