@@ -1,8 +1,8 @@
 """What is known of the columns of a row from training, and whether the columns of other rows are like them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,13 +42,36 @@ KINDS: Mapping[Kind, str] = {
 }
 
 
-def column_statistics(rows: NDArray[np.float32]) -> Statistics:
+class RowSource(Protocol):
+    """Rows [n, C] that may lie in a file and be read in parts: an array, or what is indexed like one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, rows: Any, /) -> NDArray[np.float32]: ...
+    def __array__(self) -> NDArray[Any]: ...
+
+
+def column_statistics(rows: RowSource) -> Statistics:
     """mean, std, min and max of each raw column, float32 [C] each."""
+    return statistics_of_parts(rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE))
+
+
+def statistics_of_parts(parts: Iterable[NDArray[np.float32]]) -> Statistics:
+    """The same of rows that come in parts [n, C], in one pass; sums of squares are joined as in Chan et al. (1979)."""
+    rows, mean, squares = 0, np.zeros(1), np.zeros(1)
+    low, high = np.full(1, np.inf, np.float32), np.full(1, -np.inf, np.float32)
+    for part in parts:
+        count, here = len(part), part.mean(0, dtype=np.float64)
+        away = here - mean
+        squares = squares + np.square(part - here).sum(0) + away**2 * (rows * count / (rows + count))
+        rows, mean = rows + count, mean + away * (count / (rows + count))
+        low, high = np.minimum(low, part.min(0)), np.maximum(high, part.max(0))
     return {
-        "mean": rows.mean(0, dtype=np.float64).astype(np.float32),
-        "std": rows.std(0, dtype=np.float64).astype(np.float32),
-        "min": rows.min(0),
-        "max": rows.max(0),
+        "mean": mean.astype(np.float32),
+        "std": np.sqrt(squares / rows).astype(np.float32),
+        "min": low,
+        "max": high,
     }
 
 
@@ -106,7 +129,7 @@ class TrainingColumns:
         std = np.sqrt(np.maximum(squares - total**2, 0.0))
         return Summary(rows, outside, self.mean + total * self.scale, std * self.scale)
 
-    def summarise(self, rows: NDArray[np.float32]) -> Summary:
+    def summarise(self, rows: RowSource) -> Summary:
         """Of rows [n, C], counted in parts so that the copies in float64 stay small."""
         counts = np.zeros((3, len(self.mean)))
         for start in range(0, len(rows), ROWS_AT_ONCE):

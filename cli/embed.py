@@ -1,5 +1,6 @@
 """`jepa embed`: embeds a data set, or forecasts from it, with the inference sessions of the service."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,10 +13,11 @@ from app.inference.forecasts import NOW, Forecasts, Reading, known_horizon
 from app.inference.sessions import Graphs
 from app.settings import DEFAULT_MODEL
 from app.system.cores import available_cores
+from bundle.columns import RowSource
 from bundle.folders import locate
 from bundle.reader import Bundle, read_bundle
 from cli.arguments import BundleArgument, DataArgument, ExcludeOption, FeaturesOption, MissingOption
-from cli.embedding import in_runs
+from cli.embedding import Rows, in_runs, parts
 from cli.files import check_output, replacing
 from model.data.checks import unlike_training
 from model.data.frames import read_frames
@@ -60,14 +62,20 @@ def embed(
         typer.echo(f"note: {note}", err=True)
     for warning in check_columns(loaded, frames.features):
         typer.echo(f"warning: {warning}", err=True)
-    if reading is None:
-        answers = embed_rows(loaded, frames.as_seen(), encoder, precision)
-    else:
-        answers = forecast_rows(loaded, frames.as_seen(), reading, horizon, precision)
-    with replacing(out) as partial:
-        np.save(partial, answers)
+    graphs = Graphs(loaded, precision, available_cores())
+    graph = graphs.target_encoder if encoder == "target" else graphs.context_encoder
+    run: Callable[[Rows], Rows] = graph.run
+    width = loaded.manifest.embed_dim
+    if reading is not None:
+        run, width = _forecaster(graphs, reading, horizon, len(loaded.manifest.patches)), len(reading.outputs)
+    head = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False}
+    with replacing(out) as partial, partial.open("wb") as file:
+        # Written as they come, so that no more than a few of them are in memory.
+        np.lib.format.write_array_header_1_0(file, head | {"shape": (len(frames), width)})
+        for part in parts(run, frames.as_seen, len(frames)):
+            file.write(np.ascontiguousarray(part, np.float32).data)
     named = "" if reading is None else f": {', '.join(reading.outputs)}"
-    typer.echo(f"{out}: {len(answers)} rows of {answers.shape[1]}{named}")
+    typer.echo(f"{out}: {len(frames)} rows of {width}{named}")
 
 
 def _reading(bundle: Bundle, heads: str | None, horizon: int) -> Reading:
@@ -80,7 +88,7 @@ def _reading(bundle: Bundle, heads: str | None, horizon: int) -> Reading:
         raise ValueError(error.detail) from None
 
 
-def check_columns(bundle: Bundle, rows: NDArray[np.float32]) -> list[str]:
+def check_columns(bundle: Bundle, rows: RowSource) -> list[str]:
     """Warnings about how rows, in the order of the bundle's columns, differ from the training rows."""
     manifest = bundle.manifest
     return unlike_training(rows, manifest.feature_schema.names, manifest.statistics)
@@ -95,16 +103,13 @@ def embed_rows(
     return in_runs(graph.run, rows, bundle.manifest.embed_dim)
 
 
-def forecast_rows(
-    bundle: Bundle, rows: NDArray[np.float32], reading: Reading, horizon: int, precision: str = "float32"
-) -> NDArray[np.float32]:
-    """Rows [n, input_dim] → values [n, outputs], with a progress bar on a terminal."""
-    graphs, patches = Graphs(bundle, precision, available_cores()), len(bundle.manifest.patches)
+def _forecaster(graphs: Graphs, reading: Reading, horizon: int, patches: int) -> Callable[[Rows], Rows]:
+    """Rows [n, input_dim] → values [n, outputs]."""
 
-    def run(part: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(rows: Rows) -> Rows:
         if horizon == NOW:
-            return reading(graphs.target_encoder.run(part))
-        targets, frames = np.ones((len(part), patches), np.float32), np.full(len(part), horizon, np.float32)
-        return reading(graphs.predictor.run(graphs.context_encoder.run(part), targets, frames))
+            return reading(graphs.target_encoder.run(rows))
+        targets, frames = np.ones((len(rows), patches), np.float32), np.full(len(rows), horizon, np.float32)
+        return reading(graphs.predictor.run(graphs.context_encoder.run(rows), targets, frames))
 
-    return in_runs(run, rows, len(reading.outputs))
+    return run

@@ -1,7 +1,7 @@
 """The graphs of a bundle on many rows at once, with the inference sessions of the service."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +47,14 @@ class BundleEmbedder:
 def in_runs(run: Callable[[Rows], Rows], rows: Rows, width: int) -> Rows:
     """[n, …] → [n, width], some rows at a time, with a progress bar on a terminal."""
     found = np.empty((len(rows), width), np.float32)
-    starts = range(0, len(rows), ROWS_A_RUN)
-    for start in track(starts, description="embedding", transient=True, disable=not sys.stdout.isatty()):
-        found[start : start + ROWS_A_RUN] = run(rows[start : start + ROWS_A_RUN])
+    start = 0
+    for part in parts(run, rows.__getitem__, len(rows)):
+        found[start : (start := start + len(part))] = part
     return found
+
+
+def parts(run: Callable[[Rows], Rows], rows: Callable[[slice], Rows], count: int) -> Iterator[Rows]:
+    """As `in_runs`, of `count` rows that `rows` gives as they are needed; yields the answers as they come."""
+    starts = range(0, count, ROWS_A_RUN)
+    for start in track(starts, description="embedding", transient=True, disable=not sys.stdout.isatty()):
+        yield run(rows(slice(start, start + ROWS_A_RUN)))

@@ -36,7 +36,7 @@ from cli.progress import duration
 from model.data.checks import leaked_labels
 from model.data.frames import Frames, read_frames
 from model.data.roles import LABEL_NAMES
-from model.data.splits import split_rows
+from model.data.splits import rows_of_split, split_names, split_rows
 from model.evaluation import few_labels as few
 from model.evaluation import probes
 from model.evaluation.plan import Job, Scores, View, expected_seconds, planned
@@ -143,20 +143,20 @@ def _draw(
     if split == "val":
         fit, held_out = split_rows(frames, seed=seed)
     else:
-        known = [] if frames.split is None else sorted(set(frames.split.tolist()))
+        known = [*split_names(frames)]
         if split == "train" or split not in known or "train" not in known:
             raise ValueError(f"split is '{split}'; the probe learns on 'train' and is tested on another of {known}")
-        fit, held_out = np.flatnonzero(frames.split == "train"), np.flatnonzero(frames.split == split)
+        fit, held_out = rows_of_split(frames, "train"), rows_of_split(frames, split)
     if min(len(fit), len(held_out)) < MIN_ROWS:
         raise ValueError(f"{len(fit)} training and {len(held_out)} test rows; a probe needs {MIN_ROWS} of each")
     rng = np.random.default_rng(seed)
-    return rng.permutation(fit)[:rows], rng.permutation(held_out)[:test_rows]
+    return fit.drawn(rows, rng), held_out.drawn(test_rows, rng)
 
 
 def _print_setup(bundle: Bundle, frames: Frames, train: Frames, test: Frames, split: str, seed: int) -> None:
     games = len(np.unique(test.episode))
     source = "rows" if frames.independent else f"{games} game{'s' * (games > 1)}"
-    if frames.split is not None and split in frames.split:
+    if split in split_names(frames):
         source += f" of split {split}"
     elif frames.independent:
         source += " held out at random: no 'episode' and no 'frame' column says which of them belong together"
@@ -196,8 +196,8 @@ def _views(bundle: Bundle, train: Frames, test: Frames, seed: int) -> dict[str, 
         int8 = embed_rows(bundle, test.as_seen(), "target", "int8")
         embeddings["target, asked in int8"] = (embeddings["target"][0], int8)
     views = {
-        "raw": (train.features, test.features),
-        f"PCA-{width}": probes.principal_components(train.features, test.features, width),
+        "raw": (train.features[:], test.features[:]),
+        f"PCA-{width}": probes.principal_components(train.features[:], test.features[:], width),
     }
     try:
         recipe = Recipe.from_dict(bundle.manifest.training["recipe"] | {"seed": seed})
@@ -205,7 +205,7 @@ def _views(bundle: Bundle, train: Frames, test: Frames, seed: int) -> dict[str, 
         console.print("left out, its bundle has no recipe that this program knows: the untrained encoder")
     else:
         untrained = probes.untrained_encoder(train, recipe)
-        views["untrained"] = (untrained(train.features), untrained(test.features))
+        views["untrained"] = (untrained(train.features[:]), untrained(test.features[:]))
     return views | embeddings
 
 

@@ -95,10 +95,10 @@ def heads(
     if frames.frame is None and any(loaded.manifest.horizons):
         raise ValueError("the model looks ahead, but the data has no column that counts frames; name it with --frame")
     asked = _events(frames, labels or [], label or [], events)
-    train, held_out = split_rows(frames)
-    targets = _targets(asked, frames, data, labels or [], train)
+    learned, judged = split_rows(frames)
+    targets = _targets(asked, frames, data, labels or [], np.asarray(learned))
     rng = np.random.default_rng(seed)
-    train, held_out = np.sort(rng.permutation(train)[:rows]), np.sort(rng.permutation(held_out)[:held_out_rows])
+    train, held_out = np.sort(learned.drawn(rows, rng)), np.sort(judged.drawn(held_out_rows, rng))
     console.print(
         f"model {loaded.manifest.name} version {loaded.manifest.version}; {len(targets)} heads learn on {len(train):,} "
         f"rows, and are chosen and calibrated on {len(held_out):,} of {len(np.unique(frames.episode[held_out]))} other "

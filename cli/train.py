@@ -28,7 +28,8 @@ from cli.files import check_folder
 from cli.recipes import Setting
 from cli.roles_table import remarks, roles_table
 from model import learning
-from model.data.frames import Frames, read_frames
+from model.data.frames import Frames
+from model.data.kept import kept_frames
 from model.training import runs
 from model.training.checkpoint import Checkpoint, load_checkpoint
 from model.training.devices import ACCELERATORS, launch
@@ -122,7 +123,7 @@ def train(
         console.quiet = not first
         if damage is not None:
             console.print(f"warning: {damage}; a new run begins beside it", style="yellow", markup=False)
-        frames = _frames(data, **choices)
+        frames = _frames(data, home / "frames", **choices)
         if path is None:
             run = prepare(frames, recipe, fabric=fabric)
             run.checkpoint.made = {
@@ -135,7 +136,7 @@ def train(
             run = resume_run(frames, path, fabric=fabric, changes=changes)
         if sample:
             run.checkpoint.shown = frames_to_show(run)
-        # The run has its own copy, of half the size where that loses nothing.
+        # Where they are small, the run has its own copy, of half the size where that loses nothing.
         del frames
         known = run.checkpoint.summary.data
         learning.describe(run, source=source or ("" if known else Path(data).name), licence=licence)
@@ -154,10 +155,10 @@ def train(
     console.print(f"{folder} is ready: jepa serve --models {out}")
 
 
-def _frames(data: str, *, unordered: bool = False, **choices: Any) -> Frames:
-    """What the data holds, once the user has seen what each column is for."""
+def _frames(data: str, keep: Path, *, unordered: bool = False, **choices: Any) -> Frames:
+    """What the data holds, once the user has seen what each column is for; large frames are kept in `keep`."""
     console.print(f"reading {data}", markup=False)
-    frames = read_frames(data, **choices)
+    frames = kept_frames(data, keep, **choices)
     for line in roles_table(frames):
         console.print(line, markup=False)
     for kind, remark in remarks(frames):

@@ -83,7 +83,7 @@ def main() -> None:
     bundle = read_bundle(locate("default", DEFAULT_MODEL))
     frames = read_frames(given.data, labels=given.labels, like=bundle.manifest.feature_schema)
     train, held_out = split_rows(frames)
-    for share, count in swaps_found(bundle, frames, held_out, given.tries).items():
+    for share, count in swaps_found(bundle, frames, np.asarray(held_out), given.tries).items():
         print(f"{count} of {given.tries} swaps found in {SOON_FRAMES} frames, above {share:.0%} of usual stretches")
     # A stretch of each game's beginning, so that windows are of frames in a row.
     rows = np.concatenate(

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from model.data.frames import Frames, read_frames
-from model.data.splits import split_rows
+from model.data.ranges import Ranges
+from model.data.splits import rows_of_split, split_rows
 from model.evaluation.probes import Score, linear_probe, score, usable_label
 from model.networks.jepa import JEPA
 from model.training.loop import train
@@ -22,12 +23,12 @@ View = tuple[NDArray[np.float32], NDArray[np.float32]]  # rows that the probe le
 class Probe:
     """The rows and labels that every representation is asked about."""
 
-    def __init__(self, frames: Frames, train_rows: NDArray[np.int64], test_rows: NDArray[np.int64], rows: int) -> None:
+    def __init__(self, frames: Frames, train_rows: Ranges, test_rows: Ranges, rows: int) -> None:
         """`rows` is how many the probe learns on; half as many test it."""
         draw = np.random.default_rng(0)
-        self.fit = frames.take(draw.permutation(train_rows)[:rows])
-        self.test = frames.take(draw.permutation(test_rows)[: rows // 2])
-        self.raw = self.fit.features, self.test.features
+        self.fit = frames.take(train_rows.drawn(rows, draw))
+        self.test = frames.take(test_rows.drawn(rows // 2, draw))
+        self.raw = self.fit.features[:], self.test.features[:]
 
     def scores(self, view: View) -> dict[str, Score]:
         """Of each label."""
@@ -60,7 +61,7 @@ def asked_for(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, Fram
     frames = read_frames(options.data, labels=options.labels)
     train_rows, held_out = split_rows(frames)
     if frames.split is not None:
-        held_out = np.flatnonzero(frames.split == options.split)
+        held_out = rows_of_split(frames, options.split)
     if not len(held_out):
         parser.error(f"no row of {options.data} is in the split {options.split}")
     probe = Probe(frames, train_rows, held_out, options.rows)

@@ -6,8 +6,20 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.columns import DEAD_STD, KINDS, MAX_SHARE_OUTSIDE, Kind, Statistics, TrainingColumns, findings
+from bundle.columns import (
+    DEAD_STD,
+    KINDS,
+    MAX_SHARE_OUTSIDE,
+    ROWS_AT_ONCE,
+    Kind,
+    RowSource,
+    Statistics,
+    TrainingColumns,
+    findings,
+)
 from model.data.frames import Frames
+from model.data.ranges import Ranges, distinct
+from model.data.timeline import Timeline
 
 # Repetitions and leaks are looked for in a sample of this many rows.
 SAMPLE_ROWS = 20_000
@@ -21,7 +33,7 @@ MAX_NAMED = 5
 Rows = NDArray[np.float32]
 
 
-def check_trainable(frames: Frames, rows: NDArray[np.int64], statistics: Statistics, horizons: Sequence[int]) -> None:
+def check_trainable(frames: Frames, rows: Ranges, statistics: Statistics, horizons: Sequence[int]) -> None:
     """ValueError if the training rows are all one row, or their frame numbers can't be what they should be."""
     if (statistics["min"] == statistics["max"]).all():
         raise ValueError(
@@ -29,15 +41,14 @@ def check_trainable(frames: Frames, rows: NDArray[np.int64], statistics: Statist
         )
     if frames.frame is None:
         return
-    episode, frame, step = _steps(frames, rows)
-    twice = np.flatnonzero(step == 0)
-    if len(twice):
+    timeline = Timeline(frames.episode, frames.frame, rows)
+    if (repeated := timeline.repeated()) is not None:
+        count, first = repeated
         raise ValueError(
-            f"{len(twice):,} rows repeat a frame of their episode, first frame {frame[twice[0]]} of episode "
-            f"{frames.called(episode[twice[0]])}; give every game, and every player's view of it, an 'episode' of its "
-            "own"
+            f"{count:,} rows repeat a frame of their episode, first frame {first.before} of episode "
+            f"{frames.called(first.episode)}; give every game, and every player's view of it, an 'episode' of its own"
         )
-    stride = _stride(step)
+    stride = timeline.stride
     if odd := [horizon for horizon in horizons if horizon % stride]:
         raise ValueError(
             f"frame numbers rise by {stride} from row to row, and no row is {odd[0]} frames after another; choose "
@@ -46,7 +57,7 @@ def check_trainable(frames: Frames, rows: NDArray[np.int64], statistics: Statist
 
 
 def training_warnings(
-    frames: Frames, rows: NDArray[np.int64], statistics: Statistics, horizons: Sequence[int], batch_size: int
+    frames: Frames, rows: Ranges, statistics: Statistics, horizons: Sequence[int], batch_size: int
 ) -> list[str]:
     """What may spoil a run that can start over the training rows; empty if nothing does."""
     found = [
@@ -60,12 +71,13 @@ def training_warnings(
             "knows them by heart; record more games"
         )
     if frames.frame is not None:
-        found += _short_episodes(frames, rows, max(horizons))
-        found += _gaps(frames, rows)
+        timeline = Timeline(frames.episode, frames.frame, rows)
+        found += _short_episodes(frames, timeline, max(horizons))
+        found += _gaps(frames, timeline)
     return found
 
 
-def unlike_training(rows: Rows, names: Sequence[str], statistics: Mapping[str, Sequence[float]]) -> list[str]:
+def unlike_training(rows: RowSource, names: Sequence[str], statistics: Mapping[str, Sequence[float]]) -> list[str]:
     """How the columns of raw rows [n, C] differ from those that a model was trained on, whose `statistics` its bundle
     holds; empty if they don't, or if the bundle lacks some of these statistics."""
     training = TrainingColumns.of(statistics, len(names))
@@ -88,10 +100,11 @@ def unlike_training(rows: Rows, names: Sequence[str], statistics: Mapping[str, S
         )
     if outside := columns["outside"]:
         worst = max(outside, key=seen.share_outside.__getitem__)
-        here = rows[:, worst]
+        parts = (rows[start : start + ROWS_AT_ONCE][:, worst] for start in range(0, len(rows), ROWS_AT_ONCE))
+        lowest, highest = np.array([(part.min(), part.max()) for part in parts]).T
         found.append(
             f"{_named(names, outside)} lie outside the range of training in over {MAX_SHARE_OUTSIDE:.0%} of the rows, "
-            f"{names[worst]} in {seen.share_outside[worst]:.0%} (here {here.min():g} … {here.max():g}, in "
+            f"{names[worst]} in {seen.share_outside[worst]:.0%} (here {lowest.min():g} … {highest.max():g}, in "
             f"training {statistics['min'][worst]:g} … {statistics['max'][worst]:g}); look for other units or columns "
             "out of place"
         )
@@ -101,7 +114,7 @@ def unlike_training(rows: Rows, names: Sequence[str], statistics: Mapping[str, S
 def leaked_labels(frames: Frames) -> list[str]:
     """The labels that are among the features under another name."""
     found = []
-    sample = _sample(np.arange(len(frames)))
+    sample = _sample(Ranges.all(len(frames)))
     for label, values in frames.labels.items():
         kept = sample[values[sample] >= 0]
         if len(np.unique(values[kept])) < 2:
@@ -119,18 +132,22 @@ def counting_columns(frames: Frames) -> list[str]:
     """The columns that rise from every row of a game to the next, as a clock does, in a sentence."""
     if frames.independent:
         return []
-    games = np.unique(frames.episode)[:COUNTED_EPISODES]
-    rows = np.flatnonzero(np.isin(frames.episode, games))
-    order = rows[np.lexsort((rows if frames.frame is None else frames.frame[rows], frames.episode[rows]))]
-    within = np.diff(frames.episode[order]) == 0
-    if within.sum() < MIN_COUNTED_ROWS:
+    every = Ranges.all(len(frames))
+    games = distinct(frames.episode, every)[:COUNTED_EPISODES]
+    some = np.asarray(every.where(lambda part: np.isin(frames.episode[part], games)))
+    counting, seen = np.ones(len(frames.schema.names), np.bool_), 0
+    for game in games.tolist():
+        rows = some[frames.episode[some] == game]
+        order = rows if frames.frame is None else rows[np.argsort(frames.frame[rows], kind="stable")]
+        counting &= (np.diff(frames.features[order], axis=0) > 0).all(0)
+        seen += len(rows) - 1
+    if seen < MIN_COUNTED_ROWS:
         return []
-    steps = np.diff(frames.features[order], axis=0)[within]
-    counting = np.flatnonzero((steps > 0).all(0)).tolist()
-    if not counting:
+    columns = np.flatnonzero(counting).tolist()
+    if not columns:
         return []
     return [
-        f"{_named(frames.schema.names, counting)} only count up within a game, as a clock or a row number does: what "
+        f"{_named(frames.schema.names, columns)} only count up within a game, as a clock or a row number does: what "
         "is predicted from them is the time; leave them out with --exclude unless the game shows them"
     ]
 
@@ -158,46 +175,31 @@ def _repeated_row(sample: Rows, rows: int) -> list[str]:
     ]
 
 
-def _short_episodes(frames: Frames, rows: NDArray[np.int64], horizon: int) -> list[str]:
-    episode, frame, _ = _steps(frames, rows)
-    names, first, count = np.unique(episode, return_index=True, return_counts=True)
-    short = [frames.called(name) for name in names[frame[first + count - 1] - frame[first] < horizon]]
+def _short_episodes(frames: Frames, timeline: Timeline, horizon: int) -> list[str]:
+    short = [frames.called(episode) for episode in timeline.episodes[timeline.lengths() < horizon].tolist()]
     if not short:
         return []
     return [
-        f"{len(short)} of {len(names)} training episodes are no longer than the longest horizon, {horizon} frames, and "
-        f"teach nothing ({_listed(short)}); choose a shorter --horizon to use them"
+        f"{len(short)} of {len(timeline.episodes)} training episodes are no longer than the longest horizon, {horizon} "
+        f"frames, and teach nothing ({_listed(short)}); choose a shorter --horizon to use them"
     ]
 
 
-def _gaps(frames: Frames, rows: NDArray[np.int64]) -> list[str]:
-    episode, frame, step = _steps(frames, rows)
-    gaps = np.flatnonzero(step > _stride(step))
-    if not gaps.size:
+def _gaps(frames: Frames, timeline: Timeline) -> list[str]:
+    if (gaps := timeline.gaps()) is None:
         return []
+    count, episodes, first = gaps
     return [
-        f"frame numbers jump {len(gaps):,} times within {len(np.unique(episode[gaps]))} training episodes, first from "
-        f"{frame[gaps[0]]} to {frame[gaps[0] + 1]} in episode {frames.called(episode[gaps[0]])}; rows whose later "
-        "frame is missing teach nothing, so record every frame"
+        f"frame numbers jump {count:,} times within {episodes} training episodes, first from {first.before} to "
+        f"{first.after} in episode {frames.called(first.episode)}; rows whose later frame is missing teach nothing, so "
+        "record every frame"
     ]
 
 
-def _steps(frames: Frames, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Episode and frame of the rows in order of time, and by how much each frame number rises to the next, −1 where the
-    next row is of another episode."""
-    assert frames.frame is not None
-    order = rows[np.lexsort((frames.frame[rows], frames.episode[rows]))]
-    episode, frame = frames.episode[order], frames.frame[order]
-    return episode, frame, np.where(np.diff(episode) == 0, np.diff(frame), -1)
-
-
-def _stride(step: NDArray[np.int64]) -> int:
-    """The greatest number by whose multiples frame numbers rise within episodes; 1 where no episode has two rows."""
-    return int(np.gcd.reduce(step[step > 0])) or 1
-
-
-def _sample(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    return rows if len(rows) <= SAMPLE_ROWS else np.random.default_rng(0).choice(rows, SAMPLE_ROWS, replace=False)
+def _sample(rows: Ranges) -> NDArray[np.int64]:
+    if len(rows) <= SAMPLE_ROWS:
+        return np.asarray(rows)
+    return rows[np.random.default_rng(0).choice(len(rows), SAMPLE_ROWS, replace=False)]
 
 
 def _named(names: Sequence[str], columns: Sequence[int]) -> str:

@@ -1,6 +1,6 @@
 """The columns of a table as arrays of what they must hold; ValueError for others, naming the column and the row."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,10 +81,15 @@ def width(name: str, column: pa.ChunkedArray) -> int:
     return int(listed(name, column).shape[1])
 
 
+def is_wide(kind: pa.DataType) -> bool:
+    """Whether a column of the type may hold numbers that float32 rounds away."""
+    return kind in (pa.int64(), pa.uint64(), pa.float64())
+
+
 def rounded(name: str, column: pa.ChunkedArray) -> str | None:
     """What float32 makes of a column whose numbers hardly differ for their size, such as the time since 1970, as a
     sentence."""
-    if column.type not in (pa.int64(), pa.uint64(), pa.float64()):
+    if not is_wide(column.type):
         return None
     ends = pc.min_max(column).as_py()
     if ends["min"] is None or not np.isfinite([ends["min"], ends["max"]]).all():
@@ -138,37 +143,42 @@ def episodes(
         )
     own = is_whole(column) and not pa.types.is_boolean(column.type)
     encoded = column.combine_chunks().dictionary_encode()
-    code, values = encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
-    pairs, number = np.unique(code + file * len(values), return_inverse=True)
+    code, values = encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
+    # Rows of a game mostly stand together; there are far fewer such runs than rows.
+    changes = (code[1:] != code[:-1]) | (file[1:] != file[:-1])
+    begins = np.flatnonzero(np.concatenate([[True], changes])[: len(code)])
+    pairs, number = np.unique(code[begins] + file[begins] * len(values), return_inverse=True)
     if len(pairs) == len(values) and own:
         return whole(name, column), ()
     # Numbered in the order in which the games come.
     first = np.full(len(pairs), len(code))
-    np.minimum.at(first, number, np.arange(len(code)))
+    np.minimum.at(first, number, begins)
     rank = np.argsort(np.argsort(first, kind="stable"), kind="stable")
     named = [_text(values[pair % len(values)]) for pair in pairs.tolist()]
     if len(pairs) > len(values):
         named = [f"{files[pair // len(values)]}:{text}" for pair, text in zip(pairs.tolist(), named, strict=True)]
     ordered = tuple(text for _, text in sorted(zip(rank.tolist(), named, strict=True)))
-    return rank[number].astype(np.int64), ordered
+    counts = np.diff(np.concatenate([begins, [len(code)]]))
+    return np.repeat(rank[number].astype(np.int64), counts), ordered
 
 
 def splits(name: str, column: pa.ChunkedArray) -> NDArray[np.str_]:
     """[rows] train, val or test, by whatever name."""
-    values = column.to_pylist()
-    known = {value: SPLITS.get(str(value).strip().casefold()) for value in {*values}}
-    for value, split in known.items():
-        if split is None:
-            raise ValueError(
-                f"column '{name}' holds {value!r} in row {values.index(value)}; it must be train, val or test in "
-                f"every row, or left out with --exclude '{name}'"
-            )
-    return np.asarray([known[value] for value in values], np.str_)
+    encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
+    code, values = encoded.indices.to_numpy(zero_copy_only=False), encoded.dictionary.to_pylist()
+    known = [SPLITS.get(str(value).strip().casefold()) for value in values]
+    if None in known:
+        odd = known.index(None)
+        raise ValueError(
+            f"column '{name}' holds {values[odd]!r} in row {np.flatnonzero(code == odd)[0]}; it must be train, val or "
+            f"test in every row, or left out with --exclude '{name}'"
+        )
+    found: NDArray[np.str_] = np.asarray(known, np.str_)[code]
+    return found
 
 
-def labels(columns: Mapping[str, pa.ChunkedArray]) -> dict[str, NDArray[np.int64]]:
-    """Each [rows], −1 for none."""
-    found = {}
+def labels(columns: Mapping[str, pa.ChunkedArray]) -> Iterator[tuple[str, NDArray[np.int64]]]:
+    """One after another, each [rows], −1 for none."""
     for name, column in columns.items():
         values: NDArray[Any] = column.to_numpy()
         is_right = values.dtype.kind in "biu"
@@ -181,8 +191,7 @@ def labels(columns: Mapping[str, pa.ChunkedArray]) -> dict[str, NDArray[np.int64
             raise ValueError(
                 f"label '{name}' holds {some} …; labels are whole numbers, −1 or nothing where there is none"
             )
-        found[name] = values.astype(np.int64)
-    return found
+        yield name, values.astype(np.int64)
 
 
 def _row(mask: NDArray[np.bool_], rows: int) -> int:

@@ -1,22 +1,31 @@
 """Frames of games, from a recording: features, episodes, splits, labels, actions and the feature schema."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from bundle.columns import RowSource
 from bundle.matching import matched
 from bundle.schema import Schema
 from model.data import columns as of_column
 from model.data.games import games
-from model.data.gaps import absent, fill, gaps
+from model.data.gaps import Gaps, absent, fill
 from model.data.groups import schema_of
+from model.data.matrix import MAX_IN_MEMORY_BYTES
+from model.data.ranges import Ranges, distinct
 from model.data.recordings import Source, recording
 from model.data.roles import LABEL_NAMES, Choices, Column, doubts
-from model.data.selection import labels_of, parts_of, roles_of, spread, values_of
+from model.data.selection import Part, labels_of, parts_of, roles_of, spread
+from model.data.shelf import Shelf
 from model.data.symmetry import Symmetry, symmetries
+
+# Those of a row, besides features and labels.
+ARRAYS = ("episode", "frame", "split", "absent", "actions")
 
 
 @dataclass(frozen=True)
@@ -28,7 +37,7 @@ class Frames:
     `roles` say what each column of the data is for, and `notes` what a user should know of how it was read.
     """
 
-    features: NDArray[np.float32]  # [rows, columns]
+    features: RowSource  # [rows, columns] of float32
     schema: Schema
     episode: NDArray[np.int64]  # [rows]
     frame: NDArray[np.int64] | None = None  # [rows]
@@ -44,6 +53,8 @@ class Frames:
     episode_names: tuple[str, ...] = ()
     roles: tuple[Column, ...] = ()
     notes: tuple[str, ...] = ()
+    # Where the arrays are kept as mapped files, None where they are in memory.
+    folder: Path | None = None
 
     def __len__(self) -> int:
         return len(self.features)
@@ -51,27 +62,26 @@ class Frames:
     @property
     def independent(self) -> bool:
         """Whether every row is an episode of its own."""
-        return self.frame is None and len(np.unique(self.episode)) == len(self)
+        return self.frame is None and len(distinct(self.episode, Ranges.all(len(self)))) == len(self)
 
     def take(self, rows: NDArray[Any]) -> "Frames":
         """The frames at the given rows (indices or a mask)."""
-        return replace(
-            self,
-            features=self.features[rows],
-            episode=self.episode[rows],
-            frame=None if self.frame is None else self.frame[rows],
-            split=None if self.split is None else self.split[rows],
-            labels={name: values[rows] for name, values in self.labels.items()},
-            absent=None if self.absent is None else self.absent[rows],
-            actions=None if self.actions is None else self.actions[rows],
-        )
+        return replace(self.each(lambda _, values: values[rows]), features=self.features[rows], folder=None)
 
-    def as_seen(self) -> NDArray[np.float32]:
+    def each(self, change: Callable[[str, NDArray[Any]], NDArray[Any]]) -> "Frames":
+        """The frames with every array but the features, given under its name, as `change` returns it."""
+        named = {name: getattr(self, name) for name in ARRAYS}
+        arrays: dict[str, Any] = {name: None if each is None else change(name, each) for name, each in named.items()}
+        labels = {label: change(f"label-{i}", each) for i, (label, each) in enumerate(self.labels.items())}
+        return replace(self, **arrays, labels=labels)
+
+    def as_seen(self, rows: slice = slice(None)) -> NDArray[np.float32]:
         """[rows, columns] with NaN where a group is hidden, which is how a model's graphs are told."""
+        seen = self.features[rows]
         if self.absent is None:
-            return self.features
-        hidden = np.repeat(self.absent, [group.width for group in self.schema.groups], axis=1)
-        return np.where(hidden, np.float32(np.nan), self.features)
+            return seen
+        hidden = np.repeat(self.absent[rows], [group.width for group in self.schema.groups], axis=1)
+        return np.where(hidden, np.float32(np.nan), seen)
 
     def called(self, episode: int) -> str:
         """The name of an episode in the data."""
@@ -89,15 +99,18 @@ def read_frames(
     frame: str | None = None,
     missing: str | None = None,
     like: Schema | None = None,
+    folder: Path | None = None,
+    in_memory_bytes: int = MAX_IN_MEMORY_BYTES,
 ) -> Frames:
     """Reads Parquet, CSV, Arrow, HDF5 or .npy/.npz from a file, a folder, a glob or several, or takes a DataFrame of
     pandas or polars, an Arrow table, a dict of arrays or an array.
 
     `features`, `exclude`, `labels` and `actions` are patterns of names, such as `ram_*`; see `roles.assign`. Labels
     hold whole numbers and must not be features as well; None reads those named y_* that do, to look for leaks. `like`,
-    the schema of a model, picks the features by its names. `missing` is one of MISSING, refuse if not said.
+    the schema of a model, picks the features by its names. `missing` is one of MISSING, refuse if not said. Rows of
+    more than `in_memory_bytes` lie in files in `folder`, or (None) in temporary ones that last as long as the frames.
     """
-    data = recording(source)
+    data = recording(source, in_memory_bytes)
     table, told = data.table, data.told
     said = Choices(
         features=_patterns(features) or (),
@@ -126,55 +139,108 @@ def read_frames(
         picked, remarks = matched(like.names, picked, picked if said.features else [*parts])
         notes += remarks
     keys: dict[str, str] = {column.role: parts[column.name].column for column in roles}
-    known = games(table, keys, roles, data.file, data.files)
-    notes += [] if known.note is None else [known.note]
     for part in (parts[name] for name in picked):
-        if part.place is None and (remark := of_column.rounded(part.name, table[part.column])):
+        # Only of columns that may be rounded, since in a large file each is read for this.
+        may_be = part.place is None and of_column.is_wide(table.schema.field(part.column).type)
+        if may_be and (remark := of_column.rounded(part.name, table[part.column])):
             notes.append(remark)
     inputs = [column.name for column in roles if column.role == "action"]
-    found = Frames(
-        features=values_of(table, [parts[name] for name in picked]),
-        schema=schema,
-        episode=known.episode,
-        frame=known.frame,
-        split=of_column.splits(keys["split"], table[keys["split"]]) if "split" in keys else None,
-        labels=labels_of(table, () if labels is not None and not labels else said.labels, picked, labels is not None),
-        symmetries=symmetries(schema, about),
-        actions=values_of(table, [parts[name] for name in inputs]) if inputs else None,
-        action_names=tuple(inputs),
-        episode_names=known.names,
-        roles=tuple(roles),
-        notes=tuple(notes),
-    )
-    return _without_gaps(found, told.get("missing", "refuse") if missing is None else missing)
+    gaps = Gaps(schema.names, told.get("missing", "refuse") if missing is None else missing)
+    shelf = Shelf.of(len(table) * len(picked), folder, in_memory_bytes)
+    try:
+        known = games(table, keys, roles, data.file, data.files)
+        notes += [] if known.note is None else [known.note]
+        known = known._replace(
+            episode=shelf.put("episode", known.episode),
+            frame=None if known.frame is None else shelf.put("frame", known.frame),
+        )
+        del data
+        asked = () if labels is not None and not labels else said.labels
+        found = Frames(
+            features=shelf.put_rows(
+                "features", len(picked), _features(table, [parts[name] for name in picked], gaps, shelf)
+            ),
+            schema=schema,
+            episode=known.episode,
+            frame=known.frame,
+            split=shelf.put("split", of_column.splits(keys["split"], table[keys["split"]]))
+            if "split" in keys
+            else None,
+            labels={
+                name: shelf.put(f"label-{i}", values)
+                for i, (name, values) in enumerate(labels_of(table, asked, picked, labels is not None))
+            },
+            symmetries=symmetries(schema, about),
+            actions=_actions(table, [parts[name] for name in inputs], shelf) if inputs else None,
+            action_names=tuple(inputs),
+            episode_names=known.names,
+            roles=tuple(roles),
+            notes=tuple(notes),
+            folder=folder if shelf.folder is not None else None,
+        )
+        return _without_gaps(found, gaps, shelf)
+    finally:
+        # What Arrow read the recording with.
+        pa.default_memory_pool().release_unused()
+        if folder is None:
+            shelf.forget()
+
+
+def _features(table: Any, parts: Sequence[Part], gaps: Gaps, shelf: Shelf) -> Iterator[NDArray[np.float32]]:
+    """The rows of the table part by part, without those that are dropped."""
+    for values in shelf.values(table, parts):
+        odd = gaps.look(values)
+        yield values[~odd] if gaps.missing == "drop" and odd.any() else values
+    if gaps.missing == "drop" and gaps.odd_rows().all():
+        raise ValueError(
+            f"{_said(gaps)}, in every row; choose --missing hide or mean, or leave columns out with --exclude"
+        )
+
+
+def _actions(table: Any, parts: Sequence[Part], shelf: Shelf) -> NDArray[np.float32]:
+    kept = shelf.blank("actions", (len(table), len(parts)), np.float32)
+    at = 0
+    for values in shelf.values(table, parts):
+        kept[at : at + len(values)] = values
+        at += len(values)
+    return kept
 
 
 def _patterns(given: str | Sequence[str] | None) -> tuple[str, ...] | None:
     return None if given is None else (given,) if isinstance(given, str) else tuple(given)
 
 
-def _without_gaps(frames: Frames, missing: object) -> Frames:
-    """The frames without NaN, and without the rows that have one if `missing` says so."""
-    values, names = frames.features, frames.schema.names
-    columns = gaps(values, names, missing)
+def _without_gaps(frames: Frames, gaps: Gaps, shelf: Shelf) -> Frames:
+    """The frames with something in the place of what is missing; the rows that are dropped are already gone."""
+    columns, names, groups = gaps.columns, frames.schema.names, frames.schema.groups
     if not columns:
         return frames
-    some = f"numbers are missing in {len(columns)} of {len(names)} columns (first in {names[columns[0]]})"
-    odd = np.asarray(np.isnan(values[:, columns]).any(axis=1))
-    if missing == "drop":
-        if odd.all():
-            raise ValueError(
-                f"{some}, in every row; choose --missing hide or mean, or leave columns out with --exclude"
-            )
-        note = f"{some}: {odd.sum():,} of {len(values):,} rows are dropped"
-        return replace(frames.take(~odd), notes=(*frames.notes, note))
-    hidden = absent(values, columns, frames.schema.groups) if missing == "hide" else None
-    if hidden is not None and hidden.all(1).any():
-        raise ValueError(
-            f"{some}, and row {np.flatnonzero(hidden.all(1))[0]} would have nothing left to see; choose --missing drop "
-            "or mean"
-        )
-    fill(values, columns, names)
-    what = "their groups are hidden in" if missing == "hide" else "the mean of the column stands in"
-    note = f"{some}: {what} {odd.sum():,} of {len(values):,} rows"
-    return replace(frames, absent=hidden, notes=(*frames.notes, note))
+    some, odd = _said(gaps), gaps.odd_rows()
+    if gaps.missing == "drop":
+        note = f"{some}: {odd.sum():,} of {len(odd):,} rows are dropped"
+        return replace(frames.each(lambda name, values: shelf.put(name, values[~odd])), notes=(*frames.notes, note))
+    hides, means, row = gaps.missing == "hide", gaps.means(), 0
+    hidden = shelf.blank("absent", (len(frames), len(groups)), np.bool_) if hides else None
+
+    def change(values: NDArray[np.float32]) -> None:
+        nonlocal row
+        if hidden is not None:
+            here = absent(values, columns, groups)
+            if here.all(1).any():
+                raise ValueError(
+                    f"{some}, and row {row + np.flatnonzero(here.all(1))[0]} would have nothing left to see; choose "
+                    "--missing drop or mean"
+                )
+            hidden[row : row + len(values)] = here
+        fill(values, columns, means)
+        row += len(values)
+
+    features = shelf.rewritten("features", frames.features, len(names), change)
+    what = "their groups are hidden in" if hides else "the mean of the column stands in"
+    note = f"{some}: {what} {odd.sum():,} of {len(odd):,} rows"
+    return replace(frames, features=features, absent=hidden, notes=(*frames.notes, note))
+
+
+def _said(gaps: Gaps) -> str:
+    first = gaps.names[gaps.columns[0]]
+    return f"numbers are missing in {len(gaps.columns)} of {len(gaps.names)} columns (first in {first})"

@@ -13,34 +13,70 @@ Rows = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 
-def gaps(values: Rows, names: Sequence[str], missing: object) -> list[int]:
-    """The columns of `values` [rows, C] that have gaps; ValueError for infinite numbers, and for gaps if they are
-    refused."""
-    if missing not in MISSING:
-        raise ValueError(f"missing is {missing!r}; it must be one of {', '.join(MISSING)}")
-    found = []
-    # A sum in float64 is not finite exactly if one of its float32 terms is not, and is far cheaper than isfinite.
-    for i in np.flatnonzero(~np.isfinite(values.sum(0, dtype=np.float64))).tolist():
-        odd = np.flatnonzero(np.isinf(values[:, i]) if missing != "refuse" else ~np.isfinite(values[:, i]))
-        if odd.size:
-            value, row = values[odd[0], i], int(odd[0])
-            way = (
-                "; --missing hide, drop or mean goes on without what is missing"
-                if np.isnan(value)
-                else f"; mend the recording, or leave the column out with --exclude '{names[i]}'"
-            )
-            raise ValueError(f"{names[i]} is {value} in row {row}; features must be finite numbers{way}")
-        found.append(i)
-    return found
+class Gaps:
+    """Where the numbers of rows are missing that are looked at one part after another."""
+
+    def __init__(self, names: Sequence[str], missing: object) -> None:
+        if missing not in MISSING:
+            raise ValueError(f"missing is {missing!r}; it must be one of {', '.join(MISSING)}")
+        self.names, self.missing = names, missing
+        self.rows = 0
+        self._parts: list[Mask] = []
+        self._sums, self._lacks = np.zeros(len(names)), np.zeros(len(names), np.int64)
+
+    def look(self, values: Rows) -> Mask:
+        """Which of the next rows [n, C] have a gap; ValueError for infinite numbers, and for gaps if they are
+        refused."""
+        odd = np.zeros(len(values), np.bool_)
+        # A sum in float64 is not finite exactly if one of its float32 terms is not, and is far cheaper than isfinite.
+        sums = values.sum(0, dtype=np.float64)
+        for i in np.flatnonzero(~np.isfinite(sums)).tolist():
+            gap = np.isnan(values[:, i])
+            self._refuse(i, values[:, i], np.isinf(values[:, i]) | (gap & (self.missing == "refuse")))
+            sums[i] = values[~gap, i].sum(dtype=np.float64)
+            self._lacks[i] += gap.sum()
+            odd |= gap
+        self._sums += sums
+        self.rows += len(values)
+        self._parts.append(odd)
+        return odd
+
+    @property
+    def columns(self) -> list[int]:
+        """Those that have gaps."""
+        columns: list[int] = np.flatnonzero(self._lacks).tolist()
+        return columns
+
+    def odd_rows(self) -> Mask:
+        """[rows]: which of all the rows have a gap."""
+        return np.concatenate(self._parts)
+
+    def means(self) -> Rows:
+        """The mean of the rest of each of the `columns`; ValueError for a column that is all gaps."""
+        for i in self.columns:
+            if self._lacks[i] == self.rows:
+                name = self.names[i]
+                raise ValueError(f"{name} is missing in every row; leave it out with --exclude '{name}'")
+        found: Rows = (self._sums / np.maximum(self.rows - self._lacks, 1))[self.columns].astype(np.float32)
+        return found
+
+    def _refuse(self, column: int, values: Rows, odd: Mask) -> None:
+        at = np.flatnonzero(odd)
+        if not at.size:
+            return
+        name, value = self.names[column], values[at[0]]
+        way = (
+            "; --missing hide, drop or mean goes on without what is missing"
+            if np.isnan(value)
+            else f"; mend the recording, or leave the column out with --exclude '{name}'"
+        )
+        raise ValueError(f"{name} is {value} in row {self.rows + at[0]}; features must be finite numbers{way}")
 
 
-def fill(values: Rows, columns: Sequence[int], names: Sequence[str]) -> None:
-    """Puts the mean of the rest into the gaps of the columns, in place; ValueError for a column that is all gaps."""
-    for i in columns:
-        gap = np.isnan(values[:, i])
-        if gap.all():
-            raise ValueError(f"{names[i]} is missing in every row; leave it out with --exclude '{names[i]}'")
-        values[gap, i] = values[~gap, i].mean(dtype=np.float64)
+def fill(values: Rows, columns: Sequence[int], means: Rows) -> None:
+    """Puts the means into the gaps of the columns of the rows, in place."""
+    for i, mean in zip(columns, means, strict=True):
+        values[np.isnan(values[:, i]), i] = mean
 
 
 def absent(values: Rows, columns: Sequence[int], groups: Sequence[Group]) -> Mask:

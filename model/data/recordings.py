@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeGuard
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from model.data.columns import SPLITS
 from model.data.descriptions import description, layout
 from model.data.files import found_files
-from model.data.tables import join, plain, read_table, table_of
+from model.data.lazy import Spool
+from model.data.matrix import MAX_IN_MEMORY_BYTES
+from model.data.tables import are_large, finished, join, open_tables, plain, read_table, table_of
 
 
 class ArrowTable(Protocol):
@@ -27,7 +29,8 @@ Source = Files | ArrowTable | Mapping[str, Any] | NDArray[Any]
 class Recording(NamedTuple):
     """Rows of games with whatever columns they have."""
 
-    table: pa.Table
+    # A pyarrow.Table, or what can be asked for its columns like one.
+    table: Any
     # [rows] which of `files` a row is from.
     file: NDArray[np.int64]
     files: tuple[str, ...]
@@ -38,11 +41,12 @@ class Recording(NamedTuple):
     notes: tuple[str, ...]
 
 
-def recording(source: Source) -> Recording:
+def recording(source: Source, in_memory_bytes: int = MAX_IN_MEMORY_BYTES) -> Recording:
     """Reads files, or takes a DataFrame of pandas or polars, an Arrow table, a dict of arrays or one array [rows,
-    columns]; ValueError for what is none of them."""
-    if isinstance(source, str | Path) or (isinstance(source, Sequence) and _are_paths(source)):
-        return _of_files(source)
+    columns]; ValueError for what is none of them. Of Parquet files of more than `in_memory_bytes`, columns are read
+    when they are asked for."""
+    if are_files(source):
+        return _of_files(source, in_memory_bytes)
     table = _in_memory(source)
     if not len(table):
         raise ValueError("the data has no rows; record some")
@@ -50,23 +54,34 @@ def recording(source: Source) -> Recording:
     return Recording(table, np.zeros(len(table), np.int64), ("the data",), {}, about, ())
 
 
-def _are_paths(source: Sequence[Any]) -> bool:
-    return len(source) > 0 and all(isinstance(each, str | Path) for each in source)
+def are_files(source: Source) -> TypeGuard[Files]:
+    """Whether the source names files."""
+    if isinstance(source, str | Path):
+        return True
+    return isinstance(source, Sequence) and len(source) > 0 and all(isinstance(each, str | Path) for each in source)
 
 
-def _of_files(source: Files) -> Recording:
+def _of_files(source: Files, in_memory_bytes: int) -> Recording:
     paths, notes = found_files(source)
     base = Path(source) if isinstance(source, str | Path) and Path(source).is_dir() else None
-    tables = [read_table(path, base) for path in paths]
-    splits = [_split_of(path, base) for path in paths]
-    if None not in splits and "split" not in tables[0].column_names:
-        tables = [
-            table.append_column("split", pa.array([split] * len(table)))
-            for table, split in zip(tables, splits, strict=True)
-        ]
+    splits = {path: _split_of(path, base) for path in paths}
+
+    def finish(table: pa.Table, path: Path) -> pa.Table:
+        if None in splits.values() or "split" in table.column_names:
+            return table
+        return table.append_column("split", pa.array([splits[path]] * len(table)))
+
     names = [path.name for path in paths]
-    table = join(tables, names if len({*names}) == len(names) else [str(path) for path in paths])
-    file = np.repeat(np.arange(len(tables)), [len(one) for one in tables])
+    called = names if len({*names}) == len(names) else [str(path) for path in paths]
+    if are_large(paths, in_memory_bytes):
+        table: Any = open_tables(paths, lambda table, path: finish(finished(table, path, base), path), called)
+        rows = table.rows
+    else:
+        spool = Spool(in_memory_bytes)
+        tables = [spool.kept(finish(read_table(path, base), path)) for path in paths]
+        table, rows = join(tables, called), [len(one) for one in tables]
+        del tables
+    file = np.repeat(np.arange(len(rows)), rows)
     told = description(paths[0].parent)
     about = told | layout(table.schema.metadata or {}, paths[0])
     return Recording(table, file, tuple(names), told, about, tuple(notes))

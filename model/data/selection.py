@@ -1,6 +1,6 @@
 """The numbers of a row: columns of a table, and places in its columns of lists."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bundle.schema import Schema, unnamed_columns
 from model.data import columns as of_column
+from model.data.lazy import head
 from model.data.roles import BY_ACTIONS, LABEL_NAMES, Choices, Column, assign, matching
 
 
@@ -29,7 +30,7 @@ def parts_of(table: pa.Table, told: Mapping[str, Any]) -> dict[str, Part]:
         count = 0
         if column == "features" or of_column.is_list(kind):
             try:
-                count = of_column.width(column, table[column])
+                count = of_column.width(column, head(table)[column])
             except ValueError:
                 # Such as lists of text beside the features; it is told where the column is asked for.
                 if column == "features":
@@ -112,7 +113,7 @@ def values_of(table: pa.Table, picked: Sequence[Part]) -> NDArray[np.float32]:
 
 def labels_of(
     table: pa.Table, asked: Sequence[str] | None, picked: Sequence[str], strict: bool
-) -> dict[str, NDArray[np.int64]]:
+) -> Iterator[tuple[str, NDArray[np.int64]]]:
     """The labels `asked` for, None: those whose name says so; unless `strict`, what is no label is left out."""
     plain = [field.name for field in table.schema if not of_column.is_list(field.type)]
     names = matching(plain, LABEL_NAMES if asked is None else asked)

@@ -56,6 +56,21 @@ class Symmetry:
             torch.tensor([group in description.get("hide", []) for group in groups]),
         )
 
+    def as_dict(self) -> dict[str, Any]:
+        """What JSON can hold of it."""
+        tensors = {name: getattr(self, name).tolist() for name in ("source", "sign", "hidden")}
+        return {**tensors, "exchange": [*self.exchange]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Symmetry":
+        """The symmetry that `as_dict` described."""
+        return cls(
+            torch.tensor(values["source"], dtype=torch.long),
+            torch.tensor(values["sign"], dtype=torch.float32),
+            tuple((int(column), float(a), float(b)) for column, a, b in values["exchange"]),
+            torch.tensor(values["hidden"], dtype=torch.bool),
+        )
+
     def apply(self, rows: Tensor) -> Tensor:
         """Transforms rows [n, C] → [n, C]; the groups in `hidden` still hold numbers, which the caller must hide."""
         seen = rows.index_select(1, self.source.to(rows.device)) * self.sign.to(rows.device)

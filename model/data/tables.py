@@ -1,10 +1,10 @@
 """What is in a file of a recording, as a table; ValueError that names the file for damaged and odd ones."""
 
 import codecs
+import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from model.data import hdf5, minari
+from model.data.damage import reading, words_of
 from model.data.files import kind_of
+from model.data.lazy import LazyTable
+from model.data.matrix import MAX_IN_MEMORY_BYTES
 from model.data.roles import EPISODE_NAMES, FRAME_NAMES, LABEL_NAMES, matching
 
 # CSV is read in blocks, whose first decides the type of a column: a later fraction would break a column of integers.
@@ -36,10 +39,15 @@ def read_table(path: Path, base: Path | None = None) -> pa.Table:
     if kind == "NumPy":
         table = table_of(_frames_among(read_arrays(path), path), path.name)
     else:
-        with _reading(path, kind):
+        with reading(path, kind):
             table = READERS[kind](path)
             names = table.column_names
         _check_names(names, path)
+    return finished(table, path, base)
+
+
+def finished(table: pa.Table, path: Path, base: Path | None) -> pa.Table:
+    """What was read of a file, with the columns that the names of its folders hold, as plain columns."""
     for name, value in (_in_folders(path, base) | minari.of_folder(path)).items():
         if name not in table.column_names:
             table = table.append_column(name, pa.array([value] * len(table)))
@@ -50,8 +58,34 @@ def read_metadata(path: Path) -> dict[bytes, bytes]:
     """What a Parquet file says besides its columns."""
     if kind_of(path) not in (None, "Parquet"):
         return {}
-    with _reading(path, "Parquet"):
+    with reading(path, "Parquet"):
         return dict(pq.read_schema(path).metadata or {})
+
+
+def are_large(paths: Sequence[Path], in_memory_bytes: int) -> bool:
+    """Whether these are Parquet files whose columns take more than so many bytes."""
+    if any((kind_of(path) or "Parquet") != "Parquet" or minari.is_game(path) for path in paths):
+        return False
+    total = 0
+    for path in paths:
+        with reading(path, "Parquet"):
+            metadata = pq.ParquetFile(path).metadata
+        # The sizes that the file gives are of numbers that are packed more tightly than in memory.
+        groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+        total += sum(4 * group.column(i).num_values for group in groups for i in range(group.num_columns))
+    return total > in_memory_bytes
+
+
+def open_tables(paths: Sequence[Path], finish: Callable[[pa.Table, Path], pa.Table], names: list[str]) -> LazyTable:
+    """Parquet files as one table of which only parts are in memory; ValueError as by `join`."""
+    heads = []
+    for path in paths:
+        with reading(path, "Parquet"):
+            file = pq.ParquetFile(path)
+            _check_names(file.schema_arrow.names, path)
+            head = pa.Table.from_batches(itertools.islice(file.iter_batches(1), 1), file.schema_arrow)
+        heads.append(finish(head, path))
+    return LazyTable(paths, join(heads, names).schema, finish)
 
 
 def join(tables: list[pa.Table], names: list[str]) -> pa.Table:
@@ -74,7 +108,7 @@ def join(tables: list[pa.Table], names: list[str]) -> pa.Table:
                 if not _go_together(other := table.schema.field(field.name).type, field.type):
                     reason = f"column '{field.name}' is {other} in {name} and {field.type} in {names[0]}"
                     raise ValueError(f"{reason}; files read together must be alike") from None
-        raise ValueError(f"the files cannot be read together ({_reason(error)}); read them one by one") from None
+        raise ValueError(f"the files cannot be read together ({words_of(error)}); read them one by one") from None
 
 
 def plain(table: pa.Table) -> pa.Table:
@@ -121,33 +155,17 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     # Opened here, since NumPy leaves a damaged archive open.
     with path.open("rb") as file:
         try:
+            if path.suffix == ".npy" and path.stat().st_size > MAX_IN_MEMORY_BYTES:
+                return {"features": np.load(path, mmap_mode="c", allow_pickle=False)}
             loaded = np.load(file, allow_pickle=False)
             return {"features": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
         except Exception as error:
             # What NumPy raises for a damaged file depends on the place of the damage: ValueError, OSError, EOFError,
             # BadZipFile, zlib.error, tokenize.TokenError, MemoryError and others.
             raise ValueError(
-                f"{path} cannot be read as {path.suffix} ({_reason(error)}); it is damaged or holds objects: save "
+                f"{path} cannot be read as {path.suffix} ({words_of(error)}); it is damaged or holds objects: save "
                 "plain arrays again with np.save or np.savez"
             ) from None
-
-
-@contextmanager
-def _reading(path: Path, kind: str) -> Iterator[None]:
-    """Raises what libraries raise for a damaged file as a ValueError that names the file."""
-    try:
-        yield
-    except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
-        if isinstance(error, PermissionError | FileNotFoundError):
-            raise
-        raise ValueError(
-            f"{path} cannot be read as {kind} ({_reason(error)}); it is damaged or something else: copy or record it "
-            "again, as Parquet, CSV, .npy or .npz"
-        ) from None
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _read_parquet(path: Path) -> pa.Table:
@@ -250,7 +268,7 @@ def _column(name: str, array: NDArray[Any], source: str) -> pa.Array:
             return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(array).ravel()), width)
         return pa.array(array.tolist() if array.dtype.kind in "US" else array)
     except (pa.ArrowException, ValueError, TypeError) as error:
-        raise ValueError(f"{name} of {source} is no column of numbers or text ({_reason(error)})") from None
+        raise ValueError(f"{name} of {source} is no column of numbers or text ({words_of(error)})") from None
 
 
 def _go_together(one: pa.DataType, other: pa.DataType) -> bool:

@@ -232,7 +232,7 @@ def principal_components(train: Rows, test: Rows, width: int) -> tuple[Rows, Row
 def untrained_encoder(frames: Frames, recipe: Recipe) -> Callable[[Rows], Rows]:
     """The same network before its first training step, which shows what the architecture contributes by itself."""
     torch.manual_seed(recipe.seed)
-    encoding = FeatureEncoding.fit(frames.features, frames.schema, column_statistics(frames.features))
+    encoding = FeatureEncoding.fit(frames.features[:], frames.schema, column_statistics(frames.features))
     jepa = JEPA(recipe.config(frames.schema, ordered=frames.frame is not None), encoding).eval()
 
     def embed(rows: Rows) -> Rows:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bundle.columns import DEAD_STD, Statistics
+from bundle.columns import DEAD_STD, RowSource, Statistics
 from bundle.schema import Schema
 
 # Standardised values are clipped to this many standard deviations.
@@ -51,7 +51,7 @@ class FeatureEncoding(nn.Module):
 
     @classmethod
     def fit(
-        cls, rows: NDArray[np.float32], schema: Schema, statistics: Statistics, categorical: Sequence[str] = CATEGORICAL
+        cls, rows: RowSource, schema: Schema, statistics: Statistics, categorical: Sequence[str] = CATEGORICAL
     ) -> "FeatureEncoding":
         """Fits an encoding to the training rows [n, C]; `categorical` lists name patterns of id columns."""
         mean, std = statistics["mean"], statistics["std"]

@@ -6,20 +6,23 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from bundle.columns import RowSource
 from bundle.schema import group_of_columns
 from model.data.frames import Frames
-from model.data.splits import rows_ahead
+from model.data.matrix import Matrix, halved
+from model.data.ranges import CHUNK_ROWS, Ranges, Rows
 from model.data.symmetry import Symmetry
+from model.data.timeline import Timeline
 from model.training.masking import MaskSampler
 
 # One row of this many in a batch is learned from as a composite, too.
 COMPOSITE_EVERY = 4
 # Horizons drawn for each row of a batch, or all where there are fewer.
 LATER_FRAMES = 2
-CHUNK_ROWS = 65_536
+# Of the free memory of a GPU, rows may take this share; what is more stays in the host's, and batches are sent.
+MAX_DEVICE_SHARE = 0.5
 
 
 class Batch(NamedTuple):
@@ -35,7 +38,7 @@ class Batch(NamedTuple):
 
 
 class Batches:
-    """Draws batches from frames; the rows stay in memory as float16 where that loses nothing."""
+    """Draws batches from frames; the rows stay in their file, or in memory as float16 where that loses nothing."""
 
     def __init__(
         self,
@@ -45,82 +48,101 @@ class Batches:
         symmetries: Sequence[Symmetry],
         device: torch.device,
     ) -> None:
-        self.ordered = frames.frame is not None
-        self.values = compact(frames.features).to(device)  # [rows, C]
-        self.horizons = torch.tensor(horizons, dtype=torch.float32, device=device)
-        ahead = [torch.from_numpy(rows_ahead(frames, horizon)) for horizon in horizons]
-        self.ahead = torch.stack(ahead).to(device)  # [H, rows], −1 where there is none
+        self.device = device
+        self.values = compact(frames.features)  # [rows, C]
+        if fits(self.values, device):
+            self.values = self.values.to(device)
+        self.horizons = np.array(horizons)
+        # None where rows have no order.
+        self.timeline = None if frames.frame is None else Timeline(frames.episode, frames.frame)
         groups = frames.schema.groups
         self.mask = MaskSampler(len(groups), hide_share)
         self.group = torch.tensor(group_of_columns(groups), device=device)
         # [rows, G] what is missing from the data itself, which no symmetry could move with the numbers.
-        self.absent = None if frames.absent is None else torch.from_numpy(frames.absent).to(device)
+        self.absent = None if frames.absent is None else torch.from_numpy(frames.absent)
         symmetries = symmetries if self.absent is None else ()
         self.symmetries = symmetries
         hidden = torch.stack([symmetry.hidden for symmetry in symmetries]).to(device) if symmetries else None  # [S, G]
         self.hidden = hidden if hidden is not None and hidden.any() else None
 
-    def with_later_rows(self, rows: NDArray[np.int64]) -> Tensor:
-        """Those of the rows that have a later row at every horizon."""
-        chosen = torch.from_numpy(rows).to(self.ahead.device)
-        return chosen[(self.ahead[:, chosen] >= 0).all(0)]
+    @property
+    def ordered(self) -> bool:
+        return self.timeline is not None
 
-    def draw(self, rows: Tensor, count: int, generator: torch.Generator, *, rank: int = 0, ranks: int = 1) -> Batch:
+    def with_later_rows(self, rows: Ranges) -> Ranges:
+        """Those of the rows that have a later row at every horizon."""
+        return rows if self.timeline is None else self.timeline.with_later_rows(rows, self.horizons.tolist())
+
+    def later(self, rows: Rows, horizon: int | Rows) -> Rows:
+        """The row `horizon` frames (a number, or [n]) after each of the rows [n], −1 where there is none."""
+        return rows if self.timeline is None else self.timeline.ahead(rows, horizon)
+
+    def draw(self, rows: Ranges, count: int, generator: torch.Generator, *, rank: int = 0, ranks: int = 1) -> Batch:
         """`count` of the rows, with replacement; several ranks draw the same batch and take a share each, of a multiple
         of COMPOSITE_EVERY rows."""
-        device = self.values.device
+        device = self.device
         share = slice(count * rank // ranks, count * (rank + 1) // ranks)
 
         def mine(drawn: Tensor) -> Tensor:
             return drawn[share].to(device)
 
-        now = rows[mine(torch.randint(len(rows), (count,), generator=generator))]  # [B]
+        def some() -> Rows:
+            return rows[torch.randint(len(rows), (count,), generator=generator)[share].numpy()]
+
+        now = some()  # [B]
         turned = mine(torch.rand(count, len(self.symmetries), generator=generator) < 0.5)
         visible, known = mine(self.mask(count, generator)), None
         if self.hidden is not None:
             known = ~(turned[:, :, None] & self.hidden).any(1)
             visible = visible & known
-        other = rows[mine(torch.randint(len(rows), (count,), generator=generator))]
+        other = some()
         kept = mine(torch.rand(count, self.mask.groups, generator=generator) < 0.5)
         fourth = slice(None, None, COMPOSITE_EVERY)
         own, others = self.seen(now[fourth], turned[fourth]), self.seen(other[fourth], turned[fourth])
         composites = torch.where(kept[fourth][:, self.group], own, others)
         composites_known = None if known is None else known[fourth]
         if self.absent is not None:
-            known = ~self.absent[now]
-            composites_known = ~torch.where(kept, self.absent[now], self.absent[other])[fourth]
+            lacks, other_lacks = (self.absent[torch.from_numpy(those)].to(device) for those in (now, other))
+            known = ~lacks
+            composites_known = ~torch.where(kept, lacks, other_lacks)[fourth]
             # What is hidden by chance is shown where nothing else is there to see.
             visible = torch.where((visible & known).any(1, keepdim=True), visible & known, known)
         rest = visible, known, composites, composites_known
         if not self.ordered:
-            return Batch(self.seen(now, turned), self.horizons[:0], *rest)
+            return Batch(self.seen(now, turned), torch.zeros(0, device=device), *rest)
         order = torch.rand(count, len(self.horizons), generator=generator).argsort(1)
-        choice = mine(order[:, :LATER_FRAMES]).T  # [K, B]
-        taken = torch.cat([now[None], self.ahead[choice, now]])  # [1 + K, B]
-        turned = turned.repeat(len(taken), 1)
-        later_known = None if self.absent is None else ~self.absent[taken[1:].flatten()]
-        return Batch(self.seen(taken.flatten(), turned), self.horizons[choice].flatten(), *rest, later_known)
+        horizon = self.horizons[order[share, :LATER_FRAMES].T.numpy()]  # [K, B]
+        taken = np.concatenate([now, self.later(np.tile(now, len(horizon)), horizon.ravel())])  # [B + K·B]
+        turned = turned.repeat(1 + len(horizon), 1)
+        ahead = torch.from_numpy(horizon.ravel()).to(device, torch.float32)
+        later_known = None if self.absent is None else ~self.absent[torch.from_numpy(taken[len(now) :])].to(device)
+        return Batch(self.seen(taken, turned), ahead, *rest, later_known)
 
-    def seen(self, rows: Tensor, turned: Tensor | None = None) -> Tensor:
+    def seen(self, rows: Rows, turned: Tensor | None = None) -> Tensor:
         """Raw features [n, C] of the rows [n], by each symmetry where `turned` [n, S]."""
-        features = self.values.index_select(0, rows).float()
+        features = self.values.index_select(0, torch.from_numpy(rows).to(self.values.device)).to(self.device).float()
         if turned is not None:
             for symmetry, applies in zip(self.symmetries, turned.T, strict=True):
                 features = torch.where(applies[:, None], symmetry.apply(features), features)
         return features
 
 
-def compact(features: NDArray[np.float32]) -> Tensor:
-    """The features as float16 if every one of them is a float16 number, else as they are."""
-    whole = torch.from_numpy(features)
-    half = torch.empty(whole.shape, dtype=torch.float16)
-    for kept, part in zip(torch.split(half, CHUNK_ROWS), torch.split(whole, CHUNK_ROWS), strict=True):
-        kept.copy_(part)
-        if not torch.equal(kept.float(), part):
-            return whole
+def compact(features: RowSource) -> Tensor:
+    """The features as float16 if each of them is a float16 number, else as they are; those in a file stay there."""
+    if isinstance(features, Matrix):
+        return features.tensor()
+    half = torch.empty(features.shape, dtype=torch.float16)
+    for start in range(0, len(features), CHUNK_ROWS):
+        part = halved(features[start : start + CHUNK_ROWS])
+        if part is None:
+            return torch.from_numpy(features[:])
+        half[start : start + CHUNK_ROWS] = torch.from_numpy(part)
     return half
 
 
-def evenly(rows: Tensor, count: int) -> Tensor:
-    """`count` of the rows at even distances, or all."""
-    return rows[torch.linspace(0, len(rows) - 1, min(count, len(rows)), dtype=torch.float64).long().to(rows.device)]
+def fits(values: Tensor, device: torch.device) -> bool:
+    """Whether the values may lie in the memory of the device for the length of a run."""
+    if device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return values.nbytes <= MAX_DEVICE_SHARE * free

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from model.networks.jepa import JEPA
 from model.training import diagnostics
-from model.training.batches import evenly
 from model.training.devices import precision
 from model.training.forward_pass import forward_pass, predict
 from model.training.run import Run
@@ -69,13 +68,14 @@ def loss_quantiles(run: Run, jepa: JEPA) -> dict[str, list[float]]:
     batches = run.batches
     jepa.eval()
     losses: dict[int, list[Tensor]] = {horizon: [] for horizon in run.horizons}
-    for part in torch.split(evenly(run.val_rows, QUANTILE_ROWS), CHUNK_ROWS):
+    rows = run.val_rows.evenly(QUANTILE_ROWS)
+    for part in np.split(rows, range(CHUNK_ROWS, len(rows), CHUNK_ROWS)):
         with torch.inference_mode():
             context = jepa.context_encoder(jepa.encoding(batches.seen(part)))
-            for horizon, ahead in zip(run.horizons, batches.ahead, strict=True):
+            for horizon in run.horizons:
                 asked = torch.full((len(part),), float(horizon), device=context.device)
                 predicted = jepa.predictor(context, None, asked)
-                target = jepa.target_encoder(jepa.encoding(batches.seen(ahead[part])))
+                target = jepa.target_encoder(jepa.encoding(batches.seen(batches.later(part, horizon))))
                 losses[horizon].append(nn.functional.smooth_l1_loss(predicted, target, reduction="none").mean(1))
     quantiles = {}
     for horizon, each in losses.items():

@@ -9,17 +9,19 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from torch import Tensor
 
-from bundle.columns import Statistics, column_statistics
+from bundle.columns import Statistics
 from bundle.sample import SAMPLE_ROWS as SHOWN_ROWS
 from model.data import checks
 from model.data.frames import Frames
+from model.data.matrix import taken
+from model.data.ranges import Ranges, distinct
 from model.data.splits import split_rows
+from model.data.statistics import statistics_of
 from model.networks.encoding import FeatureEncoding
 from model.networks.jepa import JEPA
 from model.training import schedules
-from model.training.batches import COMPOSITE_EVERY, Batches, evenly
+from model.training.batches import COMPOSITE_EVERY, Batches
 from model.training.checkpoint import Checkpoint, load_checkpoint, restore_optimiser
 from model.training.devices import half_precision_pays, launch
 from model.training.gradients import Gradients
@@ -44,8 +46,8 @@ class Run:
     recipe: Recipe
     fabric: Fabric
     batches: Batches
-    train_rows: Tensor  # those that have a later row at every horizon
-    val_rows: Tensor  # of games that are held out
+    train_rows: Ranges  # those that have a later row at every horizon
+    val_rows: Ranges  # of games that are held out
     checkpoint: Checkpoint  # the networks and how far they have come
     objective: Objective
     gradients: Gradients
@@ -75,7 +77,7 @@ def prepare(
         _check_alike(checkpoint, frames)
     _check_shares(recipe.batch_size, fabric.world_size)
     train, val = split_rows(frames, seed=recipe.seed)
-    statistics = column_statistics(frames.features[train]) if checkpoint is None else checkpoint.statistics
+    statistics = statistics_of(frames, train) if checkpoint is None else checkpoint.statistics
     horizons = recipe.horizons if frames.frame is not None else (0,)
     checks.check_trainable(frames, train, statistics, horizons)
     warnings = checks.training_warnings(frames, train, statistics, horizons, recipe.batch_size)
@@ -97,7 +99,7 @@ def prepare(
             step=0,
             summary=TrainingSummary(
                 rows=len(train_rows),
-                episodes=len(np.unique(frames.episode[train])),
+                episodes=len(distinct(frames.episode, train)),
                 half_precision=half_precision_pays(fabric.device),
                 random_start_share=schedules.random_start_share(recipe.steps, recipe.momentum),
             ),
@@ -165,8 +167,8 @@ def frames_to_show(run: Run) -> NDArray[np.float32]:
     if not run.batches.ordered:
         raise ValueError("rows without a frame column are no game to look at; leave out --sample")
     # Rows at the end of a game have none later, so consecutive rows are of one game.
-    parts = torch.tensor_split(run.val_rows, (run.val_rows.diff() != 1).nonzero().flatten().cpu() + 1)
-    rows: NDArray[np.float32] = run.batches.seen(max(parts, key=len)[:SHOWN_ROWS]).numpy(force=True)
+    first, stop = run.val_rows.longest()
+    rows: NDArray[np.float32] = run.batches.seen(np.arange(first, min(stop, first + SHOWN_ROWS))).numpy(force=True)
     return rows
 
 
@@ -212,32 +214,34 @@ def _check_shares(batch_size: int, processes: int) -> None:
         )
 
 
-def _usable_rows(batches: Batches, rows: NDArray[np.int64], horizons: tuple[int, ...], purpose: str) -> Tensor:
+def _usable_rows(batches: Batches, rows: Ranges, horizons: tuple[int, ...], purpose: str) -> Ranges:
     kept = batches.with_later_rows(rows)
     if not len(kept):
         raise ValueError(f"no {purpose} row has a frame {max(horizons)} later in its episode; choose shorter horizons")
     return kept
 
 
-def _networks(frames: Frames, train: NDArray[np.int64], statistics: Statistics, recipe: Recipe) -> JEPA:
+def _networks(frames: Frames, train: Ranges, statistics: Statistics, recipe: Recipe) -> JEPA:
     """With random weights, and an encoding fitted to some of the training rows."""
     torch.manual_seed(recipe.seed)
-    drawn = np.random.default_rng(recipe.seed).permutation(train)[:FIT_ROWS]
-    encoding = FeatureEncoding.fit(frames.features[drawn], frames.schema, statistics)
+    # In their order, since what is fitted does not depend on it and a file is read faster so.
+    drawn = np.sort(train.drawn(FIT_ROWS, np.random.default_rng(recipe.seed)))
+    encoding = FeatureEncoding.fit(taken(frames.features, drawn), frames.schema, statistics)
     return JEPA(recipe.config(frames.schema, ordered=frames.frame is not None), encoding)
 
 
-def _measure_directions(jepa: JEPA, batches: Batches, rows: Tensor, horizons: tuple[int, ...]) -> None:
-    parts = torch.split(evenly(rows, DIRECTION_ROWS), CHUNK_ROWS)
+def _measure_directions(jepa: JEPA, batches: Batches, rows: Ranges, horizons: tuple[int, ...]) -> None:
+    some = rows.evenly(DIRECTION_ROWS)
+    parts = np.split(some, range(CHUNK_ROWS, len(some), CHUNK_ROWS))
     now = [jepa.encoding(batches.seen(part)) for part in parts]
-    for horizon, ahead in zip(horizons, batches.ahead, strict=True):
-        later = (jepa.encoding(batches.seen(ahead[part])) for part in parts)
+    for horizon in horizons:
+        later = (jepa.encoding(batches.seen(batches.later(part, horizon))) for part in parts)
         jepa.column_heads.measure_directions(horizon, zip(now, later, strict=True))
 
 
-def _sample(batches: Batches, train_rows: Tensor, val_rows: Tensor) -> NDArray[np.float32]:
+def _sample(batches: Batches, train_rows: Ranges, val_rows: Ranges) -> NDArray[np.float32]:
     """[2n, C]: n training rows, then n held-out ones."""
     count = min(SAMPLE_ROWS, len(train_rows), len(val_rows))
-    chosen = torch.cat([evenly(train_rows, count), evenly(val_rows, count)])
+    chosen = np.concatenate([train_rows.evenly(count), val_rows.evenly(count)])
     rows: NDArray[np.float32] = batches.seen(chosen).numpy(force=True)
     return rows

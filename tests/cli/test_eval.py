@@ -38,7 +38,7 @@ def columns():
     games = make_games(EPISODES, LENGTH)
     return {
         "episode": games.episode, "frame": games.frame, **games.labels,
-        **dict(zip(games.schema.names, games.features.T, strict=True)),
+        **dict(zip(games.schema.names, games.features[:].T, strict=True)),
     }  # fmt: skip
 
 

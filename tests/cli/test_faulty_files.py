@@ -136,7 +136,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     arrays: dict[str, Any] = {"features": games.features, "episode": games.episode, "frame": games.frame}
     arrays |= games.labels
     np.savez_compressed(folder / "DATA.npz", **arrays)
-    columns = dict(zip(games.schema.names, games.features.T, strict=True))
+    columns = dict(zip(games.schema.names, games.features[:].T, strict=True))
     table = pa.table({"episode": games.episode, "frame": games.frame, **columns})
     pq.write_table(table, folder / "DATA.parquet", compression="zstd")
     prepare(games, SMALL).checkpoint.save(folder / "CHECKPOINT")

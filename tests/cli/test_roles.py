@@ -30,7 +30,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def table() -> pa.Table:
     games = make_games(2, 40)
-    columns = dict(zip(games.schema.names, games.features.T, strict=True))
+    columns = dict(zip(games.schema.names, games.features[:].T, strict=True))
     return pa.table({"episode": games.episode, "frame": games.frame, **columns})
 
 
@@ -75,7 +75,7 @@ def test_without_names_columns_are_taken_by_position_and_that_is_said(side: str,
     path = tmp_path / "rows.npy"
     if side == "model":
         path = tmp_path / "rows.parquet"
-        pq.write_table(pa.table(dict(zip(NAMES, games.features.T, strict=True))), path)
+        pq.write_table(pa.table(dict(zip(NAMES, games.features[:].T, strict=True))), path)
     else:
         np.save(path, games.features)
     code, said = jepa("embed", bundle, path, "--out", tmp_path / "e.npy")
@@ -96,7 +96,7 @@ def test_a_missing_number_hides_its_group_as_a_bot_would(bundle: Path, table: pa
 
 def test_inspect_shows_what_each_column_is_for_and_why(tmp_path: Path) -> None:
     games = make_games(3, 20)
-    columns = dict(zip(NAMES, games.features.T, strict=True))
+    columns = dict(zip(NAMES, games.features[:].T, strict=True))
     made = {
         "episode_index": games.episode,
         "step": games.frame,

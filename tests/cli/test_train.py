@@ -35,7 +35,7 @@ def _small_networks():
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     games = make_games(episodes=5, length=120)
-    columns = dict(zip(games.schema.names, games.features.T, strict=True))
+    columns = dict(zip(games.schema.names, games.features[:].T, strict=True))
     table = pa.table({"episode": games.episode, "frame": games.frame, **columns, **games.labels})
     groups = [list(group) for group in games.schema.groups]
     path = tmp_path_factory.mktemp("data") / "games.parquet"

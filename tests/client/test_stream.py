@@ -58,7 +58,8 @@ def embed_over(request: pytest.FixtureRequest, portal: BlockingPortal, streams: 
             if request.param == "sync":
                 stream = stack.enter_context(JepaClient(url, **client).stream(**options or {}))
                 streams.append(stream)
-                return getattr(stream, (options or {}).get("answer", "embed"))
+                asked: Callable[[Any], np.ndarray] = getattr(stream, (options or {}).get("answer", "embed"))
+                return asked
             stream_async = AsyncJepaClient(url, **client).stream(**options or {})
             streams.append(stream_async)
             entered = stack.enter_context(portal.wrap_async_context_manager(stream_async))

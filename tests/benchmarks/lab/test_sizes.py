@@ -15,7 +15,7 @@ from tests.support.games import make_games
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     games = make_games(episodes=5, length=300)
-    columns = dict(zip(games.schema.names, games.features.T, strict=True))
+    columns = dict(zip(games.schema.names, games.features[:].T, strict=True))
     path = tmp_path_factory.mktemp("data") / "games.parquet"
     pq.write_table(pa.table({"episode": games.episode, "frame": games.frame, **columns, **games.labels}), path)
     return str(path)

@@ -35,7 +35,7 @@ def test_equal_seeds_play_equal_games_of_atari(tmp_path):
     assert one.column_names == ["episode", "frame", "action", "reward", *(f"ram_{i:03d}" for i in range(128))]
     assert json.loads(one.schema.metadata[b"recorded"]) == {"game": "freeway", "policy": "sticky-random", "seed": 1}
     assert [*one["frame"].to_numpy()] == [*range(700)]
-    assert read_frames(tmp_path / "one.parquet").features.shape == (700, 128)
+    assert read_frames(tmp_path / "one.parquet").features[:].shape == (700, 128)
 
 
 @pytest.mark.parametrize(("policy", "low", "high"), [("random", 0.2, 0.5), ("sticky-random", 0.88, 0.98)])

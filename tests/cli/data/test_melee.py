@@ -89,7 +89,7 @@ def test_labels_are_those_of_the_rows_and_read_as_labels(replays, tmp_path):
     out = tmp_path / "frames.parquet"
     assert data("melee", replays, "--labels", "--out", out).exit_code == 0
     frames = read_frames(out)
-    assert frames.features.shape == (25, 287)
+    assert frames.features[:].shape == (25, 287)
     want = [replay_labels(read_replay(path)) for path in (replays / "b.slp", replays / "more" / "c.slp")]
     assert {*frames.labels} == {*LABELS}
     for name in LABELS:

@@ -36,7 +36,7 @@ def bundle(tmp_path):
 
 def columns(**changes):
     games = make_games(3, 120)
-    named = dict(zip(games.schema.names, games.features.T, strict=True))
+    named = dict(zip(games.schema.names, games.features[:].T, strict=True))
     return {"episode": games.episode, "frame": games.frame, **games.labels, **named} | changes
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from bundle.columns import MIN_STILL_ROWS, STATISTICS, column_statistics
 from model.data.checks import check_trainable, leaked_labels, training_warnings, unlike_training
+from model.data.ranges import Ranges
 from tests.support.games import make_games
 
 HORIZONS = (2, 5)
@@ -12,7 +13,7 @@ HORIZONS = (2, 5)
 
 def checked(games, *, horizons=HORIZONS, batch_size=10):
     """What is said of all rows of the games, if they can be trained on."""
-    rows, statistics = np.arange(len(games)), column_statistics(games.features)
+    rows, statistics = Ranges.all(len(games)), column_statistics(games.features)
     check_trainable(games, rows, statistics, horizons)
     return training_warnings(games, rows, statistics, horizons, batch_size)
 

@@ -72,7 +72,7 @@ def test_a_folder_and_a_glob_are_read_in_the_order_of_their_names(tmp_path):
 
 def test_a_features_list_column_is_the_matrix(tmp_path):
     frames = read_frames(write(tmp_path / "f.parquet", features=[[1.0, 2.0], [3.0, 4.0]], episode=[0, 1]))
-    assert frames.features.tolist() == [[1, 2], [3, 4]]
+    assert frames.features[:].tolist() == [[1, 2], [3, 4]]
     assert frames.frame is None
 
 

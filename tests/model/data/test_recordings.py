@@ -102,7 +102,7 @@ def test_what_is_no_recording_is_refused_in_a_sentence(source: Any, message: str
 def test_arrays_are_features_and_their_bytes_in_any_order() -> None:
     rows = np.arange(6.0).reshape(3, 2)
     for array in (rows, rows.astype(">f4"), np.asfortranarray(rows), rows.astype(np.float16), rows.astype(np.int8)):
-        assert frames(array).features.tolist() == rows.tolist()
+        assert frames(array).features[:].tolist() == rows.tolist()
         assert frames({"features": array, "action": array}).actions is not None
 
 
@@ -252,7 +252,7 @@ def test_streams_of_arrow_are_read_as_files_are(tmp_path: Path) -> None:
     table = pa.table({"x": X, "z": Z})
     with ipc.new_stream(tmp_path / "data.arrow", table.schema) as stream:
         stream.write_table(table)
-    assert frames(tmp_path).features.tolist() == np.stack([X, Z], 1).astype(np.float32).tolist()
+    assert frames(tmp_path).features[:].tolist() == np.stack([X, Z], 1).astype(np.float32).tolist()
 
 
 def test_folders_named_after_splits_are_splits(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from model.data.ranges import Ranges
 from model.data.symmetry import symmetries
 from model.training.batches import Batches, compact
 from tests.support.games import make_games
@@ -45,7 +46,7 @@ def test_rows_with_any_other_number_stay_float32(value):
 
 def test_later_rows_are_as_far_ahead_as_their_horizon_says(games):
     drawn = batches(games, turned=False)
-    batch = drawn.draw(drawn.with_later_rows(np.arange(len(games))), 200, seed())
+    batch = drawn.draw(drawn.with_later_rows(Ranges.all(len(games))), 200, seed())
     now, first, second = batch.rows.view(3, 200, -1)
     time = games.schema.names.index("time")
     for later, horizon in ((first, batch.horizon[:200]), (second, batch.horizon[200:])):
@@ -55,13 +56,13 @@ def test_later_rows_are_as_far_ahead_as_their_horizon_says(games):
 
 
 def test_anchors_are_the_rows_that_have_a_later_row_at_every_horizon(games):
-    anchors = batches(games).with_later_rows(np.arange(100))
+    anchors = batches(games).with_later_rows(Ranges.all(100))
     assert anchors.tolist() == [*range(41), *range(50, 91)]
 
 
 def test_the_shares_of_all_ranks_are_the_batch(games):
     drawn = batches(games)
-    rows = drawn.with_later_rows(np.arange(len(games)))
+    rows = drawn.with_later_rows(Ranges.all(len(games)))
     whole = drawn.draw(rows, 32, seed())
     shares = [drawn.draw(rows, 32, seed(), rank=rank, ranks=4) for rank in range(4)]
     for name in ("visible", "known", "composites", "composites_known"):
@@ -73,7 +74,7 @@ def test_the_shares_of_all_ranks_are_the_batch(games):
 
 def test_half_of_the_rows_are_seen_from_the_other_side_with_their_later_frames(games):
     drawn, plain = batches(games), batches(games, turned=False)
-    rows = drawn.with_later_rows(np.arange(len(games)))
+    rows = drawn.with_later_rows(Ranges.all(len(games)))
     batch = drawn.draw(rows, 400, seed())
     swapped = ~batch.known[:, 2]  # the group that only the first player's side knows
     assert 100 < swapped.sum() < 300
@@ -92,8 +93,8 @@ def test_each_symmetry_is_drawn_for_itself_and_holds_for_later_frames_too(games)
     games = replace(games, symmetries=symmetries(games.schema, {"sides": SIDES, "mirror": {"negate": ["time"]}}))
     sides, mirror = games.symmetries
     drawn = batches(games)
-    rows = drawn.with_later_rows(np.arange(len(games)))
-    rows = rows[games.frame[rows] > games.frame.min()]  # where `time` is above 0
+    rows = drawn.with_later_rows(Ranges.all(len(games)))
+    rows = Ranges.of(rows[games.frame[rows] > games.frame.min()])  # where `time` is above 0
     batch = drawn.draw(rows, 400, seed())
     now, first, second = batch.rows.view(3, 400, -1)
     swapped, mirrored = ~batch.known[:, 2], now[:, games.schema.names.index("time")] < 0
@@ -108,7 +109,7 @@ def test_each_symmetry_is_drawn_for_itself_and_holds_for_later_frames_too(games)
 
 def test_a_composite_has_half_of_its_groups_from_another_row_seen_from_the_same_side(games):
     drawn = batches(games)
-    rows = drawn.with_later_rows(np.arange(len(games)))
+    rows = drawn.with_later_rows(Ranges.all(len(games)))
     batch = drawn.draw(rows, 400, seed())
     every_fourth, candidates = batch.rows[:400:4], torch.from_numpy(games.features)[rows]
     assert torch.equal(batch.composites_known, batch.known[::4])
@@ -130,7 +131,7 @@ def test_a_composite_has_half_of_its_groups_from_another_row_seen_from_the_same_
 def test_rows_without_order_are_drawn_alone():
     games = make_games(ordered=False)
     drawn = Batches(games, (0,), (0.0, 0.4), (), CPU)
-    batch = drawn.draw(drawn.with_later_rows(np.arange(len(games))), 7, seed())
+    batch = drawn.draw(drawn.with_later_rows(Ranges.all(len(games))), 7, seed())
     assert batch.rows.shape == (7, 8)
     assert batch.composites.shape == (2, 8)
     assert len(batch.horizon) == 0

@@ -1,8 +1,8 @@
-import numpy as np
 import pytest
 import torch
 
 from bundle.columns import column_statistics
+from model.data.ranges import Ranges
 from model.networks.dropout import draws
 from model.networks.encoding import FeatureEncoding
 from model.networks.jepa import JEPA
@@ -30,7 +30,7 @@ def objective():
 def draw():
     games = make_games()
     batches = Batches(games, SMALL.horizons, SMALL.hide_share, (), torch.device("cpu"))
-    rows = batches.with_later_rows(np.arange(len(games)))
+    rows = batches.with_later_rows(Ranges.all(len(games)))
     return lambda rank, ranks: batches.draw(rows, 48, torch.Generator().manual_seed(0), rank=rank, ranks=ranks)
 
 

@@ -1,0 +1,25 @@
+"""What libraries raise for damaged files, as one error that names the file."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+
+
+@contextmanager
+def reading(path: Path, kind: str) -> Iterator[None]:
+    """Raises what libraries raise for a damaged file as a ValueError that names the file."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
+        if isinstance(error, PermissionError | FileNotFoundError):
+            raise
+        raise ValueError(
+            f"{path} cannot be read as {kind} ({words_of(error)}); it is damaged or something else: copy or record it "
+            "again, as Parquet, CSV, .npy or .npz"
+        ) from None
+
+
+def words_of(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
