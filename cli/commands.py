@@ -71,7 +71,7 @@ TOPICS = {
             ("jepa sample models/melee melee.parquet --out models --first 600",),
         ),
         "report": Command(
-            "Plot a bundle's training and one game, or two runs side by side, on a page.",
+            "Plot a bundle's training and one game, or two runs.",
             ("jepa report models/melee melee.parquet", "jepa report models/melee/1 models/melee/2"),
         ),
     },

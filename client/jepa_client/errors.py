@@ -5,6 +5,7 @@
     ├── Unauthorized          401  no key, or a wrong one: api_key=
     ├── ForeignOrigin         403  a web page from another origin
     ├── UnknownModel          404
+    ├── NoSample              404  the model has none to look at
     ├── TooSlow               408  the request took too long to arrive
     ├── SchemaMismatch        409  the model reads another row layout
     ├── Superseded            409  a newer frame of the stream took this one's place
@@ -82,6 +83,10 @@ class ForeignOrigin(JepaError):
 
 class UnknownModel(JepaError):
     slug = "unknown-model"
+
+
+class NoSample(JepaError):
+    slug = "no-sample"
 
 
 class TooSlow(JepaError):

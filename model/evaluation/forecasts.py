@@ -68,6 +68,9 @@ def compare(
     for horizon in horizons:
         told(f"{horizon} frames ahead")
         later_train, later_test = (rows_ahead(frames, horizon)[rows] for rows in (train, test))
+        if not ((later_train >= 0).any() and (later_test >= 0).any()):
+            # Every game is shorter.
+            continue
         expected = embedder.expected(context, horizon)
         columns, embeddings = (
             _mapped(parts, then, later_train >= 0)

@@ -122,6 +122,8 @@ def fit_heads(
 def fit_linear(head: Head, x: Rows, y: Rows, held_x: Rows, held_y: Rows) -> Linear:
     """From embeddings [n, D] and labels [n], NaN for none; the penalty is chosen on those held out."""
     x, y = x[~np.isnan(y)], y[~np.isnan(y)]
+    if not len(y):
+        raise ValueError(f"'{head.name}' has no label in the training rows")
     centre, spread = x.mean(0), np.maximum(x.std(0), 1e-6)
     known = ~np.isnan(held_y)
     if known.sum() < MIN_LABELLED_ROWS:

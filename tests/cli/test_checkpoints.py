@@ -63,4 +63,5 @@ def test_a_run_whose_checkpoint_finds_no_room_ends_in_a_line(tmp_path: Path) -> 
     assert said.splitlines()[-1] == (
         f"error: File too large: '{folder / '1' / 'checkpoint.safetensors'}'; name a place without that limit"
     )
-    assert [*folder.iterdir()] == []
+    # What was read of the data is kept.
+    assert {path.name for path in folder.iterdir()} <= {"frames"}

@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -95,7 +96,7 @@ def test_train_leaves_frames_of_one_held_out_game_where_the_user_allows_it_and_a
     card = (models / "toy" / "1" / "README.md").read_text()
     assert card.startswith("---\nlicense: unknown\nlibrary_name: jepa-serve\n")
     assert "| own | 3 | own\\_x, own\\_y, own\\_action\\_id |" in card
-    assert "--name toy --preset quick --set 'horizons=[4]' --set steps=3" in card
+    assert "--name toy --preset small --set 'horizons=[4]' --set steps=3" in card
     recipe = tomllib.loads((models / "toy" / ".training" / "1" / "recipe.toml").read_text())
     assert tomllib.loads(re.search(r"```toml\n(.*?)```", card, re.DOTALL)[1]) == recipe
     assert recipe["steps"] == 3
@@ -111,16 +112,16 @@ def test_export_makes_the_next_version_from_a_checkpoint(models, tmp_path):
     assert read_bundle(tmp_path / "again" / "2").manifest.version == 2
 
 
-def test_a_finished_run_whose_export_fails_says_how_to_get_its_bundle(models, data, tmp_path, monkeypatch):
+def test_a_finished_run_whose_export_fails_says_how_to_get_its_bundle(data, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path))
 
-    shutil.copytree(models / "toy" / ".training", tmp_path / "toy" / ".training")
-    checkpoint = tmp_path / "toy" / ".training" / "checkpoint.safetensors"
-    monkeypatch.setattr("cli.train.export_bundle", full)
-    done = jepa("train", data, "--out", tmp_path, "--name", "toy", "--resume")
+    monkeypatch.setattr("model.learning.export_bundle", full)
+    done = jepa("train", data, "--out", tmp_path, "--name", "toy", "--preset", "small", "--steps", 1, "--horizon", 4)
     assert done.exit_code == 1
     (said,) = (line for line in done.output.splitlines() if line.startswith("error: No space left on device"))
+    checkpoint = Path(re.search(r"jepa export (\S+) ", said)[1])
+    assert checkpoint.parent == tmp_path / "toy" / ".training" / "1"
     assert said.endswith(f"the run is finished and kept: jepa export {checkpoint} --out {tmp_path} --name toy")
     assert checkpoint.is_file()
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.dependencies import service_of
-from app.api.headers import JSON
+from app.api.headers import BINARY, JSON
 from app.api.native import schemas
 from app.api.native.handler import Endpoint
 from app.api.native.models import card, details, sample_of
@@ -22,9 +22,8 @@ from app.rows import Array, json_bytes
 from app.telemetry.drift import described
 
 router = APIRouter()
-NPZ = "application/zip"
 SAMPLE: dict[int | str, dict[str, Any]] = {
-    200: {"content": {NPZ: {"schema": {"type": "string", "format": "binary"}}}, "description": "The frames"}
+    200: {"content": {BINARY.decode(): {"schema": {"type": "string", "format": "binary"}}}, "description": "The frames"}
 }
 
 
@@ -179,7 +178,7 @@ async def model(request: Request, name: str) -> Response:
 async def sample(request: Request, name: str) -> Response:
     """Some seconds of a game to look at, as NumPy's .npz with the array `features`; 404 if the bundle has none."""
     model = service_of(request).registry.get(name)
-    return Response(await asyncio.to_thread(sample_of, model), media_type=NPZ)
+    return Response(await asyncio.to_thread(sample_of, model), media_type=BINARY.decode())
 
 
 @router.get("/models/{name}/drift", response_model=schemas.DriftReport, tags=["models"], responses=problems(404, 503))

@@ -34,6 +34,7 @@ def test_a_generated_client_gets_an_answer_to_every_example(models: Path, tmp_pa
     assert answers == {
         "/models": [[200, "ModelList"]],
         "/embed": [[200, "EmbedAnswer"]] * 2,
+        "/forecast": [[200, "ForecastAnswer"]] * 3,
         "/predict": [[200, "PredictAnswer"]] * 2,
         "/loss": [[200, "LossAnswer"]] * 2,
     }

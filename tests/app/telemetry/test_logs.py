@@ -19,10 +19,10 @@ FAILS = f"""{FAILS_ON_THIRTEEN}
 import warnings
 import app.api.native.routes
 
-def card(*_):
+def details(*_):
     raise KeyError("a bug")
 
-app.api.native.routes.card = card
+app.api.native.routes.details = details
 warnings.warn("look out")
 """
 

@@ -19,8 +19,8 @@ finite = arrays(np.float64, (3, 4), elements=st.floats(-50, 50))
 def test_the_public_names_are_these():
     assert model.__all__ == sorted(name for name in model.__all__ if hasattr(model, name))
     assert set(model.__all__) == {
-        "build", "build_context_encoder", "build_predictor", "default_momentum", "ema_update", "loss",
-        "output_size", "recommended_defaults",
+        "build", "build_context_encoder", "build_predictor", "default_momentum", "ema_update", "frames", "loss",
+        "output_size", "recommended_defaults", "train",
     }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from bundle.columns import column_statistics
+from model.data.ranges import Ranges
 from model.networks.encoding import FeatureEncoding
 from model.networks.jepa import JEPA
 from model.training.batches import Batches
@@ -14,7 +15,7 @@ from model.training.objective import Objective
 from model.training.recipe import Recipe
 from tests.support.games import make_games
 
-HORIZONS = (0, 2, 5)
+HORIZONS = (2, 5)
 # Of a number in whose place it could be taken for one.
 ELSEWHERE = 3.0
 
@@ -38,8 +39,8 @@ def learned(games, recipe):
     for ahead in jepa.column_heads.ahead:
         rows = encoding(torch.from_numpy(shown))
         jepa.column_heads.measure_directions(ahead, [(rows[:-10], rows[ahead : len(rows) - 10 + ahead])])
-    batches = Batches(games, recipe.horizons, recipe.hide_share, (), torch.device("cpu"))
-    usable = batches.with_later_rows(np.arange(len(games)))
+    batches = Batches(games, jepa.config.horizons, recipe.hide_share, (), torch.device("cpu"))
+    usable = batches.with_later_rows(Ranges.all(len(games)))
     loss = Objective(jepa, recipe)(batches.draw(usable, 64, torch.Generator().manual_seed(0)))
     loss.backward()
     return loss.item(), [weight.grad for weight in jepa.parameters() if weight.grad is not None]
@@ -49,7 +50,7 @@ def learned(games, recipe):
 @pytest.mark.parametrize("ordered", [True, False])
 def test_what_stands_in_place_of_a_missing_number_changes_nothing_that_is_learned(games, tokens, ordered):
     recipe = Recipe(
-        horizons=HORIZONS[1:] if ordered else (0,), tokens=tokens, embed_dim=16, predictor_embed_dim=16,
+        horizons=HORIZONS, tokens=tokens, embed_dim=16, predictor_embed_dim=16,
         encoder_depth=1, predictor_depth=1, num_heads=2,
     )  # fmt: skip
     games = games if ordered else replace(games, frame=None)

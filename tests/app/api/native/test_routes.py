@@ -515,7 +515,8 @@ async def test_a_draining_service_finishes_what_it_has_and_takes_nothing_new(hel
 async def test_models_lists_what_a_bot_needs_to_know(client: httpx.AsyncClient, tiny: TinyModel) -> None:
     manifest = tiny.manifest()
     (card,) = (await client.get("/models")).json()["models"]
-    assert card == (await client.get("/models/tiny")).json()
+    details = (await client.get("/models/tiny")).json()
+    assert details == card | {key: details[key] for key in ("map", "statistics")}
     for key in (
         "name",
         "version",
