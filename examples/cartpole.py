@@ -24,7 +24,7 @@ import numpy as np
 from jepa_client import JepaClient, JepaError
 from jepa_client.games.gymnasium import EmbedObservation
 
-GAME = "CartPole-v1"
+GAME, MODEL = "CartPole-v1", "cartpole"
 COLUMNS = ["cart_x", "cart_speed", "pole_angle", "pole_speed"]
 # A row says with `y_falls` whether the game is lost within so many frames.
 FALLS_WITHIN_FRAMES = 30
@@ -37,6 +37,7 @@ COMMANDS = [
     "inspect cartpole.csv",
     "train cartpole.csv --out models --name cartpole --preset quick --horizon 1 --horizon 5 --horizon 15",
     "eval models/cartpole cartpole.csv --no-trees",
+    "report models/cartpole cartpole.csv",
     "heads models/cartpole cartpole.csv --label 'danger = abs(pole_angle) > 0.1'",
 ]
 
@@ -74,7 +75,7 @@ def learned(client: JepaClient, file: Path) -> Callable[[np.ndarray], int]:
         rows = list(csv.DictReader(text))
     states = np.array([[row[name] for name in COLUMNS] for row in rows], np.float32)
     pushes = np.array([2 * int(row["action"]) - 1 for row in rows])
-    parts = [client.embed(states[i : i + ROWS_A_REQUEST]) for i in range(0, len(states), ROWS_A_REQUEST)]
+    parts = [client.embed(states[i : i + ROWS_A_REQUEST], model=MODEL) for i in range(0, len(states), ROWS_A_REQUEST)]
     embeddings = np.concatenate(parts)
     mean = embeddings.mean(0)
     centred = embeddings - mean
@@ -104,15 +105,16 @@ def play(client: JepaClient, file: Path, games: int) -> None:
 
     def warned(state: np.ndarray) -> int:
         """Plays at random until the model expects danger, and then as the policy says."""
-        danger = client.forecast(state, heads=["danger"], horizon=AHEAD_FRAMES).values[0]
+        danger = client.forecast(state, heads=["danger"], horizon=AHEAD_FRAMES, model=MODEL).values[0]
         calls.append(danger > 0.5)
-        return policy(client.embed(state)) if danger > 0.5 else careless(state)
+        return policy(client.embed(state, model=MODEL)) if danger > 0.5 else careless(state)
 
     env = gymnasium.make(GAME)
+    embedded = EmbedObservation(env, client, model=MODEL)
     print(f"frames until the pole falls (at most 500), mean of {games} games")
     print(f"at random                              {frames_played(env, careless, games):6.1f}")
     print(f"at random, warned by /forecast         {frames_played(env, warned, games):6.1f}")
-    print(f"a linear policy on the embedding       {frames_played(EmbedObservation(env, client), policy, games):6.1f}")
+    print(f"a linear policy on the embedding       {frames_played(embedded, policy, games):6.1f}")
     print(f"warned in {np.mean(calls):.0%} of its frames")
 
 
