@@ -69,7 +69,7 @@ def server(tmp_path_factory):
 def test_what_it_lacks_is_said(server, recording, tmp_path):
     for arguments, message in [
         (["--recording", recording, "--url", "http://127.0.0.1:9"], "http://127.0.0.1:9"),
-        (["--recording", recording, "--url", server.url], "cartpole"),
+        (["--recording", recording, "--url", server.url], "loaded: 'tiny'"),
         (["--recording", tmp_path / "none.csv", "--url", server.url], "none.csv"),
     ]:
         played = example("play", *arguments)
