@@ -118,9 +118,9 @@ def test_the_first_hour_leads_from_a_recording_to_a_bot(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
-    short = ["--games", "20", "--steps", "2", "--tests", "1", "--url", url]
+    short = ["--games", "10", "--steps", "2", "--tests", "1", "--url", url]
     printed = run([sys.executable, str(example), "all", *short], tmp_path)
-    assert "frames of 20 games" in printed
+    assert "frames of 10 games" in printed
     assert re.search(r"a linear policy on the embedding +\d+\.\d\nwarned in \d+% of its frames\n", printed)
     assert (tmp_path / re.search(r"`(models/\S+\.html)`", page)[1]).is_file()
     (bot,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
