@@ -4,8 +4,10 @@ import inspect
 import json
 import os
 import re
+import runpy
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from itertools import chain
@@ -13,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from app.api.native.routes import ENDPOINTS
 from app.api.native.schemas import ROWS
@@ -23,7 +24,7 @@ from bundle.folders import locate
 from bundle.manifest import read_manifest
 from bundle.schema import Schema
 from cli.commands import COMMANDS
-from cli.main import app, load
+from cli.main import load
 from jepa_client import JepaClient
 from model.export import edifice
 from tests.support.replays import duel, game
@@ -35,8 +36,6 @@ FIRST_HOUR = DOCS / "first-hour.md"
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "client/README.md")]
 PAGES += sorted([*DOCS.rglob("*.md"), *(ROOT / "deploy").rglob("*.md")])
 MAX_COLUMNS = 120
-# A user waits for minutes, a test does not.
-SHORT = {"train": ["--steps", "2"], "eval": ["--rows", "400", "--test-rows", "400"]}
 ADDRESS = "127.0.0.1:8000"
 LUA = "lua" if shutil.which("lua") else "luajit"
 # Of languages that a machine may lack: a program's file, what runs it, what fails where that cannot, what it takes.
@@ -108,24 +107,38 @@ def test_a_shell_snippet_runs_as_it_stands_and_prints_something(code, output, se
     assert printed.strip() == (output or printed).strip()
 
 
-@pytest.mark.timeout(600)  # a training, an export, and four programs
-def test_the_first_hour_leads_from_a_recording_to_a_bot(tmp_path, monkeypatch):
-    """Its snippets and commands in the order of the page, in one folder; of fewer games and steps than a user takes."""
-    page = FIRST_HOUR.read_text()
-    record, bot = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert "range(100)" in record
-    assert "frames of 20 episodes" in run([sys.executable, "-c", record.replace("range(100)", "range(20)")], tmp_path)
-    commands = [words for name, words in programs() if name == FIRST_HOUR.name and words[0] == "jepa" and words[2:]]
-    assert [words[1] for words in commands] == ["train", "eval", "report", "serve"]
-    monkeypatch.chdir(tmp_path)
-    for _, *arguments in commands[:-1]:
-        done = CliRunner().invoke(app, [*arguments, *SHORT.get(arguments[0], [])])
-        assert done.exit_code == 0, done.output
-    assert Path(re.search(r"`(models/\S+\.html)`", page)[1]).is_file()
-    assert commands[-1][2:] == ["--models", "models"]
+@pytest.mark.timeout(600)  # a training, an export, and five programs
+def test_the_first_hour_leads_from_a_recording_to_a_bot(tmp_path):
+    """The example runs the commands of the page, of fewer games and steps; the page's bot asks the model they leave."""
+    page, example = FIRST_HOUR.read_text(), ROOT / "examples" / "cartpole.py"
+    shown = [words[1:] for name, words in programs() if name == FIRST_HOUR.name and words[0] == "jepa" and words[2:]]
+    *before, last = shown
+    assert [shlex.split(command) for command in runpy.run_path(str(example))["COMMANDS"]] == before
+    assert last == ["serve", "--models", "models"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    short = ["--games", "10", "--steps", "2", "--tests", "1", "--url", url]
+    printed = run([sys.executable, str(example), "all", *short], tmp_path)
+    assert "frames of 10 games" in printed
+    assert re.search(r"a linear policy on the embedding +\d+\.\d\nwarned in \d+% of its frames\n", printed)
+    assert (tmp_path / re.search(r"`(models/\S+\.html)`", page)[1]).is_file()
+    (bot,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     with Server("--models", str(tmp_path / "models")) as server:
         printed = run([sys.executable, "-c", bot.replace(ADDRESS, f"{server.host}:{server.port}")], tmp_path)
-    assert printed.startswith("most surprising: frame ")
+    assert re.fullmatch(r"(danger \d+ frames on: [01]\.\d\d\n){4}", printed)
+
+
+def test_the_notebook_leads_from_a_dataframe_to_forecasts(tmp_path):
+    """Its cells run one after the other, as in a kernel that was just started; they are kept without outputs."""
+    notebook = json.loads((ROOT / "examples" / "first_model.ipynb").read_text())
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells)
+    printed = run([sys.executable, "-c", "\n".join("".join(cell["source"]) for cell in cells)], tmp_path)
+    assert "ball ('ball_x', 'ball_y', 'ball_vx', 'ball_vy')" in printed
+    assert "(2000, 32) float32\nin another order the same: True" in printed
+    assert "['low'] (2000, 1)" in printed
+    assert (tmp_path / "models" / "ball" / "2" / "heads.npz").is_file()
 
 
 @pytest.mark.parametrize("language", RUNTIMES)
@@ -180,7 +193,7 @@ def test_every_page_that_is_mentioned_exists():
         pytest.skip("needs a git checkout")
     for name in listed.stdout.split():
         path = ROOT / name
-        if path.suffix in {".py", ".md", ".yml", ".yaml", ".toml", ".conf", ""} and path.is_file():
+        if path.suffix in {".py", ".md", ".ipynb", ".yml", ".yaml", ".toml", ".conf", ""} and path.is_file():
             for page in re.findall(r"\bdocs/[\w/-]+\.md\b", path.read_text(errors="replace")):
                 assert (ROOT / page).is_file(), f"{name} mentions {page}"
 
