@@ -138,7 +138,9 @@ def test_labels_may_be_any_columns_that_are_no_features(models, columns, tmp_pat
     ram = {"ram_030": np.random.default_rng(0).integers(0, 200, 600), "ram_031": columns["y_up"]}
     kept = {name: columns[name] for name in ("episode", "frame")}
     path = write(tmp_path / "atari.parquet", kept | px | ram)
-    code, words, text = evaluate(models / "tiny", path, "--labels", "ram_03*", "--no-trees", "--no-neighbours")
+    code, words, text = evaluate(
+        models / "tiny", path, "--labels", "ram_03*", "--no-trees", "--no-neighbours", "--no-few-labels"
+    )
     assert code == 0, text
     assert re.search(r"ram_030: the 64 most common of 1\d\d classes; rows of the others \(\d\d %\) are left out", words)
     assert "ram_031: 2 classes" in words
