@@ -15,6 +15,9 @@ from tests.support.load import Load
 # A hook of pytest. With several processes the one that prints knows this file, but no conftest below it.
 from tests.support.survival import pytest_terminal_summary as pytest_terminal_summary
 
+# Each run draws other examples, so a few are enough in one, and a busy machine is no reason to fail.
+settings.register_profile("few", max_examples=40, deadline=None)
+settings.load_profile("few")
 # For `make fuzz`.
 settings.register_profile("fuzz", max_examples=5000, deadline=None)
 
@@ -31,7 +34,7 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
 

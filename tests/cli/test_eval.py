@@ -84,8 +84,8 @@ def test_equal_seeds_give_equal_tables_and_spreads_are_over_the_games_of_the_spl
     path = write(tmp_path / "games.parquet", columns | {"split": split})
     tables = []
     for seed in (1, 1, 2):
-        code, words, _ = evaluate(models / "tiny", path, "--split", "test", "--no-trees", "--rows", 150,
-                                  "--seed", seed, "--out", tmp_path / "t.json")  # fmt: skip
+        code, words, _ = evaluate(models / "tiny", path, "--split", "test", "--no-trees", "--no-few-labels",
+                                  "--rows", 150, "--seed", seed, "--out", tmp_path / "t.json")  # fmt: skip
         assert code == 0, words
         assert f"150 rows and are tested on 300 of 3 games of split test; seed {seed}" in words
         tables.append(json.loads((tmp_path / "t.json").read_text())["scores"])
@@ -107,7 +107,7 @@ def test_labels_that_tell_nothing_are_left_out_in_words_and_the_others_go_on(mod
     path = write(tmp_path / "games.parquet", columns | labels | {"split": split})
     out = tmp_path / "t.json"
     code, words, text = evaluate(
-        models / "tiny", path, "--min-entropy", 0.1, "--out", out, "--plot", tmp_path / "a.png"
+        models / "tiny", path, "--min-entropy", 0.1, "--no-trees", "--no-neighbours", "--no-few-labels", "--out", out
     )
     assert code == 0, text
     assert "left out, −1 (none) in every training row: y_none, y_none_too" in words
@@ -138,7 +138,9 @@ def test_labels_may_be_any_columns_that_are_no_features(models, columns, tmp_pat
     ram = {"ram_030": np.random.default_rng(0).integers(0, 200, 600), "ram_031": columns["y_up"]}
     kept = {name: columns[name] for name in ("episode", "frame")}
     path = write(tmp_path / "atari.parquet", kept | px | ram)
-    code, words, text = evaluate(models / "tiny", path, "--labels", "ram_03*", "--no-trees", "--no-neighbours")
+    code, words, text = evaluate(
+        models / "tiny", path, "--labels", "ram_03*", "--no-trees", "--no-neighbours", "--no-few-labels"
+    )
     assert code == 0, text
     assert re.search(r"ram_030: the 64 most common of 1\d\d classes; rows of the others \(\d\d %\) are left out", words)
     assert "ram_031: 2 classes" in words
@@ -164,7 +166,9 @@ def test_rows_of_no_game_are_held_out_at_random_and_that_is_said(models, columns
 
 @pytest.mark.parametrize("name", ["imported", "newer"])
 def test_without_a_recipe_that_is_known_the_untrained_encoder_is_left_out(models, data, name):
-    code, words, text = evaluate(models / name, data, "--labels", "y_up", "--no-trees", "--no-neighbours")
+    code, words, text = evaluate(
+        models / name, data, "--labels", "y_up", "--no-trees", "--no-neighbours", "--no-few-labels"
+    )
     assert code == 0, text
     assert "left out, its bundle has no recipe that this program knows: the untrained encoder" in words
     assert "\nraw " in text

@@ -52,7 +52,7 @@ def bundle(data, tmp_path_factory):
 
 
 def evaluate(*arguments):
-    done = CliRunner().invoke(app, ["eval", *map(str, arguments), "--no-trees", "--no-neighbours"])
+    done = CliRunner().invoke(app, ["eval", *map(str, arguments), "--no-trees", "--no-neighbours", "--no-few-labels"])
     return done.exit_code, " ".join(done.output.split()), done.output
 
 

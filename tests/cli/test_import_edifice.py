@@ -104,7 +104,7 @@ def test_eval_probes_it_and_says_why_no_untrained_network_is_beside_it(models, t
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(300, 12)).astype(np.float32)
     np.savez(tmp_path / "games.npz", features=rows, episode=np.arange(300) // 50, y_up=(rows[:, 0] > 0).astype(int))
-    quick = "--no-trees", "--no-neighbours"
+    quick = "--no-trees", "--no-neighbours", "--no-few-labels"
     done = jepa("eval", models / "edifice", tmp_path / "games.npz", *quick, "--out", tmp_path / "table.json")
     assert done.exit_code == 0, done.output
     scores = json.loads((tmp_path / "table.json").read_text())["scores"]

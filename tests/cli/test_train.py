@@ -201,7 +201,7 @@ def test_embed_and_eval_say_how_the_data_differs_from_that_of_training(models, d
     columns["own_x"], columns["opp_y"] = columns["own_x"] * 1000, np.zeros(len(table))
     pq.write_table(pa.table(columns).replace_schema_metadata(table.schema.metadata), tmp_path / "other.parquet")
     embedded = jepa("embed", models / "toy", tmp_path / "other.parquet", "--out", tmp_path / "e.npy")
-    quick = ("--rows", 100, "--test-rows", 50, "--no-trees", "--no-neighbours")
+    quick = ("--rows", 100, "--test-rows", 50, "--no-trees", "--no-neighbours", "--no-few-labels")
     evaluated = jepa("eval", models / "toy", tmp_path / "other.parquet", "--labels", "y_up", *quick)
     for done in (embedded, evaluated):
         assert done.exit_code == 0, done.output
@@ -211,7 +211,7 @@ def test_embed_and_eval_say_how_the_data_differs_from_that_of_training(models, d
 
 
 def test_eval_says_which_label_is_among_the_features(models, data):
-    quick = ("--rows", 100, "--test-rows", 50, "--no-trees", "--no-neighbours")
+    quick = ("--rows", 100, "--test-rows", 50, "--no-trees", "--no-neighbours", "--no-few-labels")
     done = jepa("eval", models / "toy", data, "--labels", "y_action", *quick)
     assert done.exit_code == 0, done.output
     assert "warning: the label 'y_action' is among the features too" in " ".join(done.output.split())

@@ -1,7 +1,7 @@
 """A service in this process, behind a real socket, and the two clients in front of it as one."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,9 +49,8 @@ async def answering(app: FastAPI) -> AsyncIterator[int]:
         yield port
 
 
-@pytest.fixture
-def serve(models: Path, portal: BlockingPortal) -> Iterator[Callable[..., Running]]:
-    """Starts a service with these settings; the tiny bundle is its model unless they say otherwise."""
+@contextmanager
+def services(models: Path, portal: BlockingPortal) -> Iterator[Callable[..., Running]]:
     with ExitStack() as stack:
 
         def start(**settings: Any) -> Running:
@@ -63,8 +62,17 @@ def serve(models: Path, portal: BlockingPortal) -> Iterator[Callable[..., Runnin
 
 
 @pytest.fixture
-def running(serve: Callable[..., Running]) -> Running:
-    return serve(max_rows=8, max_body_bytes=4000)
+def serve(models: Path, portal: BlockingPortal) -> Iterator[Callable[..., Running]]:
+    """Starts a service with these settings; the tiny bundle is its model unless they say otherwise."""
+    with services(models, portal) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def running(models: Path, portal: BlockingPortal) -> Iterator[Running]:
+    """A service that tests share, and leave as it was."""
+    with services(models, portal) as start:
+        yield start(max_rows=8, max_body_bytes=4000)
 
 
 @pytest.fixture

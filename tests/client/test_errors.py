@@ -146,7 +146,10 @@ def test_a_service_without_a_model(serve: Serve, connect: Connect, tmp_path: Any
     assert refused.value.status == 503
 
 
-def test_a_service_that_drains(running: Running, connect: Connect, portal: BlockingPortal, tiny: TinyModel) -> None:
+def test_a_service_that_drains(
+    serve: Callable[..., Running], connect: Connect, portal: BlockingPortal, tiny: TinyModel
+) -> None:
+    running = serve()
     client = connect(running.url, timeout=0.9)  # less than the second after which the service may be asked again
     assert client.ready()
     portal.call(running.service.drain)

@@ -225,7 +225,10 @@ def test_no_answer_in_time_is_an_expired_deadline_and_never_the_answer_to_a_late
     np.testing.assert_allclose(embed(tiny.rows(1, seed=2)), tiny.encode(tiny.rows(1, seed=2)), atol=1e-5)
 
 
-def test_while_the_service_drains_a_frame_is_refused(running: Running, embed_over: Open, tiny: TinyModel) -> None:
+def test_while_the_service_drains_a_frame_is_refused(
+    serve: Callable[..., Running], embed_over: Open, tiny: TinyModel
+) -> None:
+    running = serve()
     embed = embed_over(running.url)
     running.service.drain()
     with pytest.raises(NotReady, match="the service is draining"):
@@ -246,7 +249,10 @@ def test_tasks_share_a_stream_and_the_newest_frame_wins(held: Running, portal: B
     np.testing.assert_allclose(newest, tiny.encode(tiny.rows(1, seed=2)), atol=1e-5)
 
 
-def test_frames_of_a_stream_are_counted_as_such(running: Running, embed_over: Open, tiny: TinyModel) -> None:
+def test_frames_of_a_stream_are_counted_as_such(
+    serve: Callable[..., Running], embed_over: Open, tiny: TinyModel
+) -> None:
+    running = serve()
     embed = embed_over(running.url)
     for seed in range(3):
         embed(tiny.rows(1, seed))

@@ -36,6 +36,8 @@ FIRST_HOUR = DOCS / "first-hour.md"
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "client/README.md")]
 PAGES += sorted([*DOCS.rglob("*.md"), *(ROOT / "deploy").rglob("*.md")])
 MAX_COLUMNS = 120
+# A user waits for minutes, a test does not.
+SMALL = 'preset="quick", embed_dim=32, predictor_embed_dim=16, encoder_depth=1, predictor_depth=1, num_heads=4'
 ADDRESS = "127.0.0.1:8000"
 LUA = "lua" if shutil.which("lua") else "luajit"
 # Of languages that a machine may lack: a program's file, what runs it, what fails where that cannot, what it takes.
@@ -92,7 +94,7 @@ def test_a_python_snippet_runs_as_it_stands_and_prints_what_is_shown(code, outpu
             "-W",
             "error::DeprecationWarning",
             "-c",
-            code.replace(ADDRESS, f"{server.host}:{server.port}"),
+            code.replace(ADDRESS, f"{server.host}:{server.port}").replace('preset="quick"', SMALL),
         ],
         tmp_path,
     )

@@ -30,11 +30,11 @@ class Exported(NamedTuple):
     folder: Path
 
 
-def toy(patches, depth=2):
+def toy(patches):
     """A checkpoint of small networks, with rows to calibrate int8 graphs on."""
     torch.manual_seed(0)
     statistics = column_statistics(ROWS)
-    config = Config(20, 32, 16, depth, 1, num_heads=4, patches=patches, horizons=(6, 30))
+    config = Config(20, 32, 16, 1, 1, num_heads=4, patches=patches, horizons=(6, 30))
     jepa = JEPA(config, FeatureEncoding.fit(ROWS, SCHEMA, statistics)).eval()
     with torch.no_grad():
         # As training leaves them: no two weights are equal, and the two encoders differ.
@@ -53,7 +53,7 @@ def exported(request, tmp_path_factory):
 @pytest.fixture(scope="session")
 def halved(tmp_path_factory):
     """A bundle of single-token networks without int8 graphs, its weights stored as float16."""
-    checkpoint = toy({"row": GROUPS}, depth=1)
+    checkpoint = toy({"row": GROUPS})
     checkpoint.sample = None
     return Exported(checkpoint.jepa, export_bundle(checkpoint, tmp_path_factory.mktemp("models"), "toy", half=True))
 

@@ -22,10 +22,10 @@ def bench(*arguments):
 @pytest.mark.parametrize("endpoint", ["embed", "predict", "forecast", "loss"])
 @pytest.mark.parametrize("body", ["json", "binary"])
 def test_every_endpoint_is_loaded_in_both_forms(server, endpoint, body):
-    done = bench(server.url, "--endpoint", endpoint, "--body", body, "--rows", 3, "--connections", 2, "--seconds", 0.3)
+    done = bench(server.url, "--endpoint", endpoint, "--body", body, "--rows", 3, "--connections", 2, "--seconds", 0.1)
     assert done.exit_code == 0, done.output
     assert "3 rows a request" in done.output
-    assert "for 0.3 s" in done.output
+    assert "for 0.1 s" in done.output
     assert "an empty request to this service takes this client" in done.output
     assert "requests/s" in done.output
     assert "errors" not in done.output
@@ -50,14 +50,14 @@ def test_a_rate_is_spread_over_the_connections(server):
 
 
 def test_a_condition_that_holds_is_exit_code_1(server):
-    done = bench(server.url, "--seconds", 0.2, "--fail-if", "p50>0ms", "--fail-if", "errors>0%")
+    done = bench(server.url, "--seconds", 0.1, "--fail-if", "p50>0ms", "--fail-if", "errors>0%")
     assert done.exit_code == 1
     assert "failed: p50 is " in done.output
     assert "failed: errors" not in done.output
 
 
 def test_refused_requests_are_counted_by_status(server):
-    done = bench(server.url, "--rows", 2000, "--seconds", 0.2, "--fail-if", "errors>0%")
+    done = bench(server.url, "--rows", 2000, "--seconds", 0.1, "--fail-if", "errors>0%")
     assert done.exit_code == 1
     assert " × 413" in done.output
 
@@ -87,8 +87,8 @@ def test_what_cannot_be_loaded_is_exit_code_2(server, arguments, message):
 def test_a_service_that_wants_a_key_is_loaded_with_one():
     key = "key-0123456789abcdef"
     with Server(env={"JEPA_API_KEYS": key}) as server:
-        done = bench(server.url, "--seconds", 0.2)
+        done = bench(server.url, "--seconds", 0.1)
         assert done.exit_code == 2
         assert f"{server.url} wants a key; give it one with --api-key" in done.output
-        done = bench(server.url, "--seconds", 0.2, "--api-key", key, "--fail-if", "errors>0%")
+        done = bench(server.url, "--seconds", 0.1, "--api-key", key, "--fail-if", "errors>0%")
         assert done.exit_code == 0, done.output

@@ -26,16 +26,16 @@ def data(*arguments):
 def test_equal_seeds_play_equal_games_of_atari(tmp_path):
     for name, seed in (("one", 1), ("same", 1), ("other", 2)):
         out = tmp_path / f"{name}.parquet"
-        done = data("atari", "freeway", "--frames", 700, "--seed", seed, "--jobs", 1, "--out", out)
+        done = data("atari", "freeway", "--frames", 200, "--seed", seed, "--jobs", 1, "--out", out)
         assert done.exit_code == 0, done.output
-        assert f"{out}: 700 frames of 1 games; learn from them: jepa train {out} --features 'ram_*'" in done.output
+        assert f"{out}: 200 frames of 1 games; learn from them: jepa train {out} --features 'ram_*'" in done.output
     one, same, other = (pq.read_table(tmp_path / f"{name}.parquet") for name in ("one", "same", "other"))
     assert one.equals(same)
     assert not one["ram_014"].equals(other["ram_014"])
     assert one.column_names == ["episode", "frame", "action", "reward", *(f"ram_{i:03d}" for i in range(128))]
     assert json.loads(one.schema.metadata[b"recorded"]) == {"game": "freeway", "policy": "sticky-random", "seed": 1}
-    assert [*one["frame"].to_numpy()] == [*range(700)]
-    assert read_frames(tmp_path / "one.parquet").features[:].shape == (700, 128)
+    assert [*one["frame"].to_numpy()] == [*range(200)]
+    assert read_frames(tmp_path / "one.parquet").features[:].shape == (200, 128)
 
 
 @pytest.mark.parametrize(("policy", "low", "high"), [("random", 0.2, 0.5), ("sticky-random", 0.88, 0.98)])
@@ -49,7 +49,7 @@ def test_a_policy_goes_on_with_an_action_as_it_is_called(tmp_path, policy, low, 
 def test_episodes_end_with_the_game_and_reward_is_of_the_row_whose_action_brought_it(tmp_path):
     for name, jobs in (("pong", 1), ("same", 2)):
         out = tmp_path / f"{name}.parquet"
-        done = data("atari", "pong", "--frames", 2500, "--policy", "random", "--jobs", jobs, "--out", out)
+        done = data("atari", "pong", "--frames", 1400, "--policy", "random", "--jobs", jobs, "--out", out)
         assert done.exit_code == 0, done.output
     assert (tmp_path / "pong.parquet").read_bytes() == (tmp_path / "same.parquet").read_bytes()
     table = pq.read_table(tmp_path / "pong.parquet")

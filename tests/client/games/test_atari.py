@@ -39,7 +39,8 @@ def test_a_game_that_is_not_there_is_answered_with_the_nearest() -> None:
 
 def test_a_bot_sees_what_was_recorded(tmp_path) -> None:
     out = tmp_path / "pong.parquet"
-    done = CliRunner().invoke(app, ["data", "atari", "pong", "--frames", "200", "--seed", "5", "--out", str(out)])
+    options = ["--frames", "200", "--seed", "5", "--jobs", "1", "--out", str(out)]
+    done = CliRunner().invoke(app, ["data", "atari", "pong", *options])
     assert done.exit_code == 0, done.output
     table = pq.read_table(out)
     env = make_atari("pong")

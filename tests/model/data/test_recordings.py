@@ -1,7 +1,6 @@
 """Recordings that programs hold in memory, and those that others leave on disk in their own layouts."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,12 @@ import pyarrow.dataset as ds
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from cli.main import app
 from model import frames
 from model.data.frames import Frames
 
-ROOT = Path(__file__).parents[3]
 ROWS = 12
 X, Z = np.linspace(0, 1, ROWS), np.linspace(3, 2, ROWS)
 COLUMNS: dict[str, Any] = {"game": np.repeat(["a", "b"], 6), "t": np.tile(np.arange(6), 2), "x": X, "z": Z}
@@ -292,15 +292,9 @@ def test_numbers_that_float32_would_round_are_said() -> None:
     assert "float32 rounds such numbers to multiples of 128" in found.notes[0]
 
 
-def test_without_h5py_a_line_says_how_to_get_it(tmp_path: Path) -> None:
+def test_without_h5py_a_line_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "games.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
-    program = f"""
-import sys
-sys.modules["h5py"] = None
-from cli.main import main
-sys.argv = ["jepa", "inspect", {str(tmp_path / "games.h5")!r}]
-main()
-"""
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.endswith("games.h5: to read HDF5 takes h5py; install it with: pip install h5py\n")
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    done = CliRunner().invoke(app, ["inspect", str(tmp_path / "games.h5")])
+    assert done.exit_code == 1
+    assert done.output.endswith("games.h5: to read HDF5 takes h5py; install it with: pip install h5py\n")

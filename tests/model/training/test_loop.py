@@ -90,8 +90,8 @@ def test_a_killed_run_resumes_from_its_last_save(games, tmp_path):
 
 
 def test_longer_training_predicts_better_than_the_mean(tmp_path):
-    recipe = replace(SMALL, steps=300, learning_rate=3e-3, hide_share=(0.0, 0.0), momentum=0.95, batch_size=128)
-    reports, _ = trained(prepare(make_games(episodes=30), recipe), tmp_path / "c.safetensors", every=300)
+    recipe = replace(SMALL, steps=150, learning_rate=3e-3, hide_share=(0.0, 0.0), momentum=0.95, batch_size=128)
+    reports, _ = trained(prepare(make_games(episodes=30), recipe), tmp_path / "c.safetensors", every=150)
     assert reports[-1].loss_ratio < 0.8
     assert reports[-1].std > 0.1
 

@@ -36,12 +36,12 @@ def heads(models: Path) -> Heads:
     return heads
 
 
-@pytest.fixture(params=["asgi", "socket"])
+@pytest.fixture(scope="module", params=["asgi", "socket"])
 def way(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def client(models: Path, way: str) -> AsyncIterator[httpx.AsyncClient]:
     async with serving(way, models=models) as client:
         yield client

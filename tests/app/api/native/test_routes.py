@@ -22,13 +22,13 @@ MAX_BODY_BYTES = 4000
 MAX_ROWS = 8
 
 
-@pytest.fixture(params=["asgi", "socket"])
+@pytest.fixture(scope="module", params=["asgi", "socket"])
 def way(request: pytest.FixtureRequest) -> str:
     """Both ways to an endpoint: through FastAPI, and the short one of `app.server.protocol`."""
     return str(request.param)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def client(models: Path, way: str) -> AsyncIterator[httpx.AsyncClient]:
     async with serving(way, models=models, max_rows=MAX_ROWS, max_body_bytes=MAX_BODY_BYTES) as client:
         yield client

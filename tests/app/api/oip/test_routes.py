@@ -26,9 +26,14 @@ LENGTH = "Inference-Header-Content-Length"
 INFER = "/v2/models/tiny/infer"
 
 
-@pytest.fixture(params=["asgi", "socket"])
-async def client(models: Path, request: pytest.FixtureRequest) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(request.param, models=models, max_rows=8, max_body_bytes=MAX_BODY_BYTES) as client:
+@pytest.fixture(scope="module", params=["asgi", "socket"])
+def way(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+async def client(models: Path, way: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(way, models=models, max_rows=8, max_body_bytes=MAX_BODY_BYTES) as client:
         yield client
 
 
@@ -361,14 +366,16 @@ async def test_a_model_without_quantiles_has_no_percentiles(tmp_path: Path) -> N
 
 
 async def test_requests_are_measured_and_refusals_counted_by_the_routes_template(
-    client: httpx.AsyncClient, tiny: TinyModel
+    models: Path, way: str, tiny: TinyModel
 ) -> None:
-    await client.post(INFER, json=asked(tiny.rows(3)))
-    await client.post(INFER, json=asked(tiny.rows(3)[:, :4]))
-    await client.get("/v2/models/tiny/versions/1/ready")
-    await client.get("/v2/health/live")
+    async with serving(way, models=models) as client:
+        await client.post(INFER, json=asked(tiny.rows(3)))
+        await client.post(INFER, json=asked(tiny.rows(3)[:, :4]))
+        await client.get("/v2/models/tiny/versions/1/ready")
+        await client.get("/v2/health/live")
+        metrics = (await client.get("/metrics")).text
     found: dict[str, dict[frozenset[str], float]] = {}
-    for family in text_string_to_metric_families((await client.get("/metrics")).text):
+    for family in text_string_to_metric_families(metrics):
         for sample in family.samples:
             found.setdefault(sample.name, {})[frozenset(sample.labels.values())] = sample.value
     route = "/v2/models/{name}/infer"
