@@ -120,7 +120,7 @@ def test_forecasts_are_drawn_where_the_model_has_heads(opened, server):
         expect(opened.locator("#p-novelty")).to_be_hidden()
         return
     head = model["heads"][0]["name"]
-    expect(opened.get_by_role("heading", name=re.compile(f"{head} .* in 30 → .* in 60"))).to_be_visible()
+    expect(opened.get_by_role("heading", name=re.compile(f"^{head} .* in 30 → .* in 60"))).to_be_visible()
     if model["novelty"]:
         expect(opened.locator("#novelty-now")).to_contain_text("% of those held out")
 
