@@ -1,7 +1,7 @@
-// Call: the request for the frame in view, to copy into a bot, and to try.
+// Call: the request for the frame in view, to copy into a bot.
 
 import { by, chips, h, head, write } from "./dom.js";
-import { hasKey, post } from "./service.js";
+import { hasKey } from "./service.js";
 
 const ENDPOINTS = {
 	embed: "numbers that stand for the frame",
@@ -9,7 +9,6 @@ const ENDPOINTS = {
 	loss: "how surprising a later frame is",
 	forecast: "what the heads say of the frame, or of later ones",
 };
-const MAX_SHOWN = 12;
 let page, endpoint = "embed", language = "curl";
 
 export function enter(shared) {
@@ -28,10 +27,8 @@ export function enter(shared) {
 		h("pre#code", { tabindex: 0, "aria-label": "The request" }),
 		h("p.buttons",
 			h("button.main", { onclick: copy }, "Copy"),
-			h("button", { onclick: attempt }, "Try it"),
 			h("span#copied", { role: "status" })),
-		h("p.soft", "A frame as float32 bytes is smaller and faster than as JSON: ", h("a", { href: "docs" }, "/docs"), " has both."),
-		h("pre#answer", { role: "status" }));
+		h("p.soft", "A frame as float32 bytes is smaller and faster than as JSON: ", h("a", { href: "docs" }, "/docs"), " has both, to try."));
 	update();
 }
 
@@ -69,7 +66,6 @@ console.log(await answer.json());`,
 function update() {
 	write("means", `The answer: ${ENDPOINTS[endpoint]}.`);
 	write("code", LANGUAGES[language](new URL(endpoint, document.baseURI).href, JSON.stringify(request())));
-	by("answer").hidden = true;
 }
 
 async function copy() {
@@ -79,15 +75,5 @@ async function copy() {
 	} catch {
 		getSelection().selectAllChildren(by("code"));
 		write("copied", "Press Ctrl+C: the browser lets pages copy over HTTPS or on localhost alone.");
-	}
-}
-
-async function attempt() {
-	by("answer").hidden = false;
-	const short = (_, value) => (value?.length > MAX_SHOWN && Array.isArray(value) ? [...value.slice(0, MAX_SHOWN), `… ${value.length} in all`] : value);
-	try {
-		write("answer", JSON.stringify(await post(endpoint, request()), short));
-	} catch (error) {
-		write("answer", error.status ? `${error.status} ${error.message}` : "nothing answers");
 	}
 }

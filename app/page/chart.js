@@ -1,4 +1,4 @@
-// Draws on canvases: lines over time, and places on a plane. Colours are the style sheet's, in every scheme and in print.
+// Draws on canvases: lines over time, and the map. Colours are the style sheet's, in every scheme and in print.
 
 const LEFT = 34, RIGHT = 8, TOP = 8, BELOW = 18;
 const NAMES = ["ink", "soft", "line", "blue", "orange", "card"];
@@ -80,38 +80,29 @@ export function timeline(canvas, { count, low = 0, high = 100, lines, cursor = n
 	}
 }
 
-/** The frame of a timeline that lies under a pointer. */
-export function frameAt(canvas, event, count) {
-	const share = (event.offsetX - LEFT) / (canvas.clientWidth - LEFT - RIGHT);
-	return Math.round(Math.min(1, Math.max(0, share)) * (count - 1));
-}
-
-/** Places: all of `cloud` [n × 2] faintly, `trails` from old to new, with their names at the end, and `rings`, which
- * are numbered. */
-export function plane(canvas, cloud, trails, rings = []) {
+/** A map: all `points` [n × 2] faintly, a `trail` from old to new, and the frames `numbered`. */
+export function map(canvas, points, trail, numbered) {
 	const { context, width, height } = fresh(canvas);
 	const [[x0, x1], [y0, y1]] = [0, 1].map((odd) => {
-		const values = cloud.filter((_, i) => i % 2 === odd);
+		const values = points.filter((_, i) => i % 2 === odd);
 		return [Math.min(...values), Math.max(...values)];
 	});
 	const scale = 0.86 * Math.min(width / (x1 - x0 || 1), height / (y1 - y0 || 1));
 	const onto = ([x, y]) => [width / 2 + (x - (x0 + x1) / 2) * scale, height / 2 - (y - (y0 + y1) / 2) * scale];
+	const placeOf = (frame) => onto(points.subarray(2 * frame, 2 * frame + 2));
 	context.fillStyle = colors.soft;
 	context.globalAlpha = 0.4;
-	for (let i = 0; i < cloud.length; i += 2) {
-		const [x, y] = onto(cloud.subarray(i, i + 2));
+	for (let frame = 0; frame < points.length / 2; frame += 1) {
+		const [x, y] = placeOf(frame);
 		context.fillRect(x - 1.25, y - 1.25, 2.5, 2.5);
 	}
-	for (const { path, color, name = "" } of trails) {
-		const points = path.map(onto), [x, y] = points.at(-1) ?? [];
-		for (let i = 1; i < points.length; i += 1) line(context, color, points.slice(i - 1, i + 1), 1 + (3 * i) / points.length, i / points.length);
-		context.globalAlpha = 1;
-		if (points.length) dot(context, [x, y], 6.5, color, "card");
-		write(context, name, x, y - 14, "center", "ink");
-	}
-	rings.forEach((place, i) => {
-		const [x, y] = onto(place);
+	context.globalAlpha = 1;
+	const path = trail.map(onto);
+	for (let i = 1; i < path.length; i += 1) line(context, "blue", path.slice(i - 1, i + 1), 1 + (3 * i) / path.length, i / path.length);
+	numbered.forEach((frame, i) => {
+		const [x, y] = placeOf(frame);
 		dot(context, [x, y], 8.5, "card", "orange");
 		write(context, i + 1, x, y + 0.5, "center", "ink");
 	});
+	if (path.length) dot(context, path.at(-1), 6.5, "blue", "card");
 }

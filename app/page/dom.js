@@ -47,12 +47,6 @@ export const write = (id, text) => (by(id).textContent = text);
 export const number = (value, digits = 3) =>
 	value == null || Number.isNaN(value) ? "–" : value.toLocaleString("en", { maximumSignificantDigits: digits });
 
-/** 1st, 2nd, 3rd, 98th. */
-export function ordinal(value) {
-	const n = Math.round(value), isTeen = n % 100 > 10 && n % 100 < 14;
-	return n + ((!isTeen && ["th", "st", "nd", "rd"][n % 10]) || "th");
-}
-
 export const plural = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 
 export const clock = (seconds) => `${Math.floor(seconds / 60)}:${(seconds % 60).toFixed(2).padStart(5, "0")}`;

@@ -32,9 +32,8 @@ const viewOf = ({ buffer, byteOffset, byteLength }) => new DataView(buffer, byte
 
 /** NumPy's format, https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html */
 function npy(bytes) {
-	if (!new TextDecoder("latin1").decode(bytes.subarray(0, 6)).endsWith("NUMPY")) throw new Error("this is no .npy array");
-	const view = viewOf(bytes), isLong = bytes[6] > 1;
-	const end = isLong ? 12 + view.getUint32(8, true) : 10 + view.getUint16(8, true);
+	// Version 1 has two bytes for the length of its header, later ones four.
+	const end = bytes[6] > 1 ? 12 + viewOf(bytes).getUint32(8, true) : 10 + viewOf(bytes).getUint16(8, true);
 	const header = new TextDecoder("latin1").decode(bytes.subarray(10, end));
 	const [, order, kind] = /'descr':\s*'([<>|=])([a-z]\d+)'/.exec(header) ?? [], Kind = KINDS[kind];
 	const shape = (/'shape':\s*\(([^)]*)\)/.exec(header)?.[1].match(/\d+/g) ?? []).map(Number);

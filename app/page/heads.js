@@ -31,7 +31,7 @@ export class Heads {
 	elements() {
 		const [, near, far] = this.horizons;
 		return [
-			h("p.soft", `The line: what it says of a frame once that is there. ● and ○: what it expects now of ${near} and of ${far} frames on. Where they meet the faint line, it was right.`),
+			h("p.soft", `● and ○: what it expects now of ${near} and of ${far} frames on. Where they meet the faint line, it was right.`),
 			...this.#rows.map(({ name, words, canvas }) => h("div.row", h("h3", name, " ", words), canvas)),
 		];
 	}

@@ -36,7 +36,7 @@ function show() {
 		const name = link.hash.slice(2), isShown = name === shown;
 		by(name).hidden = !isShown;
 		link.ariaCurrent = isShown ? "page" : null;
-		if (isShown) document.title = [link.text, page.model?.name, "jepa-serve"].filter(Boolean).join(" · ");
+		if (isShown) document.title = `${link.text} · jepa-serve`;
 	}
 	if (!page.model) return;
 	VIEWS[shown].enter(page);
@@ -48,10 +48,7 @@ function state(text, kind) {
 	by("state").className = kind;
 }
 
-function sayServed() {
-	const [first, ...others] = page.models;
-	state(`serving ${others.length ? `${others.length + 1} models` : `${first.name} ${first.version}`}`, "up");
-}
+const sayServed = () => state(`serving ${page.models.map(({ name, version }) => `${name} ${version}`).join(", ")}`, "up");
 
 async function start() {
 	try {

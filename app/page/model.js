@@ -4,8 +4,8 @@ import { by, h, number, plural, table } from "./dom.js";
 
 const METRICS = {
 	loss: ["Loss on held-out games", "smooth L1 between what was predicted and what came"],
-	loss_ratio: ["Beside the mean", "its loss over that of always predicting the mean; below 1 something was learned"],
-	std: ["Spread", "standard deviation of an embedding's numbers; near 0 the encoder has collapsed"],
+	loss_ratio: ["Beside the mean", "its loss over that of predicting the mean; below 1 something was learned"],
+	std: ["Spread", "of an embedding's numbers; near 0 the encoder has collapsed"],
 	rankme: ["RankMe", "how many directions the embeddings use"],
 };
 let built = null;
@@ -21,9 +21,7 @@ export function enter({ model, refused }) {
 		"Made of": training.rows ? `${plural(training.rows, "row")} of ${plural(training.episodes, "episode")}` : "–",
 		Source: model.data.source ?? "–",
 		Licence: model.licence || "–",
-		"Runs in": `${model.precision}: ${model.precision_reason}`,
-		"Versions here": model.versions.join(", "),
-		Columns: h("code", model.schema_hash.slice(0, 12)),
+		"Runs in": model.precision,
 	};
 	by("model").replaceChildren(
 		h("div.hero",

@@ -13,7 +13,7 @@ const FRAME_MS = 1000 / 60;
 const DURATION = "jepa_http_request_duration_seconds";
 const REFUSED = "jepa_requests_rejected_total";
 const asksAModel = ({ method }) => ["POST", "WS", "GRPC"].includes(method);
-const TILES = { rate: ["Requests a second", ""], p50: ["Half within", "ms"], p99: ["99 % within", "ms"], batch: ["Rows in a batch", ""], refused: ["Refused a second", ""] };
+const TILES = { rate: ["Requests a second", ""], p50: ["Half within", "ms"], p99: ["99 % within", "ms"], batch: ["Rows in a batch", ""] };
 let page, timer = null, before = null, looks = 0, past = {};
 
 export const renew = () => ([before, looks, past] = [null, 0, {}]);
@@ -60,7 +60,6 @@ function note(now) {
 		p50: 1000 * quantile(before, now, DURATION, 0.5, asksAModel),
 		p99: 1000 * quantile(before, now, DURATION, 0.99, asksAModel),
 		batch: rate("jepa_infer_rows_total") / rate("jepa_infer_executions_total"),
-		refused: rate(REFUSED),
 	};
 	for (const [name, value] of Object.entries(values)) past[name] = [...(past[name] ?? Array(POINTS).fill(NaN)), value].slice(-POINTS);
 	draw();
@@ -78,9 +77,9 @@ function drift({ rows, features, novelty }) {
 	by("drift").replaceChildren(
 		h("h2", "Columns unlike training"),
 		features.length
-			? table(`Of ${sampled}`, ["column", "finding", "outside", "mean, in training"], features.map((each) => [
+			? table(`Of ${sampled}`, ["column", "finding", "outside"], features.map((each) => [
 				each.name, each.detail.replace(`${each.name} `, "") + (each.looks_like ? `; looks like ${each.looks_like}` : ""),
-				`${number(100 * each.share_outside, 2)} %`, `${number(each.mean)}, ${number(each.training_mean)}`]))
+				`${number(100 * each.share_outside, 2)} %`]))
 			: h("p.soft", rows ? `All are as in training, in ${sampled}.` : "No row was sampled yet: about one request in 128 is."),
 		...(novelty ? [h("h2", "How novel it was"), h("p", novel(novelty))] : []));
 }
@@ -88,7 +87,7 @@ function drift({ rows, features, novelty }) {
 /** What the last five seconds of each stream were like. */
 function novel({ frames, mean, streams }) {
 	if (!frames) return "No frame was judged in the last five seconds.";
-	return `${plural(frames, "frame")} of ${plural(streams.length, "stream")} in the last five seconds: farther from training than ${Math.round(mean)} % of held-out frames, in the most novel stream than ${Math.round(streams[0].mean)} %.`;
+	return `${plural(frames, "frame")} of ${plural(streams.length, "stream")} in the last five seconds: farther from training than ${Math.round(mean)} % of held-out frames, and ${Math.round(streams[0].mean)} % in the most novel stream.`;
 }
 
 export function draw() {

@@ -5,7 +5,6 @@ import { ask, post, postRows } from "./service.js";
 
 /** Rows of one request: enough to fill batches. */
 const CHUNK_ROWS = 128;
-const MAX_THINGS = 4;
 
 export class Recording {
 	/** `features` is rows × width, in the order of the model's columns. */
@@ -110,28 +109,4 @@ export function peaks(values, count, apart) {
 		if (found.length < count && found.every((other) => Math.abs(other - at) >= apart)) found.push(at);
 	}
 	return found;
-}
-
-/** The columns that changed most between two frames, in words; a change counts by the column's spread in training. */
-export function changes(recording, { names, statistics }, before, after) {
-	const then = recording.row(before), now = recording.row(after);
-	return names
-		.map((name, i) => {
-			const isFlag = [then[i], now[i]].every((value) => value === 0 || value === 1), [up, down] = isFlag ? ["begins", "ends"] : ["rises", "falls"];
-			return { text: `${name} ${now[i] > then[i] ? up : down}`, size: Math.abs(now[i] - then[i]) / Math.max(statistics.std?.[i] ?? 1, 1e-4) };
-		})
-		.filter(({ size }) => size > 0.5)
-		.sort((a, b) => b.size - a.size)
-		.slice(0, 3)
-		.map(({ text }) => text);
-}
-
-/** Things that move, of which columns `<name>_x` and `<name>_y` say where: `{name, points}`, of [rows × 2]. */
-export function tracks(recording, { names }) {
-	return names.flatMap((name, x) => {
-		const who = /^([a-z0-9]+)_x$/.exec(name)?.[1], y = names.indexOf(`${who}_y`);
-		if (!who || y < 0) return [];
-		const points = new Float32Array(2 * recording.rows).map((_, i) => recording.row(i >> 1)[i % 2 ? y : x]);
-		return points.some((value, i) => value !== points[i % 2]) ? { name: who, points } : [];
-	}).slice(0, MAX_THINGS);
 }

@@ -1,17 +1,17 @@
 // Watch: a recording plays; one sees where the model takes each frame to be, what surprised it and what it expects.
 
-import { frameAt, plane, timeline } from "./chart.js";
-import { by, canvas, chips, clock, h, head, number, ordinal, panel, plural, write } from "./dom.js";
+import { map, timeline } from "./chart.js";
+import { by, canvas, chips, clock, h, head, number, panel, plural, write } from "./dom.js";
 import { Heads } from "./heads.js";
 import { Player } from "./player.js";
-import { changes, embeddings, forecasts, peaks, places, Recording, surprise, tracks } from "./recording.js";
+import { embeddings, forecasts, peaks, places, Recording, surprise } from "./recording.js";
 import { events } from "./service.js";
 
 const MAX_MOMENTS = 6;
 // A model may have hundreds.
 const MAX_HEADS = 6;
 // What is watched, what is hidden in it, and what the model said: of whole frames, and as it sees them.
-let page, model, recording, player, full, whole, seen, heads, moments, points, things, horizon;
+let page, model, recording, player, full, whole, seen, heads, moments, points, horizon;
 let hidden = [], asked = new AbortController();
 
 export function renew(shared) {
@@ -41,9 +41,7 @@ export function leave() {
 
 function build() {
 	const button = (id, text, name, onclick) => h(`button#${id}`, { "aria-label": name, title: name, onclick }, text);
-	const choice = (values, chosen, text, choose) => h("select", { onchange: ({ target }) => choose(Number(target.value)) },
-		values.map((value) => h("option", { value, selected: value === chosen }, text(value))));
-	const expected = choice(model.horizons, horizon, (frames) => plural(frames, "frame"), (frames) => ((horizon = frames), analyse()));
+	const speeds = [0.1, 0.25, 0.5, 1, 2].map((value) => h("option", { value, selected: value === 1 }, `${value} ×`));
 	by("watch").append(
 		head("watch", "Watch it play", h("p.soft#source"),
 			h("label.button", "Open a recording …", h("input.unseen#file", { type: "file", accept: ".csv,.npy,.npz", onchange: ({ target }) => drop(target.files[0]) }))),
@@ -54,22 +52,19 @@ function build() {
 			button("on", "▸", "One frame on", () => seek(player.at + 1)),
 			h("input#scrub", { type: "range", min: 0, value: 0, "aria-label": "Frame", oninput: ({ target }) => seek(Number(target.value)) }),
 			h("output#clock", { for: "scrub" }),
-			h("label", "Speed ", choice([0.1, 0.25, 0.5, 1, 2], 1, (speed) => `${speed} ×`, (speed) => (player.speed = speed)))),
+			h("label", "Speed ", h("select", { onchange: ({ target }) => (player.speed = Number(target.value)) }, speeds))),
 		h("p.unseen#live", { role: "status" }),
 		h("div.panels#panels", { hidden: true },
 			h("div",
 				panel("map", "Where the model takes it to be", canvas("map", "Map of the embeddings"), h("p.soft#map-note")),
-				panel("hide", "Hide from the model", h("p.soft#cost", { role: "status" }), chips("Groups of columns", "checkbox", model.groups.map(({ name }) => name), () => ({ onchange: hide })))),
+				panel("moments", "Most surprising moments", h("ol#moments"))),
 			h("div",
-				panel("surprise", "How surprising it was", canvas("surprise", "Surprise over time, in percentiles"), h("p#surprise-now"), h("label", "Expected ", expected, " before")),
+				panel("surprise", "How surprising it was", canvas("surprise", "Surprise over time, in percentiles"), h("p#surprise-now")),
 				panel("heads", "What it expects", h("div#heads")),
 				panel("novelty", "How far it is from training", canvas("novelty", "Novelty over time, in percentiles"), h("p#novelty-now")),
 				panel("time", "Whether it keeps up", h("p#time-now"))),
 			h("div",
-				panel("stage", "Where the frame says they are", canvas("stage", "Places in the frame")),
-				panel("moments", "Most surprising moments", h("ol#moments")))),
-	);
-	for (const id of ["surprise", "novelty"]) by(id).onpointerdown = (event) => seek(frameAt(event.target, event, recording.rows));
+				panel("hide", "Hide from the model", h("p.soft#cost", { role: "status" }), chips("Groups of columns", "checkbox", model.groups.map(({ name }) => name), () => ({ onchange: hide }))))));
 	by("watch").ondragover = (event) => event.preventDefault();
 	by("watch").ondrop = (event) => {
 		event.preventDefault();
@@ -108,14 +103,14 @@ function fail(error) {
 	say(error.status ? `The service refused: ${error.message}` : error.message, true);
 }
 
-/** Asks for all that is drawn; again when a group is hidden or another horizon chosen. */
+/** Asks for all that is drawn; again when a group is hidden. */
 async function analyse() {
 	asked.abort();
 	asked = new AbortController();
 	const { signal } = asked, names = hidden.join(","), horizons = [0, nearest(recording.rate / 2), nearest(recording.rate)];
 	try {
 		full ??= await embeddings(recording, model, signal);
-		if (whole?.horizon !== horizon) whole = { horizon, ...(await surprise(recording, model, [], horizon, full, signal)) };
+		whole ??= await surprise(recording, model, [], horizon, full, signal);
 		seen = hidden.length ? await surprise(recording, model, hidden, horizon, full, signal) : whole;
 		const drawn = model.heads?.slice(0, MAX_HEADS) ?? [];
 		heads = drawn.length ? new Heads(drawn, await forecasts(recording, model, drawn, names, horizons, signal), horizons) : null;
@@ -124,7 +119,6 @@ async function analyse() {
 	}
 	moments = peaks(whole.losses, MAX_MOMENTS, recording.rate / 2);
 	points = model.map ? places(full, model.map) : null;
-	things = tracks(recording, model);
 	player.ask({ model: model.name, hidden: names });
 	present();
 }
@@ -133,18 +127,16 @@ function present() {
 	const { name, note, source, rows, rate } = recording;
 	write("source", `${name}${note ? ` (${note})` : ""}: ${source}. ${plural(rows, "frame")}, ${rate} a second.`);
 	say("");
-	const isShown = { deck: true, panels: true, "p-map": points, "p-stage": things.length, "p-heads": heads, "p-novelty": heads?.novelty };
+	const isShown = { deck: true, panels: true, "p-map": points, "p-heads": heads, "p-novelty": heads?.novelty };
 	for (const [id, has] of Object.entries(isShown)) by(id).hidden = !has;
 	by("scrub").max = rows - 1;
 	by("heads").replaceChildren(...(heads?.elements() ?? []));
 	if (points) {
 		const [a, b] = model.map.explained.map((share) => number(100 * share, 2));
-		write("map-note", `Two of ${model.embed_dim} dimensions, the first two principal components: ${a} % and ${b} % of the variance of ${model.map.source}.`);
+		write("map-note", `Two principal components: ${a} % and ${b} % of the variance of ${model.map.source}.`);
 	}
 	by("moments").replaceChildren(...moments.map((at) =>
-		h("li", h("button", { onclick: () => seek(at) }, h("b", clock(at / rate)),
-			` ${changes(recording, model, at - horizon, at).join(", ") || "nothing large changed"} `,
-			h("span.soft", `${ordinal(whole.percents[at])} percentile`)))));
+		h("li", h("button", { onclick: () => seek(at) }, h("b", clock(at / rate)), ` more surprising than ${Math.round(whole.percents[at])} %`))));
 	write("cost", hidden.length
 		? `Without ${hidden.join(", ")}, what it expects ${plural(horizon, "frame")} ahead is off by ${number(mean(seen.losses))} rather than ${number(mean(whole.losses))}.`
 		: "Switch a group off, and see what the model loses without it.");
@@ -180,7 +172,7 @@ function update(isRest) {
 	write("clock", `${time} · frame ${at}`);
 	write("surprise-now", Number.isNaN(percent)
 		? `Nothing was expected of the first ${plural(horizon, "frame")}.`
-		: `${ordinal(percent)} percentile: more surprising than ${Math.round(percent)} % of held-out frames.`);
+		: `It was more surprising than ${Math.round(percent)} % of held-out frames.`);
 	write("time-now", p50 === undefined ? "No frame was sent yet."
 		: `${number(p50, 2)} ms to an answer, 99 % within ${number(p99, 2)} ms; a frame lasts ${number(frameMs)} ms. ${late.size ? plural(late.size, "frame") : "No frame"} late.`);
 	if (heads?.novelty) write("novelty-now", `Farther from the training frames than ${Math.round(heads.novelty[at])} % of those held out.`);
@@ -199,13 +191,7 @@ export function draw() {
 	const color = hidden.length ? "orange" : "blue", lines = [{ values: seen.percents, color, ahead: true }];
 	if (hidden.length) lines.unshift({ values: whole.percents, color: "soft" });
 	timeline(by("surprise"), { ...over, lines, marks: late, dots: [{ at, value: seen.percents[at], color }] });
-	const place = (where, frame) => where.subarray(2 * frame, 2 * frame + 2);
-	if (points) plane(by("map"), points, [{ path: answered.map(([, embedding]) => places(embedding, model.map)), color: "blue" }], moments.slice(0, 3).map((frame) => place(points, frame)));
-	if (things.length) {
-		const from = Math.max(0, at - Math.round(rate / 2)), frames = Array.from({ length: at - from + 1 }, (_, i) => from + i);
-		const all = Float32Array.from(things.flatMap((thing) => [...thing.points]));
-		plane(by("stage"), all, things.map((thing, i) => ({ path: frames.map((frame) => place(thing.points, frame)), color: ["blue", "orange"][i] ?? "soft", name: thing.name })));
-	}
+	if (points) map(by("map"), points, answered.map(([, embedding]) => places(embedding, model.map)), moments.slice(0, 3));
 	if (heads?.novelty) timeline(by("novelty"), { ...over, lines: [{ values: heads.novelty, ahead: true }] });
 	heads?.draw(at, over);
 }
