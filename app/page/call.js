@@ -19,7 +19,7 @@ export function enter(shared) {
 	}));
 	const endpoints = Object.keys(ENDPOINTS).filter((name) => name !== "forecast" || page.model.heads?.length);
 	by("call").replaceChildren(
-		head("call", "Call it", h("p.soft", page.frame ? `Frame ${page.frame.at} of the recording that you watched.` : "With the mean of the training frames; watch a recording, and it is the frame in view.")),
+		head("Call it", h("p.soft", page.frame ? `Frame ${page.frame.at} of the recording.` : "The mean of the training frames, until you watch a recording.")),
 		h("div.columns",
 			choice("Endpoint", endpoints, endpoint, (value) => (endpoint = value)),
 			choice("Language", Object.keys(LANGUAGES), language, (value) => (language = value))),
@@ -28,7 +28,7 @@ export function enter(shared) {
 		h("p.buttons",
 			h("button.main", { onclick: copy }, "Copy"),
 			h("span#copied", { role: "status" })),
-		h("p.soft", "A frame as float32 bytes is smaller and faster than as JSON: ", h("a", { href: "docs" }, "/docs"), " has both, to try."));
+		h("p.soft", "Try it, as JSON or as float32 bytes, in ", h("a", { href: "docs" }, "/docs"), "."));
 	update();
 }
 
@@ -74,6 +74,6 @@ async function copy() {
 		write("copied", "Copied.");
 	} catch {
 		getSelection().selectAllChildren(by("code"));
-		write("copied", "Press Ctrl+C: the browser lets pages copy over HTTPS or on localhost alone.");
+		write("copied", "Press Ctrl+C.");
 	}
 }

@@ -1,13 +1,12 @@
 // Draws on canvases: lines over time, and the map. Colours are the style sheet's, in every scheme and in print.
 
 const LEFT = 34, RIGHT = 8, TOP = 8, BELOW = 18;
-const NAMES = ["ink", "soft", "line", "blue", "orange", "card"];
 const colors = {};
 
 /** Takes the colours of the page as they are now. */
 export function recolor() {
 	const style = getComputedStyle(document.documentElement);
-	for (const name of NAMES) colors[name] = style.getPropertyValue(`--${name}`);
+	for (const name of ["ink", "soft", "line", "blue", "orange", "card"]) colors[name] = style.getPropertyValue(`--${name}`);
 }
 
 /** A context of the canvas in CSS pixels, cleared. */

@@ -28,7 +28,7 @@ export const table = (caption, head, rows) =>
 				h("tr", h("th", { scope: "row" }, first), rest.map((cell) => h("td", cell)))))));
 
 /** A view's heading, and what else stands in its line. */
-export const head = (view, title, ...rest) => h("div.head", h(`h1#${view}-title`, title), rest);
+export const head = (title, ...rest) => h("div.head", h("h1", title), rest);
 
 export const panel = (name, title, ...content) =>
 	h(`section.panel#p-${name}`, { "aria-labelledby": `t-${name}` }, h(`h2#t-${name}`, title), content);

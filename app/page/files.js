@@ -5,8 +5,6 @@ const KINDS = {
 	i1: Int8Array, i2: Int16Array, i4: Int32Array, i8: BigInt64Array,
 	u1: Uint8Array, u2: Uint16Array, u4: Uint32Array, u8: BigUint64Array,
 };
-/** What cells without a number stand for. */
-const WORDS = { true: 1, false: 0, "": NaN };
 /** More rows are cut off: two minutes at 60 frames a second. */
 const MAX_ROWS = 7200;
 
@@ -16,7 +14,7 @@ export async function read(name, buffer) {
 	if (ending === "csv") return firstGame(...csv(new TextDecoder().decode(bytes)));
 	if (ending === "npy") return firstGame(npy(bytes));
 	if (ending === "npz") return firstGame(...(await npz(bytes, name)));
-	throw new Error(`${name} is no .csv, .npy or .npz; save the frames as one of these, a row a frame`);
+	throw new Error(`${name} is no .csv, .npy or .npz; save it as one of these`);
 }
 
 /** The rows of the first of `games`, of which there is one a row. */
@@ -24,7 +22,7 @@ function firstGame({ shape, values }, games = [], names = null) {
 	const [all, width] = shape, end = games.findIndex((game) => game !== games[0]);
 	if (shape.length !== 2 || !all || !width) throw new Error(`the array has the shape [${shape}]; it must be [frames, columns]`);
 	const rows = Math.min(end < 0 ? all : end, MAX_ROWS);
-	const note = rows < all ? `the first ${rows} of ${all} rows${end < 0 ? "" : ", which hold several games"}` : "";
+	const note = rows < all ? `the first ${rows} of ${all} rows` : "";
 	return { rows, width, features: Float32Array.from(values.subarray(0, rows * width), Number), names, note };
 }
 
@@ -80,7 +78,7 @@ function csv(text) {
 	if (!body.length) throw new Error("the file has no rows");
 	const rows = body.slice(0, MAX_ROWS).map(cells), wrong = rows.findIndex((row) => row.length !== width);
 	if (wrong >= 0) throw new Error(`row ${wrong + 1} has ${rows[wrong].length} cells, the first line has ${width}`);
-	const values = Float32Array.from(rows.flat(), (cell) => WORDS[cell.toLowerCase()] ?? Number(cell));
+	const values = Float32Array.from(rows.flat(), (cell) => ({ true: 1, false: 0, "": NaN })[cell.toLowerCase()] ?? Number(cell));
 	const episode = names?.indexOf("episode") ?? -1, games = episode < 0 ? [] : rows.map((row) => row[episode]);
 	return [{ shape: [body.length, width], values }, games, names];
 }

@@ -86,8 +86,8 @@ function draw() {
 	recolor();
 	VIEWS[shown]?.draw?.();
 }
-window.addEventListener("hashchange", show);
-for (const event of ["resize", "beforeprint"]) window.addEventListener(event, draw);
+window.onhashchange = show;
+window.onresize = window.onbeforeprint = draw;
 for (const query of ["(prefers-color-scheme: dark)", "print"]) matchMedia(query).addEventListener("change", draw);
 
 recolor();

@@ -16,19 +16,18 @@ export function enter({ model, refused }) {
 	if (built === model) return;
 	built = model;
 	const { training, metrics, statistics } = model;
-	const next = (href, title, text) => h("a.next", { href }, h("b", title), h("span", text));
+	const next = (href, title, text) => h("a.next", { href }, h("b", title), h("span.soft", text));
 	const facts = {
 		"Made of": training.rows ? `${plural(training.rows, "row")} of ${plural(training.episodes, "episode")}` : "–",
 		Source: model.data.source ?? "–",
 		Licence: model.licence || "–",
-		"Runs in": model.precision,
 	};
 	by("model").replaceChildren(
 		h("div.hero",
-			h("h1#model-title", "What in this frame matters for the next?"),
+			h("h1", "What in this frame matters for the next?"),
 			h("p", `jepa-serve learned it from recorded games, without labels. Post a frame of ${plural(model.input_dim, "number")}: get back ${model.embed_dim} that say where the game stands, what it expects ${model.horizons.join(", ")} frames later, and how surprising what came was. Before the next frame is due.`)),
 		h("div.nexts",
-			next("#/watch", "Watch it play", model.sample ? "a recording, with what it expects and what surprises it" : "drop a recording of yours"),
+			next("#/watch", "Watch it play", model.sample ? "with what it expects and what surprises it" : "a recording of yours"),
 			next("#/call", "Call it from your bot", "in curl, Python or JavaScript"),
 			next("#/service", "See how it keeps up", "requests, latency, drift"),
 			next("docs", "Look up the API", "every endpoint, with requests to try")),
@@ -40,10 +39,9 @@ export function enter({ model, refused }) {
 			Object.entries(metrics).map(([name, value]) => [METRICS[name]?.[0] ?? name, number(value), METRICS[name]?.[1] ?? ""])),
 		...(model.heads?.length ? [headTable(model)] : []),
 		h("h2", `${plural(model.input_dim, "column")} in ${plural(model.groups.length, "group")}`),
-		h("p.soft", "The ranges are those of training; what lies outside, the model has not seen."),
 		...model.groups.map(({ name, start, stop }) => h("details",
 			h("summary", h("b", name), ` ${plural(stop - start, "column")}`),
-			table(`Columns of ${name}`, ["column", "least", "mean", "most"], model.names.slice(start, stop).map((column, i) =>
+			table(`Columns of ${name}, in training`, ["column", "least", "mean", "most"], model.names.slice(start, stop).map((column, i) =>
 				[column, ...["min", "mean", "max"].map((each) => number(statistics[each]?.[start + i]))])))),
 	);
 }
@@ -54,5 +52,5 @@ function headTable({ heads, horizons }) {
 	return table("Heads: what can be asked for by name, with ROC AUC (numbers: R²) on held-out games",
 		["head", "of", ...shown.map((horizon) => (horizon ? `${horizon} on` : "now"))],
 		heads.map(({ name, labels, table: scores }) => [
-			name, labels.length > 60 ? `${labels.slice(0, 60)} …` : labels, ...shown.map((horizon) => number(scores?.[horizon]?.auc ?? scores?.[horizon]?.r2))]));
+			name, labels, ...shown.map((horizon) => number(scores?.[horizon]?.auc ?? scores?.[horizon]?.r2))]));
 }

@@ -11,9 +11,8 @@ const DRIFT_EVERY = 5;
 const POINTS = 60;
 const FRAME_MS = 1000 / 60;
 const DURATION = "jepa_http_request_duration_seconds";
-const REFUSED = "jepa_requests_rejected_total";
 const asksAModel = ({ method }) => ["POST", "WS", "GRPC"].includes(method);
-const TILES = { rate: ["Requests a second", ""], p50: ["Half within", "ms"], p99: ["99 % within", "ms"], batch: ["Rows in a batch", ""] };
+const TILES = { rate: "Requests a second", p50: "Half within, in ms", p99: "99 % within, in ms", batch: "Rows in a batch" };
 let page, timer = null, before = null, looks = 0, past = {};
 
 export const renew = () => ([before, looks, past] = [null, 0, {}]);
@@ -31,9 +30,9 @@ export function leave() {
 
 function build() {
 	by("service").append(
-		head("service", "How it keeps up", h("p.soft", "Of all that ask it, every two seconds. A frame at 60 Hz lasts 16.7 ms.")),
-		h("div.tiles", Object.entries(TILES).map(([name, [title, unit]]) =>
-			panel(name, title, h("p", h(`b#n-${name}`, "–"), ` ${unit}`), canvas(`c-${name}`, `${title} over the last two minutes`)))),
+		head("How it keeps up", h("p.soft", "Every two seconds. A frame at 60 Hz lasts 16.7 ms.")),
+		h("div.tiles", Object.entries(TILES).map(([name, title]) =>
+			panel(name, title, h(`b#n-${name}`, "–"), canvas(`c-${name}`, `${title} over the last two minutes`)))),
 		h("div.columns", h("section#refusals"), h("section#drift")));
 }
 
@@ -66,10 +65,9 @@ function note(now) {
 }
 
 function refusals(now) {
-	const counts = [...sums(now, REFUSED, "reason")].filter(([, count]) => count);
-	by("refusals").replaceChildren(h("h2", "Refused since the start"), counts.length
-		? table("Refusals by reason", ["reason", "requests"], counts.map(([reason, count]) => [reason.replaceAll("_", " "), count.toLocaleString("en")]))
-		: h("p.soft", "Nothing was refused."));
+	const counts = [...sums(now, "jepa_requests_rejected_total", "reason")].filter(([, count]) => count);
+	const said = counts.map(([reason, count]) => `${reason.replaceAll("_", " ")}: ${count}`).join(", ");
+	by("refusals").replaceChildren(h("h2", "Refused since the start"), h("p.soft", said || "Nothing."));
 }
 
 function drift({ rows, features, novelty }) {
@@ -78,22 +76,22 @@ function drift({ rows, features, novelty }) {
 		h("h2", "Columns unlike training"),
 		features.length
 			? table(`Of ${sampled}`, ["column", "finding", "outside"], features.map((each) => [
-				each.name, each.detail.replace(`${each.name} `, "") + (each.looks_like ? `; looks like ${each.looks_like}` : ""),
+				each.name, each.detail,
 				`${number(100 * each.share_outside, 2)} %`]))
-			: h("p.soft", rows ? `All are as in training, in ${sampled}.` : "No row was sampled yet: about one request in 128 is."),
+			: h("p.soft", rows ? `All are as in training, in ${sampled}.` : "No row was sampled yet."),
 		...(novelty ? [h("h2", "How novel it was"), h("p", novel(novelty))] : []));
 }
 
 /** What the last five seconds of each stream were like. */
 function novel({ frames, mean, streams }) {
 	if (!frames) return "No frame was judged in the last five seconds.";
-	return `${plural(frames, "frame")} of ${plural(streams.length, "stream")} in the last five seconds: farther from training than ${Math.round(mean)} % of held-out frames, and ${Math.round(streams[0].mean)} % in the most novel stream.`;
+	return `${plural(frames, "frame")} in the last five seconds: farther from training than ${Math.round(mean)} % of held-out frames, and ${Math.round(streams[0].mean)} % in the most novel stream.`;
 }
 
 export function draw() {
 	for (const [name, values] of Object.entries(past)) {
 		write(`n-${name}`, number(values.at(-1)));
-		const isTime = TILES[name][1] === "ms", high = Math.max(isTime ? 20 : 1, ...values.filter(Number.isFinite));
+		const isTime = TILES[name].endsWith("ms"), high = Math.max(isTime ? 20 : 1, ...values.filter(Number.isFinite));
 		timeline(by(`c-${name}`), {
 			count: POINTS, high,
 			lines: [{ values }],

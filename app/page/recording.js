@@ -7,16 +7,15 @@ import { ask, post, postRows } from "./service.js";
 const CHUNK_ROWS = 128;
 
 export class Recording {
-	/** `features` is rows × width, in the order of the model's columns. */
-	constructor({ rows, width, features, note }, name, source, rate = 60) {
-		Object.assign(this, { rows, width, features, note, name, source, rate });
+	/** `found` is what was read, with `features` [rows × width] in the order of the model's columns. */
+	constructor(found, name, source, rate = 60) {
+		Object.assign(this, found, { name, source, rate });
 	}
 
 	row(at) {
 		return this.part(at, 1);
 	}
 
-	/** The rows after one another, from `first` on. */
 	part(first, count) {
 		return this.features.subarray(first * this.width, (first + count) * this.width);
 	}
@@ -34,13 +33,14 @@ export class Recording {
 	}
 }
 
-function matched({ rows, width, features, names, note }, model) {
+function matched(found, model) {
+	const { rows, width, features, names } = found;
 	const from = model.names.map((name) => names.indexOf(name)), missing = model.names.filter((_, i) => from[i] < 0);
 	if (missing.length) {
-		throw new Error(`the file lacks ${missing.length} columns of model '${model.name}', such as ${missing.slice(0, 3).join(", ")}; it has ${names.slice(0, 5).join(", ")}`);
+		throw new Error(`the file lacks ${missing.length} columns of model '${model.name}', such as ${missing.slice(0, 3).join(", ")}`);
 	}
 	const picked = new Float32Array(rows * from.length).map((_, i) => features[Math.floor(i / from.length) * width + from[i % from.length]]);
-	return { rows, width: from.length, features: picked, note };
+	return { ...found, width: from.length, features: picked };
 }
 
 /** Calls `part(first, rows)` for each piece of `count` rows. */

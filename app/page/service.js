@@ -8,8 +8,6 @@ let key = "", wanted = null, isUp = null;
 const RETRY_MS = 1000;
 const MAX_TRIES = 5;
 const BINARY = "application/octet-stream";
-/** What answers with float32 where it is asked to; other answers are documents. */
-const GIVES_FLOATS = new Set(["embed", "predict"]);
 
 export const hasKey = () => key !== "";
 
@@ -35,7 +33,7 @@ async function lost(why) {
 	tell("down", why);
 	while (!isUp) {
 		await pause(RETRY_MS);
-		const answer = await fetch(addressOf("readyz"), { cache: "no-store" }).catch(() => null);
+		const answer = await fetch(addressOf("readyz")).catch(() => null);
 		if (answer?.ok) found();
 	}
 }
@@ -82,11 +80,11 @@ export const post = (path, document, signal) =>
 
 const query = (options) => `?${new URLSearchParams(Object.entries(options).filter(([, value]) => String(value) !== ""))}`;
 
-/** POSTs float32 rows as they are in memory; the answer is a Float32Array or a document. */
+/** POSTs float32 rows as they are in memory; the answer is a Float32Array, of forecasts a document. */
 export async function postRows(path, rows, options, signal) {
-	const givesFloats = GIVES_FLOATS.has(path), headers = { "Content-Type": BINARY, Accept: givesFloats ? BINARY : "application/json" };
+	const isDocument = path === "forecast", headers = { "Content-Type": BINARY, Accept: isDocument ? "application/json" : BINARY };
 	const answer = await ask(path + query(options), { method: "POST", headers, body: rows, signal });
-	return givesFloats ? new Float32Array(await answer.arrayBuffer()) : answer.json();
+	return isDocument ? answer.json() : new Float32Array(await answer.arrayBuffer());
 }
 
 /** Frames one by one over a WebSocket or, as that sends no key, by a POST each. */

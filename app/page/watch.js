@@ -8,7 +8,6 @@ import { embeddings, forecasts, peaks, places, Recording, surprise } from "./rec
 import { events } from "./service.js";
 
 const MAX_MOMENTS = 6;
-// A model may have hundreds.
 const MAX_HEADS = 6;
 // What is watched, what is hidden in it, and what the model said: of whole frames, and as it sees them.
 let page, model, recording, player, full, whole, seen, heads, moments, points, horizon;
@@ -30,8 +29,8 @@ const nearest = (frames) => model.horizons.reduce((a, b) => (Math.abs(b - frames
 export function enter() {
 	if (!by("watch").childElementCount) build();
 	if (recording) draw();
-	else if (model.sample) open(() => Recording.sample(model), !matchMedia("(prefers-reduced-motion: reduce)").matches);
-	else say("This model has no sample. Open a recording, or drop it here: a row a frame, its columns in the model's order or with their names.");
+	else if (model.sample) open(Recording.sample(model));
+	else say("Open a recording, or drop it here: a row a frame, its columns in the model's order or with their names.");
 }
 
 export function leave() {
@@ -40,10 +39,10 @@ export function leave() {
 }
 
 function build() {
-	const button = (id, text, name, onclick) => h(`button#${id}`, { "aria-label": name, title: name, onclick }, text);
+	const button = (id, text, name, onclick) => h(`button#${id}`, { "aria-label": name, onclick }, text);
 	const speeds = [0.1, 0.25, 0.5, 1, 2].map((value) => h("option", { value, selected: value === 1 }, `${value} ×`));
 	by("watch").append(
-		head("watch", "Watch it play", h("p.soft#source"),
+		head("Watch it play", h("p.soft#source"),
 			h("label.button", "Open a recording …", h("input.unseen#file", { type: "file", accept: ".csv,.npy,.npz", onchange: ({ target }) => drop(target.files[0]) }))),
 		h("p.notice#said", { role: "status", hidden: true }),
 		h("div.deck#deck", { hidden: true },
@@ -78,21 +77,19 @@ function say(text, isWrong = false) {
 	write("said", text);
 }
 
-const drop = (file) => file && open(() => Recording.dropped(file, model), false);
+const drop = (file) => file && open(Recording.dropped(file, model));
 
-async function open(make, plays) {
+async function open(reading) {
 	leave();
 	say("reading …");
-	try {
-		recording = await make();
-	} catch (error) {
-		return fail(error);
-	}
+	recording = await reading.catch(fail);
+	if (!recording) return;
 	player?.close();
 	player = new Player(recording, update);
 	full = whole = null;
 	await analyse();
-	if (plays && recording && !by("watch").hidden) player.play();
+	const isStill = by("watch").hidden || matchMedia("(prefers-reduced-motion: reduce)").matches;
+	if (recording && !isStill) player.play();
 	named();
 }
 
@@ -132,8 +129,8 @@ function present() {
 	by("scrub").max = rows - 1;
 	by("heads").replaceChildren(...(heads?.elements() ?? []));
 	if (points) {
-		const [a, b] = model.map.explained.map((share) => number(100 * share, 2));
-		write("map-note", `Two principal components: ${a} % and ${b} % of the variance of ${model.map.source}.`);
+		const [a, b] = model.map.explained;
+		write("map-note", `Two principal components, ${number(100 * (a + b), 2)} % of the variance of ${model.map.source}.`);
 	}
 	by("moments").replaceChildren(...moments.map((at) =>
 		h("li", h("button", { onclick: () => seek(at) }, h("b", clock(at / rate)), ` more surprising than ${Math.round(whole.percents[at])} %`))));
@@ -144,7 +141,7 @@ function present() {
 }
 
 function mean(values) {
-	const known = values.filter(Number.isFinite);
+	const known = values.subarray(horizon);
 	return known.reduce((sum, value) => sum + value, 0) / known.length;
 }
 
@@ -162,7 +159,7 @@ function seek(at) {
 
 function named() {
 	const [text, name] = player?.isPlaying ? ["❚❚", "Pause"] : ["▶", "Play"];
-	if (by("play")) Object.assign(by("play"), { textContent: text, title: name, ariaLabel: name });
+	if (by("play")) Object.assign(by("play"), { textContent: text, ariaLabel: name });
 }
 
 /** `isRest`: not in the middle of playing, so that a screen reader hears of it. */

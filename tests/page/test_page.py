@@ -14,7 +14,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright
 from axe_playwright_python.sync_playwright import Axe  # noqa: E402
 from playwright.sync_api import expect  # noqa: E402
 
-from tests.support.browser import CHROMIUM, TIMEOUT_MS, browser, tab  # noqa: E402
+from tests.support.browser import CHROMIUM, TIMEOUT_MS, tab  # noqa: E402
 from tests.support.bundles import TinyModel  # noqa: E402
 from tests.support.serving import Server  # noqa: E402
 
@@ -25,18 +25,6 @@ pytestmark = [
 ]
 KEY = "of-this-test-alone-0123"
 expect.set_options(timeout=TIMEOUT_MS)
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with browser() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def server():
-    with Server("--workers", "1") as running:
-        yield running
 
 
 @pytest.fixture
