@@ -169,7 +169,7 @@ def test_a_file_that_cannot_be_read_is_said_to_be_so(opened, tmp_path):
     expect(opened.locator("#said")).to_have_text("broken.npz is no zip archive")
 
 
-def test_call_gives_a_request_for_the_frame_in_view_that_is_answered(opened, server):
+def test_call_gives_a_request_for_the_frame_in_view_that_is_answered(opened):
     watch(opened)
     opened.get_by_role("slider").press("ArrowRight")
     opened.get_by_role("link", name="Call", exact=True).click()
