@@ -1,7 +1,7 @@
-// Call: the request for the frame in view, to copy into a bot, and to try.
+// Call: the request for the frame in view, to copy into a bot.
 
-import { by, h } from "./dom.js";
-import { hasKey, post } from "./service.js";
+import { by, chips, h, head, write } from "./dom.js";
+import { hasKey } from "./service.js";
 
 const ENDPOINTS = {
 	embed: "numbers that stand for the frame",
@@ -9,38 +9,33 @@ const ENDPOINTS = {
 	loss: "how surprising a later frame is",
 	forecast: "what the heads say of the frame, or of later ones",
 };
-const LANGUAGES = ["curl", "Python", "JavaScript"];
 let page, endpoint = "embed", language = "curl";
-
-export function renew(shared) {
-	page = shared;
-	by("call").replaceChildren();
-}
 
 export function enter(shared) {
 	page = shared;
-	const choices = (name, values, chosen, choose) => h("fieldset", { class: "chips" }, h("legend", {}, name),
-		values.map((value) => h("label", {}, h("input", { type: "radio", name, checked: value === chosen, onchange: () => (choose(value), write()) }), value)));
+	const choice = (legend, values, chosen, choose) => chips(legend, "radio", values, (value) => ({
+		checked: value === chosen,
+		onchange: () => (choose(value), update()),
+	}));
 	const endpoints = Object.keys(ENDPOINTS).filter((name) => name !== "forecast" || page.model.heads?.length);
 	by("call").replaceChildren(
-		h("div", { class: "head" }, h("h1", { id: "call-title" }, "Call it"), h("p", { id: "of", class: "soft" })),
-		h("div", { class: "columns" },
-			choices("Endpoint", endpoints, endpoint, (value) => (endpoint = value)),
-			choices("Language", LANGUAGES, language, (value) => (language = value))),
-		h("p", { id: "means" }),
-		h("pre", { id: "code", tabindex: 0, "aria-label": "The request" }),
-		h("p", { class: "buttons" },
-			h("button", { type: "button", class: "main", onclick: copy }, "Copy"),
-			h("button", { type: "button", onclick: attempt }, "Try it"),
-			h("span", { id: "copied", role: "status" })),
-		h("p", { class: "soft" }, "A frame as float32 bytes is smaller and faster than as JSON: ", h("a", { href: "docs" }, "/docs"), " has both."),
-		h("pre", { id: "answer", role: "status", hidden: true }));
-	write();
+		head("Call it", h("p.soft", page.frame ? `Frame ${page.frame.at} of the recording.` : "The mean of the training frames, until you watch a recording.")),
+		h("div.columns",
+			choice("Endpoint", endpoints, endpoint, (value) => (endpoint = value)),
+			choice("Language", Object.keys(LANGUAGES), language, (value) => (language = value))),
+		h("p#means"),
+		h("pre#code", { tabindex: 0, "aria-label": "The request" }),
+		h("p.buttons",
+			h("button.main", { onclick: copy }, "Copy"),
+			h("span#copied", { role: "status" })),
+		h("p.soft", "Try it, as JSON or as float32 bytes, in ", h("a", { href: "docs" }, "/docs"), "."));
+	update();
 }
 
 function request() {
-	const { model, frame } = page, row = Array.from(frame?.row ?? model.statistics.mean ?? new Float32Array(model.input_dim), (value) => Number(value.toPrecision(6)));
-	const body = { model: model.name, features: row }, horizon = model.horizons.at(-1);
+	const { model, frame } = page, horizon = model.horizons.at(-1);
+	const row = Array.from(frame?.row ?? model.statistics.mean ?? Array(model.input_dim).fill(0), (value) => Number(value.toPrecision(6)));
+	const body = { model: model.name, features: row };
 	if (endpoint !== "loss" && frame?.hidden.length) body.hidden = frame.hidden;
 	if (endpoint === "predict") body.horizon = horizon;
 	if (endpoint === "loss") Object.assign(body, { target_features: row, horizon });
@@ -48,43 +43,37 @@ function request() {
 	return body;
 }
 
-function snippet(body) {
-	const url = new URL(endpoint, document.baseURI).href, text = JSON.stringify(body);
-	if (language === "curl") {
-		return [`curl -s ${url}`, "-H 'Content-Type: application/json'", ...(hasKey() ? ['-H "Authorization: Bearer $JEPA_KEY"'] : []), `-d '${text}'`].join(" \\\n  ");
-	}
-	if (language === "Python") {
-		const key = hasKey() ? ', headers={"Authorization": f"Bearer {os.environ[\'JEPA_KEY\']}"}' : "";
-		return `${hasKey() ? "import os\n\n" : ""}import httpx\n\nbody = ${text}\nanswer = httpx.post("${url}", json=body${key})\nprint(answer.json())`;
-	}
-	const key = hasKey() ? ", Authorization: `Bearer ${process.env.JEPA_KEY}`" : "";
-	return `const body = ${text};\nconst answer = await fetch("${url}", {\n  method: "POST",\n  headers: { "Content-Type": "application/json"${key} },\n  body: JSON.stringify(body),\n});\nconsole.log(await answer.json());`;
-}
+const LANGUAGES = {
+	curl: (url, body) => `curl -s ${url} \\
+  -H 'Content-Type: application/json' \\${hasKey() ? '\n  -H "Authorization: Bearer $JEPA_KEY" \\' : ""}
+  -d '${body}'`,
 
-function write() {
-	const { frame } = page;
-	by("of").textContent = frame ? `Frame ${frame.at} of the recording that you watched.` : "With the mean of the training frames; watch a recording, and it is the frame in view.";
-	by("means").textContent = `The answer: ${ENDPOINTS[endpoint]}.`;
-	by("code").textContent = snippet(request());
-	by("answer").hidden = true;
+	Python: (url, body) => `${hasKey() ? "import os\n\n" : ""}import httpx
+
+body = ${body}
+answer = httpx.post("${url}", json=body${hasKey() ? ', headers={"Authorization": f"Bearer {os.environ[\'JEPA_KEY\']}"}' : ""})
+print(answer.json())`,
+
+	JavaScript: (url, body) => `const body = ${body};
+const answer = await fetch("${url}", {
+  method: "POST",
+  headers: { "Content-Type": "application/json"${hasKey() ? ", Authorization: `Bearer ${process.env.JEPA_KEY}`" : ""} },
+  body: JSON.stringify(body),
+});
+console.log(await answer.json());`,
+};
+
+function update() {
+	write("means", `The answer: ${ENDPOINTS[endpoint]}.`);
+	write("code", LANGUAGES[language](new URL(endpoint, document.baseURI).href, JSON.stringify(request())));
 }
 
 async function copy() {
 	try {
 		await navigator.clipboard.writeText(by("code").textContent);
-		by("copied").textContent = "Copied.";
+		write("copied", "Copied.");
 	} catch {
 		getSelection().selectAllChildren(by("code"));
-		by("copied").textContent = "Press Ctrl+C: the browser lets pages copy over HTTPS or on localhost alone.";
-	}
-}
-
-async function attempt() {
-	const box = by("answer");
-	box.hidden = false;
-	try {
-		box.textContent = JSON.stringify(await post(endpoint, request()), (_, value) => (Array.isArray(value) && value.length > 12 ? [...value.slice(0, 12), `… ${value.length} in all`] : value));
-	} catch (error) {
-		box.textContent = error.status ? `${error.status} ${error.message}` : "nothing answers";
+		write("copied", "Press Ctrl+C.");
 	}
 }

@@ -1,7 +1,6 @@
 // Draws on canvases: lines over time, and the map. Colours are the style sheet's, in every scheme and in print.
 
-const THICK = 1.75, LEFT = 34, RIGHT = 8;
-
+const LEFT = 34, RIGHT = 8, TOP = 8, BELOW = 18;
 const colors = {};
 
 /** Takes the colours of the page as they are now. */
@@ -12,10 +11,9 @@ export function recolor() {
 
 /** A context of the canvas in CSS pixels, cleared. */
 function fresh(canvas) {
-	const scale = window.devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
-	if (canvas.width !== Math.round(width * scale) || canvas.height !== Math.round(height * scale)) {
-		[canvas.width, canvas.height] = [Math.round(width * scale), Math.round(height * scale)];
-	}
+	const scale = window.devicePixelRatio, { clientWidth: width, clientHeight: height } = canvas;
+	const size = { width: Math.round(width * scale), height: Math.round(height * scale) };
+	if (canvas.width !== size.width || canvas.height !== size.height) Object.assign(canvas, size);
 	const context = canvas.getContext("2d");
 	context.setTransform(scale, 0, 0, scale, 0, 0);
 	context.clearRect(0, 0, width, height);
@@ -24,127 +22,86 @@ function fresh(canvas) {
 	return { context, width, height };
 }
 
-/** The stretches of `values` that are known, as points. */
-function stretches(values, x, y, from, to) {
-	const found = [[]];
-	for (let at = from; at < Math.min(to, values.length); at += 1) {
-		if (values[at] == null || Number.isNaN(values[at])) found.push([]);
-		else found.at(-1).push([x(at), y(values[at])]);
-	}
-	return found;
-}
-
-/** Lines over time. `lines`: `{values, color, dash, ahead}`, of which `ahead` says to draw what follows the cursor
- * faintly. `marks`: frames with a tick. `dots`: `{at, value, color, hollow}`. `ticks`: values with a label. */
-export function timeline(canvas, { count, low = 0, high = 100, lines, cursor = null, marks = [], dots = [], ticks = [], labels = [], rule = null }) {
-	const { context, width, height } = fresh(canvas), right = width - RIGHT, bottom = height - 18;
-	const x = (at) => LEFT + ((right - LEFT) * at) / Math.max(1, count - 1);
-	const y = (value) => bottom - ((bottom - 8) * (value - low)) / (high - low || 1);
-	context.fillStyle = colors.soft;
-	context.textBaseline = "middle";
-	context.textAlign = "right";
-	for (const [value, label] of ticks) {
-		line(context, colors.line, [[LEFT, y(value)], [right, y(value)]]);
-		context.fillText(label, LEFT - 6, y(value));
-	}
-	context.textBaseline = "alphabetic";
-	labels.forEach((label, i) => {
-		context.textAlign = i ? "right" : "left";
-		context.fillText(label, i ? right : LEFT, height - 3);
-	});
-	if (rule !== null) line(context, colors.soft, [[LEFT, y(rule)], [right, y(rule)]], 1, [2, 4]);
-	for (const { values, color = "blue", dash = [], ahead = false } of lines) {
-		const end = ahead ? cursor + 1 : values.length;
-		for (const points of stretches(values, x, y, 0, end)) line(context, colors[color], points, THICK, dash);
-		context.globalAlpha = 0.3;
-		for (const points of stretches(values, x, y, end - 1, values.length)) line(context, colors[color], points, THICK, dash);
-		context.globalAlpha = 1;
-	}
-	for (const at of marks) line(context, colors.orange, [[x(at), bottom - 6], [x(at), bottom]], 2);
-	if (cursor !== null) line(context, colors.ink, [[x(cursor), 4], [x(cursor), bottom]]);
-	for (const { at, value, color = "orange", hollow = false } of dots) {
-		if (value != null && !Number.isNaN(value)) dot(context, x(at), y(value), 4.5, hollow ? colors.card : colors[color], colors[color]);
-	}
-}
-
-/** The frame of a timeline that lies under a pointer. */
-export function frameAt(canvas, event, count) {
-	const box = canvas.getBoundingClientRect(), share = (event.clientX - box.left - LEFT) / (box.width - LEFT - RIGHT);
-	return Math.round(Math.min(1, Math.max(0, share)) * (count - 1));
-}
-
-/** Where points [n × 2] are drawn, so that all are seen, with the same scale along both. */
-function plane(points, width, height) {
-	let [x0, x1, y0, y1] = [Infinity, -Infinity, Infinity, -Infinity];
-	for (let i = 0; i < points.length; i += 2) {
-		[x0, x1] = [Math.min(x0, points[i]), Math.max(x1, points[i])];
-		[y0, y1] = [Math.min(y0, points[i + 1]), Math.max(y1, points[i + 1])];
-	}
-	const scale = Math.min(width / (x1 - x0 || 1), height / (y1 - y0 || 1)) * 0.86;
-	return { x: (value) => width / 2 + (value - (x0 + x1) / 2) * scale, y: (value) => height / 2 - (value - (y0 + y1) / 2) * scale };
-}
-
-function line(context, color, points, width = 1, dash = []) {
-	context.strokeStyle = color;
+/** A line through points; one that is not finite leaves a gap. */
+function line(context, color, points, width = 1, alpha = 1) {
+	context.strokeStyle = colors[color];
 	context.lineWidth = width;
-	context.setLineDash(dash);
+	context.globalAlpha = alpha;
 	context.beginPath();
-	for (const [x, y] of points) context.lineTo(x, y);
+	let isGap = true;
+	for (const [x, y] of points) {
+		if (isGap) context.moveTo(x, y);
+		else context.lineTo(x, y);
+		isGap = !Number.isFinite(y);
+	}
 	context.stroke();
-	context.setLineDash([]);
+	context.globalAlpha = 1;
 }
 
-function dot(context, x, y, radius, fill, edge = null, isSquare = false) {
+function dot(context, [x, y], radius, fill, edge) {
 	context.beginPath();
-	if (isSquare) context.rect(x - radius, y - radius, 2 * radius, 2 * radius);
-	else context.arc(x, y, radius, 0, 7);
-	context.fillStyle = fill;
-	context.fill();
-	if (!edge) return;
-	context.strokeStyle = edge;
+	context.arc(x, y, radius, 0, 7);
+	context.fillStyle = colors[fill];
+	context.strokeStyle = colors[edge];
 	context.lineWidth = 2;
+	context.fill();
 	context.stroke();
 }
 
-/** The map: every place faintly, the `trail` of frames from old to new, and the frames `numbered`. */
+function write(context, text, x, y, align, color = "soft", baseline = "middle") {
+	Object.assign(context, { fillStyle: colors[color], textAlign: align, textBaseline: baseline });
+	context.fillText(text, x, y);
+}
+
+/** Lines over time. `lines`: `{values, color, ahead}`, of which `ahead` says to draw what follows the cursor faintly.
+ * `marks`: frames with a tick. `dots`: `{at, value, color, hollow}`. `ticks`: values with a label. `rule`: a value. */
+export function timeline(canvas, { count, low = 0, high = 100, lines, cursor = null, marks = [], dots = [], ticks = [], labels, rule = null }) {
+	const { context, width, height } = fresh(canvas), right = width - RIGHT, bottom = height - BELOW;
+	const x = (at) => LEFT + ((right - LEFT) * at) / Math.max(1, count - 1);
+	const y = (value) => bottom - ((bottom - TOP) * (value - low)) / (high - low || 1);
+	const across = (value, color) => line(context, color, [[LEFT, y(value)], [right, y(value)]]);
+	for (const [value, label] of ticks) {
+		across(value, "line");
+		write(context, label, LEFT - 6, y(value), "right");
+	}
+	write(context, labels[0], LEFT, height - 3, "left", "soft", "alphabetic");
+	write(context, labels[1], right, height - 3, "right", "soft", "alphabetic");
+	if (rule !== null) across(rule, "soft");
+	for (const { values, color = "blue", ahead = false } of lines) {
+		const points = Array.from(values, (value, at) => [x(at), y(value)]), end = ahead ? cursor : points.length;
+		line(context, color, points.slice(0, end + 1), 1.75);
+		line(context, color, points.slice(end), 1.75, 0.3);
+	}
+	for (const at of marks) line(context, "orange", [[x(at), bottom - 6], [x(at), bottom]], 2);
+	if (cursor !== null) line(context, "ink", [[x(cursor), 4], [x(cursor), bottom]]);
+	for (const { at, value, color = "orange", hollow } of dots) {
+		if (Number.isFinite(value)) dot(context, [x(at), y(value)], 4.5, hollow ? "card" : color, color);
+	}
+}
+
+/** A map: all `points` [n × 2] faintly, a `trail` from old to new, and the frames `numbered`. */
 export function map(canvas, points, trail, numbered) {
-	const { context, width, height } = fresh(canvas), { x, y } = plane(points, width, height);
-	const path = trail.map(([px, py]) => [x(px), y(py)]);
-	context.globalAlpha = 0.4;
+	const { context, width, height } = fresh(canvas);
+	const [[x0, x1], [y0, y1]] = [0, 1].map((odd) => {
+		const values = points.filter((_, i) => i % 2 === odd);
+		return [Math.min(...values), Math.max(...values)];
+	});
+	const scale = 0.86 * Math.min(width / (x1 - x0 || 1), height / (y1 - y0 || 1));
+	const onto = ([x, y]) => [width / 2 + (x - (x0 + x1) / 2) * scale, height / 2 - (y - (y0 + y1) / 2) * scale];
+	const placeOf = (frame) => onto(points.subarray(2 * frame, 2 * frame + 2));
 	context.fillStyle = colors.soft;
-	for (let i = 0; i < points.length; i += 2) context.fillRect(x(points[i]) - 1.25, y(points[i + 1]) - 1.25, 2.5, 2.5);
-	for (let i = 1; i < path.length; i += 1) {
-		context.globalAlpha = i / path.length;
-		line(context, colors.blue, [path[i - 1], path[i]], 1 + (3 * i) / path.length);
+	context.globalAlpha = 0.4;
+	for (let frame = 0; frame < points.length / 2; frame += 1) {
+		const [x, y] = placeOf(frame);
+		context.fillRect(x - 1.25, y - 1.25, 2.5, 2.5);
 	}
 	context.globalAlpha = 1;
-	context.textAlign = "center";
-	context.textBaseline = "middle";
-	numbered.forEach((at, i) => {
-		const [px, py] = [x(points[2 * at]), y(points[2 * at + 1])];
-		dot(context, px, py, 8.5, colors.card, colors.orange);
-		context.fillStyle = colors.ink;
-		context.fillText(i + 1, px, py + 0.5);
+	const path = trail.map(onto);
+	for (let i = 1; i < path.length; i += 1) line(context, "blue", path.slice(i - 1, i + 1), 1 + (3 * i) / path.length, i / path.length);
+	numbered.forEach((frame, i) => {
+		const [x, y] = placeOf(frame);
+		dot(context, [x, y], 8.5, "card", "orange");
+		write(context, i + 1, x, y + 0.5, "center", "ink");
 	});
-	if (path.length) dot(context, ...path.at(-1), 6.5, colors.blue, colors.card);
-}
-
-/** Where a frame says that `things` are, such as players, with their ways since frame `from`. */
-export function stage(canvas, things, at, from) {
-	const { context, width, height } = fresh(canvas), { x, y } = plane(things.flatMap(({ points }) => [...points]), width, height);
-	line(context, colors.line, [[8, y(0)], [width - 8, y(0)]]);
-	line(context, colors.line, [[x(0), 8], [x(0), height - 8]]);
-	context.textAlign = "center";
-	things.forEach(({ name, points }, i) => {
-		const color = [colors.blue, colors.orange][i] ?? colors.soft, place = (t) => [x(points[2 * t]), y(points[2 * t + 1])];
-		for (let t = from; t < at; t += 1) {
-			context.globalAlpha = (0.5 * (t - from)) / (at - from);
-			dot(context, ...place(t), 2.5, color);
-		}
-		context.globalAlpha = 1;
-		const [px, py] = place(at);
-		dot(context, px, py, 6, color, null, i === 1);
-		context.fillStyle = colors.ink;
-		context.fillText(name, Math.min(width - 20, Math.max(20, px)), py - 12);
-	});
+	if (path.length) dot(context, path.at(-1), 6.5, "blue", "card");
 }

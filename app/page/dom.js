@@ -1,41 +1,51 @@
 // Makes elements. Text is always set as text, so nothing that a service or a file says becomes markup.
 
-/** An element with attributes (`onclick` and its kind are listeners) and children, of which strings become text. */
-export function h(tag, attributes = {}, ...children) {
-	const element = document.createElement(tag);
-	for (const [name, value] of Object.entries(attributes)) {
-		if (typeof value === "function") element.addEventListener(name.slice(2), value);
-		else if (value === true) element.setAttribute(name, "");
-		else if (value !== false && value != null) element.setAttribute(name, value);
+/** An element named by a selector, as in "p.soft#said", with attributes and children in any order. Strings become text,
+ * null nothing, and attributes that are functions, such as `onclick`, listen. */
+export function h(selector, ...parts) {
+	const [tag, ...marks] = selector.split(/(?=[.#])/), element = document.createElement(tag);
+	for (const mark of marks) {
+		if (mark[0] === "#") element.id = mark.slice(1);
+		else element.classList.add(mark.slice(1));
 	}
-	element.append(...children.flat().filter((child) => child != null));
+	for (const part of parts.flat()) {
+		if (part?.constructor !== Object) element.append(part ?? "");
+		else for (const [name, value] of Object.entries(part)) {
+			if (typeof value === "function") element[name] = value;
+			else if (value !== false) element.setAttribute(name, value === true ? "" : value);
+		}
+	}
 	return element;
 }
 
 /** A table with a caption; the first cell of each row is the row's heading. */
-export function table(caption, head, rows) {
-	return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
-		h("table", {},
-			h("caption", {}, caption),
-			h("thead", {}, h("tr", {}, head.map((name) => h("th", { scope: "col" }, name)))),
-			h("tbody", {}, rows.map(([first, ...rest]) =>
-				h("tr", {}, h("th", { scope: "row" }, first), rest.map((cell) => h("td", {}, cell)))))));
-}
+export const table = (caption, head, rows) =>
+	h("div.scroll", { tabindex: 0, role: "region", "aria-label": caption },
+		h("table",
+			h("caption", caption),
+			h("thead", h("tr", head.map((name) => h("th", { scope: "col" }, name)))),
+			h("tbody", rows.map(([first, ...rest]) =>
+				h("tr", h("th", { scope: "row" }, first), rest.map((cell) => h("td", cell)))))));
 
-/** Pairs of a term and what it is. */
-export const facts = (pairs) =>
-	h("dl", { class: "facts" }, pairs.map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value))));
+/** A view's heading, and what else stands in its line. */
+export const head = (title, ...rest) => h("div.head", h("h1", title), rest);
+
+export const panel = (name, title, ...content) =>
+	h(`section.panel#p-${name}`, { "aria-labelledby": `t-${name}` }, h(`h2#t-${name}`, title), content);
+
+export const canvas = (id, label) => h(`canvas#${id}`, { role: "img", "aria-label": label });
+
+/** Boxes to tick or, as `type` says, of which one is chosen; `attributes` are those of a value's. */
+export const chips = (legend, type, values, attributes) =>
+	h("fieldset.chips", h("legend", legend),
+		values.map((value) => h("label", h("input", { type, value, name: legend, ...attributes(value) }), value)));
 
 export const by = (id) => document.getElementById(id);
 
-export const number = (value, digits = 3) =>
-	value == null || Number.isNaN(value) ? "–" : Number(value.toPrecision(digits)).toLocaleString("en", { maximumSignificantDigits: digits });
+export const write = (id, text) => (by(id).textContent = text);
 
-/** 1st, 2nd, 3rd, 98th. */
-export function ordinal(value) {
-	const n = Math.round(value), isTeen = n % 100 > 10 && n % 100 < 14;
-	return n + ((!isTeen && ["th", "st", "nd", "rd"][n % 10]) || "th");
-}
+export const number = (value, digits = 3) =>
+	value == null || Number.isNaN(value) ? "–" : value.toLocaleString("en", { maximumSignificantDigits: digits });
 
 export const plural = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 

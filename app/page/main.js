@@ -2,26 +2,23 @@
 
 import * as call from "./call.js";
 import { recolor } from "./chart.js";
-import { by, h } from "./dom.js";
+import { by, h, write } from "./dom.js";
 import * as model from "./model.js";
 import * as monitor from "./monitor.js";
 import { events, giveKey, json } from "./service.js";
 import * as watch from "./watch.js";
 
 const VIEWS = { model, watch, call, service: monitor };
-const TITLES = { model: "Model", watch: "Watch", call: "Call", service: "Service" };
 /** What the views share: the models, and the one that is looked at. */
 const page = { models: [], refused: [], model: null, frame: null };
 let shown = null, wantsKey = false;
 
 async function load() {
-	const { models, refused } = await json("models");
-	page.models = models;
-	page.refused = refused;
-	const which = by("which"), wanted = page.model?.name ?? models[0]?.name;
-	which.replaceChildren(...models.map(({ name }) => h("option", { value: name, selected: name === wanted }, name)));
-	which.parentElement.hidden = models.length < 2;
-	if (models.length) await choose(models.some(({ name }) => name === wanted) ? wanted : models[0].name);
+	Object.assign(page, await json("models"));
+	const names = page.models.map(({ name }) => name), wanted = names.includes(page.model?.name) ? page.model.name : names[0];
+	by("which").replaceChildren(...names.map((name) => h("option", { value: name, selected: name === wanted }, name)));
+	by("which").parentElement.hidden = names.length < 2;
+	if (wanted) await choose(wanted);
 }
 
 async function choose(name) {
@@ -32,30 +29,26 @@ async function choose(name) {
 
 function show() {
 	if (wantsKey) by("ask").showModal();
-	const name = location.hash.slice(2) in VIEWS ? location.hash.slice(2) : (shown ?? "model");
-	const isNew = name !== shown;
-	if (isNew && shown) VIEWS[shown].leave?.();
-	shown = name;
-	for (const view of Object.keys(VIEWS)) by(view).hidden = view !== name;
+	const asked = location.hash.slice(2), before = shown;
+	shown = asked in VIEWS ? asked : (shown ?? "model");
+	if (before && before !== shown) VIEWS[before].leave?.();
 	for (const link of document.querySelectorAll("nav a")) {
-		if (link.hash === `#/${name}`) link.setAttribute("aria-current", "page");
-		else link.removeAttribute("aria-current");
+		const name = link.hash.slice(2), isShown = name === shown;
+		by(name).hidden = !isShown;
+		link.ariaCurrent = isShown ? "page" : null;
+		if (isShown) document.title = `${link.text} · jepa-serve`;
 	}
-	document.title = `${TITLES[name]} · ${page.model ? `${page.model.name} · ` : ""}jepa-serve`;
 	if (!page.model) return;
-	VIEWS[name].enter(page);
-	if (isNew) window.scrollTo(0, 0);
+	VIEWS[shown].enter(page);
+	if (before !== shown) window.scrollTo(0, 0);
 }
 
 function state(text, kind) {
-	by("state").textContent = text;
+	write("state", text);
 	by("state").className = kind;
 }
 
-function sayServed() {
-	const [first] = page.models;
-	state(page.models.length === 1 ? `serving ${first.name} ${first.version}` : `serving ${page.models.length} models`, "up");
-}
+const sayServed = () => state(`serving ${page.models.map(({ name, version }) => `${name} ${version}`).join(", ")}`, "up");
 
 async function start() {
 	try {
@@ -69,36 +62,32 @@ async function start() {
 
 events.addEventListener("down", ({ detail }) => state(`the service is away (${detail}); waiting for it`, "down"));
 events.addEventListener("up", async () => {
-	if (!page.model) return start();
-	const before = page.model;
+	const before = page.model, now = before && (await json(`models/${before.name}`).catch(() => null));
 	// What is served may have changed meanwhile.
-	const { models } = await json("models");
-	const now = models.find(({ name }) => name === before.name);
-	if (now?.version !== before.version || now?.created !== before.created) await start();
-	else sayServed();
+	if (now && now.version === before.version && now.created === before.created) sayServed();
+	else await start();
 });
 events.addEventListener("key", ({ detail: isWrong }) => {
-	by("ask-title").textContent = isWrong ? "That is not one of this service's keys" : "This service wants a key";
+	write("ask-title", isWrong ? "That is not one of this service's keys" : "This service wants a key");
 	state("waiting for a key", "down");
 	wantsKey = true;
 	by("ask").showModal();
 });
-by("ask").addEventListener("close", () => {
+by("ask").onclose = () => {
 	wantsKey = !by("key").value.trim();
 	if (!wantsKey) giveKey(by("key").value);
 	by("key").value = "";
-});
-by("which").addEventListener("change", async ({ target }) => {
+};
+by("which").onchange = async ({ target }) => {
 	await choose(target.value);
 	show();
-});
-window.addEventListener("hashchange", show);
+};
 function draw() {
 	recolor();
 	VIEWS[shown]?.draw?.();
 }
-window.addEventListener("resize", draw);
-window.addEventListener("beforeprint", draw);
+window.onhashchange = show;
+window.onresize = window.onbeforeprint = draw;
 for (const query of ["(prefers-color-scheme: dark)", "print"]) matchMedia(query).addEventListener("change", draw);
 
 recolor();

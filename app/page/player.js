@@ -4,13 +4,17 @@ import { Stream } from "./service.js";
 
 /** How long an answer is drawn as a part of the trail. */
 const TRAIL_S = 1;
+/** Of how many answers the times are told. */
+const MAX_TIMES = 600;
+/** A tab that was in the background does not send all that it missed. */
+const MAX_STEPS = 12;
 
 export class Player {
 	#stream = null;
 	#due = 0;
 	#last = null;
-	#options = {};
-	#latencies = [];
+	#options;
+	#times = [];
 	at = 0;
 	speed = 1;
 	isPlaying = false;
@@ -18,21 +22,15 @@ export class Player {
 	/** [frame, embedding] of the frames that were answered last, from old to new. */
 	answered = [];
 
-	constructor(recording, options, onChange) {
-		this.recording = recording;
-		this.onChange = onChange;
-		this.ask(options);
+	constructor(recording, onChange) {
+		Object.assign(this, { recording, onChange });
 	}
 
-	/** Opens a stream with other options, such as hidden groups. */
-	ask(options) {
+	/** Opens a stream, with other options such as hidden groups. */
+	ask(options = this.#options) {
 		this.#options = options;
 		this.close();
 		this.#stream = new Stream(options, (number, embedding, ms) => this.#take(number, embedding, ms));
-	}
-
-	reopen() {
-		this.ask(this.#options);
 	}
 
 	get frameMs() {
@@ -40,30 +38,28 @@ export class Player {
 	}
 
 	#take(number, embedding, ms) {
-		this.#latencies.push(ms);
-		if (this.#latencies.length > 600) this.#latencies.shift();
+		this.#times = [...this.#times.slice(1 - MAX_TIMES), ms];
 		if (ms > this.frameMs || !embedding) this.late.add(number);
-		const keep = Math.ceil(TRAIL_S * this.recording.rate);
 		if (embedding) {
-			const isNext = this.answered.length && Math.abs(number - this.answered.at(-1)[0]) <= 4 * this.speed + 1;
-			this.answered = [...(isNext ? this.answered : []), [number, embedding]].slice(-keep);
+			const isNext = Math.abs(number - this.answered.at(-1)?.[0]) <= 4 * this.speed + 1;
+			this.answered = [...(isNext ? this.answered : []), [number, embedding]].slice(-TRAIL_S * this.recording.rate);
 		}
 		if (!this.isPlaying) this.onChange(false);
 	}
 
 	/** Milliseconds from a frame to its answer: half of them took less, and all but one in a hundred. */
 	get latency() {
-		const sorted = [...this.#latencies].sort((a, b) => a - b);
+		const sorted = this.#times.toSorted((a, b) => a - b);
 		return [0.5, 0.99].map((share) => sorted[Math.floor(sorted.length * share)]);
 	}
 
-	#send(at) {
-		if (this.#stream.send(at, this.recording.row(at))) return;
-		if (this.isPlaying && this.answered.length) this.late.add(at);
+	#go(at) {
+		this.at = Math.min(this.recording.rows - 1, Math.max(0, at));
+		const isSent = this.#stream.send(this.at, this.recording.row(this.at));
+		if (!isSent && this.isPlaying && this.answered.length) this.late.add(this.at);
 	}
 
 	play() {
-		if (this.isPlaying) return;
 		if (this.at >= this.recording.rows - 1) this.at = 0;
 		this.isPlaying = true;
 		this.#last = null;
@@ -76,27 +72,20 @@ export class Player {
 
 	#tick(now) {
 		if (!this.isPlaying) return;
-		this.#due += this.#last === null ? 0 : ((now - this.#last) / this.frameMs) * this.speed;
+		this.#due += ((now - (this.#last ?? now)) / this.frameMs) * this.speed;
 		this.#last = now;
-		// A tab that was in the background does not send all that it missed.
-		let steps = Math.min(Math.floor(this.#due), 12);
-		this.#due -= Math.floor(this.#due);
-		for (; steps > 0; steps -= 1) {
-			if (this.at >= this.recording.rows - 1) {
-				this.pause();
-				break;
-			}
-			this.at += 1;
-			this.#send(this.at);
+		for (let left = Math.min(Math.floor(this.#due), MAX_STEPS); left > 0 && this.isPlaying; left -= 1) {
+			this.#go(this.at + 1);
+			this.isPlaying = this.at < this.recording.rows - 1;
 		}
+		this.#due %= 1;
 		this.onChange(!this.isPlaying);
 		requestAnimationFrame((later) => this.#tick(later));
 	}
 
 	/** Shows one frame. */
 	seek(at) {
-		this.at = Math.min(this.recording.rows - 1, Math.max(0, at));
-		this.#send(this.at);
+		this.#go(at);
 		this.onChange(true);
 	}
 

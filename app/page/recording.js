@@ -5,19 +5,17 @@ import { ask, post, postRows } from "./service.js";
 
 /** Rows of one request: enough to fill batches. */
 const CHUNK_ROWS = 128;
-const MAX_THINGS = 4;
 
 export class Recording {
-	/** `features` is rows × width, in the order of the model's columns. */
-	constructor({ rows, width, features, note }, name, source, rate = 60) {
-		Object.assign(this, { rows, width, features, note, name, source, rate });
+	/** `found` is what was read, with `features` [rows × width] in the order of the model's columns. */
+	constructor(found, name, source, rate = 60) {
+		Object.assign(this, found, { name, source, rate });
 	}
 
 	row(at) {
-		return this.features.subarray(at * this.width, (at + 1) * this.width);
+		return this.part(at, 1);
 	}
 
-	/** The rows after one another, from `first` on. */
 	part(first, count) {
 		return this.features.subarray(first * this.width, (first + count) * this.width);
 	}
@@ -35,13 +33,14 @@ export class Recording {
 	}
 }
 
-function matched({ rows, width, features, names, note }, model) {
+function matched(found, model) {
+	const { rows, width, features, names } = found;
 	const from = model.names.map((name) => names.indexOf(name)), missing = model.names.filter((_, i) => from[i] < 0);
 	if (missing.length) {
-		throw new Error(`the file lacks ${missing.length} columns of model '${model.name}', such as ${missing.slice(0, 3).join(", ")}; it has ${names.slice(0, 5).join(", ")}`);
+		throw new Error(`the file lacks ${missing.length} columns of model '${model.name}', such as ${missing.slice(0, 3).join(", ")}`);
 	}
 	const picked = new Float32Array(rows * from.length).map((_, i) => features[Math.floor(i / from.length) * width + from[i % from.length]]);
-	return { rows, width: from.length, features: picked, note };
+	return { ...found, width: from.length, features: picked };
 }
 
 /** Calls `part(first, rows)` for each piece of `count` rows. */
@@ -53,7 +52,7 @@ async function pieces(count, part) {
 export async function embeddings(recording, model, signal) {
 	const size = model.embed_dim, out = new Float32Array(recording.rows * size);
 	await pieces(recording.rows, async (first, count) => {
-		out.set(await postRows("embed", recording.part(first, count), { model: model.name }, "floats", signal), first * size);
+		out.set(await postRows("embed", recording.part(first, count), { model: model.name }, signal), first * size);
 	});
 	return out;
 }
@@ -74,22 +73,12 @@ const matrix = (flat, size) => Array.from({ length: flat.length / size }, (_, r)
 /** How surprising each frame is to one who saw the frame `horizon` before without the `hidden` groups: `losses`, and
  * as `percents` of held-out frames; NaN for the first ones. `targets` are the embeddings of what came. */
 export async function surprise(recording, model, hidden, horizon, targets, signal) {
-	const { rows, width } = recording, size = model.embed_dim, options = { model: model.name, horizon };
-	const losses = new Float32Array(rows).fill(NaN), percents = losses.slice();
-	await pieces(Math.max(0, rows - horizon), async (first, count) => {
-		let answer;
-		if (hidden.length) {
-			const predicted = await postRows("predict", recording.part(first, count), { ...options, hidden }, "floats", signal);
-			const target = targets.subarray((first + horizon) * size, (first + horizon + count) * size);
-			answer = await post("loss", { ...options, predicted: matrix(predicted, size), target: matrix(target, size) }, signal);
-		} else {
-			const pairs = new Float32Array(count * 2 * width);
-			for (let r = 0; r < count; r += 1) {
-				pairs.set(recording.row(first + r), r * 2 * width);
-				pairs.set(recording.row(first + r + horizon), (r * 2 + 1) * width);
-			}
-			answer = await postRows("loss", pairs, options, "json", signal);
-		}
+	const size = model.embed_dim, options = { model: model.name, horizon };
+	const losses = new Float32Array(recording.rows).fill(NaN), percents = losses.slice();
+	await pieces(Math.max(0, recording.rows - horizon), async (first, count) => {
+		const predicted = await postRows("predict", recording.part(first, count), { ...options, hidden }, signal);
+		const target = targets.subarray((first + horizon) * size, (first + horizon + count) * size);
+		const answer = await post("loss", { ...options, predicted: matrix(predicted, size), target: matrix(target, size) }, signal);
 		losses.set(answer.losses, first + horizon);
 		percents.set(answer.percentiles ?? [], first + horizon);
 	});
@@ -98,19 +87,19 @@ export async function surprise(recording, model, hidden, horizon, targets, signa
 
 /** What `heads` say of each frame for each of `horizons`: `values` of a horizon are rows of `outputs`. */
 export async function forecasts(recording, model, heads, hidden, horizons, signal) {
-	const values = new Map(), novelty = [];
-	let outputs;
+	const found = { outputs: [], values: new Map(), novelty: model.novelty ? [] : null };
 	for (const horizon of new Set(horizons)) {
-		values.set(horizon, []);
+		const options = { model: model.name, heads: heads.map(({ name }) => name), hidden, horizon, novelty: horizon === 0 && found.novelty !== null };
+		const values = [];
 		await pieces(recording.rows, async (first, count) => {
-			const options = { model: model.name, heads: heads.map(({ name }) => name), hidden, horizon, novelty: Boolean(model.novelty) && horizon === 0 };
-			const answer = await postRows("forecast", recording.part(first, count), options, "json", signal);
-			outputs = answer.outputs;
-			values.get(horizon).push(...answer.values);
-			novelty.push(...(answer.novelty ?? []));
+			const answer = await postRows("forecast", recording.part(first, count), options, signal);
+			found.outputs = answer.outputs;
+			values.push(...answer.values);
+			found.novelty?.push(...(answer.novelty ?? []));
 		});
+		found.values.set(horizon, values);
 	}
-	return { outputs, values, novelty: novelty.length ? novelty : null };
+	return found;
 }
 
 /** The frames of the largest values, at most `count`, each `apart` frames from the others or more. */
@@ -120,28 +109,4 @@ export function peaks(values, count, apart) {
 		if (found.length < count && found.every((other) => Math.abs(other - at) >= apart)) found.push(at);
 	}
 	return found;
-}
-
-/** The columns that changed most between two frames, in words; a change counts by the column's spread in training. */
-export function changes(recording, model, before, after) {
-	const spread = model.statistics.std ?? [], then = recording.row(before), now = recording.row(after);
-	return [...then.keys()]
-		.map((i) => [i, Math.abs(now[i] - then[i]) / Math.max(spread[i] ?? 1, 1e-4)])
-		.filter(([, size]) => size > 0.5)
-		.sort(([, a], [, b]) => b - a)
-		.slice(0, 3)
-		.map(([i]) => {
-			const isFlag = [then[i], now[i]].every((value) => value === 0 || value === 1);
-			return `${model.names[i]} ${now[i] > then[i] ? (isFlag ? "begins" : "rises") : isFlag ? "ends" : "falls"}`;
-		});
-}
-
-/** Things that move, of which columns `<name>_x` and `<name>_y` say where: `{name, points}`, of [rows × 2]. */
-export function tracks(recording, { names }) {
-	return names.flatMap((name, x) => {
-		const who = /^([a-z0-9]+)_x$/.exec(name)?.[1], y = names.indexOf(`${who}_y`);
-		if (!who || y < 0) return [];
-		const points = new Float32Array(2 * recording.rows).map((_, i) => recording.row(i >> 1)[i % 2 ? y : x]);
-		return points.some((value, i) => value !== points[i % 2]) ? [{ name: who, points }] : [];
-	}).slice(0, MAX_THINGS);
 }

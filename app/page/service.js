@@ -1,89 +1,75 @@
 // Asks the service. Says so when it goes away, waits until it is back, and asks the user for a key where it wants one.
 
-/** "up", "down" (with the reason as `detail`) and "key". */
+/** "up", "down" (with the reason as `detail`) and "key" (with whether the last one was wrong). */
 export const events = new EventTarget();
 // In this page's memory alone.
-let key = "", given = null, isUp = null;
+let key = "", wanted = null, isUp = null;
 
 const RETRY_MS = 1000;
 const MAX_TRIES = 5;
 const BINARY = "application/octet-stream";
 
-/** What a problem document (RFC 9457) says. */
-export class Problem extends Error {
-	constructor({ title = "The service refused", status, detail = "", type = "" }) {
-		super(detail || title);
-		Object.assign(this, { title, status, type });
-	}
-}
-
 export const hasKey = () => key !== "";
 
 export function giveKey(text) {
 	key = text.trim();
-	given?.resolve();
-	given = null;
+	wanted?.resolve();
+	wanted = null;
 }
 
+const addressOf = (path) => new URL(path, document.baseURI);
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const tell = (event, detail) => events.dispatchEvent(new CustomEvent(event, { detail }));
 
-function tell(up, why = "") {
-	const before = isUp;
-	isUp = up;
-	if (up ? before === false : before !== false) events.dispatchEvent(new CustomEvent(up ? "up" : "down", { detail: why }));
+function found() {
+	if (isUp === false) tell("up");
+	isUp = true;
 }
 
-/** Notes that a stream broke, and looks for the service until it answers again. */
-export async function lost(why) {
+/** Says that the service is away, and looks for it until it answers again. */
+async function lost(why) {
 	if (isUp === false) return;
-	tell(false, why);
+	isUp = false;
+	tell("down", why);
 	while (!isUp) {
 		await pause(RETRY_MS);
-		try {
-			const answer = await fetch(new URL("readyz", document.baseURI), { cache: "no-store" });
-			if (answer.ok) tell(true);
-		} catch {
-			// Still away.
-		}
+		const answer = await fetch(addressOf("readyz")).catch(() => null);
+		if (answer?.ok) found();
 	}
 }
 
-async function wantKey(isWrong) {
-	if (!given) {
-		let resolve;
-		const promise = new Promise((done) => (resolve = done));
-		given = { promise, resolve };
-		events.dispatchEvent(new CustomEvent("key", { detail: isWrong }));
-	}
-	await given.promise;
-}
-
-/** The answer to a request; throws a Problem for a refusal, and a TypeError where nobody answers. */
-export async function ask(path, { headers = {}, ...options } = {}) {
+/** The answer to a request; throws an Error, with the `status` of a refusal. */
+export async function ask(path, { headers, ...options } = {}) {
 	for (let tries = 1; ; tries += 1) {
-		const used = key, auth = key ? { Authorization: `Bearer ${key}` } : {};
+		const used = key, auth = hasKey() ? { Authorization: `Bearer ${key}` } : {};
 		let answer;
 		try {
-			answer = await fetch(new URL(path, document.baseURI), { ...options, headers: { ...auth, ...headers } });
+			answer = await fetch(addressOf(path), { ...options, headers: { ...auth, ...headers } });
 		} catch (error) {
 			if (error.name !== "AbortError") lost("nothing answers");
 			throw error;
 		}
-		if (answer.ok) {
-			tell(true);
+		const { ok, status, statusText } = answer;
+		if (ok) {
+			found();
 			return answer;
 		}
-		if (answer.status === 401) {
-			if (used === key) await wantKey(used !== "");
+		if (status === 401) {
+			if (!wanted && used === key) {
+				wanted = Promise.withResolvers();
+				tell("key", hasKey());
+			}
+			await wanted?.promise;
 			continue;
 		}
-		const problem = new Problem(await answer.json().catch(() => ({ status: answer.status, detail: answer.statusText })));
+		const { title, detail } = await answer.json().catch(() => ({ title: statusText }));
 		// Bots go first: what this page asks for beside them waits.
-		if (answer.status !== 429 || tries === MAX_TRIES) {
-			if (answer.status === 503) lost(problem.message);
-			throw problem;
+		if (status === 429 && tries < MAX_TRIES) {
+			await pause(RETRY_MS);
+			continue;
 		}
-		await pause(RETRY_MS);
+		if (status === 503) lost(detail);
+		throw Object.assign(new Error(detail || title), { status });
 	}
 }
 
@@ -92,16 +78,13 @@ export const json = async (path, options) => (await ask(path, options)).json();
 export const post = (path, document, signal) =>
 	json(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(document), signal });
 
-const query = (options) => {
-	const filled = Object.entries(options).filter(([, value]) => value !== undefined && String(value) !== "");
-	return filled.length ? "?" + new URLSearchParams(filled.map(([name, value]) => [name, String(value)])) : "";
-};
+const query = (options) => `?${new URLSearchParams(Object.entries(options).filter(([, value]) => String(value) !== ""))}`;
 
-/** POSTs float32 rows as they are in memory; the answer is Float32Array or, with `as` "json", a document. */
-export async function postRows(path, rows, options, as = "floats", signal = undefined) {
-	const headers = { "Content-Type": BINARY, Accept: as === "floats" ? BINARY : "application/json" };
+/** POSTs float32 rows as they are in memory; the answer is a Float32Array, of forecasts a document. */
+export async function postRows(path, rows, options, signal) {
+	const isDocument = path === "forecast", headers = { "Content-Type": BINARY, Accept: isDocument ? "application/json" : BINARY };
 	const answer = await ask(path + query(options), { method: "POST", headers, body: rows, signal });
-	return as === "floats" ? new Float32Array(await answer.arrayBuffer()) : answer.json();
+	return isDocument ? answer.json() : new Float32Array(await answer.arrayBuffer());
 }
 
 /** Frames one by one over a WebSocket or, as that sends no key, by a POST each. */
@@ -109,7 +92,7 @@ export class Stream {
 	#socket = null;
 	#options;
 	#sent = new Map();
-	#closed = false;
+	#isClosed = false;
 
 	/** `onAnswer(number, embedding, ms)` is called for each frame, with null for one that a newer one replaced. */
 	constructor(options, onAnswer) {
@@ -118,25 +101,20 @@ export class Stream {
 		if (!hasKey()) this.#open();
 	}
 
-	get waiting() {
-		return this.#sent.size;
-	}
-
 	#open() {
-		const url = new URL("stream" + query(this.#options), document.baseURI);
+		const url = addressOf("stream" + query(this.#options));
 		url.protocol = url.protocol.replace("http", "ws");
-		const socket = new WebSocket(url);
-		socket.binaryType = "arraybuffer";
-		socket.onmessage = ({ data }) => {
-			if (typeof data === "string") return this.#take(JSON.parse(data).seq, null);
-			this.#take(new DataView(data).getUint32(0, true), new Float32Array(data, 4));
+		this.#socket = new WebSocket(url);
+		this.#socket.binaryType = "arraybuffer";
+		this.#socket.onmessage = ({ data }) => {
+			if (typeof data === "string") this.#take(JSON.parse(data).seq, null);
+			else this.#take(new DataView(data).getUint32(0, true), new Float32Array(data, 4));
 		};
-		socket.onclose = () => {
+		this.#socket.onclose = () => {
 			this.#socket = null;
 			this.#sent.clear();
-			if (!this.#closed) lost("the stream ended");
+			if (!this.#isClosed) lost("the stream ended");
 		};
-		this.#socket = socket;
 	}
 
 	#take(number, embedding) {
@@ -147,27 +125,20 @@ export class Stream {
 
 	/** False where the frame cannot be sent now. */
 	send(number, row) {
-		if (this.#closed || (this.#socket && this.#socket.readyState !== WebSocket.OPEN)) return false;
-		if (this.#socket) {
-			const message = new Uint8Array(4 + row.byteLength);
-			new DataView(message.buffer).setUint32(0, number, true);
-			message.set(new Uint8Array(row.buffer, row.byteOffset, row.byteLength), 4);
-			this.#sent.set(number, performance.now());
-			this.#socket.send(message);
-			return true;
-		}
 		// A browser opens six connections to a host.
-		if (!hasKey() || this.#sent.size >= 6) return false;
+		const isOpen = this.#socket ? this.#socket.readyState === WebSocket.OPEN : hasKey() && this.#sent.size < 6;
+		if (this.#isClosed || !isOpen) return false;
 		this.#sent.set(number, performance.now());
-		postRows("embed", row.slice(), this.#options).then(
-			(embedding) => this.#take(number, embedding),
-			() => this.#sent.delete(number),
-		);
+		if (this.#socket) {
+			const message = Float32Array.of(0, ...row);
+			new Uint32Array(message.buffer)[0] = number;
+			this.#socket.send(message);
+		} else postRows("embed", row, this.#options).then((embedding) => this.#take(number, embedding), () => this.#sent.delete(number));
 		return true;
 	}
 
 	close() {
-		this.#closed = true;
+		this.#isClosed = true;
 		this.#socket?.close();
 	}
 }
