@@ -187,7 +187,7 @@ class Batcher:
                     outcome = execute(self._run, batch, self._clock)
                     self._deliver(batch, outcome, outcome.infer_s)
                     self._left_at = self._clock()
-                    self._unread.went_on(self._left_at)
+                    self._unread.went_on(began, self._left_at)
                 if self._queue and self._left_at >= ends_at:
                     # The next run can wait until these answers are written and newcomers are read.
                     self._dispatch_soon(asyncio.get_running_loop())

@@ -6,6 +6,8 @@ from time import monotonic
 
 # A loop that did nothing for so long had looked at its sockets meanwhile.
 IDLE_S = 1e-3
+# Between two looks at its sockets a loop that is well does not compute for longer.
+MAX_TURN_S = 0.1
 
 
 class Unread:
@@ -24,6 +26,8 @@ class Unread:
         # When this turn's first request was read, and that of the turn before.
         self._looked_at = self._looked_before = 0.0
         self._busy_at = 0.0
+        # When the last runs began.
+        self._ran_at = 0.0
 
     def age_s(self) -> float:
         """How long a request that is read now may have waited at its socket, at most."""
@@ -36,9 +40,12 @@ class Unread:
             asyncio.get_running_loop().call_soon(self._end)
         return now - self._looked_before
 
-    def went_on(self, until: float) -> None:
-        """The loop has computed something."""
-        self._busy_at = until
+    def went_on(self, began: float, until: float) -> None:
+        """The loop has computed something; `began` is alike for runs in a row."""
+        if began > self._ran_at and (self._looked_at < self._ran_at or began - self._looked_at > MAX_TURN_S):
+            # Whatever it read for this came to an empty queue, so that nobody asked for its age.
+            self._looked_at = began
+        self._ran_at, self._busy_at = began, until
 
     def _end(self) -> None:
         self._is_reading = False
