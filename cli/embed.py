@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 
 from app.errors import InvalidInput
 from app.inference.forecasts import NOW, Forecasts, Reading, known_horizon
@@ -17,10 +16,11 @@ from bundle.columns import RowSource
 from bundle.folders import locate
 from bundle.reader import Bundle, read_bundle
 from cli.arguments import BundleArgument, DataArgument, ExcludeOption, FeaturesOption, MissingOption
-from cli.embedding import Rows, in_runs, parts
+from cli.embedding import Rows, parts, predicting
 from cli.files import check_output, replacing
 from model.data.checks import unlike_training
 from model.data.frames import read_frames
+from model.data.matrix import write_head
 
 
 def embed(
@@ -68,10 +68,9 @@ def embed(
     width = loaded.manifest.embed_dim
     if reading is not None:
         run, width = _forecaster(graphs, reading, horizon, len(loaded.manifest.patches)), len(reading.outputs)
-    head = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False}
     with replacing(out) as partial, partial.open("wb") as file:
         # Written as they come, so that no more than a few of them are in memory.
-        np.lib.format.write_array_header_1_0(file, head | {"shape": (len(frames), width)})
+        write_head(file, (len(frames), width))
         for part in parts(run, frames.as_seen, len(frames)):
             file.write(np.ascontiguousarray(part, np.float32).data)
     named = "" if reading is None else f": {', '.join(reading.outputs)}"
@@ -94,22 +93,9 @@ def check_columns(bundle: Bundle, rows: RowSource) -> list[str]:
     return unlike_training(rows, manifest.feature_schema.names, manifest.statistics)
 
 
-def embed_rows(
-    bundle: Bundle, rows: NDArray[np.float32], encoder: str, precision: str = "float32"
-) -> NDArray[np.float32]:
-    """Embeds rows [n, input_dim] → [n, embed_dim], with a progress bar on a terminal."""
-    graphs = Graphs(bundle, precision, available_cores())
-    graph = graphs.target_encoder if encoder == "target" else graphs.context_encoder
-    return in_runs(graph.run, rows, bundle.manifest.embed_dim)
-
-
 def _forecaster(graphs: Graphs, reading: Reading, horizon: int, patches: int) -> Callable[[Rows], Rows]:
     """Rows [n, input_dim] → values [n, outputs]."""
-
-    def run(rows: Rows) -> Rows:
-        if horizon == NOW:
-            return reading(graphs.target_encoder.run(rows))
-        targets, frames = np.ones((len(rows), patches), np.float32), np.full(len(rows), horizon, np.float32)
-        return reading(graphs.predictor.run(graphs.context_encoder.run(rows), targets, frames))
-
-    return run
+    if horizon == NOW:
+        return lambda rows: reading(graphs.target_encoder.run(rows))
+    predict = predicting(graphs, patches, horizon)
+    return lambda rows: reading(predict(graphs.context_encoder.run(rows)))

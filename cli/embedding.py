@@ -20,10 +20,10 @@ Rows = NDArray[np.float32]
 class BundleEmbedder:
     """A bundle's graphs as `model.evaluation.heads.Embedder`."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, precision: str = "float32") -> None:
         manifest = bundle.manifest
         self.horizons: Sequence[int] = manifest.horizons
-        self._graphs = Graphs(bundle, threads=available_cores())
+        self._graphs = Graphs(bundle, precision, available_cores())
         self._width, self._patches = manifest.embed_dim, len(manifest.patches)
 
     def now(self, features: Rows) -> Rows:
@@ -36,12 +36,17 @@ class BundleEmbedder:
 
     def expected(self, context: Rows, horizon: int) -> Rows:
         """[n, D] of the context encoder → [n, D], all patches as they will be."""
+        return in_runs(predicting(self._graphs, self._patches, horizon), context, self._width)
 
-        def run(rows: Rows) -> Rows:
-            targets = np.ones((len(rows), self._patches), np.float32)
-            return self._graphs.predictor.run(rows, targets, np.full(len(rows), horizon, np.float32))
 
-        return in_runs(run, context, self._width)
+def predicting(graphs: Graphs, patches: int, horizon: int) -> Callable[[Rows], Rows]:
+    """What a run of the predictor makes of rows [n, D] of the context encoder: all patches as they will be."""
+
+    def run(context: Rows) -> Rows:
+        targets = np.ones((len(context), patches), np.float32)
+        return graphs.predictor.run(context, targets, np.full(len(context), horizon, np.float32))
+
+    return run
 
 
 def in_runs(run: Callable[[Rows], Rows], rows: Rows, width: int) -> Rows:

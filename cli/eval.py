@@ -27,7 +27,8 @@ from cli.arguments import (
     LabelsOption,
     MissingOption,
 )
-from cli.embed import check_columns, embed_rows
+from cli.embed import check_columns
+from cli.embedding import BundleEmbedder
 from cli.eval_forecasts import as_document, forecast_lines, forecasts
 from cli.eval_table import few_labels_document, few_labels_table, health_line, table
 from cli.files import check_output, replacing
@@ -187,13 +188,14 @@ def _usable_labels(train: Frames, test: Frames, min_entropy: float) -> tuple[dic
 def _views(bundle: Bundle, train: Frames, test: Frames, seed: int) -> dict[str, View]:
     """The representations to compare, by name, each as training and test rows."""
     width = bundle.manifest.embed_dim
+    embedder, seen = BundleEmbedder(bundle), (train.as_seen(), test.as_seen())
     embeddings = {
-        encoder: (embed_rows(bundle, train.as_seen(), encoder), embed_rows(bundle, test.as_seen(), encoder))
-        for encoder in ("context", "target")
+        "context": (embedder.context(seen[0]), embedder.context(seen[1])),
+        "target": (embedder.now(seen[0]), embedder.now(seen[1])),
     }
     if bundle.has("int8"):
         # The harder test of int8: the probe is fitted to float32 embeddings and predicts from int8 ones.
-        int8 = embed_rows(bundle, test.as_seen(), "target", "int8")
+        int8 = BundleEmbedder(bundle, "int8").now(seen[1])
         embeddings["target, asked in int8"] = (embeddings["target"][0], int8)
     views = {
         "raw": (train.features[:], test.features[:]),

@@ -13,7 +13,7 @@ from bundle.reader import read_bundle
 from bundle.sample import FRAMES_A_SECOND, SAMPLE, SAMPLE_ROWS, principal_components, sample_bytes
 from bundle.writer import BundleWriter
 from cli.arguments import BundleArgument, DataArgument, MissingOption, ModelsOption
-from cli.embed import embed_rows
+from cli.embedding import BundleEmbedder
 from model.data.frames import read_frames
 
 # Rows that the map is computed from, evenly spread over the data.
@@ -48,8 +48,8 @@ def sample(
             "choose --first and --rows within one"
         )
     drawn = frames if map_data is None else read_frames(map_data, labels=(), missing=missing, like=like)
-    spread = drawn.as_seen()[:: max(1, len(drawn.episode) // MAP_ROWS)]
-    features = frames.as_seen()[shown]
+    spread = drawn.as_seen(slice(None, None, max(1, len(drawn) // MAP_ROWS)))
+    features = frames.as_seen(shown)
     document = orjson.loads((loaded.folder / MANIFEST).read_bytes())
     kept = {key: value for key, value in document.items() if key not in ("format", "name", "version", "files")}
     with BundleWriter(out, loaded.manifest.name) as writer:
@@ -61,7 +61,7 @@ def sample(
             | {
                 "sample": {"rows": len(features), "rate": rate, "source": source or Path(data).name},
                 "map": principal_components(
-                    embed_rows(loaded, spread, "target"), f"{len(spread):,} rows of {Path(map_data or data).name}"
+                    BundleEmbedder(loaded).now(spread), f"{len(spread):,} rows of {Path(map_data or data).name}"
                 ),
             }
         )

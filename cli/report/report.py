@@ -19,7 +19,8 @@ from cli.arguments import (
     LabelsOption,
     MissingOption,
 )
-from cli.embed import check_columns, embed_rows
+from cli.embed import check_columns
+from cli.embedding import BundleEmbedder
 from cli.files import make_output, replacing
 from cli.report import comparison, sections
 from cli.report.page import Section, render
@@ -109,8 +110,10 @@ def _data_sections(
     game, called = _game(frames, episode, seed)
     sample = frames.take(np.random.default_rng(seed).permutation(len(frames))[:MAX_SAMPLE_ROWS])
     typer.echo(f"embedding {len(sample):,} rows of all, and {called}: {len(game):,} rows")
-    spectrum = {encoder: embed_rows(bundle, sample.as_seen(), encoder) for encoder in ("context", "target")}
-    context, target = (embed_rows(bundle, game.as_seen(), encoder) for encoder in ("context", "target"))
+    embedder = BundleEmbedder(bundle)
+    encoders = {"context": embedder.context, "target": embedder.now}
+    spectrum = {name: encode(sample.as_seen()) for name, encode in encoders.items()}
+    context, target = (encode(game.as_seen()) for encode in encoders.values())
     return [
         sections.spectrum(spectrum, folder),
         sections.embedding_map(target, game, names, called, folder),

@@ -86,8 +86,13 @@ class MatrixFile:
     def _write_head(self, file: BinaryIO) -> None:
         # NumPy leaves room in the header for the number of rows to grow.
         file.seek(0)
-        head = {"descr": np.lib.format.dtype_to_descr(np.dtype(self.dtype)), "fortran_order": False}
-        np.lib.format.write_array_header_1_0(file, head | {"shape": (self.rows, self.columns)})
+        write_head(file, (self.rows, self.columns), self.dtype)
+
+
+def write_head(file: BinaryIO, shape: tuple[int, ...], dtype: Any = np.float32) -> None:
+    """Begins an .npy file of an array whose numbers are written after it, row by row."""
+    head = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, head)
 
 
 def mapped(path: Path) -> NDArray[Any]:

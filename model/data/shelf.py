@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bundle.columns import RowSource
 from model.data.lazy import in_parts
-from model.data.matrix import CHUNK_BYTES, MatrixFile, Values, mapped, rows_at_once
+from model.data.matrix import CHUNK_BYTES, MatrixFile, Values, mapped, rows_at_once, write_head
 from model.data.selection import Part, values_of
 
 Array = TypeVar("Array", bound=NDArray[Any])
@@ -55,8 +55,7 @@ class Shelf:
         path = self.folder / f"{name}.npy"
         # On a full disk a write fails; a mapped file that the disk has no room for would end the process instead.
         with path.open("wb") as file:
-            head = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, head)
+            write_head(file, shape, dtype)
             left = int(np.prod(shape)) * np.dtype(dtype).itemsize
             for start in range(0, left, CHUNK_BYTES):
                 file.write(bytes(min(CHUNK_BYTES, left - start)))
