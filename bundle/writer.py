@@ -16,6 +16,9 @@ from bundle.folders import FORMAT, MANIFEST, check_name, next_version
 # What a rename answers, by platform, when the version was taken since it was looked up.
 TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 
+# What bundle.json says that is the writer's own.
+OWN = ("format", "name", "version", "files")
+
 
 class BundleWriter:
     """A context manager that writes `<models>/<name>/<version>/`, the version being the next that is free.

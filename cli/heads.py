@@ -1,7 +1,5 @@
 """`jepa heads`: fits linear heads on a bundle's embedding, and leaves a new version of the bundle with them."""
 
-import json
-import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,10 +9,9 @@ from rich.console import Console
 from threadpoolctl import threadpool_limits
 
 from app.settings import DEFAULT_MODEL
-from bundle.files import read_file
-from bundle.folders import MANIFEST, locate
+from bundle.folders import locate
 from bundle.heads import Heads
-from bundle.manifest import HEADS, MAX_MANIFEST_BYTES, NOVELTY
+from bundle.manifest import HEADS, NOVELTY
 from bundle.novelty import Novelty
 from bundle.reader import Bundle, read_bundle
 from bundle.writer import BundleWriter
@@ -27,6 +24,7 @@ from cli.arguments import (
     FrameOption,
     MissingOption,
 )
+from cli.copies import copy_into
 from cli.embed import check_columns
 from cli.embedding import BundleEmbedder
 from cli.files import check_file, check_folder
@@ -148,19 +146,14 @@ def _novelty(
 
 def _write(loaded: Bundle, models: Path, targets: list[Target], fit: Fit, novelty: Novelty) -> Path:
     """The folder of a new version that has what the bundle has, and these heads beside those of other names."""
-    described = json.loads(read_file(loaded.folder / MANIFEST, MAX_MANIFEST_BYTES))
-    for own in ("format", "name", "version", "files"):
-        described.pop(own)
     new = {target.head.name for target in targets}
-    kept = [entry for entry in described.get("heads", []) if entry["name"] not in new]
     entries = [head_entry(t, table, p) for t, table, p in zip(targets, fit.tables, fit.penalties, strict=True)]
     whole = fit.heads
-    if loaded.heads is not None and kept:
-        whole = _joined(loaded.heads.select([entry["name"] for entry in kept]), whole)
     with BundleWriter(models, loaded.manifest.name) as bundle:
-        bundle.describe(**described | {"heads": [*kept, *entries]})
-        for name in loaded.manifest.files:
-            shutil.copyfile(loaded.folder / name, bundle.path / name)
+        kept = [entry for entry in copy_into(bundle, loaded).get("heads", []) if entry["name"] not in new]
+        if loaded.heads is not None and kept:
+            whole = _joined(loaded.heads.select([entry["name"] for entry in kept]), whole)
+        bundle.describe(heads=[*kept, *entries])
         whole.write(bundle.path / HEADS)
         novelty.write(bundle.path / NOVELTY)
     return bundle.folder

@@ -1,18 +1,17 @@
 """`jepa sample`: leaves frames to look at, and a map of the embeddings, in a new version of a bundle."""
 
-import shutil
 from pathlib import Path
 from typing import Annotated
 
-import orjson
 import typer
 
 from app.settings import DEFAULT_MODEL
-from bundle.folders import MANIFEST, locate
+from bundle.folders import locate
 from bundle.reader import read_bundle
 from bundle.sample import FRAMES_A_SECOND, SAMPLE, SAMPLE_ROWS, principal_components, sample_bytes
 from bundle.writer import BundleWriter
 from cli.arguments import BundleArgument, DataArgument, MissingOption, ModelsOption
+from cli.copies import copy_into
 from cli.embedding import BundleEmbedder
 from model.data.frames import read_frames
 
@@ -50,19 +49,12 @@ def sample(
     drawn = frames if map_data is None else read_frames(map_data, labels=(), missing=missing, like=like)
     spread = drawn.as_seen(slice(None, None, max(1, len(drawn) // MAP_ROWS)))
     features = frames.as_seen(shown)
-    document = orjson.loads((loaded.folder / MANIFEST).read_bytes())
-    kept = {key: value for key, value in document.items() if key not in ("format", "name", "version", "files")}
+    drawn_from = f"{len(spread):,} rows of {Path(map_data or data).name}"
     with BundleWriter(out, loaded.manifest.name) as writer:
-        for name in loaded.manifest.files:
-            shutil.copyfile(loaded.folder / name, writer.path / name)
+        copy_into(writer, loaded)
         (writer.path / SAMPLE).write_bytes(sample_bytes(features))
         writer.describe(
-            **kept
-            | {
-                "sample": {"rows": len(features), "rate": rate, "source": source or Path(data).name},
-                "map": principal_components(
-                    BundleEmbedder(loaded).now(spread), f"{len(spread):,} rows of {Path(map_data or data).name}"
-                ),
-            }
+            sample={"rows": len(features), "rate": rate, "source": source or Path(data).name},
+            map=principal_components(BundleEmbedder(loaded).now(spread), drawn_from),
         )
     typer.echo(f"{writer.folder}: {len(features)} rows to look at, and a map of the embeddings of {len(spread)} rows")
