@@ -1,6 +1,7 @@
 """Splits rows into training and validation by whole episodes, and finds the row of a later frame."""
 
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,8 +74,18 @@ def split_notes(frames: Frames) -> list[str]:
 
 def rows_ahead(frames: Frames, horizon: int) -> NDArray[np.int64]:
     """For each row, the index of the row `horizon` frames later in the same episode, or −1 if there is none."""
-    if horizon == 0:
-        return np.arange(len(frames))
-    if frames.frame is None:
-        raise ValueError(f"horizon {horizon} looks ahead, but the data has no 'frame' column; train with horizon 0")
-    return Timeline(frames.episode, frames.frame).ahead(np.arange(len(frames)), horizon)
+    return looking_ahead(frames)(np.arange(len(frames)), horizon)
+
+
+def looking_ahead(frames: Frames) -> Callable[[NDArray[np.int64], int], NDArray[np.int64]]:
+    """As `rows_ahead`, for some rows [n] and one horizon after the other."""
+    timeline = None if frames.frame is None else Timeline(frames.episode, frames.frame)
+
+    def ahead(rows: NDArray[np.int64], horizon: int) -> NDArray[np.int64]:
+        if horizon == 0:
+            return rows
+        if timeline is None:
+            raise ValueError(f"horizon {horizon} looks ahead, but the data has no 'frame' column; train with horizon 0")
+        return timeline.ahead(rows, horizon)
+
+    return ahead

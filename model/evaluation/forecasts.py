@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bundle.heads import Head, Heads
 from model.data.frames import Frames
-from model.data.splits import rows_ahead
+from model.data.splits import looking_ahead
 from model.evaluation.heads import Embedder, Indices, Linear, Rows, fit_linear
 from model.evaluation.measures import Measures, measures, ranking
 from model.evaluation.probes import MIN_TEST_ROWS, PROBE_CLIP
@@ -61,13 +61,13 @@ def compare(
     raw = _standardised(frames.features[train], frames.features[test])
     embedding = Parts(embedder.now(frames.take(train).as_seen()), embedder.now(frames.take(test).as_seen()))
     context = embedder.context(frames.take(test).as_seen())
-    chooses = _choosing(frames.episode[train])
+    chooses, later_row = _choosing(frames.episode[train]), looking_ahead(frames)
     told("heads on raw columns")
     on_raw = {t.head.name: _fit(t.head, raw.train, t.at(train), chooses) for t in targets}
     found: dict[str, dict[int, dict[str, Compared]]] = {target.head.name: {} for target in targets}
     for horizon in horizons:
         told(f"{horizon} frames ahead")
-        later_train, later_test = (rows_ahead(frames, horizon)[rows] for rows in (train, test))
+        later_train, later_test = (later_row(rows, horizon) for rows in (train, test))
         if not ((later_train >= 0).any() and (later_test >= 0).any()):
             # Every game is shorter.
             continue

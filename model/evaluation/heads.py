@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 from bundle.heads import Head, Heads, Kind
 from model.data.frames import Frames
-from model.data.splits import rows_ahead
+from model.data.splits import looking_ahead
 from model.evaluation.calibration import calibrate
 from model.evaluation.measures import Measures, measures
 from model.evaluation.targets import MIN_LABELLED_ROWS, Target
@@ -101,10 +101,10 @@ def fit_heads(
     tables: list[dict[int, Measures]] = [{} for _ in targets]
     now = HeldOut(heads.raw(held_x), one_hot(targets, held_out), truths(targets, held_out), frames.episode[held_out])
     calibration[0] = _calibrated(heads, now, 0, tables)
-    context = embedder.context(frames.take(held_out).as_seen())
+    context, later_row = embedder.context(frames.take(held_out).as_seen()), looking_ahead(frames)
     for index, horizon in enumerate(embedder.horizons, 1):
         told(f"{horizon} frames ahead")
-        ahead = rows_ahead(frames, horizon)[held_out]
+        ahead = later_row(held_out, horizon)
         rows = np.flatnonzero(ahead >= 0)
         if not len(rows):
             raise ValueError(f"no held-out row has a frame {horizon} later in its episode; give longer games")
