@@ -1,8 +1,6 @@
 """`jepa train`: learns from recorded frames, exports, and leaves a bundle that `jepa serve --models` serves."""
 
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -146,8 +144,7 @@ def train(
         if path is None:
             console.print(f"stopped at step {run.checkpoint.step}; go on with the same command and --resume")
             raise typer.Exit(130)
-        with _noting(f"the run is finished and kept: jepa export {path} --out {out} --name {name}"):
-            folder = learning.export(path, out, name, console=console, half=half)
+        folder = learning.export(path, out, name, console=console, half=half)
     except EXPECTED as error:
         console.print(f"error: {sentence(error)}", style="red", markup=False)
         # All processes meet the same error and the first tells of it; one that failed would have it killed.
@@ -166,16 +163,6 @@ def _frames(data: str, keep: Path, *, unordered: bool = False, **choices: Any) -
     if frames.independent:
         console.print("no 'episode' and no 'frame' column says which rows belong together; they are held out at random")
     return replace(frames, frame=None) if unordered else frames
-
-
-@contextmanager
-def _noting(note: str) -> Iterator[None]:
-    """Adds the note to whatever goes wrong, be it told in a sentence or in a traceback."""
-    try:
-        yield
-    except BaseException as error:
-        error.add_note(note)
-        raise
 
 
 def _choices_to_resume(

@@ -121,14 +121,15 @@ def carry_out(
 
 
 def export(path: Path, out: Path, name: str, *, console: Console, half: bool = False) -> Path:
-    """A bundle of the best weights of the run whose checkpoint is at `path`."""
+    """A bundle of the best weights of the run whose checkpoint is at `path`; whatever goes wrong says how to get it."""
     best = best_of(path)
-    checkpoint = load_checkpoint(best)
     try:
+        checkpoint = load_checkpoint(best)
         with waiting(console, f"exporting to {out / name}"):
             return export_bundle(checkpoint, out, name, half=half, card=model_card(checkpoint, name))
-    except ValueError as error:
-        raise ValueError(f"{error}. The run is kept: jepa export {best} --out {out} --name {name}") from error
+    except BaseException as error:
+        error.add_note(f"the run is finished and kept: jepa export {best} --out {out} --name {name}")
+        raise
 
 
 @contextmanager

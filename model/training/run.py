@@ -163,7 +163,7 @@ def check_unfinished(checkpoint: Checkpoint, recipe: Recipe) -> None:
 
 
 def frames_to_show(run: Run) -> NDArray[np.float32]:
-    """At most SAMPLE_ROWS consecutive frames [n, C] of one held-out game; ValueError where rows have no order."""
+    """At most SHOWN_ROWS consecutive frames [n, C] of one held-out game; ValueError where rows have no order."""
     if not run.batches.ordered:
         raise ValueError("rows without a frame column are no game to look at; leave out --sample")
     # Rows at the end of a game have none later, so consecutive rows are of one game.
