@@ -33,7 +33,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 FOR_GOOD = {"Cache-Control": "public, max-age=31536000, immutable"}
-LINKS = ("models", "docs", "openapi.json", "metrics", "readyz", "embed", "predict", "loss", "stream", "v2")
+LINKS = ("models", "docs", "openapi.json", "metrics", "readyz", "embed", "predict", "forecast", "loss", "stream", "v2")
 
 
 class Page:
