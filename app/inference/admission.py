@@ -28,6 +28,8 @@ class Admission:
         self._queue, self._threads, self._unread = queue, threads, unread
         # Requests that were let in, in the turn of that number, and are not in the queue yet.
         self._coming = self._turn = 0
+        # The turn in which the last was refused.
+        self._refused_in = -2
         # Moving averages over runs: their seconds, their rows, and how long they took with the way to a thread.
         self._run_s = self._run_rows = self.turnaround_s = 0.0
         # Moving averages over jobs: how long runs alone would have kept them waiting, and how long they waited.
@@ -62,8 +64,15 @@ class Admission:
             self._turn, self._coming = self._unread.number, 0
         if self.leaves_time(left_s, age_s, rows):
             return None
+        self._refused_in = self._turn
         wait_ms = (age_s + self.wait_s(rows)) * 1e3
         return QueueFull(self._queue.rows, f"they take about {wait_ms:.0f} ms, which the deadline hardly leaves")
+
+    def outlasts_run(self, busy_s: float, rows: int) -> bool:
+        """Whether the loop refuses jobs, and was busy for longer than a run of so many rows takes: the answers of a
+        thread would wait for it so long once more, and their deadlines pass."""
+        is_overloaded = self._refused_in >= self._unread.number - 1
+        return is_overloaded and rows * self._run_s <= busy_s * self._run_rows
 
     def refusal_at_door(self, left_s: float) -> QueueFull | None:
         """As `refusal`, of a request that comes into the queue later in this turn if nothing is wrong with it."""

@@ -78,7 +78,7 @@ class Batcher:
         # When the first came.
         self._arrived_at = 0.0
 
-        # When the last run on the loop was over.
+        # When the last run on the loop was over, or was handed to a thread.
         self._left_at = 0.0
 
     @property
@@ -178,11 +178,12 @@ class Batcher:
 
     def _dispatch(self) -> None:
         began = self._clock()
-        # Runs get as much of the loop as whatever it did since the last one: were there one run a turn, a loop that
-        # reads and refuses hundreds of requests a turn would hardly run anything.
-        ends_at = began + min(began - self._left_at, MAX_LOOP_BLOCK_S)
+        # Runs get as much of the loop as whatever it did since the last one; at one a turn, a loop that reads and
+        # refuses hundreds of requests a turn would hardly run anything.
+        busy_s = min(began - self._left_at, MAX_LOOP_BLOCK_S)
+        ends_at = began + busy_s
         while self._queue:
-            if self._stays_on_the_loop():
+            if self._stays_on_the_loop(busy_s):
                 if batch := self._take():
                     outcome = execute(self._run, batch, self._clock)
                     self._deliver(batch, outcome, outcome.infer_s)
@@ -195,6 +196,7 @@ class Batcher:
             elif self._threads.acquire(self._dispatch):
                 if batch := self._take():
                     self._send_off(batch)
+                    self._left_at = self._clock()
                 else:
                     self._threads.release()
             else:
@@ -214,15 +216,13 @@ class Batcher:
         else:
             running.add_done_callback(partial(self._finish, batch, sent_at))
 
-    def _stays_on_the_loop(self) -> bool:
-        """Whether the next run is short enough to be computed here.
-
-        One batch thread would take the core from the loop, so what counts is how long the next run is. Several threads
-        share what waits, so what counts is all of it.
-        """
+    def _stays_on_the_loop(self, busy_s: float) -> bool:
+        """Whether the next run is short enough to be computed here: where one batch thread would take the core from the
+        loop, by its own length; where several threads share what waits, by the length of all of it."""
         queued = self._queue.rows
-        next_run = min(queued, self.limits.max_rows) if self._threads.count == 1 else queued
-        return next_run <= self.limits.inline_rows
+        next_run = min(queued, self.limits.max_rows)
+        counted = next_run if self._threads.count == 1 else queued
+        return counted <= self.limits.inline_rows or self.admission.outlasts_run(busy_s, next_run)
 
     def _take(self) -> list[Slice]:
         """The next run: whole jobs in their turn, and as much of jobs larger than a run as there is room for."""

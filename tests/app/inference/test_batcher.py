@@ -182,6 +182,31 @@ async def test_short_runs_stay_on_the_event_loop_and_long_ones_leave_it(threads:
     assert ran_in[1].startswith("batch")
 
 
+@pytest.mark.parametrize("busy_s", [0.001, 0.003])
+@pytest.mark.parametrize("is_overloaded", [False, True])
+async def test_an_overloaded_loop_that_outlasts_a_run_computes_it_itself(is_overloaded: bool, busy_s: float) -> None:
+    now, ran_on = [1.0], set[int]()
+
+    def run(rows: np.ndarray) -> np.ndarray:
+        ran_on.add(threading.get_ident())
+        return rows
+
+    threads = BatchThreads(2)
+    batcher = Batcher(run, BatchLimits(8), threads, Streams(), max_queue_rows=1000, clock=lambda: now[0])
+    await asyncio.gather(*(batcher.submit(rows_from(i, 1)) for i in range(2)))
+    ran_on.clear()
+    batcher.admission.ran(seconds=0.005, rows=5, turnaround_s=0.005)
+    asked = asyncio.gather(*(batcher.submit(rows_from(i, 1)) for i in range(2)))
+    await asyncio.sleep(0)
+    if is_overloaded:
+        assert batcher.admission.refusal(0.0001)
+    now[0] += busy_s
+    await asked
+    # By what runs took lately, this one of two rows takes less than 2 ms.
+    assert (ran_on == {threading.get_ident()}) == (is_overloaded and busy_s > 0.002)
+    threads.close()
+
+
 async def test_a_small_request_passes_the_pieces_of_a_large_one(graph: FakeGraph, threads: BatchThreads) -> None:
     batcher = threaded(graph, threads, max_rows=4)
     first = await busy(graph, batcher)
