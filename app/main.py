@@ -12,8 +12,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from app import __version__
-from app.api import health
-from app.api.docs import add_docs
+from app.api import docs, health
 from app.api.guard import Guard
 from app.api.middleware import guard_app
 from app.api.native import openapi as native_openapi
@@ -55,6 +54,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=__version__,
         description="Embeds game states, predicts the states that follow, and says how surprising a state was.",
         lifespan=lifespan,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         generate_unique_id_function=operation_id,
@@ -65,7 +65,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.openapi = lambda: _openapi(app, service)  # type: ignore[method-assign]
     app.state.guard = guard
     handlers = [Handler(endpoint, service, guard) for endpoint in native.ENDPOINTS]
-    app.state.handlers = {handler.path.encode(): handler for handler in handlers}
+    # By its path, and by that with the prefix, which a proxy may leave before it.
+    app.state.handlers = {
+        f"{root}{handler.path}".encode(): handler for handler in handlers for root in {"", service.settings.root_path}
+    }
     app.router.routes += [handler.route() for handler in handlers]
     app.router.routes += oip.infer_routes()
     app.include_router(page.router)
@@ -73,8 +76,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(oip.router)
     app.include_router(repository.router)
     app.include_router(health.router)
-    add_docs(app)
-    guard_app(app, guard, [OPEN_INFERENCE])
+    app.include_router(docs.router)
+    guard_app(app, guard, [OPEN_INFERENCE], service.settings.root_path)
     return app
 
 

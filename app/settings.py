@@ -11,6 +11,7 @@ from pydantic import AliasChoices, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bundle import folders
+from bundle.install import how_to_install
 
 PREFIX = "JEPA_"
 BUNDLED_MODELS = folders.BUNDLED_MODELS
@@ -28,7 +29,10 @@ Positive = Annotated[int, Field(ge=1)]
 class Settings(BaseSettings):
     """The settings of one service; keyword arguments take precedence over the environment, and that over defaults."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", populate_by_name=True)
+    # Compose and Helm write a variable that nobody set as an empty one.
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", populate_by_name=True
+    )
 
     models: Path = Field(
         default=BUNDLED_MODELS,
@@ -66,9 +70,13 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("JEPA_PORT", "PORT"),
         description="TCP port to listen on; 0 picks a free one; the variable PORT works too",
     )
+    root_path: str = Field(
+        default="",
+        description="Prefix of all paths behind a proxy, such as /jepa; the proxy may pass it on or take it off",
+    )
     grpc_port: Annotated[int | None, Field(ge=0, le=65535)] = Field(
         default=None,
-        description="TCP port for the Open Inference Protocol over gRPC; needs jepa-serve[grpc] (default: none)",
+        description="TCP port for the Open Inference Protocol over gRPC; needs the extra grpc (default: none)",
     )
     workers: Annotated[int, Field(ge=0)] = Field(
         default=0,
@@ -144,6 +152,18 @@ class Settings(BaseSettings):
                 )
         return values
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_to_lose_keys(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Whoever names a file of keys wants them asked for: without its name the door would stand open."""
+        variable = PREFIX + "API_KEYS_FILE"
+        is_empty = "api_keys_file" not in values and any(
+            name.upper() == variable and not value for name, value in os.environ.items()
+        )
+        if is_empty or str(values.get("api_keys_file", "file")) in ("", "."):
+            raise ValueError("api_keys_file is empty; name the file of keys, or leave it out to let everybody in")
+        return values
+
     @property
     def keys(self) -> list[str]:
         """The keys from `api_keys` and from `api_keys_file`."""
@@ -168,6 +188,14 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _root_path_is_a_prefix(self) -> Self:
+        if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", self.root_path) or self.root_path.split("/")[1:2] == ["v2"]:
+            raise ValueError(
+                f"root_path is '{self.root_path}'; it begins with a slash, ends without one and is not /v2, as in /jepa"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _keys_are_hard_to_guess(self) -> Self:
         try:
             keys = self.keys
@@ -181,6 +209,8 @@ class Settings(BaseSettings):
                 )
         if self.api_keys_file is not None and not keys:
             raise ValueError(f"api_keys_file {self.api_keys_file} holds no key; put one on a line of its own")
+        if self.api_keys and not keys:
+            raise ValueError("api_keys holds no key between its commas; name one, or leave it out to let everybody in")
         return self
 
     @model_validator(mode="after")
@@ -195,7 +225,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _grpc_is_installed(self) -> Self:
         if self.grpc_port is not None and find_spec("grpc") is None:
-            raise ValueError("grpc_port needs grpcio; install it with: pip install 'jepa-serve[grpc]'")
+            raise ValueError(f"grpc_port needs grpcio; {how_to_install('grpc')}")
         return self
 
     @model_validator(mode="after")

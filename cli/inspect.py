@@ -10,6 +10,7 @@ from app.inference.sessions import Graphs
 from app.repository import selfcheck
 from app.settings import DEFAULT_MODEL
 from bundle.folders import BundleError, locate
+from bundle.install import how_to_install
 from bundle.manifest import HeadEntry, Manifest, read_manifest
 from bundle.reader import Bundle, file_problems
 from cli.arguments import (
@@ -95,9 +96,7 @@ def _inspect_data(source: str, **choices: Any) -> None:
         from cli.roles_table import remarks, roles_table, summary
         from model.data.frames import read_frames
     except ModuleNotFoundError as error:
-        raise ValueError(
-            f"to look into data takes {error.name}; install it with: pip install 'jepa-serve[train]'"
-        ) from None
+        raise ValueError(f"to look into data takes {error.name}; {how_to_install('train')}") from None
     frames = read_frames(source, **choices)
     typer.echo(summary(frames))
     for line in roles_table(frames):

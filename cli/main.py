@@ -4,13 +4,15 @@ import gc
 from collections.abc import Callable, Mapping
 from functools import wraps
 from importlib import import_module, metadata
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from bundle.install import how_to_install
 from cli.commands import COMMANDS, DATA_COMMANDS, TOPICS, Command
 from cli.failures import EXPECTED, sentence
+from cli.placeholders import placeholders
 
 # The modules of commands that do not live in `cli/<name>.py`.
 MODULES = {
@@ -20,6 +22,9 @@ MODULES = {
     ("data", "atari"): "cli.data.atari",
 }
 HELP = {"help_option_names": ["-h", "--help"]}
+HELP_OPTIONS = frozenset(HELP["help_option_names"])
+# The packages of this project itself.
+OURS = frozenset(("cli", "app", "bundle", "model"))
 # Commands that need no PyTorch, only what the service itself is installed with.
 SERVING_COMMANDS = {"serve", "bench", "inspect"}
 # Packages that are installed with the client rather than with the service; see client/pyproject.toml.
@@ -50,7 +55,7 @@ class _LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, _, rest = super().resolve_command(ctx, args)
-        return name, load(*self.within, str(name)), rest
+        return name, load(*self.within, str(name), for_help=not HELP_OPTIONS.isdisjoint(rest)), rest
 
 
 class _DataGroup(_LazyGroup):
@@ -58,32 +63,46 @@ class _DataGroup(_LazyGroup):
     topics: ClassVar = {"Games": DATA_COMMANDS}
 
 
-def load(*names: str) -> Any:
-    """Imports the command with this name, such as load("data", "melee")."""
+def load(*names: str, for_help: bool = False) -> Any:
+    """Imports the command with this name, such as load("data", "melee"); `for_help` without what it needs."""
     if names == ("data",):
         options = {"no_args_is_help": True, "context_settings": HELP, "rich_markup_mode": None}
         return _DataGroup(name="data", help=COMMANDS["data"].summary, **options)
-    function = names[-1].replace("-", "_")
     # Imports leave little garbage, and to look for it among all that PyTorch keeps takes a fifth of their time.
     gc.disable()
     try:
-        command = getattr(import_module(MODULES.get(names, f"cli.{function}")), function)
+        command = _imported(names)
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
-        if package in ("cli", "app", "bundle", "model"):
+        if package in OURS:
             raise
-        if package in CLIENT_PACKAGES:
-            source = f"'./client[{CLIENT_EXTRAS[names[-1]]}]'"
-        else:
-            source = "jepa-serve" if names[-1] in SERVING_COMMANDS else "'jepa-serve[train]'"
-        typer.echo(f"jepa {' '.join(names)} needs {package}; install it with: pip install {source}", err=True)
-        raise typer.Exit(1) from None
+        if not for_help:
+            _stop_for(package, names)
+        with placeholders(OURS):
+            # Only its options are wanted, unless what asks for help is the value of one of them.
+            command = wraps(_imported(names))(lambda *_, **__: _stop_for(package, names))
     finally:
         gc.enable()
     single = typer.Typer(add_completion=False, context_settings=HELP, rich_markup_mode=None)
     known = DATA_COMMANDS if len(names) > 1 else COMMANDS
     single.command(names[-1], epilog=known[names[-1]].epilog)(_telling(command))
     return typer.main.get_command(single)
+
+
+def _imported(names: tuple[str, ...]) -> Callable[..., None]:
+    function = names[-1].replace("-", "_")
+    command: Callable[..., None] = getattr(import_module(MODULES.get(names, f"cli.{function}")), function)
+    return command
+
+
+def _stop_for(package: str, names: tuple[str, ...]) -> NoReturn:
+    """Ends with the command that installs the package."""
+    if package in CLIENT_PACKAGES:
+        mend = f"install it with: pip install './client[{CLIENT_EXTRAS[names[-1]]}]'"
+    else:
+        mend = how_to_install("" if names[-1] in SERVING_COMMANDS else "train")
+    typer.echo(f"jepa {' '.join(names)} needs {package}; {mend}", err=True)
+    raise typer.Exit(1) from None
 
 
 def _telling(command: Callable[..., None]) -> Callable[..., None]:

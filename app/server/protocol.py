@@ -240,7 +240,7 @@ class FrontDoor(asyncio.Protocol):
     def _open(self, head: Head) -> None:
         """Starts a message; its body may still have to arrive."""
         handler, length = self._handlers.get(head.path), head.content_length or 0
-        if head.is_websocket and head.path == PATH:
+        if head.is_websocket and head.path.removeprefix(self._settings.root_path.encode()) == PATH:
             self._open_stream(head)
         # The guard checks the key again; this check is for a stranger's body, which is never read.
         elif handler and head.is_usual(self._settings) and self._service.is_ready and self._guard.has_key(head.headers):

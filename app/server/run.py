@@ -32,6 +32,7 @@ def run(settings: Settings) -> None:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     share_one_heap()
     from app.main import create_app
+    from app.server.certificates import Unusable, check_pair
     from app.server.protocol import FrontDoor
     from app.server.server import Listener, Server
     from app.server.watchdog import watch_over
@@ -40,6 +41,11 @@ def run(settings: Settings) -> None:
     from app.telemetry import logs
 
     _check_models(settings)
+    if settings.tls_cert_file is not None and settings.tls_key_file is not None:
+        try:
+            check_pair(settings.tls_cert_file, settings.tls_key_file)
+        except Unusable as error:
+            raise CannotStart(str(error)) from None
     allow_files(files_for(settings.max_connections, ports_of(settings)))
     listener = _listen(settings.host, settings.port, "--port")
     if settings.grpc_port is not None:
@@ -65,10 +71,10 @@ def run(settings: Settings) -> None:
     )
     host, port = listener.getsockname()[:2]
     scheme = "http" if settings.tls_cert_file is None else "https"
-    address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    address = f"{scheme}://{_authority(host, port)}"
     logger.info("jepa-serve %s on %s", __version__, address)
     if settings.grpc_port is not None:
-        logger.info("gRPC on %s:%d", host, settings.grpc_port)
+        logger.info("gRPC on %s", _authority(host, settings.grpc_port))
     if not settings.keys and not ip_address(host).is_loopback:
         logger.warning(
             "whoever reaches %s can use this service; JEPA_API_KEYS_FILE would let in only who has a key", host
@@ -81,15 +87,19 @@ def run(settings: Settings) -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         service.load(may_fork=hasattr(os, "fork"))
+        # From here on connections wait to be taken, so that whoever reads the next line can connect.
+        listener.listen(config.backlog)
         if service.registry.models:
             logger.info("ready: %s shows what is served, %s/docs the API", address, address)
+        else:
+            logger.warning("not ready: %s serves no model, for the reasons above; it takes one that is mended", address)
         # What is loaded stays: the collector need not visit it again, which would also copy its pages in workers.
         gc.collect()
         gc.freeze()
         if service.processes > 1:
             sys.exit(Crew(config, listener, service.telemetry, service.processes).run())
         watch_over(service.telemetry.ledger.sheets[0])
-        Server(config, Listener(listener, config.backlog)).run()
+        Server(config, Listener(listener)).run()
     except Exception:
         logger.critical("the service failed", exc_info=True)
         sys.exit(1)
@@ -118,6 +128,11 @@ def _check_models(settings: Settings) -> None:
     raise CannotStart(f"{models} holds no model; learn one with: jepa train DATA --out {models}")
 
 
+def _authority(host: str, port: int) -> str:
+    """As a URL has them: the colons of IPv6 in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _listen(host: str, port: int, flag: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -128,7 +143,7 @@ def _listen(host: str, port: int, flag: str) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             reason = f"port {port} is taken by another process; choose another, such as {flag} {port + 1}"
         else:
-            reason = f"cannot listen on {host}:{port}: {error.strerror}"
+            reason = f"cannot listen on {_authority(host, port)}: {error.strerror}"
         raise CannotStart(reason) from None
     listener.set_inheritable(True)
     return listener

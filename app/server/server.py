@@ -47,13 +47,12 @@ class Source(Protocol):
 
 
 class Listener:
-    """A source: a socket on which connections are accepted."""
+    """A source: a socket that listens already."""
 
-    def __init__(self, listener: socket.socket, backlog: int) -> None:
-        self._socket, self._backlog = listener, backlog
+    def __init__(self, listener: socket.socket) -> None:
+        self._socket = listener
 
     def begin(self) -> None:
-        self._socket.listen(self._backlog)
         self._socket.setblocking(False)
 
     def fileno(self) -> int:

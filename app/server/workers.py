@@ -76,7 +76,7 @@ class Worker:
 
 
 class Crew:
-    """The workers of a service; `run` returns the exit code once all of them have ended."""
+    """The workers of a service, whose listener listens; `run` returns the exit code once all of them have ended."""
 
     def __init__(self, config: uvicorn.Config, listener: socket.socket, telemetry: Telemetry, count: int) -> None:
         self._config, self._listener, self._telemetry, self._count = config, listener, telemetry, count
@@ -100,7 +100,6 @@ class Crew:
         signal.signal(signal.SIGHUP, lambda *_: setattr(self, "_told_to_look", True))
         for number in range(self._count):
             self._fork(number)
-        self._listener.listen(self._config.backlog)
         self._listener.setblocking(False)
         with selectors.DefaultSelector() as selector:
             selector.register(self._listener, selectors.EVENT_READ)

@@ -1,7 +1,7 @@
 """OpenTelemetry traces: a span for each request, with child spans for its waits in queues and its runs.
 
 Tracing is on if the OTEL_* variables of OpenTelemetry's specification ask for it; the libraries come with
-`pip install 'jepa-serve[otel]'`.
+the extra `otel`.
 
 The service takes all times from the monotonic clock, which never jumps, but spans need Unix time. Each request measures
 the offset between the two clocks once, when its span begins, and adds it to all times of its child spans. Their order
@@ -16,6 +16,7 @@ from time import monotonic_ns, time_ns
 from typing import TYPE_CHECKING
 
 from app import __version__
+from bundle.install import how_to_install
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -49,7 +50,7 @@ def open_tracing() -> "Tracing | None":
         try:
             return Tracing(_provider(exporter))
         except ModuleNotFoundError as error:
-            logger.error("no traces: %s is not installed; pip install 'jepa-serve[otel]'", error.name)
+            logger.error("no traces: %s is not installed; %s", error.name, how_to_install("otel"))
         except ValueError as error:
             logger.error("no traces: %s", error)
     return None

@@ -14,6 +14,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from bundle.install import how_to_install
 from cli.bench.load import Condition, Summary, due_times, parse_condition, summarise
 from cli.files import check_output, replacing
 
@@ -97,7 +98,7 @@ def bench(
     try:
         conditions = [parse_condition(text) for text in fail_if or []]
         if plot is not None and find_spec("matplotlib") is None:
-            raise ValueError("--plot needs matplotlib; install it with: pip install 'jepa-serve[train]'")
+            raise ValueError(f"--plot needs matplotlib; {how_to_install('train')}")
         check_output(out, plot)
         key = {} if api_key is None else {"X-API-Key": api_key}
         served = _model(url, model, key)

@@ -87,3 +87,31 @@ def test_wrong_keys_and_certificates_stop_the_start(tmp_path: Path, wrong: dict[
     with pytest.raises(ValidationError, match=message) as refused:
         Settings(**values)
     assert all("with a space" not in error["msg"] for error in refused.value.errors())
+
+
+@pytest.mark.parametrize("name", [*Settings.model_fields.keys() - {"api_keys_file"}])
+def test_an_empty_variable_is_as_unset(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Compose writes `${X:-}` so, and Helm a value that nobody gave."""
+    monkeypatch.setenv(f"JEPA_{name.upper()}", "")
+    monkeypatch.setenv("PORT", "")
+    assert Settings() == Settings.model_construct()
+
+
+def test_an_empty_port_leaves_the_choice_to_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JEPA_PORT", "")
+    monkeypatch.setenv("PORT", "9000")
+    assert Settings().port == 9000
+
+
+@pytest.mark.parametrize("variable", ["JEPA_API_KEYS_FILE", "jepa_api_keys_file"])
+def test_an_empty_name_of_a_file_of_keys_opens_no_door(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "")
+    with pytest.raises(ValidationError, match="api_keys_file is empty; name the file of keys, or leave it out"):
+        Settings()
+
+
+def test_what_is_said_of_keys_and_names_none_opens_no_door() -> None:
+    for wrong in ({"api_keys_file": ""}, {"api_keys_file": Path("")}, {"api_keys": ","}, {"api_keys": " , "}):
+        with pytest.raises(ValidationError, match="let everybody in"):
+            Settings(**wrong)  # type: ignore[arg-type]
+    assert Settings(api_keys="").keys == []

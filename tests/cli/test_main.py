@@ -60,10 +60,57 @@ def test_a_misspelt_command_names_the_nearest() -> None:
 
 @pytest.mark.parametrize(
     ("command", "package", "source"),
-    [("serve", "uvicorn", "jepa-serve"), ("bench", "httpx", "jepa-serve"), ("train", "torch", "'jepa-serve[train]'")],
+    [("serve", "uvicorn", "."), ("bench", "httpx", "."), ("train", "torch", "'.[train]'")],
 )
 def test_a_command_whose_packages_are_missing_says_how_to_install_them(command: str, package: str, source: str) -> None:
     blocked = f"import sys\nsys.modules['{package}'] = None\n"
     result = run(f"{blocked}from cli.main import main\nsys.argv = ['jepa', '{command}']\nmain()")
     assert result.returncode == 1
-    assert result.stderr.strip().endswith(f"jepa {command} needs {package}; install it with: pip install {source}")
+    mend = f"install it with: pip install -c constraints.txt -e {source}, in the folder that jepa-serve was cloned into"
+    assert result.stderr.strip().endswith(f"jepa {command} needs {package}; {mend}")
+
+
+# Whatever is installed but for Typer, NumPy, and pydantic, whose models of settings are flags.
+WITHOUT = """
+import sys
+from importlib.machinery import PathFinder
+from importlib.metadata import packages_distributions
+
+kept = {"typer", "click", "shellingham", "numpy", "annotated_doc", "annotated_types", "dotenv", "typing_extensions"}
+kept |= {"typing_inspection", "pydantic", "pydantic_core", "pydantic_settings", "cli", "app", "bundle", "model"}
+gone = packages_distributions().keys() - kept - sys.modules.keys()
+
+class Few:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        return None if name.partition(".")[0] in gone else PathFinder.find_spec(name, path, target)
+
+sys.meta_path = [Few if finder is PathFinder else finder for finder in sys.meta_path]
+"""
+
+
+# Each in a fork, where nothing of what the others imported is left.
+HELP_OF_EACH = f"""{WITHOUT}
+import os
+from cli.main import main
+
+for names in {{names}}:
+    if not os.fork():
+        sys.argv = ["jepa", *names, "-h"]
+        main()
+    assert os.wait()[1] == 0, names
+"""
+
+
+def test_help_needs_nothing_that_the_command_needs(capfd: pytest.CaptureFixture[str]) -> None:
+    result = run(HELP_OF_EACH.replace("{names}", repr(NAMES)))
+    assert (result.returncode, result.stderr) == (0, "")
+    for names in NAMES:
+        load(*names).main(["-h"], prog_name=f"jepa {' '.join(names)}", standalone_mode=False)
+    assert result.stdout == capfd.readouterr().out
+
+
+def test_what_only_looks_like_help_runs_nothing() -> None:
+    result = run(f"{WITHOUT}from cli.main import main\nsys.argv = ['jepa', 'train', 'x', '--name', '-h']\nmain()")
+    assert result.returncode == 1
+    assert "jepa train needs" in result.stderr

@@ -1,7 +1,9 @@
 import inspect
 import json
 import os
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -62,6 +64,9 @@ def test_the_signature_is_one_optional_flag_a_setting() -> None:
         ([], {"JEPA_PROT": "1"}, "JEPA_PROT is not a setting; did you mean JEPA_PORT?"),
         (["--models", "/nowhere"], {}, "/nowhere is not a folder; --models takes a folder of bundles"),
         (["--host", "192.0.2.1"], {}, "cannot listen on 192.0.2.1:"),
+        (["--host", "2001:db8::1"], {}, "cannot listen on [2001:db8::1]:"),
+        ([], {"JEPA_API_KEYS_FILE": ""}, "api_keys_file is empty; name the file of keys, or leave it out"),
+        (["--api-keys-file", ""], {}, "api_keys_file is empty; name the file of keys, or leave it out"),
     ],
 )
 def test_a_start_that_cannot_work_stops_with_one_plain_sentence(
@@ -72,6 +77,29 @@ def test_a_start_that_cannot_work_stops_with_one_plain_sentence(
     assert result.stderr.startswith("jepa serve: ")
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_the_log_ends_with_where_it_is_ready_and_a_connection_is_taken_from_then_on(models: Path) -> None:
+    empty = dict.fromkeys(("JEPA_GRPC_PORT", "JEPA_WORKERS", "JEPA_PORT", "PORT", "JEPA_LOG_LEVEL"), "")
+    flags = ["serve", "--models", str(models), "--host", "::", "--port", "0", "--grpc-port", "0", "--watch-s", "0"]
+    fork = Fork(PROGRAM, flags, os.environ | empty)
+    lines: list[str] = []
+    try:
+        while "ready: " not in "".join(lines[-1:]):
+            lines.append(fork.stderr.readline())
+        (port,) = re.findall(r" ready: http://\[::\]:(\d+) shows what is served", lines[-1])
+        # At once, though the workers have still to start.
+        with socket.create_connection(("::1", int(port)), timeout=20) as connection:
+            connection.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert connection.recv(12) == b"HTTP/1.1 200"
+        fork.send_signal(signal.SIGTERM)
+        assert fork.stderr.read() == ""
+        assert fork.wait(20) == 0
+    finally:
+        fork.kill()
+        fork.stderr.close()
+    assert re.search(rf" on http://\[::\]:{port}\n$", lines[0])
+    assert re.search(r" gRPC on \[::\]:\d+\n$", lines[1])
 
 
 def test_a_models_folder_that_is_one_too_deep_is_told_from_an_empty_one(models: Path, tmp_path: Path) -> None:
@@ -100,7 +128,8 @@ def test_flags_beat_the_environment_also_in_worker_processes(models: Path) -> No
             assert httpx.post(f"{server.url}/embed", json={"features": [[0] * 10] * rows}).status_code == status
         assert server.stop() == 0
     lines = [json.loads(line) for line in server.log.splitlines() if line.startswith("{")]
-    assert [line["status"] for line in lines] == [200, 413]
+    # Each worker writes its own, once its answer has left.
+    assert sorted(line["status"] for line in lines) == [200, 413]
 
 
 def test_port_without_prefix_is_obeyed_as_platforms_set_it(models: Path) -> None:

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from app import __version__
+from app.api.dependencies import path_of
 from app.api.headers import JSON
 from app.rows import json_bytes
 
@@ -60,15 +61,16 @@ class Page:
     @property
     def router(self) -> APIRouter:
         router = APIRouter(include_in_schema=False)
-        router.add_api_route("/", self._root, methods=["GET", "HEAD"])
-        router.add_api_route("/page/{version}/{name}", self._asset, methods=["GET", "HEAD"])
+        router.add_api_route("/", self._root, methods=["GET"])
+        router.add_api_route("/page/{version}/{name}", self._asset, methods=["GET"])
         return router
 
     async def _root(self, request: Request) -> Response:
         """The page for browsers, and what the service is for a client that would rather have JSON."""
         vary = {"Vary": "Accept"}
         if prefers_json(request.headers.get("accept", "*/*")):
-            links = {name.partition(".")[0]: f"/{name}" for name in LINKS}
+            root = request.scope.get("root_path", "")
+            links = {name.partition(".")[0]: f"{root}/{name}" for name in LINKS}
             return Response(
                 json_bytes({"name": "jepa-serve", "version": __version__, "links": links}),
                 headers=vary,
@@ -80,7 +82,7 @@ class Page:
         return Response(self._index, headers=HEADERS | tag | vary, media_type=MEDIA_TYPES[".html"])
 
     async def _asset(self, request: Request) -> Response:
-        path = request.scope["path"]
+        path = path_of(request.scope)
         if path not in self._assets:
             raise HTTPException(404)
         content, compressed = self._assets[path]

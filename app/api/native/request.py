@@ -173,6 +173,7 @@ def _beside(document: dict[str, Any], query: Options, body: type[Options]) -> di
     for name, value in said.items():
         # A binary body's rows are of the kind that `input` says, a document's of the field's that holds them.
         in_body = document.get(name) if name in body.model_fields else value if document.get(value) is not None else ()
+        in_body = [] if name in LISTS and in_body == {} else in_body
         if in_body is not None and in_body != value:
             detail = f"{name} in the query string says something else than the body; give it once"
             raise InvalidInput(((name,), detail)).within("query")

@@ -6,12 +6,14 @@ the model, and with it the width of a row, is known.
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from app.telemetry.drift import SAMPLED
 
 ROWS = ("features", "target_features", "context", "predicted", "target")
 _NUMBERS = {"type": "array", "items": {"type": "number", "format": "float"}, "minItems": 1}
+# Lua has one kind of empty table, which its encoders of JSON write as an object.
+Names = Annotated[list[str], BeforeValidator(lambda names: [] if names == {} else names)]
 Rows = Annotated[Any, WithJsonSchema({"anyOf": [_NUMBERS, {"type": "array", "items": _NUMBERS, "minItems": 1}]})]
 
 
@@ -28,7 +30,7 @@ class EmbedOptions(Options):
     encoder: Literal["target", "context"] = Field(
         "target", description="Which of the two encoders computes the embeddings"
     )
-    hidden: list[str] | None = Field(None, description="Groups that the bot cannot see")
+    hidden: Names | None = Field(None, description="Groups that the bot cannot see")
 
 
 class InputQuery(Options):
@@ -55,8 +57,8 @@ class InputRows(Options):
 
 
 class PredictOptions(Options):
-    hidden: list[str] | None = Field(None, description="Groups that the bot cannot see")
-    targets: list[str] | None = Field(None, description="Groups to predict (default: all)")
+    hidden: Names | None = Field(None, description="Groups that the bot cannot see")
+    targets: Names | None = Field(None, description="Groups to predict (default: all)")
     horizon: float | None = Field(None, description="Frames ahead: one of the model's horizons (default: the first)")
 
 
@@ -64,8 +66,8 @@ class PredictQuery(PredictOptions, InputQuery): ...
 
 
 class ForecastOptions(Options):
-    hidden: list[str] | None = Field(None, description="Groups that the bot cannot see")
-    heads: list[str] | None = Field(None, description="Heads whose values are wanted (default: all)")
+    hidden: Names | None = Field(None, description="Groups that the bot cannot see")
+    heads: Names | None = Field(None, description="Heads whose values are wanted (default: all)")
     horizon: float | None = Field(
         None, description="Frames ahead: one of the model's horizons, or 0 for the frame itself (default: 0)"
     )

@@ -9,9 +9,9 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.api.oip.tensors import Input
 from app.errors import InvalidInput, UnknownModel, listed
@@ -22,6 +22,8 @@ from app.repository.registry import Registry, ServedModel
 from app.rows import Array, Layout
 
 FORECAST = ".forecast"
+# JSON may say that there are none by a list or, from Lua, by an object.
+Names = Annotated[str, BeforeValidator(lambda names: "" if names in ([], {}) else names)]
 
 
 class Options(BaseModel):
@@ -29,11 +31,11 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    hidden: str | None = Field(default=None, description="Groups that the bot cannot see, separated by commas")
+    hidden: Names | None = Field(default=None, description="Groups that the bot cannot see, separated by commas")
     horizon: float | None = Field(
         default=None, description="Frames ahead: one of the model's horizons (default: the first; of a forecast: 0)"
     )
-    heads: str | None = Field(default=None, description="Heads whose values are wanted, separated by commas")
+    heads: Names | None = Field(default=None, description="Heads whose values are wanted, separated by commas")
     novelty: bool | None = Field(default=None, description="Whether a forecast says how novel each frame is")
 
     @property

@@ -18,13 +18,16 @@ from app.api.oip.models import Options, Signature, find
 from app.api.oip.statistics import Statistics
 from app.api.oip.tensors import Written, check_outputs, read_inputs, read_raw, split
 from app.api.validation import check_schema, checked
-from app.errors import InvalidInput
+from app.errors import MAX_NAME_CHARS, InvalidInput, cut, did_you_mean
 from app.inference.jobs import Ticket, Timing
 from app.rows import Array, parse_json
 from app.service import Service
 
 C = TypeVar("C")
 A = TypeVar("A")
+# The parameters that change an answer, and how many others a request may have, since each is compared with them.
+EFFECTIVE = (*Options.model_fields, "timeout", "binary_data_output")
+MAX_FOREIGN = 32
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
 
@@ -133,11 +136,24 @@ def read_document(document: dict[str, Any], binary: bytes, signature: Signature,
     request = checked(schemas.InferRequest, document, "body", strict=True)
     wanted, parameters = request.outputs or [], request.parameters
     check_outputs(wanted, [*signature.outputs])
-    options = checked(Options, parameters.model_extra or {}, "body", strict=True)
+    options = checked(Options, _own(parameters.model_extra or {}), "body", strict=True)
     signature.check_options(options)
     inputs = read_inputs(request.inputs, binary, signature.inputs, max_rows)
     timeout_s = parameters.timeout / 1e6 if parameters.timeout else None
     return InferCall(inputs, wanted, parameters.binary_data_output, options, request.id, timeout_s)
+
+
+def _own(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Those of this service. Clients add some for themselves, such as MLServer's content_type, which are ignored; but
+    one that looks like a misspelt one of those with an effect is an InvalidInput."""
+    foreign = parameters.keys() - Options.model_fields.keys()
+    if len(foreign) > MAX_FOREIGN:
+        raise InvalidInput((("parameters",), f"more than {MAX_FOREIGN} parameters are not known here; leave them out"))
+    for name in sorted(foreign):
+        hint = did_you_mean(name, EFFECTIVE) if len(name) <= MAX_NAME_CHARS else "no parameter has so long a name"
+        if hint:
+            raise InvalidInput((("parameters", cut(name)), f"{cut(name)} is not known here; {hint.strip()}"))
+    return {name: value for name, value in parameters.items() if name not in foreign}
 
 
 def _header_length(headers: RawHeaders) -> int | None:

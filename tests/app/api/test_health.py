@@ -18,6 +18,46 @@ async def test_a_service_with_a_model_is_alive_and_ready(models: Path) -> None:
         assert (await client.get("/readyz")).status_code == 200
 
 
+PATHS = (
+    *("/livez", "/readyz", "/metrics", "/", "/docs", "/docs/assets/swagger-ui.css", "/openapi.json", "/models"),
+    *("/models/tiny", "/models/tiny/drift", "/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/tiny"),
+    *("/v2/models", "/v2/models/stats", "/v2/models/tiny/ready", "/v2/models/tiny/versions/1/config"),
+)
+
+
+@pytest.mark.parametrize("way", ["asgi", "socket"])
+async def test_head_is_answered_as_get_without_the_body(models: Path, way: str) -> None:
+    """As `wget --spider` and `curl -I` ask, and the probes of some balancers."""
+    async with serving(way, models=models) as client:
+        for path in PATHS:
+            head, got = await client.head(path), await client.get(path)
+            assert (head.status_code, head.content) == (got.status_code, b"") == (200, b""), path
+            assert head.headers["content-type"] == got.headers["content-type"]
+            # What is counted meanwhile makes the metrics longer.
+            assert head.headers["content-length"] == got.headers["content-length"] or path == "/metrics"
+        for path, status in (("/nope", 404), ("/models/nope", 404), ("/v2/models/nope", 404), ("/stream", 426)):
+            head = await client.head(path)
+            assert (head.status_code, head.content) == (status, b""), path
+        for path in ("/embed", "/predict", "/forecast", "/loss", "/v2/models/tiny/infer", "/v2/repository/index"):
+            head = await client.head(path)
+            assert (head.status_code, head.content, head.headers["allow"]) == (405, b"", "POST"), path
+        for path in PATHS:
+            posted = await client.post(path, headers={"origin": "http://test", "sec-fetch-site": "same-origin"})
+            assert (posted.status_code, posted.headers["allow"]) == (405, "GET, HEAD"), path
+
+
+async def test_every_path_is_counted_by_its_route(models: Path) -> None:
+    async with serving("socket", models=models) as client:
+        for path in PATHS:
+            await client.get(path)
+            await client.head(path)
+        text = (await client.get("/metrics")).text
+    assert 'route="unmatched"' not in text
+    for route in ("/", "/docs", "/docs/assets/{name}", "/openapi.json", "/v2/models/{name}/ready"):
+        for method in ("GET", "HEAD"):
+            assert f'jepa_http_requests_total{{method="{method}",route="{route}",status="200"}} 1.0' in text
+
+
 async def test_without_a_model_it_is_alive_but_not_ready(tmp_path: Path) -> None:
     async with serving(models=tmp_path) as client:
         assert (await client.get("/livez")).status_code == 200

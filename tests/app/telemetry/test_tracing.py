@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from app.telemetry import tracing
+from bundle.install import how_to_install
 from tests.support.bundles import TinyModel
 from tests.support.collector import Collector, collecting, values
 from tests.support.serving import FAILS_ON_THIRTEEN, ROOT, Server
@@ -101,7 +102,7 @@ def test_without_the_libraries_the_service_says_what_to_install(
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.resources", None)
     assert tracing.open_tracing() is None
     assert "no traces: opentelemetry.sdk" in caplog.text
-    assert "is not installed; pip install 'jepa-serve[otel]'" in caplog.text
+    assert f"is not installed; {how_to_install('otel')}" in caplog.text
 
 
 def test_a_collector_that_is_down_holds_no_end_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -554,3 +554,16 @@ async def test_several_models_are_told_apart_by_name(tmp_path: Path) -> None:
         assert document["errors"] == [
             {"loc": ["body", "model"], "msg": "several models are loaded, so name one: 'large', 'small'"}
         ]
+
+
+async def test_an_empty_table_of_lua_is_an_empty_list(client: httpx.AsyncClient) -> None:
+    row = {"features": [0.5] * 10}
+    for path, name in (("/embed", "hidden"), ("/predict", "hidden"), ("/predict", "targets"), ("/forecast", "hidden")):
+        as_list, as_table = [await client.post(path, json=row | {name: none}) for none in ([], {})]
+        assert (as_table.status_code, as_table.content) == (as_list.status_code, as_list.content), (path, name)
+    heads = await client.post("/forecast", json=row | {"heads": {}})
+    assert "heads is empty" in problem(heads, 422)["detail"]
+    assert (await client.post("/embed?hidden=", json=row | {"hidden": {}})).status_code == 200
+    for wrong in ({"own": 1}, {"1": "own"}, "", 0):
+        assert "hidden" in problem(await client.post("/embed", json=row | {"hidden": wrong}), 422)["detail"]
+    assert "features" in problem(await client.post("/embed", json={"features": {}}), 422)["detail"]

@@ -168,6 +168,20 @@ ROW = np.zeros((1, 10), np.float32)
             json.dumps(asked(ROW, parameters={"hiden": "own"})).encode(),
             "hiden is not known here; did you mean 'hidden'",
         ),
+        (json.dumps(asked(ROW, parameters={"Hidden": "own"})).encode(), "Hidden is not known here; did you mean"),
+        (
+            json.dumps(asked(ROW, parameters={"timout": 5})).encode(),
+            "timout is not known here; did you mean 'timeout'?",
+        ),
+        (
+            json.dumps(asked(ROW, parameters={"binary_output": True})).encode(),
+            "binary_output is not known here; did you mean 'binary_data_output'?",
+        ),
+        (
+            json.dumps(asked(ROW, parameters={f"x-{i}": i for i in range(33)})).encode(),
+            "more than 32 parameters are not known here; leave them out",
+        ),
+        (json.dumps(asked(ROW, parameters={"hidden": {"own": 1}})).encode(), "hidden: this must be a valid string"),
         (json.dumps(asked(ROW, parameters={"hidden": "me"})).encode(), "hidden[0] is no group of this model"),
         (json.dumps(asked(ROW, parameters={"horizon": 6})).encode(), "horizon does not go with model 'tiny'; it takes"),
         (json.dumps(asked(ROW, outputs=[{"name": "x"}])).encode(), "outputs[0] is no output of this model; it has"),
@@ -386,3 +400,24 @@ async def test_requests_are_measured_and_refusals_counted_by_the_routes_template
     }
     assert found["jepa_requests_rejected_total"] == {frozenset(("invalid_input",)): 1}
     assert found["jepa_infer_rows_total"][frozenset(("tiny", "target_encoder"))] == 3
+
+
+async def test_parameters_that_clients_add_for_themselves_are_ignored(client: httpx.AsyncClient) -> None:
+    """MLServer's codecs say how a tensor is written, and gateways what they know of the caller."""
+    plain = embedding(await client.post(INFER, json=asked(ROW)))
+    foreign = {"content_type": "np", "headers": {"a": "b"}, "request_id": "7", "session_id": 1, "batch_size": 1}
+    body = asked(ROW, parameters=foreign, outputs=[{"name": "embedding", "parameters": {"content_type": "np"}}])
+    body["inputs"][0]["parameters"] = {"content_type": "np"}
+    np.testing.assert_array_equal(embedding(await client.post(INFER, json=body)), plain)
+
+
+@pytest.mark.parametrize("none", [{}, [], ""], ids=repr)
+async def test_no_names_are_said_by_whatever_json_a_language_has_for_them(
+    client: httpx.AsyncClient, none: object
+) -> None:
+    plain = embedding(await client.post(INFER, json=asked(ROW)))
+    np.testing.assert_array_equal(
+        embedding(await client.post(INFER, json=asked(ROW, parameters={"hidden": none}))), plain
+    )
+    forecast = await client.post("/v2/models/tiny.forecast/infer", json=asked(ROW, parameters={"heads": none}))
+    assert "heads is empty" in refusal(forecast, 400)

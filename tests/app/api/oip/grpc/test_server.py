@@ -402,7 +402,7 @@ async def test_a_certificate_holds_for_grpc_too(models: Path, tiny: TinyModel, c
 
 def test_grpc_without_its_extra_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.settings.find_spec", lambda _: None)
-    with pytest.raises(ValueError, match=r"grpc_port needs grpcio; install it with: pip install 'jepa-serve\[grpc\]'"):
+    with pytest.raises(ValueError, match=r"grpc_port needs grpcio; install it with: pip install .* '\.\[grpc\]'"):
         Settings(grpc_port=8001)
 
 
