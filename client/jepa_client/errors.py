@@ -28,6 +28,7 @@
 Arguments that are wrong before anything is sent raise ValueError or TypeError.
 """
 
+import re
 from http import HTTPStatus
 from typing import Any, ClassVar, NamedTuple
 
@@ -184,6 +185,15 @@ def refusal(answer: Answer) -> JepaError:
         errors=_field_errors(document.get("errors")),
         retry_after=_seconds(answer.headers.get("retry-after", "")),
     )
+
+
+def told(failure: BaseException) -> str:
+    """Why nothing could be sent or read, for a message."""
+    # It may quote a proxy's address with its password.
+    reason = re.sub(r"//[^/@\s]*@", "//", str(failure)) or type(failure).__name__
+    if "CERTIFICATE_VERIFY_FAILED" in reason:
+        reason += "; name the authority that signed the service's certificate: JepaClient(…, ca_file='ca.pem')"
+    return reason
 
 
 def _phrase(status: int) -> str:

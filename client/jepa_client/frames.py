@@ -1,7 +1,6 @@
 """Encodes frames as WebSocket messages and decodes the messages that come back. Sends nothing itself."""
 
 import logging
-import re
 import struct
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from jepa_client.errors import (
     TooSlow,
     UnexpectedAnswer,
     refusal,
+    told,
 )
 from jepa_client.rows import FLOAT32_LE, Rows, from_bytes, to_rows
 from jepa_client.service import Service
@@ -50,16 +50,18 @@ class Frames:
         self.url = base.copy_with(scheme={"http": "ws", "https": "wss"}[base.scheme], path=path)
         self._params, self._answer = params, answer
         self.timeout = service.timeout
-        self._options = service.options()
+        self._service = service
         self._number = 0
 
     def connecting(self) -> dict[str, Any]:
         """Arguments for websockets' `connect`."""
-        headers = self._options["headers"] | {"X-Request-Timeout-Ms": f"{max(1, round(self.timeout * 1000))}"}
+        service = self._service
+        headers = service.headers() | {"X-Request-Timeout-Ms": f"{max(1, round(self.timeout * 1000))}"}
         return {
             "uri": str(self.url.copy_with(params=self._params)),
             "additional_headers": headers,
-            "proxy": True if self._options["trust_env"] else None,
+            "ssl": service.trust if self.url.scheme == "wss" else None,
+            "proxy": None if service.via is None else str(service.via),
             # Floats hardly compress.
             "compression": None,
             "max_size": MAX_ANSWER_BYTES,
@@ -103,9 +105,7 @@ class Frames:
         return kind(f"{self.url} was closed before this frame was answered ({code}{reason and ': '}{reason})")
 
     def unreachable(self, reason: Exception) -> ServiceUnreachable:
-        # The reason may quote a proxy's address with its password.
-        said = re.sub(r"//[^/@\s]*@", "//", str(reason)) or type(reason).__name__
-        return ServiceUnreachable(f"no stream opens at {self.url}: {said}")
+        return ServiceUnreachable(f"no stream opens at {self.url}: {told(reason)}")
 
     def too_late(self) -> DeadlineExpired:
         return DeadlineExpired.noticed(str(self.url), self.timeout)
