@@ -17,7 +17,7 @@ from jepa_client.calls import Call, Document, Forecast, Loss
 from jepa_client.connections import Connections
 from jepa_client.errors import DeadlineExpired, JepaError, NotReady, ServiceUnreachable
 from jepa_client.frames import Frames
-from jepa_client.processes import PerProcess
+from jepa_client.processes import PerLoop, PerProcess
 from jepa_client.rows import Rows
 from jepa_client.service import Service
 from jepa_client.tries import Tries
@@ -130,8 +130,7 @@ class JepaClient:
         novelty: bool = False,
         model: str | None = None,
     ) -> "Stream":
-        """Embeds frames, or forecasts from them, over one WebSocket, at less than half the cost of `embed`; needs
-        jepa-client[stream]."""
+        """Embeds frames, or forecasts from them, over one WebSocket that stays open; needs the extra `stream`."""
         from jepa_client.stream import Stream
 
         params = calls.stream(answer, encoder, hidden, heads, horizon, novelty, model)
@@ -190,7 +189,7 @@ class AsyncJepaClient:
         proxy: str | None = None,
     ) -> None:
         self._service = Service(base_url, timeout, api_key, schema_hash, stream, retries, ca_file, proxy)
-        self._http = PerProcess(lambda: httpx.AsyncClient(**self._service.options()))
+        self._http = PerLoop(lambda: httpx.AsyncClient(**self._service.options()))
 
     def __reduce__(self) -> tuple[partial[Self], tuple[()]]:
         return partial(type(self), **asdict(self._service)), ()

@@ -121,6 +121,14 @@ class UnknownHost(JepaError):
 class InvalidInput(JepaError):
     slug = "invalid-input"
 
+    @classmethod
+    def noticed(cls, detail: str) -> "InvalidInput":
+        """The error for rows that are not sent, since the service would refuse them or take them for others."""
+        found = FieldError(("body", "features"), detail)
+        return cls(
+            detail, status=422, type=URN + cls.slug, title="The request has a field that is wrong", errors=(found,)
+        )
+
 
 class UpgradeRequired(JepaError):
     slug, code = "upgrade-required", 426
@@ -157,7 +165,7 @@ class DeadlineExpired(JepaError):
     def noticed(cls, who: str, timeout_s: float) -> "DeadlineExpired":
         """The error for a deadline that passed on the client's side, without an answer from `who`."""
         detail = f"{who} did not answer within {timeout_s * 1000:g} ms"
-        return cls(detail, status=cls.code, type=f"urn:jepa:error:{cls.slug}", title="The request's deadline passed")
+        return cls(detail, status=cls.code, type=URN + cls.slug, title="The request's deadline passed")
 
 
 class ServiceUnreachable(JepaError):

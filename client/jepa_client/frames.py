@@ -12,6 +12,7 @@ from jepa_client.answers import MAX_ANSWER_BYTES, Answer, parsed
 from jepa_client.errors import (
     BodyTooLarge,
     DeadlineExpired,
+    InvalidInput,
     JepaError,
     ServiceUnreachable,
     TooSlow,
@@ -52,6 +53,8 @@ class Frames:
         self.timeout = service.timeout
         self._service = service
         self._number = 0
+        # How many numbers a row has, by the service.
+        self._width: int | None = None
 
     def connecting(self) -> dict[str, Any]:
         """Arguments for websockets' `connect`."""
@@ -78,6 +81,18 @@ class Frames:
         rows = to_rows("features", features)
         self._number = (self._number + 1) % 2**32
         return self._number, rows, NUMBER.pack(self._number) + rows.tobytes()
+
+    def opened(self, headers: Mapping[str, str]) -> None:
+        """Takes from the answer to the handshake how wide a row is; an older service does not say."""
+        width = headers.get("X-Row-Width", "")
+        self._width = int(width) if width.isdecimal() else None
+
+    def check(self, rows: Rows) -> None:
+        """Raises InvalidInput for rows of another width than the service takes, which it would read as other rows."""
+        width, takes = rows.shape[-1], self._width
+        if takes not in (None, width):
+            hint = f"; if number {width} of each row is padding, leave it out" if width - 1 == takes else ""
+            raise InvalidInput.noticed(f"features has {width} numbers a row, the model takes {takes}{hint}")
 
     def read(self, message: str | bytes) -> Received:
         """What a message says; UnexpectedAnswer if it answers no frame, and it is not known then what the next ones

@@ -2,12 +2,12 @@
 
 import ssl
 from base64 import b64encode
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import cached_property
 from ipaddress import ip_address
 from math import isfinite
 from os import PathLike, fspath
-from typing import Any
+from typing import Any, Self
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
@@ -50,6 +50,10 @@ class Service:
                 )
         # Looked at now, so that a wrong one is noticed here.
         _ = self.via, self.trust
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
+        # Without what was looked up: in another process it may be found elsewhere, or cannot travel.
+        return type(self), astuple(self)
 
     @cached_property
     def address(self) -> httpx.URL:
