@@ -58,8 +58,9 @@ def test_a_process_that_is_handed_a_client_or_a_stream_opens_a_connection_of_its
     np.save(file, rows)
     for answers in json.loads(printed("tests.support.handed_client", url, method, str(file))):
         np.testing.assert_allclose(answers, tiny.encode(rows), atol=1e-5)
-    # Two in each of three processes, and for those of asyncio one more each time that an event loop was run.
-    assert before.connections == 2 * 3 + 2 * 4
+    # Two in each of three processes, and for those of asyncio one each time that an event loop was run; more where the
+    # service closed one that was idle for long.
+    assert before.connections >= 2 * 3 + 2 * 4
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
