@@ -6,7 +6,7 @@ memory itself, and compares how well they play.
     jepa serve --models models
     python examples/atari_bot.py breakout
 
-Needs jepa-client[atari]. Policies are learned with the cross-entropy method: many play at once, and those that score
+Needs ./client[atari]. Policies are learned with the cross-entropy method: many play at once, and those that score
 highest decide where to search next (Szita & Lörincz, 2006, https://doi.org/10.1162/neco.2006.18.12.2936).
 """
 

@@ -4,7 +4,7 @@
     python examples/cartpole.py play      # plays against the running service, with a policy learned from cartpole.csv
     python examples/cartpole.py all       # both, and the commands of `jepa` in between
 
-Needs jepa-client[gymnasium]; `all` needs jepa-serve[train] as well. For a game of your own, replace COLUMNS, GAME and
+Needs ./client[gymnasium]; `all` needs .[train] as well. For a game of your own, replace COLUMNS, GAME and
 `careful`, which is how the recorded player acts when it does not act at random.
 """
 

@@ -3,7 +3,7 @@
     python examples/replay_bot.py [FRAMES.parquet or GAME.slp]
 
 Without a file it plays a scripted match. Needs httpx and numpy, for Parquet files also pyarrow, and for Melee replays
-(.slp) jepa-client[slippi].
+(.slp) ./client[slippi].
 """
 
 import argparse

@@ -23,7 +23,7 @@ from websockets.server import ServerProtocol
 from app.api.headers import BINARY
 from app.api.native.call import Call
 from app.api.native.handler import Handler, RequestHead
-from app.api.native.request import Answer, read_head
+from app.api.native.request import Answer, binary_fields, check_width, read_head
 from app.api.native.schemas import EmbedStream, ForecastStream, Options
 from app.api.validation import check_schema
 from app.errors import UpgradeRequired
@@ -53,6 +53,9 @@ def open_stream(handlers: Mapping[bytes, Handler], url: bytes, headers: Headers,
     head = read_head(found | binary, query, options)
     model = service.registry.get(head.options.model if head.options else None)
     check_schema(model, {head.schema_hash, head.options.schema_hash if head.options else None})
+    fields = binary_fields(model, head.options)
+    if head.row_width is not None:
+        check_width(fields, head.row_width)
     head.stream = head.stream or uuid4().hex
     # Floats hardly compress, so permessage-deflate is not offered.
     connection = ServerProtocol(max_size=service.settings.max_body_bytes + NUMBER.size)
@@ -63,6 +66,8 @@ def open_stream(handlers: Mapping[bytes, Handler], url: bytes, headers: Headers,
     if response is None or response.status_code != 101:
         raise UpgradeRequired(f"this is no WebSocket handshake: {connection.handshake_exc}")
     response.headers["X-Request-Id"] = request_id.decode()
+    # Frames have no room to say their shape, so the client is told what it is to be.
+    response.headers["X-Row-Width"] = str(fields.width)
     connection.send_response(response)
     return Stream(handler, RequestHead(found, b"", parsed=head), connection, request_id)
 

@@ -110,8 +110,7 @@ def forecast(
 ) -> Call[Forecast]:
     name, rows = _features_or_context("forecast", features, context)
     params = {"input": name} | _forecast_params(heads, horizon, hidden, novelty, model)
-    headers = {"Content-Type": BINARY, "Accept": JSON}
-    return Call("POST", "/forecast", partial(_forecast, sent=rows.shape), params, headers, rows.tobytes())
+    return Call("POST", "/forecast", partial(_forecast, sent=rows.shape), params, _binary(rows, JSON), rows.tobytes())
 
 
 def loss(
@@ -128,8 +127,7 @@ def loss(
     options = _given(horizon=None if horizon is None else float(horizon), model=model)
     if fields.keys() == {"features", "target_features"}:
         params = {name: str(value) for name, value in options.items()}
-        pairs = side_by_side(**fields)
-        headers = {"Content-Type": BINARY, "Accept": JSON}
+        pairs, headers = side_by_side(**fields), _binary(fields["features"], JSON)
         return Call("POST", "/loss", partial(_loss, rows=_count(pairs)), params, headers, pairs.tobytes())
     if fields.keys() == {"predicted", "target"}:
         check_alike(**fields)
@@ -153,8 +151,14 @@ def ready() -> Call[bool]:
 
 
 def _rows_for_rows(path: str, rows: Rows, **options: object) -> Call[Rows]:
-    headers = {"Content-Type": BINARY, "Accept": BINARY}
+    headers = _binary(rows, BINARY)
     return Call("POST", path, partial(_rows, sent=rows.shape), _params(**options), headers, rows.tobytes())
+
+
+def _binary(rows: Rows, accept: str) -> dict[str, str]:
+    """The headers of a binary body. Bytes have no shape, so the service is told how wide a row is, and refuses others
+    than the model takes."""
+    return {"Content-Type": BINARY, "Accept": accept, "X-Row-Width": str(rows.shape[-1])}
 
 
 def _features_or_context(method: str, features: ArrayLike | None, context: ArrayLike | None) -> tuple[str, Rows]:

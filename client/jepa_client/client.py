@@ -5,6 +5,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
+from http.client import HTTPException
+from os import PathLike
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 import httpx
@@ -12,10 +14,10 @@ from numpy.typing import ArrayLike
 
 from jepa_client import calls
 from jepa_client.calls import Call, Document, Forecast, Loss
-from jepa_client.deadline import within
+from jepa_client.connections import Connections
 from jepa_client.errors import DeadlineExpired, JepaError, NotReady, ServiceUnreachable
 from jepa_client.frames import Frames
-from jepa_client.processes import PerProcess
+from jepa_client.processes import PerLoop, PerProcess
 from jepa_client.rows import Rows
 from jepa_client.service import Service
 from jepa_client.tries import Tries
@@ -41,6 +43,8 @@ class JepaClient:
     schema_hash  the layout that the bot writes, `model()["schema_hash"]`; SchemaMismatch if the model reads another
     stream       name of the bot's stream of frames: a newer frame replaces one still waiting (Superseded)
     retries      how often to resend after a lost connection, QueueFull or NotReady; frames of a stream never are
+    ca_file      PEM file of the authority to trust instead of those that this machine trusts
+    proxy        http://host:port of a proxy, or "" for none; without it that of the environment, for other machines
 
     Features are one row [D] or many [B, D] of real numbers; results are float32 of the same rank. Raises JepaError for
     failed calls, and ValueError or TypeError for arguments that are not rows.
@@ -55,9 +59,11 @@ class JepaClient:
         schema_hash: str | None = None,
         stream: str | None = None,
         retries: int = 2,
+        ca_file: str | PathLike[str] | None = None,
+        proxy: str | None = None,
     ) -> None:
-        self._service = Service(base_url, timeout, api_key, schema_hash, stream, retries)
-        self._http = PerProcess(lambda: httpx.Client(**self._service.options()))
+        self._service = Service(base_url, timeout, api_key, schema_hash, stream, retries, ca_file, proxy)
+        self._connections = PerProcess(lambda: Connections(self._service))
 
     def __reduce__(self) -> tuple[partial[Self], tuple[()]]:
         return partial(type(self), **asdict(self._service)), ()
@@ -124,8 +130,7 @@ class JepaClient:
         novelty: bool = False,
         model: str | None = None,
     ) -> "Stream":
-        """Embeds frames, or forecasts from them, over one WebSocket, at less than half the cost of `embed`; needs
-        jepa-client[stream]."""
+        """Embeds frames, or forecasts from them, over one WebSocket that stays open; needs the extra `stream`."""
         from jepa_client.stream import Stream
 
         params = calls.stream(answer, encoder, hidden, heads, horizon, novelty, model)
@@ -146,7 +151,7 @@ class JepaClient:
             return False
 
     def close(self) -> None:
-        self._http.get().close()
+        self._connections.get().close()
 
     def __enter__(self) -> Self:
         return self
@@ -159,11 +164,11 @@ class JepaClient:
         while True:
             try:
                 body = bytearray()
-                with self._http.get().stream(**tries.request(), extensions=within(tries.deadline)) as answer:
-                    for part in answer.iter_raw():
-                        tries.grow(body, part)
-                return tries.read(answer.status_code, answer.headers, body)
-            except (httpx.RequestError, JepaError) as failure:
+                head = self._connections.get().ask(
+                    **tries.request(), deadline=tries.deadline, take=partial(tries.grow, body)
+                )
+                return tries.read(head.status, head.headers, body)
+            except (OSError, HTTPException, JepaError) as failure:
                 pause_s = tries.pause(failure)
             time.sleep(pause_s)
 
@@ -180,9 +185,11 @@ class AsyncJepaClient:
         schema_hash: str | None = None,
         stream: str | None = None,
         retries: int = 2,
+        ca_file: str | PathLike[str] | None = None,
+        proxy: str | None = None,
     ) -> None:
-        self._service = Service(base_url, timeout, api_key, schema_hash, stream, retries)
-        self._http = PerProcess(lambda: httpx.AsyncClient(**self._service.options()))
+        self._service = Service(base_url, timeout, api_key, schema_hash, stream, retries, ca_file, proxy)
+        self._http = PerLoop(lambda: httpx.AsyncClient(**self._service.options()))
 
     def __reduce__(self) -> tuple[partial[Self], tuple[()]]:
         return partial(type(self), **asdict(self._service)), ()

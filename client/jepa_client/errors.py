@@ -28,6 +28,7 @@
 Arguments that are wrong before anything is sent raise ValueError or TypeError.
 """
 
+import re
 from http import HTTPStatus
 from typing import Any, ClassVar, NamedTuple
 
@@ -120,6 +121,14 @@ class UnknownHost(JepaError):
 class InvalidInput(JepaError):
     slug = "invalid-input"
 
+    @classmethod
+    def noticed(cls, detail: str) -> "InvalidInput":
+        """The error for rows that are not sent, since the service would refuse them or take them for others."""
+        found = FieldError(("body", "features"), detail)
+        return cls(
+            detail, status=422, type=URN + cls.slug, title="The request has a field that is wrong", errors=(found,)
+        )
+
 
 class UpgradeRequired(JepaError):
     slug, code = "upgrade-required", 426
@@ -156,7 +165,7 @@ class DeadlineExpired(JepaError):
     def noticed(cls, who: str, timeout_s: float) -> "DeadlineExpired":
         """The error for a deadline that passed on the client's side, without an answer from `who`."""
         detail = f"{who} did not answer within {timeout_s * 1000:g} ms"
-        return cls(detail, status=cls.code, type=f"urn:jepa:error:{cls.slug}", title="The request's deadline passed")
+        return cls(detail, status=cls.code, type=URN + cls.slug, title="The request's deadline passed")
 
 
 class ServiceUnreachable(JepaError):
@@ -184,6 +193,15 @@ def refusal(answer: Answer) -> JepaError:
         errors=_field_errors(document.get("errors")),
         retry_after=_seconds(answer.headers.get("retry-after", "")),
     )
+
+
+def told(failure: BaseException) -> str:
+    """Why nothing could be sent or read, for a message."""
+    # It may quote a proxy's address with its password.
+    reason = re.sub(r"//[^/@\s]*@", "//", str(failure)) or type(failure).__name__
+    if "CERTIFICATE_VERIFY_FAILED" in reason:
+        reason += "; name the authority that signed the service's certificate: JepaClient(…, ca_file='ca.pem')"
+    return reason
 
 
 def _phrase(status: int) -> str:

@@ -1,7 +1,6 @@
 """Encodes frames as WebSocket messages and decodes the messages that come back. Sends nothing itself."""
 
 import logging
-import re
 import struct
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -13,11 +12,13 @@ from jepa_client.answers import MAX_ANSWER_BYTES, Answer, parsed
 from jepa_client.errors import (
     BodyTooLarge,
     DeadlineExpired,
+    InvalidInput,
     JepaError,
     ServiceUnreachable,
     TooSlow,
     UnexpectedAnswer,
     refusal,
+    told,
 )
 from jepa_client.rows import FLOAT32_LE, Rows, from_bytes, to_rows
 from jepa_client.service import Service
@@ -50,16 +51,20 @@ class Frames:
         self.url = base.copy_with(scheme={"http": "ws", "https": "wss"}[base.scheme], path=path)
         self._params, self._answer = params, answer
         self.timeout = service.timeout
-        self._options = service.options()
+        self._service = service
         self._number = 0
+        # How many numbers a row has, by the service.
+        self._width: int | None = None
 
     def connecting(self) -> dict[str, Any]:
         """Arguments for websockets' `connect`."""
-        headers = self._options["headers"] | {"X-Request-Timeout-Ms": f"{max(1, round(self.timeout * 1000))}"}
+        service = self._service
+        headers = service.headers() | {"X-Request-Timeout-Ms": f"{max(1, round(self.timeout * 1000))}"}
         return {
             "uri": str(self.url.copy_with(params=self._params)),
             "additional_headers": headers,
-            "proxy": True if self._options["trust_env"] else None,
+            "ssl": service.trust if self.url.scheme == "wss" else None,
+            "proxy": None if service.via is None else str(service.via),
             # Floats hardly compress.
             "compression": None,
             "max_size": MAX_ANSWER_BYTES,
@@ -76,6 +81,18 @@ class Frames:
         rows = to_rows("features", features)
         self._number = (self._number + 1) % 2**32
         return self._number, rows, NUMBER.pack(self._number) + rows.tobytes()
+
+    def opened(self, headers: Mapping[str, str]) -> None:
+        """Takes from the answer to the handshake how wide a row is; an older service does not say."""
+        width = headers.get("X-Row-Width", "")
+        self._width = int(width) if width.isdecimal() else None
+
+    def check(self, rows: Rows) -> None:
+        """Raises InvalidInput for rows of another width than the service takes, which it would read as other rows."""
+        width, takes = rows.shape[-1], self._width
+        if takes not in (None, width):
+            hint = f"; if number {width} of each row is padding, leave it out" if width - 1 == takes else ""
+            raise InvalidInput.noticed(f"features has {width} numbers a row, the model takes {takes}{hint}")
 
     def read(self, message: str | bytes) -> Received:
         """What a message says; UnexpectedAnswer if it answers no frame, and it is not known then what the next ones
@@ -103,9 +120,7 @@ class Frames:
         return kind(f"{self.url} was closed before this frame was answered ({code}{reason and ': '}{reason})")
 
     def unreachable(self, reason: Exception) -> ServiceUnreachable:
-        # The reason may quote a proxy's address with its password.
-        said = re.sub(r"//[^/@\s]*@", "//", str(reason)) or type(reason).__name__
-        return ServiceUnreachable(f"no stream opens at {self.url}: {said}")
+        return ServiceUnreachable(f"no stream opens at {self.url}: {told(reason)}")
 
     def too_late(self) -> DeadlineExpired:
         return DeadlineExpired.noticed(str(self.url), self.timeout)

@@ -1,8 +1,10 @@
-"""What a forked process must not share with its parent."""
+"""What processes and event loops must not share."""
 
+import asyncio
 import os
 from collections.abc import Callable
 from typing import Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 T = TypeVar("T")
 
@@ -24,3 +26,18 @@ class PerProcess(Generic[T]):
             held = self._make()
             self._held = (os.getpid(), held)
         return held
+
+
+class PerLoop(Generic[T]):
+    """Connections of this process and the running event loop alone, which cannot be used once it has ended, as after
+    each `asyncio.run`."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._loops = PerProcess[WeakKeyDictionary[asyncio.AbstractEventLoop, T]](WeakKeyDictionary)
+
+    def get(self) -> T:
+        loops, loop = self._loops.get(), asyncio.get_running_loop()
+        if loop not in loops:
+            loops[loop] = self._make()
+        return loops[loop]

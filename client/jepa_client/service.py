@@ -1,11 +1,14 @@
-"""How to reach the service: its address, the credentials, and how long to wait."""
+"""How to reach the service: its address and the way there, the credentials, whom to trust, and how long to wait."""
 
+import ssl
 from base64 import b64encode
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import cached_property
 from ipaddress import ip_address
 from math import isfinite
-from typing import Any
+from os import PathLike, fspath
+from typing import Any, Self
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
@@ -23,12 +26,12 @@ class Service:
     schema_hash: str | None
     stream: str | None
     retries: int
+    ca_file: str | PathLike[str] | None = None
+    # It may hold a password too.
+    proxy: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        try:
-            url = httpx.URL(self.base_url)
-        except httpx.InvalidURL:
-            url = httpx.URL("")
+        url = _parsed(self.base_url)
         if url.scheme not in ("http", "https") or not url.host:
             shown = self.base_url.rpartition("@")[2]
             raise ValueError(f"base_url is {shown!r}; it must be like http://127.0.0.1:8000")
@@ -45,15 +48,53 @@ class Service:
                 raise ValueError(
                     f"{name} must be printable ASCII without spaces around it; one read from a file needs .strip()"
                 )
+        # Looked at now, so that a wrong one is noticed here.
+        _ = self.via, self.trust
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
+        # Without what was looked up: in another process it may be found elsewhere, or cannot travel.
+        return type(self), astuple(self)
 
     @cached_property
     def address(self) -> httpx.URL:
         """The base URL without name and password, for messages."""
         return httpx.URL(self.base_url).copy_with(userinfo=b"", query=None, fragment=None)
 
-    def options(self) -> dict[str, Any]:
-        """Arguments for httpx.Client and httpx.AsyncClient."""
-        password = self._password()
+    @cached_property
+    def via(self) -> httpx.URL | None:
+        """The proxy on the way, with name and password if it has any: the one that was given, or else the environment's
+        (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY); None where the service is asked directly."""
+        given = self._proxy_of_environment() if self.proxy is None else self.proxy
+        if not given:
+            return None
+        url = _parsed(given if "://" in given else f"http://{given}")
+        if url.scheme != "http" or not url.host:
+            shown = given.rpartition("@")[2]
+            raise ValueError(f"the proxy is {shown!r}; it must be like http://10.0.0.1:3128, or proxy='' for none")
+        return url
+
+    @cached_property
+    def trust(self) -> ssl.SSLContext:
+        """What the certificate of an https service is checked with: the authority in `ca_file` alone, or else those
+        that this machine trusts (or SSL_CERT_FILE and SSL_CERT_DIR name)."""
+        if self.address.scheme == "http":
+            # Nobody, which takes no time.
+            return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if self.ca_file is not None:
+            try:
+                return ssl.create_default_context(cafile=self.ca_file)
+            except OSError as error:
+                raise ValueError(
+                    f"ca_file is {fspath(self.ca_file)!r}: {error.strerror or error}; it must be a PEM file with the "
+                    "certificate of the authority that signed the service's"
+                ) from None
+        paths = ssl.get_default_verify_paths()
+        # Where the machine has no list, httpx brings one.
+        return ssl.create_default_context() if paths.cafile or paths.capath else httpx.create_ssl_context()
+
+    def headers(self) -> dict[str, str]:
+        """The headers of every request."""
+        password = basic(httpx.URL(self.base_url))
         headers = {
             "Authorization": password or (self.api_key and f"Bearer {self.api_key}"),
             # Where a proxy asks for the password, the key goes by its other name.
@@ -63,14 +104,20 @@ class Service:
             "X-Schema-Hash": self.schema_hash,
             "X-Stream-Id": self.stream,
         }
+        return {name: value for name, value in headers.items() if value is not None}
+
+    def options(self) -> dict[str, Any]:
+        """Arguments for httpx.AsyncClient."""
         return {
             # Without the password, since httpx logs the URL of each request.
             "base_url": self.address,
-            "headers": {name: value for name, value in headers.items() if value is not None},
-            # As many stay open as there may be, so that threads that share a client do not close each other's.
+            "headers": self.headers(),
+            # As many stay open as there may be, so that tasks that share a client do not close each other's.
             "limits": httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
-            # A proxy from the environment cannot reach this machine's loopback.
-            "trust_env": not self._is_loopback(),
+            "verify": self.trust,
+            "proxy": self.via,
+            # The proxy was looked up there already.
+            "trust_env": False,
         }
 
     @property
@@ -78,10 +125,12 @@ class Service:
         """Zero in a stream, where a resent frame would replace a newer one."""
         return 0 if self.stream else self.retries
 
-    def _password(self) -> str | None:
-        """The header for a name and password in the base URL."""
-        url = httpx.URL(self.base_url)
-        return f"Basic {b64encode(f'{url.username}:{url.password}'.encode()).decode()}" if url.userinfo else None
+    def _proxy_of_environment(self) -> str | None:
+        # A proxy cannot reach this machine's own loopback.
+        if self._is_loopback() or proxy_bypass(self.address.netloc.decode()):
+            return None
+        proxies = getproxies()
+        return proxies.get(self.address.scheme) or proxies.get("all")
 
     def _is_loopback(self) -> bool:
         host = self.address.host
@@ -89,3 +138,18 @@ class Service:
             return ip_address(host).is_loopback
         except ValueError:
             return host == "localhost" or host.endswith(".localhost")
+
+
+def basic(url: httpx.URL) -> str | None:
+    """The header for the name and password in a URL."""
+    if not url.userinfo:
+        return None
+    return f"Basic {b64encode(f'{url.username}:{url.password}'.encode()).decode()}"
+
+
+def _parsed(url: str) -> httpx.URL:
+    """An empty one where the text is none."""
+    try:
+        return httpx.URL(url)
+    except httpx.InvalidURL:
+        return httpx.URL("")

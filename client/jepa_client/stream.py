@@ -5,7 +5,7 @@ A frame whose answer was lost is not resent, since by then there is a newer one.
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Self
@@ -24,7 +24,7 @@ try:
     from websockets.protocol import State
     from websockets.sync.client import ClientConnection, connect
 except ImportError as error:
-    raise ImportError("a stream needs websockets; install it with: pip install 'jepa-client[stream]'") from error
+    raise ImportError("a stream needs websockets; install it with: pip install 'websockets>=17'") from error
 
 
 class Stream:
@@ -33,6 +33,10 @@ class Stream:
     def __init__(self, frames: Frames) -> None:
         self._frames = frames
         self._held = PerProcess(_Held)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Frames]]:
+        # Another process opens a connection of its own.
+        return type(self), (self._frames,)
 
     def embed(self, features: ArrayLike) -> Rows:
         """[D] or [B, D] → embeddings, [E] or [B, E]. After any JepaError the stream still takes the next frame."""
@@ -48,6 +52,7 @@ class Stream:
         deadline = monotonic() + self._frames.timeout
         with _as_jepa_errors(self._frames):
             connection = self._open(deadline)
+            self._frames.check(rows)
             # A service that stopped reading would otherwise hold this thread for ever. Receiving has a thread of its
             # own, which waits for bytes before it reads them.
             connection.socket.settimeout(_left(deadline))
@@ -71,6 +76,7 @@ class Stream:
         if held.connection is None or held.connection.state is not State.OPEN:
             self._drop()
             held.connection = connect(**self._frames.connecting(), open_timeout=_left(deadline)).__enter__()
+            self._frames.opened(_headers(held.connection))
         return held.connection
 
     def _drop(self) -> None:
@@ -111,6 +117,9 @@ class AsyncStream:
         self._frames = frames
         self._held = PerProcess(_HeldLink)
 
+    def __reduce__(self) -> tuple[type[Self], tuple[Frames]]:
+        return type(self), (self._frames,)
+
     async def embed(self, features: ArrayLike) -> Rows:
         return await self._ask("embed", features)
 
@@ -121,14 +130,18 @@ class AsyncStream:
         number, rows, message = self._frames.message(features, answer)
         with _as_jepa_errors(self._frames):
             async with asyncio.timeout(self._frames.timeout):
-                received = await (await self._open()).ask(number, message)
+                link = await self._open()
+                self._frames.check(rows)
+                received = await link.ask(number, message)
         return received.rows(rows)
 
     async def _open(self) -> "_Link":
         held = self._held.get()
         async with held.opening:
             if held.link is None or not held.link.is_open():
-                held.link = _Link(self._frames, await connect_async(**self._frames.connecting(), open_timeout=None))
+                connection = await connect_async(**self._frames.connecting(), open_timeout=None)
+                self._frames.opened(_headers(connection))
+                held.link = _Link(self._frames, connection)
             return held.link
 
     async def aclose(self) -> None:
@@ -227,6 +240,12 @@ def _as_jepa_errors(frames: Frames) -> Iterator[None]:
         raise _ended(frames, closed) from closed
     except (OSError, WebSocketException) as failure:
         raise frames.unreachable(failure) from None
+
+
+def _headers(connection: ClientConnection | AsyncConnection) -> Mapping[str, str]:
+    """Those of the answer to the handshake."""
+    assert connection.response is not None
+    return connection.response.headers
 
 
 def _left(deadline: float) -> float:

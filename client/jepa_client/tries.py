@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Mapping
+from http.client import HTTPException
 from time import monotonic
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
@@ -20,10 +21,13 @@ from jepa_client.errors import (
     TooManyConnections,
     UnexpectedAnswer,
     refusal,
+    told,
 )
 from jepa_client.service import Service
 
 T = TypeVar("T")
+# What sending raises, over the standard library and over httpx.
+Failure = OSError | HTTPException | httpx.RequestError | JepaError
 PASSING = (QueueFull, NotReady, TooManyConnections, BuffersFull, ServiceUnreachable)
 # Doubles with each try. The actual pause is drawn at random below it, so that bots refused together do not all retry at
 # the same moment.
@@ -41,7 +45,7 @@ class Tries(Generic[T]):
         self._pause_s = FIRST_PAUSE_S
 
     def request(self) -> dict[str, Any]:
-        """Arguments for httpx's `stream`; the timeout is for the client to add."""
+        """Arguments for the client's way to send, which adds the timeout."""
         call, left = self._call, self.left_s()
         if left <= 0:
             raise self._too_late()
@@ -77,7 +81,7 @@ class Tries(Generic[T]):
             )
         return self._call.read(answer)
 
-    def pause(self, failure: httpx.RequestError | TimeoutError | JepaError) -> float:
+    def pause(self, failure: Failure) -> float:
         """Seconds to wait before the next try; raises the error if there is none."""
         error = failure if isinstance(failure, JepaError) else self._named(failure)
         # A call computes and changes nothing, so it is safe to resend after a lost answer. 409 and 504 are not retried,
@@ -90,11 +94,10 @@ class Tries(Generic[T]):
         self._pause_s *= 2
         return pause_s
 
-    def _named(self, failure: httpx.RequestError | TimeoutError) -> JepaError:
+    def _named(self, failure: Failure) -> JepaError:
         if isinstance(failure, httpx.TimeoutException | TimeoutError):
             return self._too_late()
-        reason = str(failure) or type(failure).__name__
-        return ServiceUnreachable(f"no service answers at {self._service.address}: {reason}")
+        return ServiceUnreachable(f"no service answers at {self._service.address}: {told(failure)}")
 
     def _too_late(self) -> DeadlineExpired:
         return DeadlineExpired.noticed(f"{self._call.path} of {self._service.address}", self._service.timeout)

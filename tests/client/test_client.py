@@ -184,7 +184,7 @@ def test_pairs_that_are_not_alike_are_refused(fields: tuple[str, str], relay: St
 
 
 def test_a_transposed_batch_is_noticed(running: Running, connect: Connect, tiny: TinyModel) -> None:
-    with pytest.raises(ValueError, match=r"10 rows of 3 numbers were sent, .* is the array transposed"):
+    with pytest.raises(InvalidInput, match=r"features has 3 numbers, model 'tiny' takes 10; /models/tiny names them"):
         connect(running.url).embed(tiny.rows(3).T)
 
 

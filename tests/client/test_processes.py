@@ -1,5 +1,6 @@
 """A client that more than one process has."""
 
+import asyncio
 import json
 import os
 import pickle
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from anyio.from_thread import BlockingPortal
 
 from jepa_client import AsyncJepaClient, JepaClient, Unauthorized
 from tests.client.conftest import Running
@@ -24,34 +26,83 @@ Start = Callable[..., tuple[Relay, str]]
 KEY = "key-0123456789abcdef"
 
 
+def printed(*command: str) -> str:
+    """What a bot of tests.support prints."""
+    path = os.pathsep.join((str(CLIENT.parent), str(ROOT)))
+    words = [sys.executable, "-W", "ignore", "-m", *command]
+    bot = subprocess.run(
+        words, cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False
+    )
+    assert bot.returncode == 0, bot.stderr
+    return bot.stdout
+
+
 @pytest.mark.parametrize("kind", ["client", "stream", "async client", "async stream"])
 def test_a_forked_child_has_a_connection_of_its_own_and_leaves_its_parents_open(
     kind: str, running: Running, relay: Start, tiny: TinyModel, tmp_path: Path
 ) -> None:
     before, url = relay(running.port)
-    rows = tiny.rows(3)
-    np.save(tmp_path / "rows.npy", rows)
-    command = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-m",
-        "tests.support.forking_client",
-        url,
-        kind,
-        str(tmp_path / "rows.npy"),
-    ]
-    path = os.pathsep.join((str(CLIENT.parent), str(ROOT)))
-    bot = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, capture_output=True, check=False)
-    assert bot.returncode == 0, bot.stderr
-    np.testing.assert_allclose(json.loads(bot.stdout), tiny.encode(rows), atol=1e-5)
+    rows, file = tiny.rows(3), tmp_path / "rows.npy"
+    np.save(file, rows)
+    answers = json.loads(printed("tests.support.forking_client", url, kind, str(file)))
+    np.testing.assert_allclose(answers, tiny.encode(rows), atol=1e-5)
     assert before.connections == 2
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_process_that_is_handed_a_client_or_a_stream_opens_a_connection_of_its_own(
+    method: str, running: Running, relay: Start, tiny: TinyModel, tmp_path: Path
+) -> None:
+    before, url = relay(running.port)
+    rows, file = tiny.rows(4), tmp_path / "rows.npy"
+    np.save(file, rows)
+    for answers in json.loads(printed("tests.support.handed_client", url, method, str(file))):
+        np.testing.assert_allclose(answers, tiny.encode(rows), atol=1e-5)
+    # Two in each of three processes, and for those of asyncio one each time that an event loop was run; more where the
+    # service closed one that was idle for long.
+    assert before.connections >= 2 * 3 + 2 * 4
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_environments_in_processes_of_their_own_share_a_client(method: str, running: Running) -> None:
+    pytest.importorskip("gymnasium", reason="needs gymnasium: pip install './client[gymnasium]'")
+    assert float(printed("tests.support.vector_bot", running.url, method)) < 1e-5
+
+
+def test_tasks_of_ray_are_handed_a_client_or_a_stream(running: Running, tiny: TinyModel) -> None:
+    ray = pytest.importorskip("ray", reason="needs Ray: pip install ray")
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        with JepaClient(running.url) as client:
+            expected = client.embed(tiny.rows(2))
+            ask = ray.remote(lambda asked: asked.embed(tiny.rows(2)))
+            for answer in ray.get([ask.remote(client), ask.remote(client.stream())]):
+                np.testing.assert_allclose(answer, expected, atol=1e-5)
+    finally:
+        ray.shutdown()
+
+
+def test_an_asyncio_client_goes_on_in_another_event_loop(running: Running, tiny: TinyModel) -> None:
+    async def ask() -> Any:
+        embedding = await client.embed(tiny.rows(1))
+        await client.aclose()
+        return embedding
+
+    client = AsyncJepaClient(running.url)
+    for _ in range(2):
+        np.testing.assert_allclose(asyncio.run(ask()), tiny.encode(tiny.rows(1)), atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [JepaClient, AsyncJepaClient])
 def test_a_client_that_is_pickled_keeps_its_options(kind: type[Any]) -> None:
     client = kind(
-        "http://user:secret@127.0.0.1:9", timeout=0.5, api_key=KEY, schema_hash="abc", stream="bot 1", retries=1
+        "http://user:secret@127.0.0.1:9",
+        timeout=0.5,
+        api_key=KEY,
+        schema_hash="abc",
+        stream="bot 1",
+        retries=1,
+        proxy="http://user:secret@10.0.0.1:3128",
     )
     again = pickle.loads(pickle.dumps(client))
     assert type(again) is kind
@@ -78,4 +129,22 @@ def test_threads_that_share_a_client_do_not_close_each_others_connections(
     rows = tiny.rows(200)
     with JepaClient(url) as client, ThreadPoolExecutor(40) as threads:
         np.testing.assert_allclose([*threads.map(client.embed, rows)], tiny.encode(rows), atol=1e-5)
+    assert before.connections <= 40
+
+
+def test_tasks_that_share_a_client_do_not_close_each_others_connections(
+    running: Running, relay: Start, portal: BlockingPortal, tiny: TinyModel
+) -> None:
+    before, url = relay(running.port)
+    rows = tiny.rows(80)
+
+    async def bot(client: AsyncJepaClient, mine: Any) -> list[Any]:
+        return [await client.embed(row) for row in mine]
+
+    async def play() -> list[Any]:
+        async with AsyncJepaClient(url, timeout=60) as client:
+            return await asyncio.gather(*(bot(client, rows[i::40]) for i in range(40)))
+
+    for i, embeddings in enumerate(portal.call(play)):
+        np.testing.assert_allclose(embeddings, tiny.encode(rows[i::40]), atol=1e-5)
     assert before.connections <= 40

@@ -3,11 +3,12 @@
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
 
-from jepa_client import AsyncJepaClient, JepaClient, JepaError
+from jepa_client import AsyncJepaClient, JepaClient, JepaError, ServiceUnreachable
 from jepa_client.service import Service
 from tests.client.test_stream import Open, embed_over, streams  # noqa: F401 (fixtures)
 from tests.support.relay import CLOSE, Relay, answer
@@ -64,16 +65,32 @@ def test_no_error_and_no_log_of_a_stream_has_them(
     assert BASIC in before.heads[0]
 
 
-def test_a_proxys_password_is_in_no_error_of_a_stream(
+@pytest.mark.parametrize("asked", ["call", "stream"])
+@pytest.mark.parametrize("where", ["option", "environment"])
+def test_a_proxys_password_is_in_no_error(
+    asked: str,
+    where: str,
+    connect: Connect,
     embed_over: Open,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("ws_proxy", "gopher://user:pa55w0rd@127.0.0.1:9")
-    with pytest.raises(JepaError, match=r"no stream opens at ws://jepa\.example/stream: gopher://127") as failed:
-        embed_over("http://jepa.example")
+    proxy = "http://user:pa55w0rd@127.0.0.1:9"
+    options = {"proxy": proxy} if where == "option" else {}
+    if where == "environment":
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("http_proxy", proxy)
+    ask = partial(connect("http://jepa.example", retries=0, **options).embed, [1.0])
+    with pytest.raises(ServiceUnreachable, match=r"at (ws|http)://jepa\.example") as failed:
+        ask() if asked == "call" else embed_over("http://jepa.example", **options)
     assert no_secret_in(texts(failed.value))
+
+
+@pytest.mark.parametrize("proxy", ["gopher://user:pa55w0rd@127.0.0.1:9", "http://user:pa55w0rd@host:port"])
+def test_a_proxy_of_another_kind_is_refused_without_its_password(proxy: str) -> None:
+    with pytest.raises(ValueError, match=r"the proxy is '.*'; it must be like http://10\.0\.0\.1:3128") as refused:
+        Service("http://jepa.example", 1.0, None, None, None, 0, proxy=proxy)
+    assert no_secret_in([*texts(refused.value), repr(JepaClient(proxy="http://user:pa55w0rd@127.0.0.1:9")._service)])
 
 
 def test_no_error_of_a_deadline_has_them(relay: Start, connect: Connect) -> None:

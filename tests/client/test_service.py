@@ -1,3 +1,6 @@
+from pathlib import Path
+
+import httpx
 import pytest
 
 from jepa_client.service import Service
@@ -50,5 +53,21 @@ def test_the_key_is_not_shown() -> None:
         ("https://jepa.example", True),
     ],
 )
-def test_proxies_of_the_environment_are_for_other_machines_only(url: str, proxies: bool) -> None:
-    assert service(url).options()["trust_env"] is proxies
+def test_proxies_of_the_environment_are_for_other_machines_only(
+    url: str, proxies: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("all_proxy", "10.0.0.1:3128")
+    assert service(url).via == (httpx.URL("http://10.0.0.1:3128") if proxies else None)
+    assert service(url, proxy="").via is None
+    assert service(url, proxy="http://10.0.0.2:3128").via == httpx.URL("http://10.0.0.2:3128")
+    monkeypatch.setenv("no_proxy", "10.0.0.7,.example")
+    assert service(url).via is None
+
+
+@pytest.mark.parametrize(("file", "reason"), [("missing.pem", "No such file"), ("empty.pem", "NO_CERTIFICATE")])
+def test_a_file_that_holds_no_authority_is_refused(file: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").touch()
+    with pytest.raises(ValueError, match=rf"ca_file is '.*{file}': .*{reason}.*; it must be a PEM file"):
+        service("https://jepa.example", ca_file=tmp_path / file)

@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -265,4 +266,5 @@ def test_a_stream_without_its_library_says_what_to_install() -> None:
     program = f"import sys; sys.path.insert(0, {str(CLIENT.parent)!r}); sys.modules['websockets'] = None; "
     program += "import jepa_client; jepa_client.JepaClient().stream()"
     done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=False)
-    assert "install it with: pip install 'jepa-client[stream]'" in done.stderr
+    extras = tomllib.loads((CLIENT.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert f"install it with: pip install '{extras['stream'][0]}'" in done.stderr

@@ -7,10 +7,14 @@ from pydantic import BaseModel
 
 from app.api.native.schemas import EmbedRequest, ForecastRequest, LossRequest, Options, PredictRequest
 from app.api.openapi import FLOATS, REFUSALS, SCHEMAS, add_schemas, header_parameters, problems
+from app.api.openapi import HEADERS as SHARED_HEADERS
 from app.api.problems import Problem
 from app.repository.registry import ServedModel
 
 STREAM_STATUSES = {426}
+HEADERS = SHARED_HEADERS | {
+    "X-Row-Width": ("integer", "Of a binary body: answer 422 unless the model takes rows of so many numbers"),
+}
 
 
 def documented(query: type[Options], body: type[Options], answer: type[BaseModel]) -> dict[str, Any]:
@@ -30,7 +34,7 @@ def documented(query: type[Options], body: type[Options], answer: type[BaseModel
                     "application/octet-stream": FLOATS,
                 },
             },
-            "parameters": [*query_parameters(query), *header_parameters()],
+            "parameters": [*query_parameters(query), *header_parameters(HEADERS)],
         },
     }
 

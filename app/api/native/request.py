@@ -30,6 +30,8 @@ from app.rows import (
 from app.service import Service
 
 LISTS = frozenset(("hidden", "targets", "heads"))
+# Of a row's width; no row that fits into memory has more numbers.
+MAX_WIDTH_DIGITS = 12
 
 Q = TypeVar("Q", bound=Options)
 B = TypeVar("B", bound=Options)
@@ -100,6 +102,8 @@ class ParsedHead(Generic[Q]):
     schema_hash: str | None
     stream: str | None
     timeout_s: float | None
+    # How many numbers each row of a binary body has, as far as the client knows.
+    row_width: int | None
 
     def ticket(self, arrived: float) -> Ticket:
         """The deadline and the stream of a request that arrived at `arrived` (`time.monotonic`)."""
@@ -120,6 +124,7 @@ def read_head(headers: RawHeaders, query_string: bytes, query: type[Q]) -> Parse
         None if schema_hash is None else schema_hash.decode("latin-1"),
         None if stream is None else stream.decode("latin-1"),
         read_timeout(headers),
+        _row_width(headers),
     )
 
 
@@ -140,8 +145,23 @@ def read_request(
         raise error.within("query" if document is None else "body") from None
     if options.schema_hash is not None or head.schema_hash is not None:
         check_schema(model, {options.schema_hash, head.schema_hash})
+    if head.row_width is not None and document is None:
+        check_width(binary_fields(model, options), head.row_width)
     ticket, max_rows = head.ticket(arrived), service.settings.max_rows
     return NativeRequest(options, content, document, model, ticket, max_rows, head.answers_binary)
+
+
+def binary_fields(model: ServedModel, options: Options | None) -> Fields:
+    """What rows of a binary body are, by the option `input`."""
+    return model.forms.context if getattr(options, "input", "features") == "context" else model.forms.features
+
+
+def check_width(fields: Fields, said: int) -> None:
+    """Raises InvalidInput unless rows are as wide as a client says: bytes have no shape, so those of one row of twice
+    the width would pass for two rows."""
+    layout = fields.layouts[0]
+    if said != layout.width:
+        raise layout.wrong_width((layout.field,), said)
 
 
 def is_json(head: ParsedHead[Any], content: bytes) -> bool:
@@ -189,6 +209,16 @@ def _media_type(headers: RawHeaders) -> bytes:
     if media_type.endswith(b"+json"):
         return JSON
     raise _unsupported()
+
+
+def _row_width(headers: RawHeaders) -> int | None:
+    text = headers.get(b"x-row-width")
+    if text is None:
+        return None
+    if not (text.isdigit() and len(text) <= MAX_WIDTH_DIGITS):
+        detail = "X-Row-Width must be how many numbers a row has, such as 287"
+        raise InvalidInput((("X-Row-Width",), detail)).within("header")
+    return int(text)
 
 
 def _unsupported() -> UnsupportedMediaType:

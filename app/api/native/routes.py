@@ -12,7 +12,7 @@ from app.api.headers import BINARY, JSON
 from app.api.native import schemas
 from app.api.native.handler import Endpoint
 from app.api.native.models import card, details, sample_of
-from app.api.native.openapi import query_parameters
+from app.api.native.openapi import HEADERS, query_parameters
 from app.api.native.request import Answer, NativeRequest
 from app.api.openapi import header_parameters, problems
 from app.errors import InvalidInput, UpgradeRequired
@@ -145,7 +145,7 @@ ENDPOINTS: tuple[Endpoint[Any, Any], ...] = (
     tags=["inference"],
     responses=problems(401, 403, 404, 409, 421, 422, 426, 503),
     openapi_extra={
-        "parameters": [*query_parameters(schemas.EmbedStream, schemas.ForecastStream), *header_parameters()]
+        "parameters": [*query_parameters(schemas.EmbedStream, schemas.ForecastStream), *header_parameters(HEADERS)]
     },
 )
 async def stream() -> None:

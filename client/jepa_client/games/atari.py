@@ -1,4 +1,4 @@
-"""Atari games as rows: the console's 128 bytes of memory, from ale-py. Needs the extra jepa-client[atari].
+"""Atari games as rows: the console's 128 bytes of memory, from ale-py. Needs the extra `atari`.
 
     env = make_atari("pong")                                  # observations [128], float32
     env = EmbedObservation(make_atari("pong"), JepaClient())  # observations [256]: what a policy sees

@@ -1,4 +1,4 @@
-"""Gymnasium wrappers that replace observations by their embeddings, or append them. Needs jepa-client[gymnasium].
+"""Gymnasium wrappers that replace observations by their embeddings, or append them. Needs the extra `gymnasium`.
 
     env = EmbedObservation(gymnasium.make("MyGame-v0"), JepaClient(url))             # observation [E]
     env = EmbedObservation(env, client, append=True)                                 # observation [D + E]

@@ -7,7 +7,7 @@
 
 A frame that was rolled back is in the file once for each time it was computed, and the last one is what was played.
 A file that nobody closed, of a game that was stopped, is read to its last whole frame, and `replay.unfinished` says so.
-Needs jepa-client[slippi].
+Needs the extra `slippi`.
 """
 
 from contextlib import suppress
