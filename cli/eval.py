@@ -103,7 +103,9 @@ def eval(
         views = _views(loaded, train, test, seed)
         scores = _scores(planned(views, trees=trees, neighbours=neighbours), usable, test)
         scarce = _few_labels(views, usable, train, test, trees, seed) if few_labels else {}
-        forecast = forecasts(loaded, frames, data, train_rows, held_out_rows, console.print) if heads else {}
+        forecast = (
+            forecasts(loaded, frames, data, train_rows, held_out_rows, console.print, trees=trees) if heads else {}
+        )
     health = {name: probes.health(view[1]) for name, view in views.items() if name != "raw"}
     for line in table(scores, usable):
         console.print(line)
@@ -241,4 +243,6 @@ def _few_labels(
 def _without_nan(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _without_nan(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and np.isnan(value) else value

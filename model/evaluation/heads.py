@@ -119,7 +119,9 @@ def fit_heads(
     return Fit(replace(heads, calibration=calibration), tables, [each.penalty for each in fitted])
 
 
-def fit_linear(head: Head, x: Rows, y: Rows, held_x: Rows, held_y: Rows) -> Linear:
+def fit_linear(
+    head: Head, x: Rows, y: Rows, held_x: Rows, held_y: Rows, penalties: Sequence[float] = PENALTIES
+) -> Linear:
     """From embeddings [n, D] and labels [n], NaN for none; the penalty is chosen on those held out."""
     x, y = x[~np.isnan(y)], y[~np.isnan(y)]
     if not len(y):
@@ -131,7 +133,7 @@ def fit_linear(head: Head, x: Rows, y: Rows, held_x: Rows, held_y: Rows) -> Line
     held_x, held_y = (held_x[known] - centre) / spread, held_y[known]
     paths = _ridge_path if head.kind == "number" else _logistic_path
     best, least = None, np.inf
-    for weights, biases, penalty, loss in paths((x - centre) / spread, y, held_x, held_y, len(head.outputs)):
+    for weights, biases, penalty, loss in paths((x - centre) / spread, y, held_x, held_y, len(head.outputs), penalties):
         if loss < least:
             best, least = Linear(weights / spread[:, None], biases - centre / spread @ weights, penalty), loss
         else:
@@ -141,13 +143,15 @@ def fit_linear(head: Head, x: Rows, y: Rows, held_x: Rows, held_y: Rows) -> Line
     return Linear(best.weights.astype(np.float32), best.biases.astype(np.float32), best.penalty)
 
 
-def _logistic_path(x: Rows, y: Rows, held_x: Rows, held_y: Rows, outputs: int) -> Iterator[Step]:
+def _logistic_path(
+    x: Rows, y: Rows, held_x: Rows, held_y: Rows, outputs: int, penalties: Sequence[float]
+) -> Iterator[Step]:
     if len(np.unique(y)) < 2:
         raise ValueError("one class only in the training rows")
     # Newton's method takes few steps, but the square of the number of weights in memory.
     solver = "newton-cholesky" if outputs == 1 else "lbfgs"
     model = LogisticRegression(solver=solver, max_iter=200, tol=1e-4, warm_start=True)
-    for penalty in PENALTIES:
+    for penalty in penalties:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.set_params(C=1 / penalty).fit(x, y)
@@ -177,10 +181,10 @@ def _log_loss(scores: NDArray[Any], truth: Rows) -> float:
     return float(np.mean(np.logaddexp.reduce(scores, axis=1) - chosen))
 
 
-def _ridge_path(x: Rows, y: Rows, held_x: Rows, held_y: Rows, _: int) -> Iterator[Step]:
+def _ridge_path(x: Rows, y: Rows, held_x: Rows, held_y: Rows, _: int, penalties: Sequence[float]) -> Iterator[Step]:
     level = y.mean(dtype=np.float64)
     gram, moment = (x.T @ x).astype(np.float64), x.T @ (y - level)
-    for penalty in PENALTIES:
+    for penalty in penalties:
         weights = np.linalg.solve(gram + penalty * np.eye(len(gram)), moment)[:, None]
         loss = float(np.square(held_x @ weights[:, 0] + level - held_y).mean())
         yield weights, np.array([level]), penalty, loss
