@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bundle.heads import Head, Heads
 from model.data.frames import Frames
 from model.data.splits import looking_ahead
-from model.evaluation.heads import Embedder, Indices, Linear, Rows, fit_linear
+from model.evaluation.heads import STRAIGHT, Embedder, Indices, Linear, Rows, fit_linear
 from model.evaluation.measures import Measures, measures, ranking
 from model.evaluation.probes import PROBE_CLIP
 from model.evaluation.rivals import later_columns, tree_values
@@ -204,5 +204,5 @@ def _fit(head: Head, x: Rows, y: Rows, chooses: NDArray[np.bool_]) -> Linear | N
 
 
 def _answers(head: Head, linear: Linear, x: Rows) -> Rows:
-    plain = np.tile(np.array([1, 0], np.float32), (1, len(head.outputs), 1))
+    plain = np.tile(np.array(STRAIGHT, np.float32), (1, len(head.outputs), 1))
     return Heads((head,), linear.weights, linear.biases, plain).values(x, 0)

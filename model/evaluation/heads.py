@@ -28,6 +28,8 @@ Step = tuple[NDArray[Any], NDArray[Any], float, float]
 PENALTIES = (10_000.0, 1000.0, 100.0, 10.0, 1.0)
 # How much less likely a class without a training row is than the others.
 ABSENT_LOG_ODDS = 10.0
+# The scale, the shift and the bend of an output that is not calibrated.
+STRAIGHT = (1, 0, 0)
 # Parts of the held-out games; the table of each part is made with a calibration from the others.
 FOLDS = 5
 
@@ -91,7 +93,7 @@ def fit_heads(
         told(target.head.name)
         fitted.append(fit_linear(target.head, x, target.at(train), held_x, target.at(held_out)))
     outputs = sum(len(target.head.outputs) for target in targets)
-    calibration = np.tile(np.array([1, 0], np.float32), (1 + len(embedder.horizons), outputs, 1))
+    calibration = np.tile(np.array(STRAIGHT, np.float32), (1 + len(embedder.horizons), outputs, 1))
     heads = Heads(
         tuple(target.head for target in targets),
         np.concatenate([each.weights for each in fitted], axis=1),
@@ -191,8 +193,8 @@ def _ridge_path(x: Rows, y: Rows, held_x: Rows, held_y: Rows, _: int, penalties:
 
 
 def _calibrated(heads: Heads, held_out: HeldOut, horizon: int, tables: list[dict[int, Measures]]) -> Rows:
-    """[O, 2] of one horizon, and the tables with that horizon."""
-    whole = np.empty((len(heads.biases), 2), np.float32)
+    """[O, 3] of one horizon, and the tables with that horizon."""
+    whole = np.empty((len(heads.biases), len(STRAIGHT)), np.float32)
     values = np.empty_like(held_out.scores)
     for head, span in spans(heads):
         whole[span] = _of_head(head.kind, held_out, span, np.ones(len(held_out.games), bool))
