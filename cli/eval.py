@@ -67,7 +67,7 @@ def eval(
     missing: MissingOption = None,
     trees: Annotated[bool, typer.Option(help="Also fit gradient-boosted trees to the raw features")] = True,
     neighbours: Annotated[bool, typer.Option(help="Also classify by nearest neighbours")] = True,
-    few_labels: Annotated[bool, typer.Option(help="Also learn from the labels of 1, 2, 4 and 8 games alone")] = True,
+    few_labels: Annotated[bool, typer.Option(help="Also learn from the labels of 1 to 16 games alone")] = True,
     heads: Annotated[bool, typer.Option(help="Also compare the forecasts of the bundle's heads with rivals")] = True,
     seed: Annotated[int, typer.Option(help="Random seed for the choice of rows and the untrained encoder")] = 0,
     out: Annotated[Path | None, typer.Option(help="JSON file to write the scores to")] = None,
@@ -103,7 +103,9 @@ def eval(
         views = _views(loaded, train, test, seed)
         scores = _scores(planned(views, trees=trees, neighbours=neighbours), usable, test)
         scarce = _few_labels(views, usable, train, test, trees, seed) if few_labels else {}
-        forecast = forecasts(loaded, frames, data, train_rows, held_out_rows, console.print) if heads else {}
+        forecast = (
+            forecasts(loaded, frames, data, train_rows, held_out_rows, console.print, trees=trees) if heads else {}
+        )
     health = {name: probes.health(view[1]) for name, view in views.items() if name != "raw"}
     for line in table(scores, usable):
         console.print(line)
@@ -234,11 +236,13 @@ def _few_labels(
         return {}
     chosen = {name: view for name, view in views.items() if "int8" not in name}
     jobs = planned(chosen, trees=trees, neighbours=False)
-    console.print(f"few labels: {', '.join(job.name for job in jobs)} on 1, 2, 4 and 8 games each")
+    console.print(f"few labels: {', '.join(job.name for job in jobs)} on 1 to 16 games, and on all")
     return few.few_labels(jobs, labels, train.episode, test.episode, seed)
 
 
 def _without_nan(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _without_nan(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and np.isnan(value) else value

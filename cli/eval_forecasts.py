@@ -1,6 +1,6 @@
 """The section of `jepa eval` on forecasts: what the bundle's heads say of later frames, against rivals."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,14 +11,29 @@ from cli.embedding import BundleEmbedder
 from model.data.frames import Frames
 from model.data.recordings import Source
 from model.evaluation.events import Event
-from model.evaluation.forecasts import LABELLED_EMBEDDING, OURS, UNLABELLED, Compared, compare
+from model.evaluation.forecasts import (
+    LABELLED_EMBEDDING,
+    LABELLED_TREES,
+    OURS,
+    UNLABELLED,
+    Compared,
+    Mean,
+    compare,
+    over_best,
+)
 from model.evaluation.formulas import parse
 from model.evaluation.label_columns import Columns
 from model.evaluation.targets import Target, like_head
+from model.networks.jepa import build_predictor
 
 # Of the horizons that a model has, these are compared.
 HORIZONS = (30, 60)
-MAX_ROWS = 20_000
+
+# Rivals with labels of the future, as the summary names them.
+LABELLED = {
+    LABELLED_EMBEDDING: "the linear probe that has them",
+    LABELLED_TREES: "boosted trees that have them",
+}
 
 Found = dict[str, dict[int, dict[str, Compared]]]
 
@@ -30,6 +45,8 @@ def forecasts(
     train: NDArray[np.int64],
     test: NDArray[np.int64],
     told: Callable[[str], None],
+    *,
+    trees: bool = False,
 ) -> Found:
     """Head → horizon → line; empty where the bundle has no heads, or does not look ahead. A head whose labels cannot be
     made of this data is left out in words."""
@@ -47,17 +64,25 @@ def forecasts(
             told(f"left out of forecasts, {head.name}: {error}")
     if not targets:
         return {}
-    train, test = np.sort(train[:MAX_ROWS]), np.sort(test[:MAX_ROWS])
     return compare(
         bundle.heads,
         targets,
         frames,
-        train,
-        test,
+        np.sort(train),
+        np.sort(test),
         BundleEmbedder(bundle),
         horizons,
         lambda what: told(f"forecasts: {what}"),
+        network_size=_predictor_size(bundle),
+        trees=trees,
     )
+
+
+def _predictor_size(bundle: Bundle) -> int:
+    """In weights."""
+    known = bundle.manifest
+    options = {"patches": len(known.patches), "horizons": known.horizons, **known.options}
+    return sum(weight.numel() for weight in build_predictor(known.input_dim, **options).parameters())
 
 
 def forecast_lines(found: Found) -> Iterator[str]:
@@ -70,8 +95,8 @@ def forecast_lines(found: Found) -> Iterator[str]:
             for line, one in lines.items():
                 auc, brier, ece = (_number(number) for number in one.measures[1:])
                 gain = ""
-                if line != OURS and not np.isnan(one.gain):
-                    gain = f"{one.gain:+.3f} ±{one.gain_error:.3f}, in {one.games_up} of {one.games} games"
+                if line != OURS and not np.isnan(one.mean.gain):
+                    gain = f"{_gain(one.mean)}, in {one.mean.up} of {one.mean.games} games"
                 yield f"{line:<{width}}  {auc:>7}  {brier:>5}  {ece:>17}  {gain}".rstrip()
     yield ""
     for horizon in sorted({horizon for by_horizon in found.values() for horizon in by_horizon}):
@@ -80,29 +105,38 @@ def forecast_lines(found: Found) -> Iterator[str]:
 
 def _summary(heads: list[dict[str, Compared]], horizon: int) -> str:
     ranked = [lines for lines in heads if not np.isnan(lines[OURS].measures.auc)]
-    labelled = [lines for lines in ranked if LABELLED_EMBEDDING in lines]
-    above = sum(lines[OURS].measures.auc >= lines[LABELLED_EMBEDDING].measures.auc for lines in labelled)
-    rivals = [max(lines[name].measures.auc for name in UNLABELLED if name in lines) for lines in ranked]
-    first = sum(lines[OURS].measures.auc >= rival for lines, rival in zip(ranked, rivals, strict=True))
-    return (
-        f"{horizon} frames ahead, {OURS} without labels of the future: at or above the linear probe that has them on "
-        f"{above} of {len(labelled)} heads, at or above every rival without on {first} of {len(ranked)}"
+    counts = {name: (_above(ranked, [name]), sum(name in lines for lines in ranked)) for name in LABELLED}
+    said = ", ".join(f"{LABELLED[name]} on {above} of {of}" for name, (above, of) in counts.items() if of)
+    text = (
+        f"{horizon} frames ahead, {OURS} without labels of the future: at or above {said} heads, "
+        f"at or above every rival without on {_above(ranked, UNLABELLED)} of {len(ranked)}"
     )
+    over = over_best(ranked, UNLABELLED)
+    return text if np.isnan(over.gain) else f"{text}; above the best of these by {_gain(over)} over {over.games} games"
+
+
+def _above(heads: list[dict[str, Compared]], rivals: Sequence[str]) -> int:
+    """On how many heads ours is at or above each of the rivals that are there."""
+    aucs = [(lines[OURS], [lines[name] for name in rivals if name in lines]) for lines in heads]
+    return sum(all(ours.measures.auc >= one.measures.auc for one in others) for ours, others in aucs if others)
 
 
 def as_document(found: Found) -> dict[str, Any]:
     """For JSON."""
     return {
         name: {
-            str(horizon): {line: one.measures._asdict() | _gain(one) for line, one in lines.items()}
+            str(horizon): {
+                line: one.measures._asdict() | one.mean._asdict() | {"gains": one.gains.tolist()}
+                for line, one in lines.items()
+            }
             for horizon, lines in by_horizon.items()
         }
         for name, by_horizon in found.items()
     }
 
 
-def _gain(one: Compared) -> dict[str, float]:
-    return {name: value for name, value in one._asdict().items() if name != "measures"}
+def _gain(mean: Mean) -> str:
+    return f"{mean.gain:+.3f} ±{mean.error:.3f}"
 
 
 def _number(value: float) -> str:

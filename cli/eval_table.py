@@ -44,7 +44,10 @@ def few_labels_table(found: FewLabels) -> Iterator[str]:
         titles = {count: f"{count} game{'s' * (count > 1)}" for count in counts}
         yield "  ".join([" " * width, *titles.values()])
         for line, cells in lines.items():
-            numbers = (f"{_number(cells[count].auc):<{len(title)}}" for count, title in titles.items())
+            numbers = (
+                f"{_number(cells[count].auc if count in cells else float('nan')):<{len(title)}}"
+                for count, title in titles.items()
+            )
             yield "  ".join([f"{line:<{width}}", *numbers]).rstrip()
 
 

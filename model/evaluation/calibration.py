@@ -10,8 +10,8 @@ from bundle.heads import Kind
 
 Rows = NDArray[np.float32]
 
-# Of the sum of squares of the scales (of standardised scores) and shifts beside the mean loss of a row: enough for a
-# solution where an output separates all rows.
+# Of the sum of squares of what is fitted (to standardised scores) beside the mean loss of a row: enough for a solution
+# where an output separates all rows.
 PENALTY = 1e-4
 # Intervals of equal width into which the calibration error sorts probabilities.
 BINS = 15
@@ -19,37 +19,46 @@ BINS = 15
 
 def calibrate(scores: Rows, wanted: Rows, kind: Kind) -> Rows:
     """Scores [n, K] of one head and what they should say, [n, K] as probabilities (one column if binary) or numbers →
-    [K, 2], the scale and the shift of each output that make the likeliest answers (Platt 1999) or the nearest ones."""
+    [K, 3], the scale, the shift and the bend of each output that make the likeliest answers or the nearest ones.
+
+    A scale and a shift are after Platt (1999). The log-odds of a binary head may rise by another slope above zero than
+    below, as in beta calibration (Kull et al. 2017); classes and numbers have a bend of 0.
+    """
     centre, spread = scores.mean(0), np.maximum(scores.std(0), 1e-6)
     x = torch.from_numpy(((scores - centre) / spread).astype(np.float64))  # [n, K]
     y = torch.from_numpy(wanted.astype(np.float64))
+    bend = torch.zeros(x.shape[1], dtype=x.dtype)
     if kind == "number":
         level = y.mean(0)
         slope = (x * (y - level)).mean(0) / (x.square().mean(0) + 1e-12)
     else:
-        slope, level = _likeliest(x, y, kind)
+        straight = torch.stack([torch.ones_like(bend), bend])
+        slope, level = straight = _likeliest(x, y, kind, straight)
+        if kind == "binary":
+            slope, level, steepness = _likeliest(x, y, kind, torch.cat([straight, bend[None]]))
+            bend = torch.expm1(steepness)
     scale = slope.numpy() / spread
-    return np.stack([scale, level.numpy() - scale * centre], axis=-1).astype(np.float32)
+    return np.stack([scale, level.numpy() - scale * centre, bend.numpy()], axis=-1).astype(np.float32)
 
 
-def _likeliest(x: Tensor, y: Tensor, kind: Kind) -> tuple[Tensor, Tensor]:
-    """[n, K] and [n, K] → slopes and levels, each [K]"""
-    weights = torch.zeros(2, x.shape[1], dtype=x.dtype)
-    weights[0] = 1
-    weights.requires_grad_()
+def _likeliest(x: Tensor, y: Tensor, kind: Kind, start: Tensor) -> Tensor:
+    """[n, K], [n, K] and a first guess → slopes, levels and, where the guess has them, the logarithms of how much
+    steeper outputs are above zero than below, each [K]."""
+    weights = start.clone().requires_grad_()
     optimiser = torch.optim.LBFGS([weights], max_iter=100, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimiser.zero_grad()
         logits = x * weights[0] + weights[1]
+        if len(weights) > 2:
+            logits = logits + torch.expm1(weights[2]) * F.softplus(logits)
         fit = F.binary_cross_entropy_with_logits(logits, y) if kind == "binary" else F.cross_entropy(logits, y)
         total = fit + PENALTY * weights.square().sum()
         total.backward()  # type: ignore[no-untyped-call]
         return total
 
     optimiser.step(loss)  # type: ignore[no-untyped-call]
-    slope, level = weights.detach()
-    return slope, level
+    return weights.detach()
 
 
 def calibration_error(probabilities: NDArray[np.floating], happened: NDArray[np.bool_]) -> float:

@@ -28,6 +28,8 @@ Step = tuple[NDArray[Any], NDArray[Any], float, float]
 PENALTIES = (10_000.0, 1000.0, 100.0, 10.0, 1.0)
 # How much less likely a class without a training row is than the others.
 ABSENT_LOG_ODDS = 10.0
+# The scale, the shift and the bend of an output that is not calibrated.
+STRAIGHT = (1, 0, 0)
 # Parts of the held-out games; the table of each part is made with a calibration from the others.
 FOLDS = 5
 
@@ -91,7 +93,7 @@ def fit_heads(
         told(target.head.name)
         fitted.append(fit_linear(target.head, x, target.at(train), held_x, target.at(held_out)))
     outputs = sum(len(target.head.outputs) for target in targets)
-    calibration = np.tile(np.array([1, 0], np.float32), (1 + len(embedder.horizons), outputs, 1))
+    calibration = np.tile(np.array(STRAIGHT, np.float32), (1 + len(embedder.horizons), outputs, 1))
     heads = Heads(
         tuple(target.head for target in targets),
         np.concatenate([each.weights for each in fitted], axis=1),
@@ -119,7 +121,9 @@ def fit_heads(
     return Fit(replace(heads, calibration=calibration), tables, [each.penalty for each in fitted])
 
 
-def fit_linear(head: Head, x: Rows, y: Rows, held_x: Rows, held_y: Rows) -> Linear:
+def fit_linear(
+    head: Head, x: Rows, y: Rows, held_x: Rows, held_y: Rows, penalties: Sequence[float] = PENALTIES
+) -> Linear:
     """From embeddings [n, D] and labels [n], NaN for none; the penalty is chosen on those held out."""
     x, y = x[~np.isnan(y)], y[~np.isnan(y)]
     if not len(y):
@@ -131,7 +135,7 @@ def fit_linear(head: Head, x: Rows, y: Rows, held_x: Rows, held_y: Rows) -> Line
     held_x, held_y = (held_x[known] - centre) / spread, held_y[known]
     paths = _ridge_path if head.kind == "number" else _logistic_path
     best, least = None, np.inf
-    for weights, biases, penalty, loss in paths((x - centre) / spread, y, held_x, held_y, len(head.outputs)):
+    for weights, biases, penalty, loss in paths((x - centre) / spread, y, held_x, held_y, len(head.outputs), penalties):
         if loss < least:
             best, least = Linear(weights / spread[:, None], biases - centre / spread @ weights, penalty), loss
         else:
@@ -141,13 +145,15 @@ def fit_linear(head: Head, x: Rows, y: Rows, held_x: Rows, held_y: Rows) -> Line
     return Linear(best.weights.astype(np.float32), best.biases.astype(np.float32), best.penalty)
 
 
-def _logistic_path(x: Rows, y: Rows, held_x: Rows, held_y: Rows, outputs: int) -> Iterator[Step]:
+def _logistic_path(
+    x: Rows, y: Rows, held_x: Rows, held_y: Rows, outputs: int, penalties: Sequence[float]
+) -> Iterator[Step]:
     if len(np.unique(y)) < 2:
         raise ValueError("one class only in the training rows")
     # Newton's method takes few steps, but the square of the number of weights in memory.
     solver = "newton-cholesky" if outputs == 1 else "lbfgs"
     model = LogisticRegression(solver=solver, max_iter=200, tol=1e-4, warm_start=True)
-    for penalty in PENALTIES:
+    for penalty in penalties:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.set_params(C=1 / penalty).fit(x, y)
@@ -177,18 +183,18 @@ def _log_loss(scores: NDArray[Any], truth: Rows) -> float:
     return float(np.mean(np.logaddexp.reduce(scores, axis=1) - chosen))
 
 
-def _ridge_path(x: Rows, y: Rows, held_x: Rows, held_y: Rows, _: int) -> Iterator[Step]:
+def _ridge_path(x: Rows, y: Rows, held_x: Rows, held_y: Rows, _: int, penalties: Sequence[float]) -> Iterator[Step]:
     level = y.mean(dtype=np.float64)
     gram, moment = (x.T @ x).astype(np.float64), x.T @ (y - level)
-    for penalty in PENALTIES:
+    for penalty in penalties:
         weights = np.linalg.solve(gram + penalty * np.eye(len(gram)), moment)[:, None]
         loss = float(np.square(held_x @ weights[:, 0] + level - held_y).mean())
         yield weights, np.array([level]), penalty, loss
 
 
 def _calibrated(heads: Heads, held_out: HeldOut, horizon: int, tables: list[dict[int, Measures]]) -> Rows:
-    """[O, 2] of one horizon, and the tables with that horizon."""
-    whole = np.empty((len(heads.biases), 2), np.float32)
+    """[O, 3] of one horizon, and the tables with that horizon."""
+    whole = np.empty((len(heads.biases), len(STRAIGHT)), np.float32)
     values = np.empty_like(held_out.scores)
     for head, span in spans(heads):
         whole[span] = _of_head(head.kind, held_out, span, np.ones(len(held_out.games), bool))

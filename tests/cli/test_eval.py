@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from cli.eval_table import means, table
 from cli.main import app
+from model.evaluation import few_labels as few
 from model.evaluation.plan import PILOT_ROWS, expected_seconds, planned
 from model.evaluation.probes import Label, Score
 from model.training.recipe import Recipe
@@ -58,7 +59,9 @@ def evaluate(*arguments):
     return done.exit_code, " ".join(done.output.split()), done.output
 
 
-def test_every_representation_is_told_printed_written_and_drawn(models, data, tmp_path):
+def test_every_representation_is_told_printed_written_and_drawn(models, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(few, "DRAWS", {1: 1, 2: 1})
+    monkeypatch.setattr(few, "TREES", {"max_iter": [2, 4]})
     out, plot = tmp_path / "table.json", tmp_path / "auc.png"
     code, words, text = evaluate(models / "tiny", data, "--out", out, "--plot", plot)
     assert code == 0, text

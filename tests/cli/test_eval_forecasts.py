@@ -12,15 +12,25 @@ from bundle.heads import Head
 from cli.main import app
 from model.evaluation import forecasts
 from model.evaluation.events import of_line
-from model.evaluation.forecasts import OURS, PERSISTENCE, compare
+from model.evaluation.forecasts import (
+    LABELLED_TREES,
+    LATER_COLUMNS_NETWORK,
+    OURS,
+    PERSISTENCE,
+    Compared,
+    compare,
+    over_best,
+)
 from model.evaluation.heads import fit_heads
+from model.evaluation.measures import Measures
+from model.evaluation.rivals import network_width, tree_values
 from model.evaluation.targets import Target
 from tests.support.bundles import TinyModel
 from tests.support.games import GROUPS, NAMES, make_games
 
 LINES = [
     "predictor", "persistence", "embedding → later embedding, linear", "raw → later raw, linear",
-    "raw, with labels of the future", "embedding, with labels of the future",
+    "raw → later raw, network", "raw, with labels of the future", "embedding, with labels of the future",
 ]  # fmt: skip
 
 
@@ -115,13 +125,16 @@ def test_a_predictor_that_knows_what_comes_is_above_whoever_guesses_it(games):
     train, test = np.flatnonzero(games.episode < 6), np.flatnonzero(games.episode >= 6)
     up = Target(Head("up", "binary", ("up",)), of_line("up = y_up"), games.labels["y_up"].astype(np.float32))
     fit = fit_heads([up], games, train, test, Oracle(games))
-    lines = compare(fit.heads, [up], games, train, test, Oracle(games), (8,))["up"][8]
+    lines = compare(fit.heads, [up], games, train, test, Oracle(games), (8,), network_size=4000, trees=True)["up"][8]
     assert lines[OURS].measures.auc > 0.99
     assert lines[OURS].measures.rows == 4 * 72
     assert lines[PERSISTENCE].measures.auc < 0.95
-    assert lines[PERSISTENCE].gain > 0.05
-    assert lines[PERSISTENCE].games_up == lines[PERSISTENCE].games == 4
-    assert lines[OURS].gain == 0
+    assert lines[PERSISTENCE].mean.gain > 0.05
+    assert lines[PERSISTENCE].mean.up == lines[PERSISTENCE].mean.games == 4
+    assert lines[OURS].mean.gain == 0
+    # Both of these learn more than that what is will be.
+    for rival in (LATER_COLUMNS_NETWORK, LABELLED_TREES):
+        assert lines[PERSISTENCE].measures.auc < lines[rival].measures.auc <= lines[OURS].measures.auc
 
 
 def test_gains_are_means_over_games_with_their_standard_error():
@@ -131,12 +144,47 @@ def test_gains_are_means_over_games_with_their_standard_error():
     other = rng.uniform(size=(400, 1)).astype(np.float32)
     names = np.repeat([3, 5, 8, 9], 100)
     head = Head("a", "binary", ("a",))
-    found = dict(forecasts._compared(head, {OURS: ours, "other": other}, truth, names))["other"]
+    found = dict(forecasts._compared(head, {OURS: ours, "other": other}, truth, names))["other"].mean
     each = [
         forecasts.ranking("binary", ours[names == g], truth[names == g])
         - forecasts.ranking("binary", other[names == g], truth[names == g])
         for g in (3, 5, 8, 9)
     ]
     assert found.gain == pytest.approx(np.mean(each))
-    assert found.gain_error == pytest.approx(np.std(each, ddof=1) / 2)
+    assert found.error == pytest.approx(np.std(each, ddof=1) / 2)
     assert found.games == 4
+
+
+def test_the_gain_over_the_best_rival_is_a_mean_over_heads_in_each_game_and_then_over_games():
+    def line(auc, gains):
+        return Compared(Measures(100, auc, 0.2, 0.01), np.array(gains))
+
+    nan = float("nan")
+    heads = [
+        {"a": line(0.7, [0.1, 0.3, nan]), "b": line(0.6, [0.9, 0.9, 0.9])},
+        {"a": line(0.5, [0.9, 0.9, 0.9]), "b": line(0.8, [0.2, 0.1, 0.4])},
+    ]
+    found = over_best(heads, ("a", "b", "one that is not there"))
+    each = [0.15, 0.2, 0.4]
+    assert found == pytest.approx((np.mean(each), np.std(each, ddof=1) / np.sqrt(3), 3, 3))
+    assert np.isnan(over_best([], ("a",)).gain)
+
+
+@pytest.mark.parametrize("size", [1000, 500_000])
+def test_a_network_for_columns_has_the_size_that_it_is_to_have(size):
+    width = network_width(287, size)
+    assert width**2 + 2 * 287 * width == pytest.approx(size, rel=0.2)
+
+
+def test_trees_answer_for_every_class_and_not_for_numbers():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 3)).astype(np.float32)
+    y = np.select([x[:, 0] > 1, x[:, 0] < 0], [0, 2], np.nan).astype(np.float32)
+    values = tree_values(Head("a", "classes", ("a=0", "a=1", "a=2")), x, y, x)
+    assert values.shape == (300, 3)
+    # The labels know two of the classes.
+    assert (values[:, 1] == 0).all()
+    np.testing.assert_allclose(values.sum(1), 1, rtol=1e-5)
+    assert values[x[:, 0] > 1, 0].min() > 0.5
+    assert tree_values(Head("a", "number", ("a",)), x, y, x) is None
+    assert tree_values(Head("a", "binary", ("a",)), x, np.ones(300, np.float32), x) is None
