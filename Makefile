@@ -4,6 +4,8 @@ MIN ?= 30
 PYTHON ?= python3
 BIN := .venv/bin
 TOOLS := .venvs/tools/bin
+# Compiles the client that tests make in TypeScript.
+TYPESCRIPT := typescript@5.9.3
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 # Compiled modules are kept even where the shell says otherwise: hundreds of processes import them.
@@ -99,6 +101,8 @@ types: .venv/test
 .venvs/clients/made: requirements/clients.txt
 	$(PYTHON) -m venv --clear .venvs/clients
 	.venvs/clients/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r $<
+	@! command -v npm > /dev/null || npm install --prefix .venvs/clients --no-save --no-package-lock --silent $(TYPESCRIPT) || \
+		echo "TypeScript could not be installed; the test of a client in it is skipped" >&2
 	@touch $@
 
 .venvs/image/made: requirements/serve.txt .venvs/tools/made
