@@ -86,7 +86,7 @@ async def _grpc(service: Service, guard: Guard) -> AsyncIterator[None]:
     if service.settings.grpc_port is None:
         yield
         return
-    # Imported here because it needs the optional dependencies of jepa-serve[grpc].
+    # Imported here because it needs the optional dependencies of the extra `grpc`.
     from app.api.oip.grpc.server import serving
 
     async with serving(service, guard):

@@ -21,6 +21,7 @@ MIN_KEY_CHARS = 16
 # How long a peer may take until its connection speaks TLS or, over gRPC, HTTP/2.
 MAX_HANDSHAKE_S = 2.0
 
+GRPC_PACKAGES = {"grpc": "grpcio", "grpc_health": "grpcio-health-checking", "grpc_reflection": "grpcio-reflection"}
 Precision = Literal["auto", "float32", "int8"]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[int, Field(ge=1)]
@@ -39,7 +40,8 @@ class Settings(BaseSettings):
         description="Folder of bundles, as <models>/<name>/<version>/ (default: the bundled model)",
     )
     default_model: str | None = Field(
-        default=None, description="Model for requests that name none; required if several are loaded"
+        default=None,
+        description="Model for requests that name none (default: the only one, also once others have come)",
     )
     precision: Precision = Field(
         default="auto",
@@ -224,8 +226,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _grpc_is_installed(self) -> Self:
-        if self.grpc_port is not None and find_spec("grpc") is None:
-            raise ValueError(f"grpc_port needs grpcio; {how_to_install('grpc')}")
+        if self.grpc_port is not None:
+            for module, package in GRPC_PACKAGES.items():
+                if find_spec(module) is None:
+                    raise ValueError(f"grpc_port needs {package}; {how_to_install('grpc')}")
         return self
 
     @model_validator(mode="after")

@@ -1,7 +1,9 @@
 """Where bundles are: `<models>/<name>/<version>/`, and which of them a name on the command line means."""
 
 import re
+import stat
 from pathlib import Path
+from typing import NamedTuple
 
 # The layout of a bundle's folder, and of bundle.json; to be raised by a change that older programs would misread.
 FORMAT = 1
@@ -25,9 +27,39 @@ def check_name(name: str) -> None:
         raise ValueError(f"name is '{name}'; use letters, digits, - and _, starting with a letter or digit")
 
 
+class Subfolders(NamedTuple):
+    """What a folder holds: folders in the order of their names, and why other entries cannot be looked at."""
+
+    found: list[Path]
+    unreadable: dict[Path, str]
+
+
+def subfolders(parent: Path) -> Subfolders:
+    """Those of `parent`, but for hidden ones; an entry that cannot be looked at is no reason to miss the others."""
+    found, unreadable = [], dict[Path, str]()
+    for path in sorted(parent.iterdir()):
+        if path.name.startswith("."):
+            continue
+        try:
+            if stat.S_ISDIR(path.stat().st_mode):
+                found.append(path)
+        except FileNotFoundError:
+            # Otherwise it was there a moment ago.
+            if path.is_symlink():
+                unreadable[path] = "it is a link to nothing"
+        except OSError as error:
+            unreadable[path] = error.strerror or type(error).__name__
+    return Subfolders(found, unreadable)
+
+
 def versions(model_folder: Path) -> dict[int, Path]:
     """The version folders of one model, highest first; whatever is not named by a version is passed over."""
-    found = ((version_of(folder.name), folder) for folder in model_folder.iterdir() if folder.is_dir())
+    return versions_among(subfolders(model_folder).found)
+
+
+def versions_among(folders: list[Path]) -> dict[int, Path]:
+    """The same of folders that were listed already."""
+    found = ((version_of(folder.name), folder) for folder in folders)
     numbered = {version: folder for version, folder in found if version is not None}
     return dict(sorted(numbered.items(), reverse=True))
 
@@ -41,13 +73,31 @@ def version_of(name: str) -> int | None:
     return version if (version := int(name)) <= MAX_VERSION else None
 
 
-def misnamed_versions(model_folder: Path) -> list[Path]:
-    """Folders that look as if they were meant to be versions, but have no name of one, such as 007."""
-    return sorted(
+def misnamed_versions(folders: list[Path]) -> list[Path]:
+    """Those that look as if they were meant to be versions, but have no name of one: 007, or v1 with a bundle in it; a
+    link to one that has, such as `latest`, is right."""
+    named = {folder.resolve() for folder in versions_among(folders).values()}
+    return [
         folder
-        for folder in model_folder.iterdir()
-        if re.fullmatch(r"[+-]?\d+", folder.name) and version_of(folder.name) is None and folder.is_dir()
+        for folder in folders
+        if version_of(folder.name) is None
+        and (re.fullmatch(r"[+-]?\d+", folder.name) or _holds_bundle(folder))
+        and not (folder.is_symlink() and folder.resolve() in named)
+    ]
+
+
+def what_versions_are_called(folder: Path) -> str:
+    """What to say of a folder that has no name of a version."""
+    return (
+        f"{folder} is no version; versions are folders called 1, 2, …, in plain digits up to {MAX_VERSION}: rename it"
     )
+
+
+def _holds_bundle(folder: Path) -> bool:
+    try:
+        return (folder / MANIFEST).is_file()
+    except OSError:
+        return False
 
 
 def next_version(models: Path, name: str) -> int:

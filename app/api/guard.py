@@ -33,9 +33,9 @@ CLIENT_LEFT = 499
 # Orchestrators send no key with their probes, and the answers reveal nothing. Probes are not counted either: there are
 # so many that they would drown the requests of bots in the metrics.
 GRPC = "/inference.GRPCInferenceService"
-PROBES = frozenset(
-    ("/livez", "/readyz", "/v2/health/live", "/v2/health/ready", f"{GRPC}/ServerLive", f"{GRPC}/ServerReady")
-)
+HEALTH = "/grpc.health.v1.Health"
+GRPC_PROBES = (f"{GRPC}/ServerLive", f"{GRPC}/ServerReady", f"{HEALTH}/Check")
+PROBES = frozenset(("/livez", "/readyz", "/v2/health/live", "/v2/health/ready", *GRPC_PROBES))
 METRICS = "/metrics"
 # Methods that change nothing (RFC 9110, 9.2.1).
 SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))

@@ -32,6 +32,8 @@ class Look:
     has_read: bool = False
     # Why bundles that changed are not being loaded, in words.
     trouble: str | None = None
+    # Entries of the models folder that cannot be looked at, and could be no models by their names.
+    skipped: set[Path] = field(default_factory=set)
     versions: dict[str, list[int]] = field(default_factory=dict)
     loaded: list[Loaded] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)

@@ -17,26 +17,35 @@ from pathlib import Path
 from time import monotonic, monotonic_ns
 from typing import Protocol
 
-from app.errors import InvalidInput, ModelRefused, NotReady, UnknownModel, listed
+from app.errors import ModelRefused, NotReady, UnknownModel, listed
 from app.inference.engine import Engine
 from app.inference.forecasts import Forecasts
+from app.repository.default import Default
+from app.repository.folder import reason_of
 from app.repository.loading import Loaded, Loader, Stamp, stamp_of
 from app.repository.loads import BundleLoads, Loads
 from app.repository.look import Look, Refused
 from app.repository.queues import QueueMaker
+from app.repository.refusals import Refusals
 from app.rows import Forms
 from app.settings import Settings
 from app.system.table import Table
 from app.telemetry.drift import Drift
-from bundle.folders import MAX_VERSION, BundleError, misnamed_versions, versions
+from bundle.folders import (
+    BundleError,
+    misnamed_versions,
+    subfolders,
+    version_of,
+    versions,
+    versions_among,
+    what_versions_are_called,
+)
 from bundle.reader import Bundle
 
 logger = logging.getLogger(__name__)
 
 # What is wished of a model; a positive number is the version that is pinned.
 HIGHEST, UNLOADED = 0, -1
-# A bundle may be wrong about thousands of names, all of which its refusal would list.
-MAX_REASON_CHARS = 1000
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,7 @@ class Registry:
         """On the `board` processes let each other know what was wished of their models."""
         self.board = board
         self.models: dict[str, ServedModel] = {}
-        self.refused: list[Refused] = []
+        self._refusals = Refusals(settings.models)
         # On disk, served or not.
         self.versions: dict[str, list[int]] = {}
         self._settings = settings
@@ -81,45 +90,56 @@ class Registry:
         # When a request last changed a model (`time.monotonic_ns`).
         self._changed: dict[str, int] = {}
         self._missed: set[str] = set()
+        self._default = Default(settings.default_model)
         # Since `begin`.
         self._queues: QueueMaker
+
+    @property
+    def refused(self) -> list[Refused]:
+        """What the last look found and is not served."""
+        return self._refusals.refused
 
     def begin(self, look: Look, queues: QueueMaker) -> None:
         """Serves what was found: of each model the highest version that passes, with queues made by `queues`, as those
         of all models that are loaded later."""
         self._queues = queues
         self.take(look)
-        default = self._settings.default_model
-        if default is not None and default not in self.models:
-            logger.warning("default_model '%s' is not loaded; there is %s", default, listed([*self.models]) or "none")
+        self._default.check(self.models)
 
     def look(self, patience_s: float = math.inf) -> Look:
         """Loads what changed since the last look, or is wished for otherwise. It waits for loads so many seconds in
         all, and for none of them longer than a load may take."""
         look = Look(ends_at=monotonic() + patience_s)
         try:
-            for folder in _model_folders(self._settings.models):
-                self._look_at(folder, look)
+            folders, unreadable = subfolders(self._settings.models)
         except OSError as error:
-            self._refuse(look, Refused(self._settings.models, _unreadable(error)))
-        else:
-            # Bundles that were taken away, or are not wished for any more, need not come to their end.
-            self._bundles.give_up_all_but(look.loading)
+            self._refusals.refuse(look, Refused(self._settings.models, reason_of(error)))
+            return look
+        for folder, reason in unreadable.items():
+            self._refusals.pass_over(folder, reason, look)
+        for folder in folders:
+            self._look_at(folder, look)
+        # Bundles that were taken away, or are not wished for any more, need not come to their end.
+        self._bundles.give_up_all_but(look.loading)
         return look
 
     def _look_at(self, model_folder: Path, look: Look) -> None:
         name = model_folder.name
         try:
-            found = versions(model_folder)
-            for folder in misnamed_versions(model_folder):
-                reason = f"{folder} is no version; versions are 1 to {MAX_VERSION} in plain digits"
-                self._refuse(look, Refused(folder, reason))
+            folders, unreadable = subfolders(model_folder)
         except OSError as error:
-            self._refuse(look, Refused(model_folder, _unreadable(error)))
+            self._refusals.pass_over(model_folder, error.strerror or type(error).__name__, look)
             return
-        wish, served = self.board["version", name], self.models.get(name)
+        found, served = versions_among(folders), self.models.get(name)
+        for folder in misnamed_versions(folders):
+            self._refusals.refuse(look, Refused(folder, what_versions_are_called(folder)))
+        for folder in unreadable:
+            if version_of(folder.name) is not None:
+                self._refusals.refuse(look, Refused(folder, f"{folder} cannot be read: {unreadable[folder]}"))
+        wish = self.board["version", name]
         look.versions[name] = [*found]
-        if wish == UNLOADED:
+        # Nor is a version that cannot be read at the moment a reason to fall back to a lower one.
+        if wish == UNLOADED or (served is not None and served.bundle.folder in unreadable):
             return
         for folder in [folder for version, folder in found.items() if wish in (HIGHEST, version)]:
             stamp, known = stamp_of(folder), next((each for each in self.refused if each.folder == folder), None)
@@ -133,7 +153,7 @@ class Registry:
                     return
                 except BundleError as error:
                     look.has_read = True
-                    self._refuse(look, Refused(folder, str(error), stamp))
+                    self._refusals.refuse(look, Refused(folder, str(error), stamp))
             if served is not None and served.bundle.folder == folder:
                 # Its files were spoilt, perhaps for a moment: no reason to fall back to a lower version.
                 return
@@ -151,23 +171,13 @@ class Registry:
             look.has_read = True
             look.loaded.append(loaded)
 
-    def _refuse(self, look: Look, refused: Refused) -> None:
-        refused = replace(refused, reason=self._told(refused.reason))
-        if refused not in self.refused:
-            logger.error("refused %s: %s", refused.folder, refused.reason)
-        look.refused.append(refused)
-
-    def _told(self, reason: str) -> str:
-        """In a few words, and without where the models folder lies, which is nobody's business who asks over HTTP."""
-        reason = reason.replace(f"{self._settings.models}/", "")
-        return reason if len(reason) <= MAX_REASON_CHARS else f"{reason[: MAX_REASON_CHARS - 1]}…"
-
     def take(self, look: Look) -> bool:
         """Whether another model is served than before, or one less."""
         for refused in look.refused:
             if refused.stamp and refused not in self.refused:
                 self._observers.count_load(refused.folder.parent.name, "refused")
-        self.refused, self.versions, self.pending = look.refused, look.versions, look.pending
+        self._refusals.take(look)
+        self.versions, self.pending = look.versions, look.pending
         self.loads.be_in_trouble(look.trouble)
         unloaded = [name for name in self.models if self.board["version", name] == UNLOADED]
         for name in unloaded:
@@ -184,6 +194,7 @@ class Registry:
         for name in sorted(missed - self._missed):
             logger.warning("%s is gone; it is served from memory", self.models[name].bundle.folder)
         self._missed = missed
+        self._default.note(self.models)
         return bool(unloaded or served)
 
     def _take(self, loaded: Loaded, look: Look) -> bool:
@@ -196,7 +207,7 @@ class Registry:
         try:
             self._serve(loaded)
         except BundleError as error:
-            self._refuse(look, Refused(folder, str(error), loaded.stamp))
+            self._refusals.refuse(look, Refused(folder, str(error), loaded.stamp))
             self._observers.count_load(manifest.name, "refused")
             return False
         return True
@@ -218,14 +229,14 @@ class Registry:
             return self._loader.load(folder)
         except BundleError as error:
             logger.error("refused %s: %s", folder, error)
-            raise ModelRefused(self._told(str(error))) from error
+            raise ModelRefused(self._refusals.told(str(error))) from error
 
     def _versions_of(self, name: str) -> dict[int, Path]:
         try:
-            folders = {folder.name: folder for folder in _model_folders(self._settings.models)}
+            folders = {folder.name: folder for folder in subfolders(self._settings.models).found}
             found = versions(folders[name]) if name in folders else {}
         except OSError as error:
-            raise ModelRefused(self._told(_unreadable(error))) from error
+            raise ModelRefused(self._refusals.told(reason_of(error))) from error
         if not found:
             raise UnknownModel(f"there is no model of that name in the models folder; there is {listed([*folders])}")
         return found
@@ -237,7 +248,8 @@ class Registry:
             try:
                 self._serve(loaded)
             except BundleError as error:
-                raise ModelRefused(self._told(str(error))) from error
+                raise ModelRefused(self._refusals.told(str(error))) from error
+            self._default.note(self.models)
         self._wish(name, wish)
 
     def unload(self, name: str) -> None:
@@ -246,6 +258,7 @@ class Registry:
             raise UnknownModel(f"there is no model of that name; loaded: {listed([*self.models]) or 'none'}")
         self._wish(name, UNLOADED)
         self._drop(name)
+        self._default.note(self.models)
 
     def _wish(self, name: str, wish: int) -> None:
         self.board["version", name] = wish
@@ -277,23 +290,7 @@ class Registry:
         if not self.models:
             raise NotReady("no model is loaded; the log says which bundles were refused and why")
         if name is None:
-            return self.models[self._default()]
+            return self.models[self._default.name(self.models)]
         if name not in self.models:
             raise UnknownModel(f"there is no model of that name; loaded: {listed([*self.models])}")
         return self.models[name]
-
-    def _default(self) -> str:
-        default = self._settings.default_model
-        if default in self.models:
-            return default
-        if len(self.models) == 1:
-            return next(iter(self.models))
-        raise InvalidInput((("model",), f"several models are loaded, so name one: {listed([*self.models])}"))
-
-
-def _model_folders(models: Path) -> list[Path]:
-    return [folder for folder in sorted(models.iterdir()) if folder.is_dir() and not folder.name.startswith(".")]
-
-
-def _unreadable(error: OSError) -> str:
-    return f"{error.filename} cannot be read: {error.strerror}"

@@ -32,6 +32,7 @@ def run(settings: Settings) -> None:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     share_one_heap()
     from app.main import create_app
+    from app.repository.folder import check_models
     from app.server.certificates import Unusable, check_pair
     from app.server.protocol import FrontDoor
     from app.server.server import Listener, Server
@@ -39,13 +40,14 @@ def run(settings: Settings) -> None:
     from app.server.workers import Crew
     from app.service import Service
     from app.telemetry import logs
+    from bundle.folders import BundleError
 
-    _check_models(settings)
-    if settings.tls_cert_file is not None and settings.tls_key_file is not None:
-        try:
+    try:
+        check_models(settings.models)
+        if settings.tls_cert_file is not None and settings.tls_key_file is not None:
             check_pair(settings.tls_cert_file, settings.tls_key_file)
-        except Unusable as error:
-            raise CannotStart(str(error)) from None
+    except (BundleError, Unusable) as error:
+        raise CannotStart(str(error)) from None
     allow_files(files_for(settings.max_connections, ports_of(settings)))
     listener = _listen(settings.host, settings.port, "--port")
     if settings.grpc_port is not None:
@@ -109,23 +111,6 @@ def run(settings: Settings) -> None:
             # ONNX Runtime would crash if Python took it apart while one of its runs does not end.
             ending = sys.exc_info()[1]
             os._exit(ending.code if isinstance(ending, SystemExit) and isinstance(ending.code, int) else 1)
-
-
-def _check_models(settings: Settings) -> None:
-    from bundle.folders import MANIFEST, versions
-
-    models = settings.models
-    if not models.is_dir():
-        raise CannotStart(f"{models} is not a folder; --models takes a folder of bundles, <models>/<name>/<version>/")
-    if any(versions(folder) for folder in models.iterdir() if folder.is_dir()):
-        return
-    if (models / MANIFEST).is_file():
-        raise CannotStart(
-            f"{models} is one bundle; give the folder two levels up: --models {models.absolute().parents[1]}"
-        )
-    if versions(models):
-        raise CannotStart(f"{models} is one model; give the folder it lies in: --models {models.absolute().parent}")
-    raise CannotStart(f"{models} holds no model; learn one with: jepa train DATA --out {models}")
 
 
 def _authority(host: str, port: int) -> str:

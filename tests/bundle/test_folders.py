@@ -9,6 +9,7 @@ from bundle.folders import (
     locate,
     misnamed_versions,
     next_version,
+    subfolders,
     version_of,
     versions,
 )
@@ -66,7 +67,23 @@ def test_a_version_is_as_large_as_every_reader_of_json_can_tell_from_the_next(tm
 
 
 def test_folders_that_were_meant_to_be_versions_are_known_as_such(tmp_path: Path) -> None:
-    for name in (*NO_VERSIONS, "1", "x", ".tmp-3", "²"):
+    for name in (*NO_VERSIONS, "1", "x", ".tmp-3", "²", "v2", "1.0", "best"):
         (tmp_path / name).mkdir()
+    for name in ("v2", "1.0", "best", ".tmp-3"):
+        (tmp_path / name / "bundle.json").touch()
     (tmp_path / "007").touch()
-    assert {folder.name for folder in misnamed_versions(tmp_path)} == set(NO_VERSIONS)
+    (tmp_path / "latest").symlink_to("1")
+    found = {folder.name for folder in misnamed_versions(subfolders(tmp_path).found)}
+    assert found == {*NO_VERSIONS, "v2", "1.0", "best"}
+
+
+def test_an_entry_that_cannot_be_looked_at_hides_no_other(tmp_path: Path) -> None:
+    (tmp_path / "1").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / "gone").symlink_to("nowhere")
+    (tmp_path / "loop").symlink_to("loop")
+    found, unreadable = subfolders(tmp_path)
+    assert [folder.name for folder in found] == ["1"]
+    reasons = {path.name: reason for path, reason in unreadable.items()}
+    assert reasons == {"gone": "it is a link to nothing", "loop": "Too many levels of symbolic links"}

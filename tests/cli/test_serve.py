@@ -111,6 +111,16 @@ def test_a_models_folder_that_is_one_too_deep_is_told_from_an_empty_one(models: 
     assert f"holds no model; learn one with: jepa train DATA --out {tmp_path}" in complaint(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["v1", "0001", "1.0", "final"])
+def test_a_version_of_another_name_is_named_with_what_versions_are_called(
+    models: Path, tmp_path: Path, name: str
+) -> None:
+    shutil.copytree(models / "tiny" / "1", tmp_path / "tiny" / name)
+    for folder in (tmp_path, tmp_path / "tiny"):
+        said = jepa("serve", "--port", "0", "--models", str(folder)).stderr
+        assert f"{tmp_path / 'tiny' / name} is no version; versions are folders called 1, 2, …" in said
+
+
 def test_a_port_that_is_taken_is_named_with_a_way_out(models: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

@@ -3,6 +3,7 @@
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -13,9 +14,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import httpx
+import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from websockets.sync.client import connect
 
+from tests.support.bundles import TinyModel
 from tests.support.serving import Server
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -105,6 +109,31 @@ def _answers(url: str) -> bool:
         return httpx.get(f"{url}/readyz").status_code == 200
     except httpx.TransportError:
         return False
+
+
+def test_a_stream_passes_the_balancer_and_stays_open(balanced: Balanced, tiny: TinyModel) -> None:
+    rows = tiny.rows(3)
+    expected = httpx.post(f"{balanced.url}/embed", json={"features": rows.tolist()}).json()["embeddings"]
+    with connect(f"ws{balanced.url[4:]}/stream", compression=None) as stream:
+        for number, row in enumerate(rows):
+            stream.send(struct.pack("<I", number) + row.tobytes())
+            answer = bytes(stream.recv(timeout=20))
+            assert struct.unpack_from("<I", answer) == (number,)
+            np.testing.assert_allclose(np.frombuffer(answer, "<f4", offset=4), expected[number], atol=1e-6)
+    assert httpx.get(f"{balanced.url}/stream").status_code == 426
+
+
+def test_a_page_behind_the_balancer_is_the_service_s_own(balanced: Balanced) -> None:
+    """A browser that does not say which site asks compares the origin with the host, and both have a port."""
+    body = {"features": [0.5] * 10}
+    for origin, status in ((balanced.url, 200), ("http://127.0.0.1:1", 403)):
+        assert httpx.post(f"{balanced.url}/embed", json=body, headers={"Origin": origin}).status_code == status
+
+
+def test_an_offer_to_upgrade_is_ignored_behind_the_balancer_too(balanced: Balanced) -> None:
+    offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQAAP__"}
+    answer = httpx.post(f"{balanced.url}/embed", json={"features": [0.5] * 10}, headers=offer)
+    assert answer.status_code == 200
 
 
 def test_what_is_about_one_replica_is_not_asked_of_any(balanced: Balanced) -> None:

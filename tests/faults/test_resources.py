@@ -1,5 +1,6 @@
 """What a machine may run out of, or take away, while bots ask."""
 
+import json
 import os
 import re
 import resource
@@ -19,6 +20,7 @@ from tests.support.bundles import TinyModel
 from tests.support.changes import served, until
 from tests.support.load import BINARY, Load
 from tests.support.serving import Server
+from tests.support.wire import Wire
 
 MANY = TinyModel().rows(200_000).tobytes()
 READ_ONLY = ["unshare", *(["--map-root-user"] * (os.getuid() != 0)), "--mount", "sh", "-c"]
@@ -154,6 +156,48 @@ def test_a_clock_that_jumps_is_not_noticed(server: Server, survived: Survived) -
         assert httpx.get(f"{server.url}/readyz").status_code == 200
     assert load.refused.total() == load.cut == load.lost == 0
     survived("the clock goes a day ahead, then two days back", load)
+
+
+def test_a_folder_that_cannot_be_listed_hides_no_other(tmp_path: Path, survived: Survived) -> None:
+    models = tmp_path / "models"
+    TinyModel().write(models)
+    # Both are there before the start and come while it runs; links to themselves, since root may list any folder.
+    (models / "lost+found").symlink_to("lost+found")
+    flags = ("--models", str(models), "--workers", "2", "--watch-s", "1")
+    with Server(*flags) as server, Load(server) as load:
+        (models / "volume").symlink_to("volume")
+        (models / "tiny" / "2").symlink_to("2")
+        TinyModel(version=3).write(tmp_path / "staged").rename(models / "tiny" / "3")
+        until(lambda: Counter(served(server)) == {3: 1})
+        load.go_on()
+        assert {each["bundle"] for each in httpx.get(f"{server.url}/models").json()["refused"]} == {"volume", "tiny/2"}
+        assert server.log.count("skipped ") == 1
+        assert server.stop() == 0
+    assert load.lost == load.cut == 0
+    survived("folders that cannot be listed", load)
+
+
+def test_an_offer_to_upgrade_is_ignored(server: Server, survived: Survived) -> None:
+    offers = [
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__",
+        "Connection: Upgrade\r\nUpgrade: websocket",
+        "Connection: upgrade\r\nUpgrade: TLS/1.3, HTTP/3",
+    ]
+    infer = {"inputs": [{"name": "features", "datatype": "FP32", "shape": [1, 10], "data": [0.5] * 10}]}
+    bodies = {"/embed": {"features": [0.5] * 10}, "/v2/models/tiny/infer": infer, "/v2/repository/index": {}}
+    answered = 0
+    with Load(server) as load, Wire(server.host, server.port) as wire:
+        for offer in offers:
+            for path, document in bodies.items():
+                body = json.dumps(document)
+                head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{offer}\r\n"
+                wire.send(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+                assert wire.read().status == 200, (offer, path)
+                answered += 1
+        load.go_on()
+        assert wire.rest == b""
+    assert load.refused.total() == load.cut == load.lost == 0
+    survived("offers to upgrade", load, note=f"{answered} ignored on one connection, each with its body")
 
 
 def test_too_many_open_files_cost_new_connections_only(models: Path, survived: Survived) -> None:

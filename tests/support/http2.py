@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from app.api.oip.grpc.messages import SERVICE
 
-DATA, HEADERS, SETTINGS, GOAWAY, WINDOW_UPDATE = 0, 1, 4, 7, 8
+DATA, HEADERS, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 4, 6, 7, 8
 END_STREAM, END_HEADERS, ACK = 1, 4, 1
 INITIAL_WINDOW_SIZE = 4
 MAX_FRAME_BYTES = 2**14

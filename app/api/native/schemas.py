@@ -22,7 +22,7 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str | None = Field(None, description="Name of the model (default: the only one, or JEPA_DEFAULT_MODEL)")
+    model: str | None = Field(None, description="Name of the model (default: JEPA_DEFAULT_MODEL, or the only one)")
     schema_hash: str | None = Field(None, description="Answer 409 unless the model's feature schema has this hash")
 
 

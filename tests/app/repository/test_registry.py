@@ -13,7 +13,7 @@ import pytest
 
 from app.errors import InvalidInput, NotReady, UnknownModel
 from app.inference.threads import BatchThreads
-from app.repository.registry import Registry
+from app.repository.registry import HIGHEST, Registry
 from tests.support.bundles import TinyModel, write_manifest
 from tests.support.models import loaded
 
@@ -81,6 +81,66 @@ def test_no_name_means_the_only_model_or_the_default_one(tmp_path: Path, threads
     with pytest.raises(InvalidInput, match="several models are loaded, so name one: 'one', 'two'"):
         loaded(tmp_path, threads).get(None)
     assert loaded(tmp_path, threads, default_model="two").get(None).bundle.manifest.name == "two"
+
+
+def test_the_first_model_stays_the_default_when_others_come(
+    tmp_path: Path, threads: BatchThreads, caplog: pytest.LogCaptureFixture
+) -> None:
+    TinyModel(name="one").write(tmp_path)
+    registry = loaded(tmp_path, threads)
+    for name in ("another", "two"):
+        TinyModel(name=name).write(tmp_path)
+        for _ in range(2):
+            look(registry)
+        assert registry.get(None).bundle.manifest.name == "one"
+    assert caplog.text.count("requests that name no model still go to 'one'") == 1
+    registry.unload("one")
+    with pytest.raises(InvalidInput, match="several models are loaded, so name one: 'another', 'two'"):
+        registry.get(None)
+    registry.unload("two")
+    assert registry.get(None).bundle.manifest.name == "another"
+    registry.serve("two", HIGHEST, registry.fetch("two", None))
+    assert registry.get(None).bundle.manifest.name == "another"
+
+
+def test_whatever_cannot_be_read_keeps_no_other_model_from_being_served(
+    tmp_path: Path, threads: BatchThreads, caplog: pytest.LogCaptureFixture
+) -> None:
+    TinyModel(version=1).write(tmp_path)
+    # Also for the superuser, who may list every folder.
+    for name in ("lost+found", "melee"):
+        (tmp_path / name).symlink_to(name)
+    (tmp_path / "gone").symlink_to("nowhere")
+    (tmp_path / "tiny" / "2").symlink_to("2")
+    (tmp_path / "tiny" / "notes").symlink_to("nowhere")
+    registry = loaded(tmp_path, threads)
+    look(registry)
+    assert registry.get(None).bundle.manifest.version == 1
+    reasons = {refused.folder.name: refused.reason for refused in registry.refused}
+    loops = "cannot be read: Too many levels of symbolic links"
+    assert reasons == {
+        "melee": f"melee {loops}",
+        "gone": "gone cannot be read: it is a link to nothing",
+        "2": f"tiny/2 {loops}",
+    }
+    for line in ("skipped ", "refused "):
+        assert caplog.text.count(f"{line}{tmp_path}/") == (1 if line == "skipped " else 3)
+
+
+def test_a_served_version_that_cannot_be_read_for_a_moment_is_served_on(tmp_path: Path, threads: BatchThreads) -> None:
+    TinyModel(version=1).write(tmp_path)
+    elsewhere = TinyModel(version=2).write(tmp_path / "volume")
+    (tmp_path / "tiny" / "2").symlink_to(elsewhere)
+    registry = loaded(tmp_path, threads)
+    served = registry.get(None)
+    assert served.bundle.manifest.version == 2
+    away = elsewhere.rename(elsewhere.with_name("away"))
+    look(registry)
+    assert registry.get(None).engine is served.engine
+    away.rename(elsewhere)
+    look(registry)
+    assert registry.get(None).engine is served.engine
+    assert registry.refused == []
 
 
 def test_an_unknown_name_is_answered_with_those_there_are(models: Path, threads: BatchThreads) -> None:

@@ -1,1 +1,1 @@
-"""The Open Inference Protocol over gRPC; needs jepa-serve[grpc]."""
+"""The Open Inference Protocol over gRPC; needs the extra `grpc`."""

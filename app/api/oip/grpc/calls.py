@@ -74,6 +74,7 @@ class Calls:
         self._limits: set[asyncio.Timeout] = set()
         # When messages are no longer waited for (`loop.time`); set when the service stops.
         self._ends_at: float | None = None
+        self.ending = asyncio.Event()
         # Messages that were read and are not answered, and when there last was one (`time.monotonic`).
         self._owed, self._owed_at = 0, 0.0
         service.when_draining(lambda: self._loop.call_soon_threadsafe(self._stop))
@@ -102,14 +103,15 @@ class Calls:
 
     def _stop(self) -> None:
         self._ends_at = self._loop.time() + FAREWELL_S
+        self.ending.set()
         for limit in self._limits:
             limit.reschedule(min(limit.when() or self._ends_at, self._ends_at))
 
     def _unary(self, name: str, asked: Asked, answers: Any) -> Handle:
         async def handle(_: object, context: Any) -> bytes:
-            async with self._attended(name, context) as metadata:
-                request = await self._message(context, asked)
-                with self._owing():
+            async with self.attended(f"/{SERVICE}/{name}", context) as metadata:
+                request = await self.message(context, asked)
+                with self.owing():
                     document = await ANSWERS[name](self._service, request, metadata)
                     answer = ParseDict(document, answers(), ignore_unknown_fields=True)
                     return self._held(answer.SerializeToString(), context)
@@ -118,9 +120,9 @@ class Calls:
 
     def _infer(self, asked: Asked) -> Handle:
         async def handle(_: object, context: Any) -> bytes:
-            async with self._attended("ModelInfer", context) as metadata:
-                request = await self._message(context, asked)
-                with self._owing():
+            async with self.attended(f"/{SERVICE}/ModelInfer", context) as metadata:
+                request = await self.message(context, asked)
+                with self.owing():
                     answer, trailing = await infer(self._service, request, metadata)
                     context.set_trailing_metadata((*context.trailing_metadata(), *trailing))
                     return self._held(answer.SerializeToString(), context)
@@ -131,9 +133,9 @@ class Calls:
         """Answers the requests of a stream one after another; an error is a message in the stream, which goes on."""
 
         async def handle(_: object, context: Any) -> None:
-            async with self._attended("ModelStreamInfer", context) as metadata:
-                while (content := await self._read(context, self._settings.keep_alive_s)) is not None:
-                    await self._write(context, await self._answer(content, asked, metadata))
+            async with self.attended(f"/{SERVICE}/ModelStreamInfer", context) as metadata:
+                while (content := await self.read(context, self._settings.keep_alive_s)) is not None:
+                    await self.write(context, await self._answer(content, asked, metadata))
 
         return handle
 
@@ -141,8 +143,8 @@ class Calls:
         """To one message of a stream."""
         number = ""
         try:
-            with self._owing():
-                request = self._parsed(content, asked)
+            with self.owing():
+                request = self.parsed(content, asked)
                 number = request.id
                 answer, _ = await infer(self._service, request, metadata)
         except ServiceError as error:
@@ -150,14 +152,14 @@ class Calls:
             return Streamed(error_message=error.detail, infer_response={"id": number})
         return Streamed(infer_response=answer)
 
-    async def _message(self, context: Any, asked: Asked) -> Message:
+    async def message(self, context: Any, asked: Asked) -> Message:
         """The one message of a call."""
-        content = await self._read(context, self._settings.read_timeout_s)
+        content = await self.read(context, self._settings.read_timeout_s)
         if content is None:
             raise MalformedBody("the call came without a message; send one")
-        return self._parsed(content, asked)
+        return self.parsed(content, asked)
 
-    def _parsed(self, content: bytes, asked: Asked) -> Message:
+    def parsed(self, content: bytes, asked: Asked) -> Message:
         if len(content) > SMALL_BYTES:
             check_fields(content, asked.parts, self._settings.max_body_bytes)
         try:
@@ -165,7 +167,7 @@ class Calls:
         except DecodeError:
             raise MalformedBody("the message is none of this method; let a protobuf library write it") from None
 
-    async def _read(self, context: Any, limit_s: float) -> bytes | None:
+    async def read(self, context: Any, limit_s: float) -> bytes | None:
         """The next message, None if there will be none; raises if it does not come within the limit."""
         ends_at = self._loop.time() + limit_s
         limit = asyncio.timeout_at(ends_at if self._ends_at is None else min(ends_at, self._ends_at))
@@ -184,7 +186,7 @@ class Calls:
         await asyncio.sleep(REFUSAL_S)
         return None
 
-    async def _write(self, context: Any, answer: Message) -> None:
+    async def write(self, context: Any, answer: Message) -> None:
         limit_s, share = self._settings.read_timeout_s, Share(self._service.buffers)
         content = answer.SerializeToString()
         if not share.fits(len(content)):
@@ -207,7 +209,7 @@ class Calls:
         return answer
 
     @contextmanager
-    def _owing(self) -> Iterator[None]:
+    def owing(self) -> Iterator[None]:
         self._owed += 1
         try:
             yield
@@ -216,11 +218,11 @@ class Calls:
             self._owed_at = monotonic()
 
     @asynccontextmanager
-    async def _attended(self, name: str, context: Any) -> AsyncIterator[Metadata]:
-        """Takes a call through the guard; an error aborts it with the matching status code."""
+    async def attended(self, path: str, context: Any) -> AsyncIterator[Metadata]:
+        """Takes a call of a method through the guard; an error aborts it with the matching status code."""
         given = context.invocation_metadata() or ()
         headers = {key.encode(): value if isinstance(value, bytes) else value.encode() for key, value in given}
-        path, guard = f"/{SERVICE}/{name}", self._guard
+        guard = self._guard
         visit = guard.visit(headers, "GRPC", path, monotonic(), route=guard.telemetry.route("GRPC", path))
         if guard.counts(path):
             context.set_trailing_metadata((("x-request-id", visit.context.request_id.decode()),))

@@ -1,7 +1,7 @@
 """The messages and methods of inference.proto, which also holds the command that compiles it to inference.binpb.
 
 They have a descriptor pool of their own, because another user of the protocol in the same process, such as Triton's
-client, registers messages of the same names in the default pool. Needs protobuf, from jepa-serve[grpc].
+client, registers messages of the same names in the default pool. Needs protobuf, from the extra `grpc`.
 """
 
 from pathlib import Path
@@ -14,8 +14,9 @@ from google.protobuf.message_factory import GetMessageClass
 SERVICE = "inference.GRPCInferenceService"
 
 _described = Path(__file__).with_name("inference.binpb")
+FILES: list[Any] = [*FileDescriptorSet.FromString(_described.read_bytes()).file]
 _pool = DescriptorPool()
-for _file in FileDescriptorSet.FromString(_described.read_bytes()).file:
+for _file in FILES:
     _pool.Add(_file)
 
 METHODS: list[Any] = [*_pool.FindServiceByName(SERVICE).methods]

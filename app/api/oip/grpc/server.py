@@ -1,4 +1,4 @@
-"""The gRPC server: it has its own port and shares the event loop with HTTP. Needs jepa-serve[grpc]."""
+"""The gRPC server: it has its own port and shares the event loop with HTTP. Needs the extra `grpc`."""
 
 import asyncio
 import logging
@@ -10,11 +10,16 @@ import grpc
 from app.api.guard import Guard
 from app.api.oip.grpc.calls import Calls
 from app.api.oip.grpc.core import Core, is_worth_a_line
+from app.api.oip.grpc.health import Health
+from app.api.oip.grpc.reflection import Reflection
 from app.service import Service
 from app.settings import MAX_HANDSHAKE_S
 
 # One connection may have this share of all calls, so that no client takes them all.
 CALLS_SHARE = 4
+# Clients ping a silent connection every ten seconds at most often, by what gRPC's libraries allow; one that pings
+# faster than this is let go.
+MIN_PING_EVERY_S = 5.0
 
 
 @asynccontextmanager
@@ -24,7 +29,8 @@ async def serving(service: Service, guard: Guard) -> AsyncIterator[int]:
     logging.getLogger(grpc.__name__).getChild("_cython.cygrpc").addFilter(is_worth_a_line)
     server = Core(asyncio.get_running_loop(), None, (), (), _options(service), most)
     calls = Calls(service, guard)
-    server.add_registered_method_handlers(calls.handlers())
+    health, reflection = Health(calls, service, guard.keys), Reflection(calls, settings.keep_alive_s)
+    server.add_registered_method_handlers(calls.handlers() | health.handlers() | reflection.handlers())
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"{host}:{settings.grpc_port}".encode()
     if settings.tls_cert_file is None or settings.tls_key_file is None:
@@ -56,5 +62,7 @@ def _options(service: Service) -> tuple[tuple[str, int], ...]:
         "grpc.max_connection_idle_ms": settings.keep_alive_s * 1000,
         "grpc.keepalive_time_ms": patience_ms,
         "grpc.keepalive_timeout_ms": patience_ms,
+        "grpc.http2.min_ping_interval_without_data_ms": int(MIN_PING_EVERY_S * 1000),
+        "grpc.keepalive_permit_without_calls": 1,
     }
     return tuple(options.items())

@@ -224,6 +224,7 @@ def test_connections_are_counted_and_limited_and_leave_http_alone(server: Server
         assert sum(map(is_taken, connections)) == MAX_CONNECTIONS
         assert httpx.get(f"{server.url}/readyz").status_code == 200
         until(lambda: metric(server, "jepa_grpc_connections") == MAX_CONNECTIONS)
+    until(lambda: metric(server, "jepa_grpc_connections") < MAX_CONNECTIONS)
     answers(server, tiny)
 
 

@@ -22,7 +22,7 @@ from app.api.oip.grpc.messages import METHODS, SERVICE, message
 from app.api.oip.grpc.server import serving
 from app.main import create_app
 from app.service import Service
-from app.settings import Settings
+from app.settings import GRPC_PACKAGES, Settings
 from tests.support.bundles import TinyModel
 from tests.support.changes import put, served, version
 from tests.support.serving import ROOT, Server
@@ -400,9 +400,12 @@ async def test_a_certificate_holds_for_grpc_too(models: Path, tiny: TinyModel, c
     service.close()
 
 
-def test_grpc_without_its_extra_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.settings.find_spec", lambda _: None)
-    with pytest.raises(ValueError, match=r"grpc_port needs grpcio; install it with: pip install .* '\.\[grpc\]'"):
+@pytest.mark.parametrize(("module", "package"), GRPC_PACKAGES.items())
+def test_grpc_without_its_extra_is_refused_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, module: str, package: str
+) -> None:
+    monkeypatch.setattr("app.settings.find_spec", lambda name: None if name == module else name)
+    with pytest.raises(ValueError, match=rf"grpc_port needs {package}; install it with: pip install .* '\.\[grpc\]'"):
         Settings(grpc_port=8001)
 
 
