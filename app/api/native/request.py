@@ -161,7 +161,7 @@ def check_width(fields: Fields, said: int) -> None:
     the width would pass for two rows."""
     layout = fields.layouts[0]
     if said != layout.width:
-        raise layout.wrong_width((layout.field,), said)
+        raise layout.wrong_width((layout.field,), said).within("body")
 
 
 def is_json(head: ParsedHead[Any], content: bytes) -> bool:

@@ -161,6 +161,22 @@ async def test_a_stream_takes_the_options_of_its_answers_and_no_others(port: int
     assert json.loads(refused.value.response.body)["errors"][0]["loc"] == ["query", name]
 
 
+@pytest.mark.parametrize(
+    ("query", "width"), [("", 10), ("?answer=forecast", 10), ("?answer=forecast&input=context", 4)]
+)
+async def test_the_handshake_says_how_wide_a_row_is_and_refuses_who_has_others(
+    port: int, query: str, width: int
+) -> None:
+    async with opened(port, query, X_Row_Width=str(width)) as stream:
+        assert stream.response is not None
+        assert stream.response.headers["X-Row-Width"] == str(width)
+    with pytest.raises(InvalidStatus) as refused:
+        async with opened(port, query, X_Row_Width=str(2 * width)):
+            pass
+    assert refused.value.response.status_code == 422
+    assert f"has {2 * width} numbers, model 'tiny' takes {width}" in json.loads(refused.value.response.body)["detail"]
+
+
 async def test_the_options_of_the_handshake_hold_for_every_frame(port: int) -> None:
     rows = TINY.rows(2)
     blind = rows.copy()

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -333,6 +334,46 @@ async def test_a_wrong_binary_body_is_422_and_says_where(
     document = problem(await post(client, "/embed", body, content_type=BINARY), 422)
     assert document["errors"][0]["loc"] == loc
     assert message in document["errors"][0]["msg"]
+
+
+@pytest.mark.parametrize(
+    ("path", "width", "wrong", "message"),
+    [
+        ("/embed", 10, 20, "features has 20 numbers, model 'tiny' takes 10; /models/tiny names them in order"),
+        ("/embed?encoder=context", 10, 11, "features has 11 numbers, .* if the last one is padding, leave it out"),
+        ("/embed", 10, 1, "features has 1 number, model 'tiny' takes 10"),
+        ("/embed", 10, 10**11, "features has 100000000000 numbers, model 'tiny' takes 10"),
+        ("/predict?horizon=6", 10, 5, "features has 5 numbers, model 'tiny' takes 10"),
+        ("/predict?input=context", 4, 8, "context has 8 numbers, model 'tiny' takes 4; send embeddings of this model"),
+        ("/forecast", 10, 2, "features has 2 numbers, model 'tiny' takes 10"),
+        ("/forecast?input=context", 4, 10, "context has 10 numbers, model 'tiny' takes 4"),
+        ("/loss", 10, 20, "features has 20 numbers, model 'tiny' takes 10"),
+    ],
+)
+async def test_a_binary_body_whose_rows_are_wider_or_narrower_than_it_says_is_422(
+    client: httpx.AsyncClient, path: str, width: int, wrong: int, message: str
+) -> None:
+    """Its 20 numbers are whole rows of most widths, whatever shape they were of."""
+    body = np.zeros(20, "<f4").tobytes()
+    for said in ({}, {"x_row_width": str(width)}):
+        assert (await post(client, path, body, content_type=BINARY, **said)).status_code == 200
+    document = problem(await post(client, path, body, content_type=BINARY, x_row_width=str(wrong)), 422)
+    (error,) = document["errors"]
+    assert re.match(message, error["msg"])
+    assert error["loc"] == ["body", message.partition(" ")[0]]
+
+
+@pytest.mark.parametrize("width", ["", "ten", "-10", "10.0", "1" * 13])
+async def test_a_width_that_is_no_number_is_422(client: httpx.AsyncClient, width: str) -> None:
+    document = problem(await post(client, "/embed", bytes(40), content_type=BINARY, x_row_width=width), 422)
+    assert document["errors"] == [
+        {"loc": ["header", "X-Row-Width"], "msg": "X-Row-Width must be how many numbers a row has, such as 287"}
+    ]
+
+
+async def test_json_has_a_shape_of_its_own(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/embed", json={"features": ROW}, headers={"x-row-width": "20"})
+    assert answer.status_code == 200
 
 
 @pytest.mark.parametrize("body", ["", "{", '{"features": [1,]}', "\ufeff{", "[" * 3000, "hello"])
