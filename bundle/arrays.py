@@ -57,6 +57,16 @@ def parse_arrays(
     return arrays
 
 
+def names_of_arrays(content: bytes, path: Path, limits: Limits) -> list[str]:
+    """Of all arrays; ValueError where the content is no archive."""
+    _check_directory(content, path, limits.noun)
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[np.float32]]) -> None:
     """Writes an archive that `parse_arrays` reads: float32, row by row."""
     rows = {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}

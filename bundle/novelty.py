@@ -1,4 +1,5 @@
-"""`novelty.npz`: how far an embedding lies from those of the frames that were trained on (Mahalanobis distance)."""
+"""`novelty.npz`: how far a frame lies from those that were trained on: its embedding (Mahalanobis distance) and, where
+the archive has their arrays too, its columns."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -6,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.arrays import Limits, parse_arrays, write_arrays
+from bundle.arrays import Limits, names_of_arrays, parse_arrays, write_arrays
+from bundle.column_novelty import ColumnNovelty
 from bundle.folders import BundleError
 
 Array = NDArray[np.float32]
@@ -15,6 +17,8 @@ Array = NDArray[np.float32]
 MAX_NOVELTY_BYTES = 2**27
 NOVELTY_FILE = "novelty.npz"
 QUANTILES = 101
+# The arrays of columns begin with this.
+COLUMNS = "columns_"
 PERCENTILES = np.arange(QUANTILES, dtype=np.float64)
 
 
@@ -25,18 +29,20 @@ class Novelty:
     mean: Array  # [embed_dim]
     whitening: Array  # [embed_dim, embed_dim]: distance² = |(e − mean) · whitening|²
     quantiles: Array  # [101] of the distances of held-out frames, ascending
+    columns: ColumnNovelty | None = None
 
     @classmethod
-    def fit(cls, training: Array, held_out: Array) -> "Novelty":
-        """From embeddings [n, embed_dim] and [m, embed_dim] of other games; the covariance is shrunk (Ledoit and Wolf
-        2004), so that few rows do as well."""
+    def fit(cls, training: Array, held_out: Array, columns: tuple[Array, Array] | None = None) -> "Novelty":
+        """From embeddings [n, embed_dim] and [m, embed_dim] of other games, and of rows of columns of both; the
+        covariance is shrunk (Ledoit and Wolf 2004), so that few rows do as well."""
         mean = training.mean(axis=0, dtype=np.float64)
         covariance = _shrunk_covariance(training - mean)
         # covariance = L·Lᵀ, so |L⁻¹(e − mean)|² is the squared distance.
         whitening = np.linalg.inv(np.linalg.cholesky(covariance)).T
         shape = cls(mean.astype(np.float32), whitening.astype(np.float32), np.zeros(QUANTILES, np.float32))
         quantiles = np.quantile(shape.distances(held_out), np.linspace(0, 1, QUANTILES))
-        return replace(shape, quantiles=quantiles.astype(np.float32))
+        by_columns = None if columns is None else ColumnNovelty.fit(*map(_whole, columns), QUANTILES)
+        return replace(shape, quantiles=quantiles.astype(np.float32), columns=by_columns)
 
     def distances(self, embeddings: Array) -> Array:
         """[B, embed_dim] → [B]"""
@@ -48,22 +54,50 @@ class Novelty:
         """[B, embed_dim] → [B], 0–100: the share of held-out frames that are nearer to those of training."""
         return np.interp(self.distances(embeddings), self.quantiles, PERCENTILES).astype(np.float32)
 
+    def with_columns(self, percentiles: Array, rows: Array) -> Array:
+        """[B] percentiles of embeddings and their rows [B, C] → [B]: by the embedding or by the columns, the larger."""
+        if self.columns is None:
+            return percentiles
+        by_columns = np.interp(self.columns.oddity(rows), self.columns.quantiles, PERCENTILES)
+        return np.maximum(percentiles, by_columns.astype(np.float32))
+
     def write(self, path: Path) -> None:
         """Writes `novelty.npz`."""
-        write_arrays(path, {"mean": self.mean, "whitening": self.whitening, "quantiles": self.quantiles})
+        arrays = {"mean": self.mean, "whitening": self.whitening, "quantiles": self.quantiles}
+        if self.columns is not None:
+            arrays |= {f"{COLUMNS}{name}": array for name, array in vars(self.columns).items()}
+        write_arrays(path, arrays)
 
 
-def parse_novelty(content: bytes, path: Path, embed_dim: int) -> Novelty:
+def parse_novelty(content: bytes, path: Path, embed_dim: int, input_dim: int) -> Novelty:
     """Reads the archive; BundleError where an array is missing, has another shape or makes no sense, and ValueError
     where the content is no archive of arrays."""
-    shapes = {"mean": (embed_dim,), "whitening": (embed_dim, embed_dim), "quantiles": (QUANTILES,)}
-    arrays = parse_arrays(content, path, shapes, Limits("distances", embed_dim, MAX_NOVELTY_BYTES))
+    shapes: dict[str, tuple[int, ...]] = {
+        "mean": (embed_dim,),
+        "whitening": (embed_dim, embed_dim),
+        "quantiles": (QUANTILES,),
+    }
+    limits = Limits("distances", max(embed_dim, input_dim), MAX_NOVELTY_BYTES)
+    if any(name.startswith(COLUMNS) for name in names_of_arrays(content, path, limits)):
+        shapes |= {
+            f"{COLUMNS}mean": (input_dim,),
+            f"{COLUMNS}residuals": (input_dim, input_dim),
+            f"{COLUMNS}flags": (2, input_dim),
+            f"{COLUMNS}quantiles": (QUANTILES,),
+        }
+    arrays = parse_arrays(content, path, shapes, limits)
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise BundleError(f"{path}: {name} holds NaN or an infinite number; write the bundle again")
-    if (np.diff(arrays["quantiles"]) < 0).any():
-        raise BundleError(f"{path}: quantiles must not fall; write the bundle again")
-    return Novelty(**arrays)
+        if name.endswith("quantiles") and (np.diff(array) < 0).any():
+            raise BundleError(f"{path}: {name} must not fall; write the bundle again")
+    of_columns = {name.removeprefix(COLUMNS): arrays.pop(name) for name in [*arrays] if name.startswith(COLUMNS)}
+    return Novelty(**arrays, columns=ColumnNovelty(**of_columns) if of_columns else None)
+
+
+def _whole(rows: Array) -> Array:
+    """Those in which no number is missing."""
+    return rows[~np.isnan(rows).any(axis=1)]
 
 
 def _shrunk_covariance(offsets: NDArray[np.floating]) -> NDArray[np.float64]:

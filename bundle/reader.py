@@ -41,7 +41,8 @@ class Bundle:
         if NOVELTY not in self.manifest.files:
             return None
         path = self.folder / NOVELTY
-        return parse_novelty(read_file(path, MAX_NOVELTY_BYTES), path, self.manifest.embed_dim)
+        content = read_file(path, MAX_NOVELTY_BYTES)
+        return parse_novelty(content, path, self.manifest.embed_dim, self.manifest.input_dim)
 
     def has(self, precision: str) -> bool:
         """Whether every graph is there in that precision."""

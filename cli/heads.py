@@ -107,7 +107,9 @@ def heads(
         fit = fit_heads(targets, frames, train, held_out, embedder, lambda what: console.print(f"fitting {what}"))
     for line in heads_table(fit):
         console.print(line)
-    novelty = loaded.novelty or _novelty(frames, train, held_out, embedder)
+    novelty = loaded.novelty
+    if novelty is None or novelty.columns is None:
+        novelty = _novelty(frames, train, held_out, embedder)
     console.print(f"{_write(loaded, models, targets, fit, novelty)}: {', '.join(t.head.name for t in targets)}")
 
 
@@ -141,7 +143,8 @@ def _targets(
 def _novelty(
     frames: Frames, train: np.ndarray[Any, Any], held_out: np.ndarray[Any, Any], embedder: BundleEmbedder
 ) -> Novelty:
-    return Novelty.fit(embedder.now(frames.take(train).as_seen()), embedder.now(frames.take(held_out).as_seen()))
+    both = frames.take(train).as_seen(), frames.take(held_out).as_seen()
+    return Novelty.fit(*map(embedder.now, both), both)
 
 
 def _write(loaded: Bundle, models: Path, targets: list[Target], fit: Fit, novelty: Novelty) -> Path:

@@ -69,7 +69,7 @@ class Engine:
         """[B, input_dim] → [B, embed_dim]; `hidden` names the groups the bot cannot see."""
         embedded = await self._encode(self._seen(features, hidden), encoder, ticket)
         if encoder == "target" and not hidden:
-            self.drift.novelty.judge(ticket.stream, embedded.rows)
+            self.drift.novelty.judge(ticket.stream, embedded.rows, features)
         return embedded
 
     async def predict(
@@ -131,16 +131,15 @@ class Engine:
         if is_now:
             found = reading.forecast(*await self._encode(seen, "target", ticket, reading))
             if found.novelty is not None and not hidden:
-                self.drift.novelty.see(ticket.stream, found.novelty)
+                found = found._replace(novelty=self._judged(found.novelty, features, ticket))
             return found
         ahead = self._look_ahead(seen, self._chosen_patches(None), frames, ticket, reading)
         if judging is None:
             return reading.forecast(*await ahead)
         predicted, judged = await asyncio.gather(ahead, self._encode(seen, "target", ticket, judging))
-        if not hidden:
-            self.drift.novelty.see(ticket.stream, judged.rows[:, 0])
+        novelty_of = judged.rows[:, 0] if hidden else self._judged(judged.rows[:, 0], features, ticket)
         timing = judged.timing.then(predicted.timing)
-        return Forecast(reading.outputs, predicted.rows, judged.rows[:, 0], timing)
+        return Forecast(reading.outputs, predicted.rows, novelty_of, timing)
 
     async def forecast_from_context(
         self,
@@ -157,6 +156,12 @@ class Engine:
             return reading.forecast(reading(context), NOT_RUN)
         chosen = self._chosen_patches(None)
         return reading.forecast(*await self._predict(Rows(context, NOT_RUN), chosen, frames, ticket, reading))
+
+    def _judged(self, percentiles: Array, features: Array, ticket: Ticket) -> Array:
+        """Of frames of nothing hidden [B, input_dim], whose embeddings have these percentiles [B]; they are counted."""
+        judged = self._forecasts.with_columns(percentiles, features)
+        self.drift.novelty.see(ticket.stream, judged)
+        return judged
 
     async def loss(
         self, features: Array, target_features: Array, *, horizon: float | None = None, ticket: Ticket = ANY_TIME

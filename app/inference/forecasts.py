@@ -89,6 +89,10 @@ class Forecasts:
         self._known_novelty()
         return self._novelty_alone
 
+    def with_columns(self, percentiles: Array, rows: Array) -> Array:
+        """Percentiles [B] by the embedding → [B] by it or by the columns of the rows [B, input_dim], the larger."""
+        return self._known_novelty().with_columns(percentiles, rows)
+
     def _selected(self, names: Sequence[str] | None) -> Heads:
         model = self._manifest.name
         if self._heads is None:

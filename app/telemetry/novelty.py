@@ -53,13 +53,14 @@ class NoveltyWatch:
         for place in range(self._start, self._start + size):
             ledger.numbers[place] = 0.0
 
-    def judge(self, stream: str | None, embeddings: Array) -> None:
-        """Counts present frames [B, embed_dim] of nothing hidden, on one call in SAMPLED."""
+    def judge(self, stream: str | None, embeddings: Array, rows: Array) -> None:
+        """Counts present frames [B, embed_dim] of nothing hidden, whose rows are [B, C], on one call in SAMPLED."""
         self._wait -= 1
         if self._wait > 0 or self.measure is None:
             return
         self._wait = random.randint(1, 2 * SAMPLED - 1)
-        self.see(stream, self.measure.percentiles(embeddings[:MAX_JUDGED_ROWS]))
+        percentiles = self.measure.percentiles(embeddings[:MAX_JUDGED_ROWS])
+        self.see(stream, self.measure.with_columns(percentiles, rows[:MAX_JUDGED_ROWS]))
 
     def see(self, stream: str | None, percentiles: Array) -> None:
         """Counts frames [B] that were judged already."""

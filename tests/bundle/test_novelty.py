@@ -10,6 +10,12 @@ from bundle.reader import read_bundle
 from tests.support.bundles import TinyModel, write_manifest
 
 TINY = TinyModel(heads=True)
+COLUMNS = {
+    "columns_mean": np.zeros(10, np.float32),
+    "columns_residuals": np.eye(10, dtype=np.float32),
+    "columns_flags": np.zeros((2, 10), np.float32),
+    "columns_quantiles": np.linspace(0, 1, 101, dtype=np.float32),
+}
 
 
 @pytest.fixture
@@ -39,6 +45,10 @@ def test_distances_are_those_of_the_formula_and_percentiles_their_place_among_he
         ({"whitening": np.eye(4, k=1).T}, "whitening is stored column by column; store it row by row"),
         ({"quantiles": np.zeros(100, np.float32)}, r"it must be \[101\]"),
         ({"quantiles": np.linspace(1, 0, 101)}, "quantiles must not fall"),
+        ({"columns_mean": np.zeros(10, np.float32)}, "lacks columns_residuals, columns_flags, columns_quantiles"),
+        (COLUMNS | {"columns_residuals": np.zeros((10, 9), np.float32)}, r"it must be \[10, 10\]"),
+        (COLUMNS | {"columns_flags": np.full((2, 10), np.inf)}, "columns_flags holds NaN or an infinite number"),
+        (COLUMNS | {"columns_quantiles": np.linspace(1, 0, 101)}, "columns_quantiles must not fall"),
     ],
 )
 def test_arrays_that_make_no_sense_are_refused(folder: Path, change: dict[str, np.ndarray], complaint: str) -> None:

@@ -1,6 +1,7 @@
 """The novelty of the last seconds, by itself and on the wire."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -10,8 +11,9 @@ import pytest
 from app.system.counters import Ledger
 from app.telemetry import novelty
 from app.telemetry.novelty import MAX_STREAMS, WINDOW_S, NoveltyWatch
+from bundle.column_novelty import ColumnNovelty
 from bundle.reader import read_bundle
-from tests.support.bundles import TinyModel
+from tests.support.bundles import TinyModel, write_manifest
 from tests.support.serving import serving
 
 pytestmark = pytest.mark.anyio
@@ -72,13 +74,13 @@ def test_a_sample_of_embeddings_is_judged_and_none_without_a_measure(
 ) -> None:
     embeddings = tiny.encode(tiny.rows(1))
     for _ in range(40 * novelty.SAMPLED):
-        watch.judge("bot", embeddings)
+        watch.judge("bot", embeddings, embeddings)
     ((frames, mean),) = watch.report()
     assert 20 <= frames <= 80
     assert watch.measure is not None
     assert mean == pytest.approx(float(watch.measure.percentiles(embeddings)[0]), rel=1e-4)
     bare = NoveltyWatch(Ledger(), read_bundle(models / "tiny" / "1").manifest, None)
-    bare.judge("bot", embeddings)
+    bare.judge("bot", embeddings, embeddings)
     bare.see("bot", percentiles(1))
     assert bare.report() == []
 
@@ -121,3 +123,40 @@ async def test_a_bundle_without_a_measure_has_no_novelty_to_report(tmp_path: Pat
     async with serving(models=tmp_path) as client:
         assert (await client.get("/models/tiny/drift")).json()["novelty"] is None
         assert "jepa_novelty_percentile{" not in (await client.get("/metrics")).text
+
+
+@pytest.fixture(scope="module")
+def row_of_linked_columns(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
+    """A model's folder, whose last column was twice the one before in training, and a usual row."""
+    tiny = TinyModel(heads=True)
+    folder = tiny.write(models := tmp_path_factory.mktemp("models"))
+    rows = tiny.rows(400) / 10
+    rows[:, 9] = 2 * rows[:, 8]
+    found = read_bundle(folder).novelty
+    assert found is not None
+    replace(found, columns=ColumnNovelty.fit(rows, rows, 101)).write(folder / "novelty.npz")
+    write_manifest(folder, tiny.manifest())
+    usual = rows[np.argmin(np.abs(rows[:, 8] - 0.1))]
+    return models, usual
+
+
+@pytest.mark.parametrize("horizon", [0, 15])
+async def test_two_columns_that_changed_places_are_novel(
+    row_of_linked_columns: tuple[Path, np.ndarray], horizon: int
+) -> None:
+    models, usual = row_of_linked_columns
+    swapped = usual[[0, 1, 2, 3, 4, 5, 6, 7, 9, 8]]
+    async with serving("socket", models=models) as client:
+
+        async def novelty_of(row: np.ndarray, **options: object) -> float:
+            asked = {"features": row.tolist(), "novelty": True, "horizon": horizon} | options
+            (percentile,) = (await client.post("/forecast", json=asked)).json()["novelty"]
+            return float(percentile)
+
+        assert await novelty_of(usual) < 100
+        assert await novelty_of(swapped) == 100
+        # Of hidden columns nothing is known.
+        assert await novelty_of(swapped, hidden=["stage"]) == await novelty_of(usual, hidden=["stage"])
+        judged = (await client.get("/models/tiny/drift")).json()["novelty"]
+        assert judged["frames"] == 2
+        assert judged["mean"] > 50
