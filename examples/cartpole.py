@@ -120,8 +120,10 @@ def play(client: JepaClient, file: Path, games: int) -> None:
 
 def everything(options: argparse.Namespace) -> None:
     """The whole page, command by command, in the folder that the program is run in."""
+    # Here and not above, as `play` needs the client alone; in one process, as each would import PyTorch anew.
+    from cli.main import app as jepa
+
     started = time.monotonic()
-    jepa = [sys.executable, "-m", "cli"]
 
     def step(what: str) -> None:
         print(f"\n[{time.monotonic() - started:.0f} s] {what}", flush=True)
@@ -131,10 +133,11 @@ def everything(options: argparse.Namespace) -> None:
     for command in COMMANDS:
         step(f"jepa {command}")
         more = ["--steps", str(options.steps)] if command.startswith("train") and options.steps else []
-        subprocess.run([*jepa, *shlex.split(command), *more], check=True)
+        if status := jepa([*shlex.split(command), *more], standalone_mode=False):
+            sys.exit(status)
     step("jepa serve --models models")
     port = options.url.rpartition(":")[2]
-    with subprocess.Popen([*jepa, "serve", "--models", "models", "--port", port]) as service:
+    with subprocess.Popen([sys.executable, "-m", "cli", "serve", "--models", "models", "--port", port]) as service:
         try:
             with JepaClient(options.url) as client:
                 while not client.ready():
@@ -168,8 +171,6 @@ def main() -> None:
             everything(options)
     except (JepaError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    except subprocess.CalledProcessError as error:
-        sys.exit(f"error: {' '.join(error.cmd)} ended with status {error.returncode}")
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -9,7 +9,6 @@ import shlex
 import shutil
 import socket
 import subprocess
-import sys
 from itertools import chain
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from cli.commands import COMMANDS
 from cli.main import load
 from jepa_client import JepaClient
 from model.export import edifice
+from tests.support.forker import TRAINING, run_forked
 from tests.support.replays import duel, game
 from tests.support.serving import Server
 
@@ -76,9 +76,18 @@ def server():
         yield server
 
 
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "client")))}
+
+
 def run(command, folder):
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "client")))}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def run_python(code, folder, *arguments):
+    """What `python -c code *arguments` prints, in a process that need not import PyTorch."""
+    done = run_forked(code, [*map(str, arguments)], ENVIRONMENT, TRAINING, folder)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -88,16 +97,8 @@ def test_a_python_snippet_runs_as_it_stands_and_prints_what_is_shown(code, outpu
     if "replays" in code:
         (tmp_path / "replays").mkdir()
         (tmp_path / "replays" / "game.slp").write_bytes(game(duel(100, first=-123)))
-    printed = run(
-        [
-            sys.executable,
-            "-W",
-            "error::DeprecationWarning",
-            "-c",
-            code.replace(ADDRESS, f"{server.host}:{server.port}").replace('preset="quick"', SMALL),
-        ],
-        tmp_path,
-    )
+    code = code.replace(ADDRESS, f"{server.host}:{server.port}").replace('preset="quick"', SMALL)
+    printed = run_python(f"import warnings; warnings.simplefilter('error', DeprecationWarning)\n{code}", tmp_path)
     assert printed.strip() == (output or printed).strip()
 
 
@@ -121,13 +122,14 @@ def test_the_first_hour_leads_from_a_recording_to_a_bot(tmp_path):
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     short = ["--games", "10", "--steps", "2", "--tests", "1", "--url", url]
-    printed = run([sys.executable, str(example), "all", *short], tmp_path)
+    as_main = f"import runpy; runpy.run_path({str(example)!r}, run_name='__main__')"
+    printed = run_python(as_main, tmp_path, "all", *short)
     assert "frames of 10 games" in printed
     assert re.search(r"a linear policy on the embedding +\d+\.\d\nwarned in \d+% of its frames\n", printed)
     assert (tmp_path / re.search(r"`(models/\S+\.html)`", page)[1]).is_file()
     (bot,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     with Server("--models", str(tmp_path / "models")) as server:
-        printed = run([sys.executable, "-c", bot.replace(ADDRESS, f"{server.host}:{server.port}")], tmp_path)
+        printed = run_python(bot.replace(ADDRESS, f"{server.host}:{server.port}"), tmp_path)
     assert re.fullmatch(r"(danger \d+ frames on: [01]\.\d\d\n){4}", printed)
 
 
@@ -136,7 +138,7 @@ def test_the_notebook_leads_from_a_dataframe_to_forecasts(tmp_path):
     notebook = json.loads((ROOT / "examples" / "first_model.ipynb").read_text())
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells)
-    printed = run([sys.executable, "-c", "\n".join("".join(cell["source"]) for cell in cells)], tmp_path)
+    printed = run_python("\n".join("".join(cell["source"]) for cell in cells), tmp_path)
     assert "ball ('ball_x', 'ball_y', 'ball_vx', 'ball_vy')" in printed
     assert "(2000, 32) float32\nin another order the same: True" in printed
     assert "['low'] (2000, 1)" in printed
@@ -216,7 +218,7 @@ def test_lines_of_prose_fit_the_width_of_the_code():
 
 
 def test_the_page_of_settings_and_metrics_is_what_its_command_prints():
-    printed = run([sys.executable, str(DOCS / "generate.py")], ROOT)
+    printed = run_python(f"import runpy; runpy.run_path({str(DOCS / 'generate.py')!r}, run_name='__main__')", ROOT)
     assert printed == (DOCS / "settings.md").read_text(), "python docs/generate.py > docs/settings.md"
 
 

@@ -16,26 +16,35 @@ from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryFile
 
 ROOT = Path(__file__).parents[2]
 NUMBER = struct.Struct("i")
 MAX_MESSAGE_BYTES = 1 << 20
 # What forks share, by what they are for.
 SERVICE = ("cli.serve", "app.main", "app.server.protocol", "app.server.watchdog", "app.server.workers")
-TRAINING = ("cli.train",)
+# PyTorch's exporter imports onnxscript at its first use.
+TRAINING = ("cli.train", "onnxscript")
 
 
 class Fork:
     """A `subprocess.Popen` of `python -c program *arguments`, as far as tests use one; its stderr is a pipe of text."""
 
     def __init__(
-        self, program: str, arguments: Sequence[str], env: Mapping[str, str], imported: tuple[str, ...] = SERVICE
+        self,
+        program: str,
+        arguments: Sequence[str],
+        env: Mapping[str, str],
+        imported: tuple[str, ...] = SERVICE,
+        folder: Path = ROOT,
+        stdout: int = 1,
     ) -> None:
-        """`imported` are modules that forks of them share; tests that give the same share one process to fork from."""
+        """`imported` are modules that forks of them share; tests that give the same share one process to fork from.
+        It runs in `folder`, and `stdout` is a file descriptor."""
         errors, their_errors = os.pipe()
         self._status, their_status = os.pipe()
-        message = json.dumps([program, ["-c", *arguments], dict(env)]).encode()
-        socket.send_fds(_forker(imported), [message], [their_errors, their_status])
+        message = json.dumps([program, ["-c", *arguments], dict(env), str(folder)]).encode()
+        socket.send_fds(_forker(imported), [message], [their_errors, their_status, stdout])
         os.close(their_errors)
         os.close(their_status)
         self.stderr = open(errors)  # noqa: SIM115 (whoever made the fork closes it, as with Popen)
@@ -73,6 +82,23 @@ class Fork:
         self.send_signal(signal.SIGKILL)
 
 
+def run_forked(
+    program: str,
+    arguments: Sequence[str] = (),
+    env: Mapping[str, str] = os.environ,
+    imported: tuple[str, ...] = SERVICE,
+    folder: Path = ROOT,
+) -> subprocess.CompletedProcess[str]:
+    """What `subprocess.run` of `python -c program *arguments` returns."""
+    with TemporaryFile("w+") as stdout:
+        fork = Fork(program, arguments, env, imported, folder, stdout.fileno())
+        with fork.stderr:
+            said = fork.stderr.read()
+        code = fork.wait()
+        stdout.seek(0)
+        return subprocess.CompletedProcess([program, *arguments], code, stdout.read(), said)
+
+
 @cache
 def _forker(imported: tuple[str, ...]) -> socket.socket:
     """The way to the process that forks; it is started at the first call, and ends with this one."""
@@ -104,7 +130,7 @@ def fork_on_demand(channel: int, imported: tuple[str, ...]) -> None:
     # Ctrl-C is for the tests.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
-        message, (*fds,), _, _ = socket.recv_fds(asked, MAX_MESSAGE_BYTES, 2)
+        message, (*fds,), _, _ = socket.recv_fds(asked, MAX_MESSAGE_BYTES, 3)
         if not message:
             with suppress(ChildProcessError):
                 while os.wait():
@@ -118,18 +144,21 @@ def fork_on_demand(channel: int, imported: tuple[str, ...]) -> None:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
     asked.close()
-    errors, status = fds
+    errors, status, output = fds
     # The fork between waits for the program, as the one above has others to start.
     if pid := os.fork():
         os.close(errors)
+        os.close(output)
         os.write(status, NUMBER.pack(pid))
         os.write(status, NUMBER.pack(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])))
         os._exit(0)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.dup2(output, 1)
     os.dup2(errors, 2)
-    os.close(errors)
-    os.close(status)
-    program, sys.argv, env = json.loads(message)
+    for fd in fds:
+        os.close(fd)
+    program, sys.argv, env, folder = json.loads(message)
+    os.chdir(folder)
     os.environ.clear()
     os.environ.update(env)
     exec(program, {"__name__": "__main__"})
