@@ -80,16 +80,22 @@ lint: .venv/test
 types: .venv/test
 	$(BIN)/mypy
 
+# Without it, pip would say of an older Python that no version of some package fits.
+OLD := import sys; v = sys.version_info[:2]; v >= (3, 11) or sys.exit('jepa-serve needs Python 3.11 or newer, and ' \
+	'%s is Python %d.%d; name another: make clean, then make PYTHON=python3.13 ' % ((sys.executable,) + v) + '$(MAKECMDGOALS)')
+
 # Each set of dependencies has a stamp file, so the second call installs nothing. The test set includes the serving set.
 .venv/serve: pyproject.toml constraints.txt
 	@echo "installing what serving needs into .venv, once"
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/python || { $(PYTHON) -c "$(OLD)" && $(PYTHON) -m venv .venv; }
+	@$(BIN)/python -c "$(OLD)"
 	@$(PIP) -e .
 	@touch $@
 
 .venv/test: pyproject.toml client/pyproject.toml constraints.txt
 	@echo "installing what training and the tests need into .venv, once"
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/python || { $(PYTHON) -c "$(OLD)" && $(PYTHON) -m venv .venv; }
+	@$(BIN)/python -c "$(OLD)"
 	@$(PIP) -e '.[test]' -e ./client
 	@touch .venv/serve $@
 

@@ -83,7 +83,10 @@ class Service:
             row_s=max((loaded.row_s for loaded in look.loaded), default=0.0),
             may_fork=may_fork,
             files=allowed_files(),
+            device=self.registry.device,
         )
+        if self.registry.device == "cuda":
+            logger.info("graphs run on the GPU")
         wanted = -(-self.settings.max_connections // self._layout.processes)
         if self._layout.max_connections < wanted:
             logger.warning(

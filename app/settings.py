@@ -47,6 +47,10 @@ class Settings(BaseSettings):
         default="auto",
         description="Number format of the graphs; auto: int8 if it costs little and the processor is built for it",
     )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto",
+        description="Where graphs run; auto: an NVIDIA GPU if onnxruntime-gpu is installed and finds one, else the CPU",
+    )
     watch_s: Annotated[float, Field(ge=0)] = Field(
         default=2, description="Seconds between checks of the models folder for changes; 0 checks only on SIGHUP"
     )
@@ -246,6 +250,14 @@ class Settings(BaseSettings):
         if self.max_queue_rows < self.max_rows:
             raise ValueError(
                 f"max_queue_rows {self.max_queue_rows} is below max_rows {self.max_rows}; raise it, or lower max_rows"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _gpu_has_one_process(self) -> Self:
+        if self.device == "cuda" and self.workers > 1:
+            raise ValueError(
+                f"workers {self.workers} cannot share a GPU, which does not survive their fork; set workers to 1"
             )
         return self
 

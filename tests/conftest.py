@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +25,9 @@ settings.register_profile("fuzz", max_examples=5000, deadline=None)
 # Nothing asks a public server, and to read the certificates of all authorities takes each client of httpx 40 ms.
 os.environ.pop("SSL_CERT_FILE", None)
 os.environ["SSL_CERT_DIR"] = os.path.dirname(__file__)
+
+# In the background of a script a shell has its programs ignore Ctrl-C, and they would hand that down.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What is imported stays, so to look for garbage among it, now or during the tests, is of no use.
 gc.disable()

@@ -3,6 +3,7 @@
 import sys
 from dataclasses import dataclass
 
+from app.inference.devices import Device
 from app.settings import Settings
 
 # From here on, the seconds that a row takes, all cores share the queues of one process, so that no frame waits for one
@@ -10,6 +11,8 @@ from app.settings import Settings
 MIN_HEAVY_ROW_S = 1e-3
 # Files of each process that no connection may use up: models, sockets of its own, libraries.
 RESERVED_FILES = 128
+# One run is on while the rows of the next are gathered; more would only make batches smaller.
+GPU_BATCH_THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,19 @@ def files_for(connections: int, ports: int) -> int:
     return connections * ports + RESERVED_FILES
 
 
-def plan(settings: Settings, *, cores: int, row_s: float, may_fork: bool, files: int = sys.maxsize) -> Layout:
+def plan(
+    settings: Settings,
+    *,
+    cores: int,
+    row_s: float,
+    may_fork: bool,
+    files: int = sys.maxsize,
+    device: Device = "cpu",
+) -> Layout:
     """The layout on that many cores for models of which one row takes at most `row_s`; one process unless they may be
     forked, and `files` open in each. What the settings say is kept to, and what they leave open (0) is chosen."""
+    if device == "cuda":
+        may_fork, cores = False, GPU_BATCH_THREADS * settings.intra_op_threads
     forks_pay = row_s < MIN_HEAVY_ROW_S and settings.intra_op_threads == 1
     processes = (settings.workers or (cores if forks_pay else 1)) if may_fork else 1
     share = -(-settings.max_connections // processes)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
+from app.inference.devices import PROVIDERS, Device, runs_on
 from app.rows import Array
 from bundle.folders import BundleError
 from bundle.graph_file import check_graph
@@ -53,7 +54,15 @@ current_stop: ContextVar[Stop | None] = ContextVar("current_stop", default=None)
 class Graph:
     """One ONNX graph: float32 rows in, float32 rows out."""
 
-    def __init__(self, path: Path, inputs: Mapping[str, list[int]], output: str, width: int, threads: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        inputs: Mapping[str, list[int]],
+        output: str,
+        width: int,
+        threads: int,
+        device: Device = "cpu",
+    ) -> None:
         """`inputs` maps names to the dimensions after the batch; what the file says otherwise is a BundleError."""
         options, stop = session_options(threads), current_stop.get()
         if stop is not None:
@@ -63,11 +72,11 @@ class Graph:
         try:
             # By its path: of a graph given as bytes ONNX Runtime's wrapper keeps those bytes as well.
             # Without the fallback, by which the wrapper would print what a bad file holds, and open it once more.
-            self._session = ort.InferenceSession(
-                path, options, providers=["CPUExecutionProvider"], enable_fallback=False
-            )
+            self._session = ort.InferenceSession(path, options, providers=PROVIDERS[device], enable_fallback=False)
         except Exception as error:  # ONNX Runtime raises a dozen unrelated types for a bad file
             raise BundleError(f"{path} cannot be loaded: {error}") from error
+        if not runs_on(self._session, device):
+            raise BundleError(f"{path} cannot be opened on the GPU; ONNX Runtime would run it on the CPU instead")
         found = {node.name: node.shape for node in self._session.get_inputs()}
         found_output = {node.name: node.shape for node in self._session.get_outputs()}
         _check_shapes(path, "input", found, inputs)
@@ -94,17 +103,17 @@ def _check_shapes(path: Path, side: str, found: Mapping[str, list[object]], want
 class Graphs:
     """The three graphs of a bundle, opened."""
 
-    def __init__(self, bundle: Bundle, precision: str = "float32", threads: int = 1) -> None:
+    def __init__(self, bundle: Bundle, precision: str = "float32", threads: int = 1, device: Device = "cpu") -> None:
         manifest = bundle.manifest
-        self.context_encoder = _encoder("context_encoder", bundle, precision, threads)
-        self.target_encoder = _encoder("target_encoder", bundle, precision, threads)
+        self.context_encoder = _encoder("context_encoder", bundle, precision, threads, device)
+        self.target_encoder = _encoder("target_encoder", bundle, precision, threads, device)
         predictor_inputs = {"context": [manifest.embed_dim], "targets": [len(manifest.patches)], "horizon": []}
         self.predictor = Graph(
-            bundle.graph("predictor", precision), predictor_inputs, "prediction", manifest.embed_dim, threads
+            bundle.graph("predictor", precision), predictor_inputs, "prediction", manifest.embed_dim, threads, device
         )
 
 
-def _encoder(role: str, bundle: Bundle, precision: str, threads: int) -> Graph:
+def _encoder(role: str, bundle: Bundle, precision: str, threads: int, device: Device) -> Graph:
     manifest: Manifest = bundle.manifest
     path = bundle.graph(role, precision)
-    return Graph(path, {"features": [manifest.input_dim]}, "embedding", manifest.embed_dim, threads)
+    return Graph(path, {"features": [manifest.input_dim]}, "embedding", manifest.embed_dim, threads, device)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter, thread_time
 
+from app.inference import devices
 from app.inference.batch_limits import BatchLimits, measure_limits
 from app.inference.sessions import Graphs
 from app.repository.precision import choose
@@ -47,7 +48,9 @@ class Loader:
     """Loads bundles as the settings say."""
 
     def __init__(self, settings: Settings) -> None:
+        """Raises NoDevice where the graphs cannot run on the one that the settings want."""
         self._settings = settings
+        self.device = devices.choose(settings.device, settings.workers)
 
     def load(self, folder: Path) -> Loaded:
         """Raises BundleError, whatever is wrong."""
@@ -72,7 +75,8 @@ class Loader:
             )
         # Read here, so that a bundle whose heads or novelty make no sense is refused.
         _ = bundle.heads, bundle.novelty
-        graphs, precision, reason = choose(bundle, self._settings.precision, self._settings.intra_op_threads)
+        settings = self._settings
+        graphs, precision, reason = choose(bundle, settings.precision, settings.intra_op_threads, self.device)
         limits = self._measure(bundle, graphs)
         return Loaded(bundle, stamp, precision, reason, graphs, limits, perf_counter() - started)
 
@@ -85,7 +89,8 @@ class Loader:
             "predictor": (golden.context_embedding, golden.targets, golden.horizon),
         }
         # With one thread a run is this thread's, and its CPU time is the same however busy the machine is.
-        clock = thread_time if settings.intra_op_threads == 1 else perf_counter
+        is_own = settings.intra_op_threads == 1 and self.device == "cpu"
+        clock = thread_time if is_own else perf_counter
         return {
             role: measure_limits(getattr(graphs, role).run, inputs, max_rows=settings.max_batch_rows, clock=clock)
             for role, inputs in samples.items()

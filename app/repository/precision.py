@@ -6,6 +6,7 @@ one kind.
 
 from typing import NamedTuple
 
+from app.inference.devices import Device
 from app.inference.sessions import Graphs
 from app.repository import selfcheck
 from app.settings import Precision
@@ -26,23 +27,25 @@ class Choice(NamedTuple):
     reason: str
 
 
-def choose(bundle: Bundle, wanted: Precision, threads: int) -> Choice:
+def choose(bundle: Bundle, wanted: Precision, threads: int, device: Device = "cpu") -> Choice:
     """The graphs of the format `wanted`, which reproduce their golden rows; BundleError if there are none such."""
     if wanted != "auto":
-        return Choice(_checked(bundle, wanted, threads), wanted, "as asked for")
-    float32 = _checked(bundle, "float32", threads)
+        return Choice(_checked(bundle, wanted, threads, device), wanted, "as asked for")
+    float32 = _checked(bundle, "float32", threads, device)
+    if device == "cuda":
+        return Choice(float32, "float32", "on the GPU int8 is no faster")
     if reason := _why_not_int8(bundle):
         return Choice(float32, "float32", reason)
     try:
-        int8 = _checked(bundle, "int8", threads)
+        int8 = _checked(bundle, "int8", threads, device)
     except BundleError as error:
         return Choice(float32, "float32", f"int8 does not work here: {error}")
     noise = bundle.manifest.precision["int8"].noise
     return Choice(int8, "int8", f"this processor multiplies int8 fast, and its noise is {noise:.2g} of the variance")
 
 
-def _checked(bundle: Bundle, precision: str, threads: int) -> Graphs:
-    graphs = Graphs(bundle, precision, threads)
+def _checked(bundle: Bundle, precision: str, threads: int, device: Device) -> Graphs:
+    graphs = Graphs(bundle, precision, threads, device)
     selfcheck.check(bundle, graphs, precision)
     return graphs
 

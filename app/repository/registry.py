@@ -84,6 +84,7 @@ class Registry:
         self._observers = observers
         self.loads = Loads(settings.load_timeout_s)
         self._loader = Loader(settings)
+        self.device = self._loader.device
         self._bundles = BundleLoads(self.loads, self._loader, settings.models)
         # Models that the last look left to the next one.
         self.pending: set[str] = set()

@@ -5,12 +5,16 @@ from collections.abc import Callable
 from typing import Any
 
 import uvicorn
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from app.api.leaving import LEAVING, Leaving
+
 
 class LongWay(HttpToolsProtocol):
-    """uvicorn's protocol as it is, but that whoever feeds it hears of each answer's end, and closes what is idle."""
+    """uvicorn's protocol as it is, but that whoever feeds it hears of each answer's end, and closes what is idle; and
+    that a request hears of its client's leaving."""
 
     def __init__(
         self,
@@ -22,9 +26,18 @@ class LongWay(HttpToolsProtocol):
     ) -> None:
         """Serves this connection. The server keeps counting and closing the front door, not this protocol."""
         super().__init__(config, state, app_state)
-        self._answered = answered
+        self._answered, self._leaving = answered, Leaving()
+        self.app = self._attended
         self.connection_made(transport)
         self.connections.discard(self)
+
+    async def _attended(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[LEAVING] = self._leaving
+        await self.config.loaded_app(scope, receive, send)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._leaving.leave()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

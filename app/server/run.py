@@ -31,6 +31,7 @@ def run(settings: Settings) -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     share_one_heap()
+    from app.inference.devices import NoDevice
     from app.main import create_app
     from app.repository.folder import check_models
     from app.server.certificates import Unusable, check_pair
@@ -54,7 +55,10 @@ def run(settings: Settings) -> None:
         # Each process opens the gRPC port itself, later; a port of 0 must become the same number in all of them.
         with _listen(settings.host, settings.grpc_port, "--grpc-port") as found:
             settings = settings.model_copy(update={"grpc_port": found.getsockname()[1]})
-    app = create_app(settings)
+    try:
+        app = create_app(settings)
+    except NoDevice as error:
+        raise CannotStart(str(error)) from None
     service: Service = app.state.service
     config = uvicorn.Config(
         app,

@@ -1,6 +1,8 @@
 """Kubernetes and KServe accept the files in deploy/, and the files agree with each other."""
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ from app.settings import PREFIX, Settings
 from tests.support.serving import serving
 
 ROOT = Path(__file__).parents[2]
-BASE = ROOT / "deploy" / "kubernetes"
+BASE, OVERLAY = ROOT / "deploy" / "kubernetes", ROOT / "deploy" / "kubernetes-overlay"
+IMAGE = f"jepa-serve:{__version__}"
 USER = int(re.findall(r"^USER (\d+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[0])
 # `preStop` with `sleep` came with 1.30.
 VERSIONS = ("1.30", "1.37")
@@ -45,6 +48,53 @@ def test_the_kustomization_has_every_file_beside_it_and_the_version_of_the_proje
     assert KUSTOMIZATION["apiVersion"] == "kustomize.config.k8s.io/v1beta1"
     assert KUSTOMIZATION["images"] == [{"name": CONTAINERS[0]["image"], "newTag": __version__}]
     assert CONTAINERS[1]["image"] == f"{CONTAINERS[0]['image']}:{__version__}"
+
+
+# Of both folders, as kustomize puts them together.
+KUBECTL = shutil.which("kubectl")
+with_kubectl = pytest.mark.skipif(KUBECTL is None, reason="needs kubectl")
+
+
+def built(folder: Path) -> dict[str, dict[str, Any]]:
+    """The resources by kind."""
+    command = [str(KUBECTL), "kustomize", str(folder)]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return {document["kind"]: document for document in yaml.safe_load_all(text)}
+
+
+@with_kubectl
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("folder", [BASE, OVERLAY], ids=["base", "overlay"])
+def test_what_kustomize_makes_is_what_kubernetes_takes(folder: Path, version: str) -> None:
+    resources = built(folder)
+    assert resources.keys() >= RESOURCES.keys()
+    for resource in resources.values():
+        kubernetes_validate.validate(resource, version, strict=True)
+
+
+@with_kubectl
+def test_the_base_has_the_image_that_is_built() -> None:
+    (container,) = built(BASE)["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == IMAGE
+    assert container["image"] == read(ROOT / "docker-compose.yml")["services"]["jepa"]["image"]
+    assert f"docker build -t {IMAGE} ." in (ROOT / "README.md").read_text()
+
+
+@with_kubectl
+def test_the_overlay_has_a_registry_and_mounts_the_claim_as_the_models_folder() -> None:
+    resources = built(OVERLAY)
+    pod = resources["Deployment"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert re.fullmatch(rf"registry\.example\.com/\S+/{re.escape(IMAGE)}", container["image"])
+    variables = {each["name"]: each.get("value") for each in container["env"]}
+    assert variables.keys() == {"JEPA_API_KEYS", "JEPA_MODELS"}
+    mounts = {each["name"]: each for each in container["volumeMounts"]}
+    assert mounts.keys() == {"tmp", "models"}
+    assert (mounts["models"]["mountPath"], mounts["models"]["readOnly"]) == (variables["JEPA_MODELS"], True)
+    volumes = {each["name"]: each for each in pod["volumes"]}
+    claim = volumes["models"]["persistentVolumeClaim"]["claimName"]
+    assert claim == resources["PersistentVolumeClaim"]["metadata"]["name"]
+    assert {each["metadata"]["namespace"] for each in resources.values()} == {"games"}
 
 
 def test_the_resources_find_the_pods() -> None:

@@ -2,12 +2,15 @@
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.api.native.routes import ENDPOINTS
 from app.main import create_app
 from app.settings import Settings
 from tests.support.bundles import TinyModel
@@ -43,6 +46,33 @@ async def test_every_metric_and_label_that_is_asked_for_exists(tmp_path: Path) -
             assert name in labels.keys() | OF_PROMETHEUS, name
             asked = set(re.findall(r"(\w+)\s*=", selector)) - {"job"}
             assert asked <= labels.get(name, set()), name
+
+
+PROMTOOL = shutil.which("promtool")
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="needs promtool")
+def test_prometheus_takes_its_configuration_and_the_alerts(tmp_path: Path) -> None:
+    rules, config = DEPLOY / "alerts.yml", tmp_path / "prometheus.yml"
+    config.write_text((DEPLOY / "prometheus.yml").read_text().replace("/etc/prometheus/alerts.yml", str(rules)))
+    for command in (["check", "rules", str(rules)], ["check", "config", str(config)]):
+        done = subprocess.run([str(PROMTOOL), *command], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_route_of_a_frame_is_in_what_is_watched() -> None:
+    """Otherwise an endpoint that came later would be late without an alert."""
+    routes = {handler.path for handler in ENDPOINTS} | {"/stream"}
+    selected = [re.findall(r'route=~"([^"]*)"', expression) for expression in expressions()]
+    named = [set(pattern.split("|")) for patterns in selected for pattern in patterns]
+    assert named
+    assert all(routes <= each for each in named)
+
+
+def test_the_page_says_of_each_file_what_was_tried() -> None:
+    page = (DEPLOY / "README.md").read_text()
+    for path in DEPLOY.iterdir():
+        assert f"`{path.name}{'/' * path.is_dir()}" in page or path.name == "README.md", path.name
 
 
 def test_each_alert_has_a_severity_and_an_answer_in_the_operations_page() -> None:

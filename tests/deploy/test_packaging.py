@@ -1,6 +1,7 @@
 """The image, the compose file and the pinned versions."""
 
 import ast
+import os
 import re
 import shutil
 import subprocess
@@ -201,3 +202,36 @@ def test_the_compose_file_takes_away_what_the_service_does_not_need():
     assert (target, mode) == (service["environment"]["JEPA_MODELS"], "ro")
     grace = int(service["stop_grace_period"].removesuffix("s"))
     assert grace > Settings.model_fields["graceful_timeout_s"].default
+
+
+def old_python(folder):
+    """A Python that is too old or, where there is none, a program that says of itself that it is."""
+    asked = "import sys; sys.exit(not (3, 6) <= sys.version_info < (3, 11))"
+    for name in ("python3.10", "python3.9", "python3.8"):
+        found = shutil.which(name)
+        if found and not subprocess.run([found, "-c", asked], capture_output=True, check=False).returncode:
+            return found
+    program = folder / "python3.10"
+    source = "import sys\nsys.version_info = (3, 10, 13)\nexec(sys.argv[2])"
+    program.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{source}' \"$@\"\n")
+    program.chmod(0o755)
+    return str(program)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize("goal", ["serve", "test"])
+def test_an_older_python_is_told_which_is_needed(tmp_path, goal):
+    oldest = re.search(r">=(3\.\d+)", PROJECT["requires-python"])[1]
+    python = old_python(tmp_path)
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "client").mkdir()
+    shutil.copy(ROOT / "client" / "pyproject.toml", tmp_path / "client")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    done = subprocess.run(
+        ["make", f"PYTHON={python}", goal], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert f"jepa-serve needs Python {oldest} or newer, and " in done.stderr
+    assert f"name another: make clean, then make PYTHON=python3.13 {goal}" in done.stderr
+    assert not (tmp_path / ".venv").exists()

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from app.api.body import read_body
 from app.api.documents import MAX_PIECE_BYTES, parse_document
 from app.api.guard import Guard
+from app.api.leaving import dropped_if_left
 from app.api.native.openapi import documented
 from app.api.native.request import Answer, B, NativeRequest, ParsedHead, Q, is_json, read_head, read_request
 from app.api.openapi import operation_id
@@ -77,7 +78,8 @@ class Handler:
         arrived, head = monotonic(), RequestHead(dict(scope["headers"]), scope["query_string"])
         self.service.admit()
         content = await read_body(head.headers, receive, self.service.settings.max_body_bytes)
-        answer = await self.answer(head, content, arrived)
+        with dropped_if_left(scope):
+            answer = await self.answer(head, content, arrived)
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
         await send({"type": "http.response.body", "body": answer.body})
 

@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.dependencies import service_of
 from app.api.headers import BINARY, JSON
+from app.api.leaving import dropped_if_left
 from app.api.oip import metadata as documents
 from app.api.oip import schemas
 from app.api.oip.models import Signature, find, signatures
@@ -165,5 +166,6 @@ def infer_routes() -> list[APIRoute]:
 
 
 async def _infer(scope: Scope, receive: Receive, send: Send) -> None:
-    response = await infer(Request(scope, receive), scope["path_params"]["name"])
+    with dropped_if_left(scope):
+        response = await infer(Request(scope, receive), scope["path_params"]["name"])
     await response(scope, receive, send)

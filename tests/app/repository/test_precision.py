@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
+from app.inference.devices import Device
 from app.inference.sessions import Graphs
 from app.repository import precision
 from app.repository.precision import Choice, choose
@@ -127,11 +128,11 @@ def test_processes_choose_alike_however_fast_the_formats_happen_to_run(
     processor(made_for_int8)
     expected = choice(bundle.folder)[1:]
 
-    def slow_in(slower: str) -> Callable[[Bundle, str, int], Graphs]:
+    def slow_in(slower: str) -> Callable[[Bundle, str, int, Device], Graphs]:
         """Opens graphs that take their time in one format, as where another program keeps this one waiting."""
 
-        def opened(bundle: Bundle, precision: str, threads: int) -> Graphs:
-            graphs = Graphs(bundle, precision, threads)
+        def opened(bundle: Bundle, precision: str, threads: int, device: Device) -> Graphs:
+            graphs = Graphs(bundle, precision, threads, device)
             for graph in vars(graphs).values() if precision == slower else ():
                 graph.run = partial(after_a_while, graph.run)
             return graphs

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -335,11 +336,17 @@ async def until_queued(service: Service, rows: int) -> None:
         await asyncio.sleep(0.001)
 
 
-def question(path: str) -> bytes:
+def question(path: str, *, chunked: bool = False) -> bytes:
     """A request of one row to that endpoint, or of a pair of rows."""
-    body = TINY.rows(2 if path == "/loss" else 1).tobytes()
-    lines = (f"POST {path} HTTP/1.1", "Host: x", f"Content-Type: {BINARY}", f"Content-Length: {len(body)}", "", "")
-    return "\r\n".join(lines).encode() + body
+    body, kind = TINY.rows(2 if path == "/loss" else 1).tobytes(), BINARY
+    if path == "/v2/models/tiny.loss/infer":
+        data, kind = TINY.rows(1).tolist(), "application/json"
+        names = ("features", "target_features")
+        inputs = [{"name": name, "shape": [1, 10], "datatype": "FP32", "data": data} for name in names]
+        body = json.dumps({"inputs": inputs}).encode()
+    framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(body)}"
+    lines = (f"POST {path} HTTP/1.1", "Host: x", f"Content-Type: {kind}", framing, "", "")
+    return "\r\n".join(lines).encode() + (b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) if chunked else body)
 
 
 @pytest.mark.parametrize(
@@ -351,10 +358,21 @@ def question(path: str) -> bytes:
         ("/forecast?horizon=15", {"context_encoder": 1}),
         ("/forecast?horizon=15&novelty=true", {"context_encoder": 1, "target_encoder": 1}),
         ("/loss", {"context_encoder": 1, "target_encoder": 1}),
+        ("/v2/models/tiny/infer", {"target_encoder": 1}),
+        ("/v2/models/tiny/versions/1/infer", {"target_encoder": 1}),
+        ("/v2/models/tiny.context_encoder/infer", {"context_encoder": 1}),
+        ("/v2/models/tiny.forecast/infer", {"target_encoder": 1}),
+        ("/v2/models/tiny.loss/infer", {"context_encoder": 1, "target_encoder": 1}),
     ],
 )
+@pytest.mark.parametrize("chunked", [False, True], ids=["with a length", "in chunks"])
 async def test_rows_of_a_client_that_left_are_not_computed(
-    connection: tuple[Reader, Writer], service: Service, path: str, waiting: dict[str, int]
+    connection: tuple[Reader, Writer],
+    service: Service,
+    path: str,
+    waiting: dict[str, int],
+    chunked: bool,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     _, writer = connection
 
@@ -364,17 +382,19 @@ async def test_rows_of_a_client_that_left_are_not_computed(
             await asyncio.sleep(0.001)
 
     assert service.threads.acquire(lambda: None)
-    writer.write(question(path))
+    writer.write(question(path, chunked=chunked))
     await until(waiting)
     writer.close()
     await until({})
     service.threads.release()
     await asyncio.sleep(0.05)
-    metrics, route = service.telemetry.text(), path.partition("?")[0]
+    metrics, route = service.telemetry.text(), re.sub(r"/models/[^/]+", "/models/{name}", path.partition("?")[0])
+    route = route.replace("/versions/1", "/versions/{version}")
     assert b"jepa_http_requests_in_flight 0.0" in metrics
     assert f'jepa_http_requests_total{{method="POST",route="{route}",status="499"}} 1.0'.encode() in metrics
     for graph in ("context_encoder", "target_encoder", "predictor"):
         assert f'jepa_infer_rows_total{{graph="{graph}",model="tiny"}} 0.0'.encode() in metrics
+    assert "Exception in ASGI" not in caplog.text
 
 
 @pytest.mark.parametrize("lines", [(), ("Expect: 100-continue",)], ids=["short way", "long way"])

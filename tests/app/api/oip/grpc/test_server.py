@@ -331,6 +331,22 @@ async def test_a_request_past_its_deadline_is_refused_and_never_computed(
 
 
 @pytest.mark.anyio
+async def test_rows_of_a_client_that_left_are_not_computed(
+    models: Path, tiny: TinyModel, holds: dict[str, Any]
+) -> None:
+    async with answering(models, **holds) as (client, service):
+        assert service.threads.acquire(lambda: None)
+        infer = asyncio.create_task(client.infer("tiny", [tensor("features", tiny.rows(1))]))
+        await queued(service, 1)
+        infer.cancel()
+        await queued(service, 0)
+        service.threads.release()
+        text = service.telemetry.text()
+        assert b'jepa_infer_rows_total{graph="target_encoder",model="tiny"} 0.0' in text
+        assert f'route="/{SERVICE}/ModelInfer",status="499"}} 1.0'.encode() in text
+
+
+@pytest.mark.anyio
 async def test_what_a_busy_service_refuses_has_codes_of_its_own(
     models: Path, tiny: TinyModel, holds: dict[str, Any]
 ) -> None:
