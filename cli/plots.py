@@ -3,10 +3,12 @@
 They use matplotlib's Figure class without pyplot, which would open windows and keep global state.
 """
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -47,6 +49,16 @@ def save(figure: Figure, path: Path) -> None:
     """Writes a figure as PNG; the file is replaced only once it is complete."""
     with replacing(path) as partial:
         figure.savefig(partial, dpi=DPI, format="png")
+
+
+def svg(figure: Figure) -> str:
+    """The figure as an SVG element, with its text as text."""
+    drawn = io.StringIO()
+    with rc_context({"svg.fonttype": "none"}):
+        figure.savefig(drawn, format="svg", metadata={"Date": None})
+    # Without what makes it a document of its own, and with links that stay on the page.
+    document = drawn.getvalue().replace(' target="_blank"', "")
+    return document[document.index("<svg") :]
 
 
 def probe_figure(scores: Mapping[str, Mapping[str, tuple[float, float]]]) -> Figure:
@@ -162,7 +174,10 @@ def map_figure(
 
 
 def surprise_figure(frames: NDArray[np.int64], values: Numbers, moments: Sequence[int], unit: str) -> Figure:
-    """The surprise at each frame of one game, its running median, and numbered marks at the indices `moments`."""
+    """The surprise at each frame of one game, its running median, and numbered marks at the indices `moments`.
+
+    In SVG a mark is the element `moment-1`, and its number a link to `words-1`.
+    """
     figure, axes = blank(9, 3.5)
     values = np.asarray(values)
     window = min(MEDIAN_FRAMES, len(values))
@@ -170,10 +185,10 @@ def surprise_figure(frames: NDArray[np.int64], values: Numbers, moments: Sequenc
     axes.plot(frames, values, color="0.7", linewidth=0.6)
     axes.plot(frames[window // 2 :][: len(middle)], middle, color=COLOURS[1], linewidth=1.5)
     for number, at in enumerate(moments, 1):
-        axes.plot(frames[at], values[at], marker="v", color=COLOURS[2])
-        axes.annotate(
-            str(number), (frames[at], values[at]), xytext=(0, 6), textcoords="offset points", ha="center", weight="bold"
-        )
+        axes.plot(frames[at], values[at], marker="v", color=COLOURS[2], gid=f"moment-{number}")
+        place = frames[at], values[at]
+        text = axes.annotate(str(number), place, xytext=(0, 6), textcoords="offset points", ha="center", weight="bold")
+        text.set_url(f"#words-{number}")
     axes.set(xlabel="frame", ylabel=unit)
     axes.margins(x=0.01, y=0.12)
     return figure

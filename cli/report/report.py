@@ -117,7 +117,7 @@ def _data_sections(
     return [
         sections.spectrum(spectrum, folder),
         sections.embedding_map(target, game, names, called, folder),
-        sections.surprises(bundle, context, target, game, names, called, folder),
+        sections.surprises(bundle, embedder, context, target, game, names, called, folder),
         sections.drift(bundle.manifest, frames),
     ]
 

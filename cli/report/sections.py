@@ -1,5 +1,6 @@
 """The parts of a report: each draws its picture of what was read or computed, and says how to read it."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ from bundle.columns import KINDS, TrainingColumns, findings
 from bundle.manifest import Manifest
 from bundle.reader import Bundle
 from cli import plots
-from cli.report.page import Picture, Section, Table
+from cli.embedding import BundleEmbedder
+from cli.report.page import Link, Picture, Section, Table
 from cli.report.surprise import Surprise, surprise
+from cli.report.words import changes, outcomes
 from model.data.frames import Frames
 from model.data.splits import rows_ahead
 from model.evaluation.probes import Health, health
@@ -145,10 +148,20 @@ def embedding_map(target: Array, game: Frames, names: Names, called: str, folder
 
 
 def surprises(
-    bundle: Bundle, context: Array, target: Array, game: Frames, names: Names, called: str, folder: Path
+    bundle: Bundle,
+    embedder: BundleEmbedder,
+    context: Array,
+    target: Array,
+    game: Frames,
+    names: Names,
+    called: str,
+    folder: Path,
 ) -> Section:
     """context and target embeddings [n, D] of the game's rows."""
-    title, horizon = "What surprised it", bundle.manifest.horizons[-1]
+    manifest = bundle.manifest
+    title, horizon = "What surprised it", manifest.horizons[-1]
+    training = TrainingColumns.of(manifest.statistics, manifest.input_dim)
+    scale = np.ones(manifest.input_dim) if training is None else training.scale
     if game.frame is None:
         return Section(title, "Without a 'frame' column no row is later than another, so nothing was predicted.")
     ahead = rows_ahead(game, horizon)
@@ -159,9 +172,18 @@ def surprises(
     if found.percentiles is not None:
         values, unit = found.percentiles, "percentile of the loss"
     moments = found.moments(horizon)
-    frames = game.frame[found.rows]
-    picture = folder / "surprise.png"
-    plots.save(plots.surprise_figure(frames, values, moments, unit), picture)
+    frames, earlier = game.frame[found.rows], np.flatnonzero(ahead >= 0)
+
+    def happened(at: int) -> list[str]:
+        before, now = int(earlier[at]), int(found.rows[at])
+        words = changes(manifest.feature_schema.names, scale, game.features[before], game.features[now])
+        if bundle.heads is not None:
+            expected = embedder.expected(context[[before]], horizon)[0]
+            words += outcomes(bundle.heads, 1 + manifest.horizons.index(horizon), expected, target[now])
+        return words
+
+    picture, figure = folder / "surprise.png", plots.surprise_figure(frames, values, moments, unit)
+    plots.save(figure, picture)
     return Section(
         title,
         f"How far each frame of {called} was off what the model predicted {horizon} frames before"
@@ -170,22 +192,30 @@ def surprises(
             Picture(
                 picture,
                 f"Most surprising were the frames {', '.join(str(frames[at]) for at in moments)}.",
-                f"Thin: each frame; thick: the median of {plots.MEDIAN_FRAMES} frames; numbered: the largest losses.",
+                f"Thin: each frame; thick: the median of {plots.MEDIAN_FRAMES} frames; numbered: the largest losses, "
+                "which lead to what happened.",
+                plots.svg(figure),
             ),
-            _moments(found, moments, game, names),
+            _moments(found, moments, game, names, happened),
         ],
     )
 
 
-def _moments(found: Surprise, moments: list[int], game: Frames, names: Names) -> Table:
+def _moments(
+    found: Surprise, moments: list[int], game: Frames, names: Names, happened: Callable[[int], list[str]]
+) -> Table:
     assert game.frame is not None
-    rows = []
+    rows: list[list[str | Link]] = []
     for number, at in enumerate(moments, 1):
         row = int(found.rows[at])
         percentile = "–" if found.percentiles is None else f"{found.percentiles[at]:.1f}"
         classes = [_class_name(names, name, int(values[row])) for name, values in game.labels.items()]
-        rows.append([str(number), str(game.frame[row]), f"{found.losses[at]:.3g}", percentile, *classes])
-    return Table("The most surprising moments", ("", "frame", "loss", "percentile", *game.labels), rows)
+        words = "; ".join(happened(at)) or "hardly any column changed"
+        # Leads to the mark on the curve, whose number leads back.
+        link = Link(words, f"moment-{number}", f"words-{number}")
+        rows.append([str(number), str(game.frame[row]), f"{found.losses[at]:.3g}", percentile, *classes, link])
+    head = ("", "frame", "loss", "percentile", *game.labels, "what happened since it was predicted")
+    return Table("The most surprising moments", head, rows)
 
 
 def drift(manifest: Manifest, frames: Frames) -> Section:

@@ -229,3 +229,20 @@ def test_what_is_no_bundle_is_said_to_be_none(tmp_path):
     code, words = report(tmp_path)
     assert code == 1
     assert "is no bundle" in words
+
+
+def test_each_surprise_has_words_that_lead_to_the_curve_and_back(data, tmp_path):
+    bundle = tiny(heads=True, extra={"statistics": STATISTICS}).write(tmp_path / "models")
+    assert report(bundle, data)[0] == 0
+    page = page_of(bundle.parent / "report-1")
+    moments = re.findall(r'<a id="words-(\d)" href="#moment-(\d)">([^<]+)</a>', page)
+    assert (
+        [first for first, _, _ in moments]
+        == [second for _, second, _ in moments]
+        == ["1", "2", "3", "4"][: len(moments)]
+    )
+    for number, _, words in moments:
+        assert f'id="moment-{number}"' in page
+        assert f'<a xlink:href="#words-{number}">' in page
+        assert re.match(rf"({'|'.join(NAMES)}) -?[\d.e+-]+ → -?[\d.e+-]+", words), words
+    assert "_blank" not in page
