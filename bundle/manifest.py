@@ -11,7 +11,7 @@ from bundle.folders import FORMAT, MANIFEST, MAX_VERSION, NAME_PATTERN, BundleEr
 from bundle.heads import Head, Kind
 from bundle.novelty import NOVELTY_FILE
 from bundle.sample import SAMPLE
-from bundle.schema import Schema, schema_hash
+from bundle.schema import MAX_ACTION_COLUMNS, MAX_ACTION_FRAMES, MAX_ACTION_NUMBERS, Schema, schema_hash
 
 GRAPHS = ("context_encoder", "target_encoder", "predictor")
 REQUIRED_FILES = (*(f"{graph}.onnx" for graph in GRAPHS), "golden.npz")
@@ -21,8 +21,6 @@ HEADS, NOVELTY = "heads.npz", NOVELTY_FILE
 MAX_MANIFEST_BYTES = 2**23
 # Columns of a row, and numbers of an embedding.
 MAX_WIDTH = 2**17
-# Frames ahead whose inputs a predictor takes, numbers of one input, and of all of them for one row.
-MAX_ACTION_FRAMES, MAX_ACTION_COLUMNS, MAX_ACTION_NUMBERS = 1000, 1000, 2**17
 # Keys of a part of the manifest that is described key by key, such as the files.
 MAX_KEYS = 1000
 # What training says of itself, written as JSON: every answer of /models repeats it.
