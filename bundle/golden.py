@@ -31,6 +31,11 @@ class Golden(NamedTuple):
     # [n, max_actions, actions], NaN where a number is unknown; None where the predictor takes no actions
     actions: NDArray[np.float32] | None = None
 
+    def asked(self) -> tuple[NDArray[np.float32], ...]:
+        """The inputs of the predictor, in their order."""
+        known = (self.context_embedding, self.targets, self.horizon)
+        return known if self.actions is None else (*known, self.actions)
+
 
 def parse_golden(content: bytes, path: Path, manifest: Manifest) -> Golden:
     """Reads the archive; BundleError where an array is missing or has not the shape that the manifest asks for, and

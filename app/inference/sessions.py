@@ -99,6 +99,8 @@ class Graphs:
         self.context_encoder = _encoder("context_encoder", bundle, precision, threads)
         self.target_encoder = _encoder("target_encoder", bundle, precision, threads)
         predictor_inputs = {"context": [manifest.embed_dim], "targets": [len(manifest.patches)], "horizon": []}
+        if manifest.actions:
+            predictor_inputs["actions"] = [manifest.max_actions, len(manifest.actions)]
         self.predictor = Graph(
             bundle.graph("predictor", precision), predictor_inputs, "prediction", manifest.embed_dim, threads
         )
