@@ -105,7 +105,8 @@ class TinyModel:
                 # One that is not known adds nothing.
                 if not np.isnan(number):
                     out[row] = out[row] + number * weight
-        return np.tanh(np.array(out)).astype(np.float32)
+        predicted: Array = np.tanh(np.array(out)).astype(np.float32)
+        return predicted
 
     def head_weights(self) -> dict[str, Array]:
         rng = np.random.default_rng(self.seed + 3)

@@ -116,7 +116,7 @@ class ForecastStream(ForecastQuery):
 
 
 # By what a stream answers its frames with.
-STREAMS = {"embed": EmbedStream, "predict": PredictStream, "forecast": ForecastStream}
+STREAMS: dict[str, type[Options]] = {"embed": EmbedStream, "predict": PredictStream, "forecast": ForecastStream}
 
 
 class LossOptions(Options):

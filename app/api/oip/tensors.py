@@ -137,7 +137,9 @@ def _rows(tensor: InferInput, blob: bytes | None, taken: Input, max_rows: int) -
     if (blob is None) == (tensor.data is None):
         raise _invalid(name, "must have either data or, in parameters, binary_data_size")
     if blob is None:
-        return _json_rows(tensor, count, taken, max_rows) if actions is None else _json_actions(tensor, actions, max_rows)
+        return (
+            _json_rows(tensor, count, taken, max_rows) if actions is None else _json_actions(tensor, actions, max_rows)
+        )
     kind = BINARY_TYPES[tensor.datatype]
     if len(blob) != (size := count * width * kind.itemsize):
         raise _invalid(
