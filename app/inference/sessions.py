@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from pathlib import Path
 
+import numpy as np
 import onnxruntime as ort
 
 from app.rows import Array
@@ -104,6 +105,13 @@ class Graphs:
         self.predictor = Graph(
             bundle.graph("predictor", precision), predictor_inputs, "prediction", manifest.embed_dim, threads
         )
+        self._unknown = np.full((1, *predictor_inputs.get("actions", ())), np.nan, np.float32)
+
+    def predict(self, context: Array, targets: Array, horizon: Array) -> Array:
+        """A run of the predictor on [B, embed_dim], [B, patches] and [B], none of the player's own inputs known."""
+        if self._unknown.ndim == 1:
+            return self.predictor.run(context, targets, horizon)
+        return self.predictor.run(context, targets, horizon, np.repeat(self._unknown, len(context), axis=0))
 
 
 def _encoder(role: str, bundle: Bundle, precision: str, threads: int) -> Graph:
