@@ -1,10 +1,12 @@
 """A tiny model whose predictor takes the player's own inputs, and what it answers."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from tests.support.bundles import Array, TinyModel
 
-ACTING = TinyModel(heads=True, horizons=(0, 6, 15), actions=("jump", "stick_x", "stick_y"))
+ACTING = TinyModel(heads=True, horizons=(0, 4, 6, 15), actions=("jump", "stick_x", "stick_y"))
 
 
 def inputs(rows: int, frames: int, seed: int = 0) -> Array:
@@ -21,7 +23,7 @@ def predicted(features: Array, actions: Array | None, horizon: int = 15) -> Arra
     return ACTING.predict(context, np.ones((rows, 2), np.float32), np.full(rows, horizon, np.float32), actions)
 
 
-def values(embeddings: Array, horizon: int = 15) -> Array:
-    """[B, embed_dim] → [B, outputs of all heads]"""
+def values(embeddings: Array, horizon: int = 15, outputs: Sequence[str] = ()) -> Array:
+    """[B, embed_dim] → [B, outputs], of all heads unless they are named."""
     found = ACTING.values(embeddings, 1 + ACTING.horizons.index(horizon))
-    return np.stack([*found.values()], axis=1)
+    return np.stack([found[name] for name in outputs or found], axis=1)

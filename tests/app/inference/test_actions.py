@@ -81,7 +81,7 @@ async def test_heads_read_what_is_predicted_with_the_inputs(engine: Engine) -> N
 async def test_inputs_go_with_a_later_frame(engine: Engine, horizon: int | None) -> None:
     for ask in (engine.predict, engine.forecast, engine.predict_from_context, engine.forecast_from_context):
         rows = ACTING.rows(1) if ask in (engine.predict, engine.forecast) else ACTING.encode(ACTING.rows(1))
-        with pytest.raises(InvalidInput, match="horizon is 0, the frame itself; ask for horizon 6, 15, or leave"):
+        with pytest.raises(InvalidInput, match="horizon is 0, the frame itself; ask for horizon 4, 6, 15, or leave"):
             await ask(rows, horizon=horizon, actions=inputs(1, 4))
 
 

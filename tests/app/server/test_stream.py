@@ -25,7 +25,7 @@ from app.server.protocol import FrontDoor
 from app.service import Service
 from app.settings import Settings
 from app.telemetry.logs import Json
-from tests.support.acting import ACTING, inputs, predicted
+from tests.support.acting import ACTING, inputs, predicted, values
 from tests.support.bundles import TinyModel
 from tests.support.serving import Server, listening
 
@@ -158,8 +158,8 @@ async def test_a_stream_of_predictions_answers_with_later_embeddings(acting_mode
         async with opened(port, "?answer=forecast&horizon=15&actions=4&heads=speed") as stream:
             await stream.send(message(9, np.concatenate([row[0], actions[0].ravel()])))
             value = struct.unpack("<If", await stream.recv())[1]
-            expected = ACTING.values(predicted(row, actions[:1]), 3)["speed"]
-            np.testing.assert_allclose(value, expected[0], rtol=1e-4)
+            expected = values(predicted(row, actions[:1]), outputs=["speed"])
+            np.testing.assert_allclose(value, expected.item(), rtol=1e-4)
 
 
 async def test_a_frame_whose_forecast_is_refused_does_not_end_the_stream(port: int) -> None:

@@ -159,7 +159,7 @@ async def test_requests_with_and_without_inputs_are_answered_as_if_alone(client:
         ({"actions": [[0, "x", 0]]}, ["actions", 0, 1], "actions[0][1] (stick_x) is text; write the number without"),
         ({"actions": [[True, 0, 0]]}, ["actions", 0, 0], "actions[0][0] (jump) is a boolean; write 1 or 0"),
         ({"actions": [[0, [1], None]]}, ["actions", 0, 1], "actions[0][1] (stick_x) is a list"),
-        ({"actions": [KNOWN], "horizon": 0}, ["actions"], "horizon is 0, the frame itself; ask for horizon 6, 15"),
+        ({"actions": [KNOWN], "horizon": 0}, ["actions"], "horizon is 0, the frame itself; ask for horizon 4, 6, 15"),
         ({"actions": [KNOWN], "horizon": None}, ["actions"], "horizon is 0, the frame itself"),
         ({"actions": [KNOWN], "horizon": 7}, ["horizon"], "the nearest is 6"),
         ({"actions": [[KNOWN], [KNOWN, KNOWN]]}, ["actions", 1], "has 2 inputs, actions[0] has 1; fill up the shorter"),
