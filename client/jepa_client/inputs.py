@@ -1,6 +1,6 @@
 """Checks the player's own inputs of the frames that follow, and puts them behind the rows that they are sent with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ class Sent(NamedTuple):
     """A body, the parameters that say what is in it, and the shape of the rows that are answered."""
 
     content: bytes
-    params: Mapping[str, str]
+    params: dict[str, str]
     shape: tuple[int, ...]
 
 
@@ -83,7 +83,7 @@ def _without_none(actions: Inputs) -> Inputs:
     if isinstance(actions, np.ndarray) or levels not in (2, 3):
         return actions
     lists: list[Any] = [actions] if levels == 2 else [*actions]  # type: ignore[misc]
-    known = next((each for each in chain(*lists) if each is not None), [])
+    known: Any = next((each for each in chain(*lists) if each is not None), [])
     unknown = [np.nan] * len(known)
     filled = [[unknown if each is None else each for each in inputs] for inputs in lists]
     return filled[0] if levels == 2 else filled
