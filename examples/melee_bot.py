@@ -73,15 +73,14 @@ def examples(client: JepaClient, rows: np.ndarray, delay: int) -> tuple[np.ndarr
 
 def learn(client: JepaClient, games: list[np.ndarray], delay: int) -> Policy:
     """A ridge regression on all games, [n, 287] each."""
-    squares, products, count = None, None, 0
+    squares, products, count = np.zeros(()), np.zeros(()), 0
     for rows in games:
         ahead, chosen = examples(client, rows, delay)
         if len(ahead):
             known = np.hstack([ahead, np.ones((len(ahead), 1))])
-            squares = known.T @ known + (0 if squares is None else squares)
-            products = known.T @ chosen + (0 if products is None else products)
+            squares, products = squares + known.T @ known, products + known.T @ chosen
             count += len(ahead)
-    if squares is None:
+    if not count:
         raise ValueError(f"no game is longer than {delay + 2} frames; record longer ones")
     print(f"learned from {count:,} frames of {len(games)} games, {delay} frames ahead")
     return Policy(
@@ -164,7 +163,8 @@ def play(console: Any, bot: Bot, hands: Hands, in_menu: Callable[[Any], None]) -
 
 
 def play_live(options: argparse.Namespace, client: JepaClient) -> None:
-    import melee
+    # jepa-client[melee], which tests have no need of.
+    import melee  # type: ignore[import-not-found, unused-ignore]
 
     policy = Policy.load(options.policy)
     console = melee.Console(path=str(options.dolphin))

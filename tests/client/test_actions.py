@@ -184,7 +184,7 @@ class Game:
     def right(self, frame: int) -> np.ndarray:
         """What is predicted for the frame on which the next input will act, given those that really act before."""
         between = np.stack(self.acting[frame : frame + DELAY])
-        return predicted(self.row(frame)[None], between[None], DELAY)[0]
+        return np.asarray(predicted(self.row(frame)[None], between[None], DELAY)[0])
 
 
 def play(delay: Any, answer: Callable[[Any], Any], frames: int = 12) -> None:
@@ -240,7 +240,7 @@ def test_games_side_by_side_are_asked_about_in_one_call(running: Running) -> Non
     rows, delays = ACTING.rows(3), [Delay(JepaClient(running.url), frames=DELAY, idle=IDLE) for _ in range(3)]
     for i, delay in enumerate(delays):
         delay.press(IDLE + i)
-    actions = np.stack([delay.in_flight for delay in delays])
+    actions = np.stack([np.asarray(delay.in_flight) for delay in delays])
     with JepaClient(running.url) as client:
         found = client.predict(rows, horizon=DELAY, actions=actions)
     np.testing.assert_allclose(found, predicted(rows, actions, DELAY), atol=1e-5)

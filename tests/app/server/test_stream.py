@@ -157,7 +157,7 @@ async def test_a_stream_of_predictions_answers_with_later_embeddings(acting_mode
             np.testing.assert_allclose(found, predicted(row, actions), atol=1e-5)
         async with opened(port, "?answer=forecast&horizon=15&actions=4&heads=speed") as stream:
             await stream.send(message(9, np.concatenate([row[0], actions[0].ravel()])))
-            value = struct.unpack("<If", await stream.recv())[1]
+            value = struct.unpack("<If", await stream.recv(decode=False))[1]
             expected = values(predicted(row, actions[:1]), outputs=["speed"])
             np.testing.assert_allclose(value, expected.item(), rtol=1e-4)
 
