@@ -67,7 +67,7 @@ class Layout:
             hint = f"/models/{self.model} names them in order"
         else:
             hint = "send embeddings of this model"
-        return _invalid(loc, f"has {_count(width, 'number')}, model '{self.model}' takes {self.width}; {hint}")
+        return invalid(loc, f"has {counted(width, 'number')}, model '{self.model}' takes {self.width}; {hint}")
 
 
 class Fields:
@@ -127,18 +127,18 @@ def json_rows(value: Any, layout: Layout, max_rows: int, *, booleans: bool = Tru
     """
     field = layout.field
     if not isinstance(value, list):
-        raise _invalid((field,), "must be a list of numbers, or a list of such rows")
+        raise invalid((field,), "must be a list of numbers, or a list of such rows")
     if not value:
-        raise _invalid((field,), "is empty; send at least one row")
+        raise invalid((field,), "is empty; send at least one row")
     numbers = array("f")
     if single := not isinstance(value[0], list):
         _add_row(numbers, value, layout, (field,), booleans)
     else:
-        _check_count(len(value), max_rows)
+        check_count(len(value), max_rows)
         for i, row in enumerate(value):
             _add_row(numbers, row, layout, (field, i), booleans)
     rows = np.frombuffer(numbers, np.float32).reshape(-1, layout.width)
-    _check_finite(rows, layout, single)
+    check_finite(rows, layout, single)
     return rows, single
 
 
@@ -147,11 +147,11 @@ def binary_rows(body: bytes, fields: Fields, max_rows: int) -> list[Array]:
     count, rest = divmod(len(body), 4 * fields.width)
     if rest or not count:
         raise _no_whole_rows(len(body), fields)
-    _check_count(count, max_rows)
+    check_count(count, max_rows)
     rows = np.frombuffer(body, FLOAT32_LE).astype(np.float32, copy=False).reshape(count, fields.width)
     if not all_finite(rows):
         for columns, layout in zip(fields.columns, fields.layouts, strict=True):
-            _check_finite(rows[:, columns], layout)
+            check_finite(rows[:, columns], layout)
     return [rows] if len(fields.columns) == 1 else [rows[:, columns] for columns in fields.columns]
 
 
@@ -176,15 +176,15 @@ def _no_whole_rows(size: int, fields: Fields) -> InvalidInput:
     )
 
 
-def _check_count(rows: int, max_rows: int) -> None:
+def check_count(rows: int, max_rows: int) -> None:
     if rows > max_rows:
         raise TooManyRows(f"the request has {rows} rows, the limit is {max_rows}; send them in several requests")
 
 
 def _add_row(numbers: "array[float]", row: Any, layout: Layout, loc: Loc, booleans: bool) -> None:
-    """Appends a row to `numbers`; a number beyond float32 becomes infinite, which `_check_finite` finds later."""
+    """Appends a row to `numbers`; a number beyond float32 becomes infinite, which `check_finite` finds later."""
     if not isinstance(row, list):
-        raise _invalid(loc, "is not a list; send either one row or a list of rows")
+        raise invalid(loc, "is not a list; send either one row or a list of rows")
     if len(row) > MAX_SURPLUS * layout.width:
         raise layout.wrong_width(loc, len(row))
     try:
@@ -192,24 +192,28 @@ def _add_row(numbers: "array[float]", row: Any, layout: Layout, loc: Loc, boolea
             raise TypeError
         numbers.fromlist(row)
     except TypeError:
-        # The row contains text, null, a list or the like.
-        column = next(i for i, number in enumerate(row) if type(number) not in _NUMBERS)
-        raise _invalid((*loc, column), _NOT_A_NUMBER[type(row[column])], layout.columns) from None
+        raise no_number(row, loc, layout.columns) from None
     if len(row) != layout.width:
         raise layout.wrong_width(loc, len(row))
 
 
-def _check_finite(rows: Array, layout: Layout, single: bool = False) -> None:
+def check_finite(rows: Array, layout: Layout, single: bool = False) -> None:
     """Raises InvalidInput for the first number of rows [B, D] that is NaN or infinite."""
     if not all_finite(rows):
         row, column = np.unravel_index(int(np.argmin(np.isfinite(rows))), rows.shape)
         what = "is NaN" if math.isnan(rows[row, column]) else "is infinite or beyond float32, whose largest is 3.4e38"
         mend = 'replace it, or hide its group with "hidden"' if layout.can_hide else "replace it"
         place = (int(column),) if single else (int(row), int(column))
-        raise _invalid((layout.field, *place), f"{what}; {mend}", layout.columns)
+        raise invalid((layout.field, *place), f"{what}; {mend}", layout.columns)
 
 
-def _invalid(loc: Loc, what: str, columns: Sequence[str] = ()) -> InvalidInput:
+def no_number(row: Sequence[Any], loc: Loc, columns: Sequence[str]) -> InvalidInput:
+    """The error for the first item of a row that is text, null, a list or the like."""
+    column = next(i for i, number in enumerate(row) if type(number) not in _NUMBERS)
+    return invalid((*loc, column), _NOT_A_NUMBER[type(row[column])], columns)
+
+
+def invalid(loc: Loc, what: str, columns: Sequence[str] = ()) -> InvalidInput:
     """`features[0][113] (opponent_x) is NaN; …`; the last step of `loc` is a column if `columns` are given."""
     field, *steps = loc
     column = steps[-1] if steps else None
@@ -217,5 +221,5 @@ def _invalid(loc: Loc, what: str, columns: Sequence[str] = ()) -> InvalidInput:
     return InvalidInput((loc, f"{field}{''.join(f'[{step}]' for step in steps)}{name} {what}"))
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -28,6 +28,13 @@ class Golden(NamedTuple):
     targets: NDArray[np.float32]  # [n, patches], 1 = predict it
     horizon: NDArray[np.float32]  # [n], frames ahead
     prediction: NDArray[np.float32]  # [n, embed_dim]
+    # [n, max_actions, actions], NaN where a number is unknown; None where the predictor takes no actions
+    actions: NDArray[np.float32] | None = None
+
+    def asked(self) -> tuple[NDArray[np.float32], ...]:
+        """The inputs of the predictor, in their order."""
+        known = (self.context_embedding, self.targets, self.horizon)
+        return known if self.actions is None else (*known, self.actions)
 
 
 def parse_golden(content: bytes, path: Path, manifest: Manifest) -> Golden:
@@ -35,6 +42,9 @@ def parse_golden(content: bytes, path: Path, manifest: Manifest) -> Golden:
     ValueError where it is no archive of arrays."""
     shapes: dict[str, Shape] = dict.fromkeys(Golden._fields, (None, manifest.embed_dim))
     shapes |= {"features": (None, manifest.input_dim), "targets": (None, len(manifest.patches)), "horizon": (None,)}
+    shapes["actions"] = (None, manifest.max_actions, len(manifest.actions))
+    if not manifest.actions:
+        del shapes["actions"]
     arrays = parse_arrays(content, path, shapes, Limits("golden rows", MAX_GOLDEN_ROWS, MAX_GOLDEN_BYTES))
     counts = {len(array) for array in arrays.values()}
     if len(counts) > 1 or not 0 < counts.pop() <= MAX_GOLDEN_ROWS:

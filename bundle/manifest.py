@@ -11,7 +11,7 @@ from bundle.folders import FORMAT, MANIFEST, MAX_VERSION, NAME_PATTERN, BundleEr
 from bundle.heads import Head, Kind
 from bundle.novelty import NOVELTY_FILE
 from bundle.sample import SAMPLE
-from bundle.schema import Schema, schema_hash
+from bundle.schema import MAX_ACTION_COLUMNS, MAX_ACTION_FRAMES, MAX_ACTION_NUMBERS, Schema, schema_hash
 
 GRAPHS = ("context_encoder", "target_encoder", "predictor")
 REQUIRED_FILES = (*(f"{graph}.onnx" for graph in GRAPHS), "golden.npz")
@@ -136,6 +136,11 @@ class Manifest(BaseModel):
     statistics: dict[str, Numbers] = {}
     training: dict[str, Any] = {}
     history: dict[str, Numbers] = {}
+    # The player's own inputs of a frame, and of how many frames the predictor takes them; none where it knows of none.
+    actions: Annotated[list[str], FailFast(), Field(max_length=MAX_ACTION_COLUMNS)] = []
+    max_actions: Annotated[int, Field(ge=0, le=MAX_ACTION_FRAMES)] = 0
+    # The values of an input that is one of several classes; the others are numbers.
+    action_values: dict[str, Numbers] = {}
     loss_quantiles: dict[int, Quantiles] = {}
     licence: str = ""
     data: dict[str, Any] = {}
@@ -151,7 +156,7 @@ class Manifest(BaseModel):
     def _parts_are_of_a_size_that_makes_sense(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        for key in ("statistics", "history", "loss_quantiles", "precision", "parity", "files"):
+        for key in ("statistics", "history", "action_values", "loss_quantiles", "precision", "parity", "files"):
             if isinstance(part := values.get(key), dict) and len(part) > MAX_KEYS:
                 raise ValueError(f"{key} has {len(part)} keys; it may have {MAX_KEYS}")
         if (size := _json_bytes([values.get("heads")])) > MAX_HEADS_ABOUT_BYTES:
@@ -170,12 +175,26 @@ class Manifest(BaseModel):
             raise ValueError("patches must hold every group of the schema exactly once")
         if missing := [name for name in REQUIRED_FILES if name not in self.files]:
             raise ValueError(f"files lacks {', '.join(missing)}")
+        self._check_actions()
         self._check_heads()
         if self.sample is not None and SAMPLE not in self.files:
             raise ValueError(f"files lacks {SAMPLE}, which sample tells of")
         if self.map is not None and {len(self.map.mean), *map(len, self.map.components)} != {self.embed_dim}:
             raise ValueError(f"map needs {self.embed_dim} numbers, embed_dim, in its mean and in each component")
         return self
+
+    def _check_actions(self) -> None:
+        if len({*self.actions}) < len(self.actions):
+            raise ValueError("actions repeat a name; each number of an input must have a name of its own")
+        if bool(self.actions) != bool(self.max_actions):
+            raise ValueError(
+                f"actions names {len(self.actions)} numbers and max_actions is {self.max_actions}; a predictor takes "
+                "both or neither"
+            )
+        if (count := len(self.actions) * self.max_actions) > MAX_ACTION_NUMBERS:
+            raise ValueError(f"actions times max_actions is {count}; it may be {MAX_ACTION_NUMBERS}")
+        if unknown := self.action_values.keys() - {*self.actions}:
+            raise ValueError(f"action_values has {min(unknown)!r:.80}, which actions does not name")
 
     def _check_heads(self) -> None:
         names = [head.name for head in self.heads]

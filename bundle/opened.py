@@ -68,7 +68,7 @@ class OpenBundle:
         """
         if encoder not in ("target", "context"):
             raise ValueError(f"encoder is {encoder!r}; it must be target or context")
-        return np.concatenate([*self._embedded(source, f"{encoder}_encoder", missing)])
+        return np.concatenate([*self._embedded(self._rows(source, missing), f"{encoder}_encoder")])
 
     def forecast(
         self,
@@ -76,19 +76,23 @@ class OpenBundle:
         *,
         heads: Sequence[str] | None = None,
         horizon: int = 0,
+        actions: Any = None,
         missing: Literal["refuse", "hide"] = "refuse",
     ) -> Forecast:
         """The values of the bundle's heads, or of those named, for each row of what `embed` takes: of the row itself
-        or, with a horizon that the model knows, of the frame that many later. ValueError."""
+        or, with a horizon that the model knows, of the frame that many later.
+
+        `actions` [rows, n, A], or [n, A] beside one row, are the player's own inputs of the n frames that follow, in
+        the order of `manifest.actions`, NaN where they are not known. ValueError.
+        """
         manifest, chosen = self.manifest, self._heads(heads)
         if horizon not in (known := [0, *manifest.horizons]):
             nearest = min(known, key=lambda each: abs(each - horizon))
             raise ValueError(f"horizon is {horizon}; it must be one of {known}, of which {nearest} is the nearest")
         index = known.index(horizon)
-        if horizon == 0:
-            parts = self._embedded(source, "target_encoder", missing)
-        else:
-            parts = (self._predicted(part, horizon) for part in self._embedded(source, "context_encoder", missing))
+        rows = self._rows(source, missing)
+        inputs = None if actions is None else self._inputs(actions, len(rows), horizon)
+        parts = self._embedded(rows, "target_encoder") if horizon == 0 else self._ahead(rows, horizon, inputs)
         return Forecast(chosen.outputs, np.concatenate([chosen.values(part, index) for part in parts]))
 
     def _heads(self, names: Sequence[str] | None) -> Heads:
@@ -107,22 +111,54 @@ class OpenBundle:
             raise ValueError("heads is empty; name at least one head, or leave it out for all")
         return heads if names is None else heads.select(names)
 
-    def _embedded(self, source: Any, role: str, missing: Literal["refuse", "hide"]) -> Iterator[NDArray[np.float32]]:
-        """The embeddings of some rows after the other, [n, embed_dim] each."""
+    def _rows(self, source: Any, missing: Literal["refuse", "hide"]) -> NDArray[np.float32]:
+        """[rows, input_dim], NaN in hidden groups."""
         rows = rows_of(source, self.manifest.feature_schema.names)
-        rows = hide(rows, self.manifest.feature_schema, missing)
+        return hide(rows, self.manifest.feature_schema, missing)
+
+    def _embedded(self, rows: NDArray[np.float32], role: str) -> Iterator[NDArray[np.float32]]:
+        """The embeddings of some rows after the other, [n, embed_dim] each."""
         session = self._session(role)
         # At least one run, so that no rows have an answer as well, of no rows.
         for start in range(0, max(1, len(rows)), ROWS_A_RUN):
             yield session.run(["embedding"], {"features": rows[start : start + ROWS_A_RUN]})[0]
 
-    def _predicted(self, context: NDArray[np.float32], horizon: int) -> NDArray[np.float32]:
-        """[n, embed_dim] → [n, embed_dim], of all patches."""
-        targets = np.ones((len(context), len(self.manifest.patches)), np.float32)
-        frames = np.full(len(context), horizon, np.float32)
-        feeds = {"context": context, "targets": targets, "horizon": frames}
-        predicted: NDArray[np.float32] = self._session("predictor").run(["prediction"], feeds)[0]
-        return predicted
+    def _ahead(
+        self, rows: NDArray[np.float32], horizon: int, inputs: NDArray[np.float32] | None
+    ) -> Iterator[NDArray[np.float32]]:
+        """As `_embedded`, of all patches as they will be; `inputs` are [rows, max_actions, A]."""
+        manifest, start = self.manifest, 0
+        for context in self._embedded(rows, "context_encoder"):
+            count = len(context)
+            targets = np.ones((count, len(manifest.patches)), np.float32)
+            feeds = {"context": context, "targets": targets, "horizon": np.full(count, horizon, np.float32)}
+            if manifest.actions:
+                unknown = np.full((count, manifest.max_actions, len(manifest.actions)), np.nan, np.float32)
+                feeds["actions"] = unknown if inputs is None else inputs[start : start + count]
+            start += count
+            yield self._session("predictor").run(["prediction"], feeds)[0]
+
+    def _inputs(self, actions: Any, rows: int, horizon: int) -> NDArray[np.float32]:
+        """[rows, n, A] or [n, A] → [rows, max_actions, A]."""
+        names, most = self.manifest.actions, self.manifest.max_actions
+        if not names:
+            raise ValueError(
+                f"{self.folder} takes no actions; leave them out, or train with the columns of your inputs"
+            )
+        if horizon == 0:
+            raise ValueError("actions go with a later frame, and horizon is 0, the frame itself; set horizon")
+        given = np.asarray(actions, np.float32)
+        given = given[None] if given.ndim == 2 else given
+        if given.ndim != 3 or (len(given), given.shape[2]) != (rows, len(names)) or not 1 <= given.shape[1] <= most:
+            raise ValueError(
+                f"actions has shape {list(np.shape(actions))}; it must be [{rows}, n, {len(names)}]: for each row the "
+                f"inputs {', '.join(names)} of n frames, 1 to {most}"
+            )
+        if np.isinf(given).any():
+            raise ValueError("actions has infinite numbers; put NaN where an input is not known")
+        whole = np.full((len(given), most, len(names)), np.nan, np.float32)
+        whole[:, : given.shape[1]] = given
+        return whole
 
     def _session(self, role: str) -> ort.InferenceSession:
         if role not in self._sessions:

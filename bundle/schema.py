@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 UNNAMED_GROUPS = 8
+# Frames ahead whose inputs a predictor takes, numbers of one input, and of all of them for one row.
+MAX_ACTION_FRAMES, MAX_ACTION_COLUMNS, MAX_ACTION_NUMBERS = 1000, 1000, 2**17
 # Names in a message.
 MAX_NAMES_SHOWN = 20
 MAX_NAME_CHARS_SHOWN = 64

@@ -44,7 +44,7 @@ def predicting(graphs: Graphs, patches: int, horizon: int) -> Callable[[Rows], R
 
     def run(context: Rows) -> Rows:
         targets = np.ones((len(context), patches), np.float32)
-        return graphs.predictor.run(context, targets, np.full(len(context), horizon, np.float32))
+        return graphs.predict(context, targets, np.full(len(context), horizon, np.float32))
 
     return run
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from bundle.schema import group_of_columns
 from model.data.checks import counting_columns
 from model.data.frames import Frames
+from model.data.roles import Column
 from model.data.splits import split_notes
 
 HEAD = ("column", "type", "role", "group", "why")
@@ -16,7 +17,7 @@ def roles_table(frames: Frames) -> Iterator[str]:
     groups = [frames.schema.groups[i].name for i in group_of_columns(frames.schema.groups)]
     group = iter(groups)
     cells = [
-        (column.name, column.type, column.role, next(group, "") if column.role == "feature" else "", column.why)
+        (column.name, column.type, _role(column), next(group, "") if column.role == "feature" else "", column.why)
         for column in frames.roles
     ]
     rows = [HEAD, *(_joined([*run]) for _, run in itertools.groupby(cells, lambda cell: cell[1:]))]
@@ -37,6 +38,10 @@ def summary(frames: Frames) -> str:
     """How many rows, games and columns there are."""
     games = "rows of no game" if frames.independent else f"rows of {len(set(frames.episode.tolist())):,} episodes"
     return f"{len(frames):,} {games}, {len(frames.schema.names)} columns in {len(frames.schema.groups)} groups"
+
+
+def _role(column: Column) -> str:
+    return "feature, action" if column.role == "feature" and column.recorded else column.role
 
 
 def _joined(run: list[tuple[str, str, str, str, str]]) -> tuple[str, str, str, str, str]:

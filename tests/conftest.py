@@ -10,6 +10,7 @@ from typing import Protocol
 import pytest
 from hypothesis import settings
 
+from tests.support.acting import ACTING
 from tests.support.bundles import TinyModel
 from tests.support.load import Load
 
@@ -48,6 +49,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A models folder that holds the tiny model, with heads; shared, so tests must not write to it."""
     folder = tmp_path_factory.mktemp("models")
     TinyModel(heads=True).write(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def acting_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of a model that takes the player's own inputs."""
+    folder = tmp_path_factory.mktemp("acting")
+    ACTING.write(folder)
     return folder
 
 

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from app.actions import ActionLayout
 from app.errors import InvalidInput, did_you_mean, listed
 from app.inference.batcher import Batcher
 from app.inference.forecasts import NOW, Forecast, Forecasts, known_horizon
@@ -34,6 +35,17 @@ class Losses(NamedTuple):
     timing: Timing
 
 
+class Asked(NamedTuple):
+    """What is asked of the predictor, beside the context."""
+
+    # [patches] or [B, patches], 1 for those to predict.
+    targets: Array
+    # Of all rows, or [B].
+    horizon: Array | int
+    # [B, n, A]; None where no input is known.
+    actions: Array | None
+
+
 @dataclass(frozen=True)
 class Queues:
     """One a graph."""
@@ -57,6 +69,7 @@ class Engine:
         self.manifest = manifest
         self.queues = queues
         self.drift = drift
+        self.actions = ActionLayout(manifest)
         self._forecasts = forecasts
         self._columns = {group.name: slice(group.start, group.stop) for group in manifest.feature_schema.groups}
         self._patches = [patch.name for patch in manifest.patches]
@@ -79,11 +92,17 @@ class Engine:
         hidden: Sequence[str] = (),
         targets: Sequence[str] | None = None,
         horizon: float | None = None,
+        actions: Array | None = None,
         ticket: Ticket = ANY_TIME,
     ) -> Rows:
-        """[B, input_dim] → [B, embed_dim]: the patches of `targets` as they will be `horizon` frames later."""
-        chosen, frames = self._chosen_patches(targets), self._known_horizon(horizon)
-        return await self._look_ahead(self._seen(features, hidden), chosen, frames, ticket)
+        """[B, input_dim] → [B, embed_dim]: the patches of `targets` as they will be `horizon` frames later.
+
+        `actions` [B, n, A] are the player's own inputs of the frames that follow, NaN where they are not known; of one
+        row they may be [N, n, A], candidates, and there are N answers.
+        """
+        frames = self._known_horizon(horizon)
+        asked = Asked(self._chosen_patches(targets), frames, self.actions.check(actions, len(features), frames))
+        return await self._look_ahead(self._seen(features, hidden), asked, ticket)
 
     async def predict_from_context(
         self,
@@ -91,11 +110,13 @@ class Engine:
         *,
         targets: Sequence[str] | None = None,
         horizon: float | None = None,
+        actions: Array | None = None,
         ticket: Ticket = ANY_TIME,
     ) -> Rows:
         """As `predict`, from what the context encoder answered, [B, embed_dim]."""
-        chosen, frames = self._chosen_patches(targets), self._known_horizon(horizon)
-        return await self._predict(Rows(context, NOT_RUN), chosen, frames, ticket)
+        frames = self._known_horizon(horizon)
+        asked = Asked(self._chosen_patches(targets), frames, self.actions.check(actions, len(context), frames))
+        return await self._predict(Rows(context, NOT_RUN), asked, ticket)
 
     async def predict_patches(
         self,
@@ -103,13 +124,15 @@ class Engine:
         *,
         targets: Array | None = None,
         horizon: Array | None = None,
+        actions: Array | None = None,
         ticket: Ticket = ANY_TIME,
     ) -> Rows:
         """As `predict_from_context`, each row with patches (1 for those to predict, [B, patches]) and a horizon ([B])
         of its own."""
         chosen = self._chosen_patches(None) if targets is None else self._checked_patches(targets)
         frames = self._known_horizon(None) if horizon is None else self._known_horizons(horizon)
-        return await self._predict(Rows(context, NOT_RUN), chosen, frames, ticket)
+        asked = Asked(chosen, frames, self.actions.check(actions, len(context), frames))
+        return await self._predict(Rows(context, NOT_RUN), asked, ticket)
 
     async def forecast(
         self,
@@ -118,28 +141,31 @@ class Engine:
         heads: Sequence[str] | None = None,
         horizon: float | None = None,
         hidden: Sequence[str] = (),
+        actions: Array | None = None,
         novelty: bool = False,
         ticket: Ticket = ANY_TIME,
     ) -> Forecast:
         """[B, input_dim] → the values of `heads`, without names of all, now or as they will be `horizon` frames
-        later."""
+        later; `actions` as for `predict`."""
         frames = known_horizon(self.manifest, NOW if horizon is None else horizon, can_be_now=True)
         is_now = frames == NOW
         reading = self._forecasts.reading(heads, frames, novelty=novelty and is_now)
         judging = self._forecasts.reading_of_novelty() if novelty and not is_now else None
+        inputs = self.actions.check(actions, len(features), frames)
         seen = self._seen(features, hidden)
         if is_now:
             found = reading.forecast(*await self._encode(seen, "target", ticket, reading))
             if found.novelty is not None and not hidden:
                 found = found._replace(novelty=self._judged(found.novelty, features, ticket))
             return found
-        ahead = self._look_ahead(seen, self._chosen_patches(None), frames, ticket, reading)
+        ahead = self._look_ahead(seen, Asked(self._chosen_patches(None), frames, inputs), ticket, reading)
         if judging is None:
             return reading.forecast(*await ahead)
         predicted, judged = await asyncio.gather(ahead, self._encode(seen, "target", ticket, judging))
         novelty_of = judged.rows[:, 0] if hidden else self._judged(judged.rows[:, 0], features, ticket)
         timing = judged.timing.then(predicted.timing)
-        return Forecast(reading.outputs, predicted.rows, novelty_of, timing)
+        # Of candidates for one row each is judged as that row is.
+        return Forecast(reading.outputs, predicted.rows, np.resize(novelty_of, len(predicted.rows)), timing)
 
     async def forecast_from_context(
         self,
@@ -147,15 +173,16 @@ class Engine:
         *,
         heads: Sequence[str] | None = None,
         horizon: float | None = None,
+        actions: Array | None = None,
         ticket: Ticket = ANY_TIME,
     ) -> Forecast:
         """As `forecast`, from embeddings [B, embed_dim]: of the context encoder or, for what is now, of either."""
         frames = known_horizon(self.manifest, NOW if horizon is None else horizon, can_be_now=True)
         reading = self._forecasts.reading(heads, frames)
+        asked = Asked(self._chosen_patches(None), frames, self.actions.check(actions, len(context), frames))
         if frames == NOW:
             return reading.forecast(reading(context), NOT_RUN)
-        chosen = self._chosen_patches(None)
-        return reading.forecast(*await self._predict(Rows(context, NOT_RUN), chosen, frames, ticket, reading))
+        return reading.forecast(*await self._predict(Rows(context, NOT_RUN), asked, ticket, reading))
 
     def _judged(self, percentiles: Array, features: Array, ticket: Ticket) -> Array:
         """Of frames of nothing hidden [B, input_dim], whose embeddings have these percentiles [B]; they are counted."""
@@ -183,21 +210,23 @@ class Engine:
             ticket = ticket._replace(readout=readout)
         return Rows(*await self.queues.encoder(encoder).submit(features, ticket=ticket))
 
-    async def _look_ahead(
-        self, features: Array, chosen: Array, horizon: int, ticket: Ticket, readout: Readout | None = None
-    ) -> Rows:
+    async def _look_ahead(self, features: Array, asked: Asked, ticket: Ticket, readout: Readout | None = None) -> Rows:
         """As `_encode`, of what is predicted."""
-        return await self._predict(await self._encode(features, "context", ticket), chosen, horizon, ticket, readout)
+        return await self._predict(await self._encode(features, "context", ticket), asked, ticket, readout)
 
-    async def _predict(
-        self, context: Rows, chosen: Array, horizon: Array | int, ticket: Ticket, readout: Readout | None = None
-    ) -> Rows:
+    async def _predict(self, context: Rows, asked: Asked, ticket: Ticket, readout: Readout | None = None) -> Rows:
         if readout is not None:
             ticket = ticket._replace(readout=readout)
-        count = len(context.rows)
-        targets = np.broadcast_to(chosen, (count, len(self._patches)))  # [B, patches]
-        frames = np.full(count, horizon, np.float32)  # [B]
-        rows, timing = await self.queues.predictor.submit(context.rows, targets, frames, ticket=ticket)
+        contexts, actions = context.rows, asked.actions
+        if actions is not None and len(actions) != len(contexts):
+            # One context stands for all candidates.
+            contexts = np.broadcast_to(contexts, (len(actions), contexts.shape[1]))  # [B, embed_dim]
+        count = len(contexts)
+        targets = np.broadcast_to(asked.targets, (count, len(self._patches)))  # [B, patches]
+        inputs = [contexts, targets, np.full(count, asked.horizon, np.float32)]
+        if self.actions.names:
+            inputs.append(self.actions.padded(actions, count))  # [B, max_actions, A]
+        rows, timing = await self.queues.predictor.submit(*inputs, ticket=ticket)
         return Rows(rows, context.timing.then(timing))
 
     def _losses(self, predicted: Array, target: Array, horizon: int, timing: Timing) -> Losses:

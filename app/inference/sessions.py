@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from pathlib import Path
 
+import numpy as np
 import onnxruntime as ort
 
 from app.inference.devices import PROVIDERS, Device, runs_on
@@ -108,9 +109,18 @@ class Graphs:
         self.context_encoder = _encoder("context_encoder", bundle, precision, threads, device)
         self.target_encoder = _encoder("target_encoder", bundle, precision, threads, device)
         predictor_inputs = {"context": [manifest.embed_dim], "targets": [len(manifest.patches)], "horizon": []}
+        if manifest.actions:
+            predictor_inputs["actions"] = [manifest.max_actions, len(manifest.actions)]
         self.predictor = Graph(
             bundle.graph("predictor", precision), predictor_inputs, "prediction", manifest.embed_dim, threads, device
         )
+        self._unknown = np.full((1, *predictor_inputs.get("actions", ())), np.nan, np.float32)
+
+    def predict(self, context: Array, targets: Array, horizon: Array) -> Array:
+        """A run of the predictor on [B, embed_dim], [B, patches] and [B], none of the player's own inputs known."""
+        if self._unknown.ndim == 1:
+            return self.predictor.run(context, targets, horizon)
+        return self.predictor.run(context, targets, horizon, np.repeat(self._unknown, len(context), axis=0))
 
 
 def _encoder(role: str, bundle: Bundle, precision: str, threads: int, device: Device) -> Graph:

@@ -86,7 +86,7 @@ class Loader:
         samples = {
             "context_encoder": features,
             "target_encoder": features,
-            "predictor": (golden.context_embedding, golden.targets, golden.horizon),
+            "predictor": golden.asked(),
         }
         # With one thread a run is this thread's, and its CPU time is the same however busy the machine is.
         is_own = settings.intra_op_threads == 1 and self.device == "cpu"

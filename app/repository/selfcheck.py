@@ -26,7 +26,7 @@ def compare(bundle: Bundle, graphs: Graphs, precision: str) -> list[Comparison]:
         "context_encoder": (graphs.context_encoder.run(golden.features), golden.context_embedding),
         "target_encoder": (graphs.target_encoder.run(golden.features), golden.target_embedding),
         "predictor": (
-            graphs.predictor.run(golden.context_embedding, golden.targets, golden.horizon),
+            graphs.predictor.run(*golden.asked()),
             golden.prediction,
         ),
     }

@@ -1,6 +1,7 @@
-"""Frames over a WebSocket that stays open: one binary message in, one out, through the queues of /embed or /forecast.
+"""Frames over a WebSocket that stays open: one binary message in, one out, through the queues of /embed, /predict or
+/forecast.
 
-    in     number, uint32 │ float32 …    little-endian; rows of input_dim
+    in     number, uint32 │ float32 …    little-endian; rows of input_dim, with inputs behind each if `actions` says so
     out    number, uint32 │ float32 …    embeddings, or values of heads; as text, the problem with the number as `seq`
 
 A WebSocket counts as one stream of frames, as X-Stream-Id names one: a newer frame replaces an older one that still
@@ -24,7 +25,7 @@ from app.api.headers import BINARY
 from app.api.native.call import Call
 from app.api.native.handler import Handler, RequestHead
 from app.api.native.request import Answer, binary_fields, check_width, read_head
-from app.api.native.schemas import EmbedStream, ForecastStream, Options
+from app.api.native.schemas import STREAMS
 from app.api.validation import check_schema
 from app.errors import UpgradeRequired
 from app.server.clocks import Clocks
@@ -44,13 +45,14 @@ Headers = Sequence[tuple[bytes, bytes]]
 def open_stream(handlers: Mapping[bytes, Handler], url: bytes, headers: Headers, request_id: bytes) -> "Stream":
     """Checks a handshake; raises ServiceError. The first bytes the stream writes are the answer to it."""
     query, found = url.partition(b"?")[2], dict(headers)
-    is_forecast = ("answer", "forecast") in parse_qsl(query.decode("latin-1"))
-    handler = handlers[b"/forecast" if is_forecast else b"/embed"]
+    answer = dict(parse_qsl(query.decode("latin-1"))).get("answer", "embed")
+    # One that is not known is refused by the schema.
+    answer = answer if answer in STREAMS else "embed"
+    handler = handlers[b"/" + answer.encode()]
     service = handler.service
     service.admit()
     binary = {b"content-type": BINARY, b"accept": BINARY, b"content-encoding": b"identity"}
-    options: type[Options] = ForecastStream if is_forecast else EmbedStream
-    head = read_head(found | binary, query, options)
+    head = read_head(found | binary, query, STREAMS[answer])
     model = service.registry.get(head.options.model if head.options else None)
     check_schema(model, {head.schema_hash, head.options.schema_hash if head.options else None})
     fields = binary_fields(model, head.options)

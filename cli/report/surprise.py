@@ -39,12 +39,12 @@ class Surprise(NamedTuple):
 
 def surprise(bundle: Bundle, context: Array, target: Array, ahead: NDArray[np.int64], horizon: int) -> Surprise:
     """context and target embeddings [n, D] of a game, and the row `ahead` [n] of each, −1 where there is none."""
-    predictor = Graphs(bundle, threads=available_cores()).predictor
+    graphs = Graphs(bundle, threads=available_cores())
     now = np.flatnonzero(ahead >= 0)
     losses = np.empty(len(now), np.float32)
     for start in range(0, len(now), ROWS_A_RUN):
         part = now[start : start + ROWS_A_RUN]
         every_patch = np.ones((len(part), len(bundle.manifest.patches)), np.float32)
-        predicted = predictor.run(context[part], every_patch, np.full(len(part), horizon, np.float32))
+        predicted = graphs.predict(context[part], every_patch, np.full(len(part), horizon, np.float32))
         losses[start : start + len(part)] = smooth_l1(predicted, target[ahead[part]])
     return Surprise(ahead[now], losses, percentiles(losses, bundle.manifest.loss_quantiles.get(horizon)))

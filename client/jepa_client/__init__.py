@@ -1,7 +1,9 @@
-"""The client that a bot installs to call jepa-serve: `JepaClient`, `AsyncJepaClient`, and the errors they raise."""
+"""The client that a bot installs to call jepa-serve: `JepaClient`, `AsyncJepaClient`, `Delay`, and the errors they
+raise."""
 
 from jepa_client.calls import Forecast, Loss
 from jepa_client.client import AsyncJepaClient, JepaClient
+from jepa_client.delay import Delay
 from jepa_client.errors import (
     BodyTooLarge,
     BuffersFull,
@@ -35,6 +37,7 @@ __all__ = [
     "BodyTooLarge",
     "BuffersFull",
     "DeadlineExpired",
+    "Delay",
     "FieldError",
     "Forecast",
     "ForeignOrigin",

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from jepa_client.answers import Answer
 from jepa_client.errors import UnexpectedAnswer
+from jepa_client.inputs import Inputs, beside, to_inputs
 from jepa_client.rows import FLOAT32_LE, Rows, check_alike, from_bytes, ranked, side_by_side, to_rows
 
 T = TypeVar("T")
@@ -64,18 +65,29 @@ def stream(
     answer: str,
     encoder: str,
     hidden: Sequence[str],
+    targets: Sequence[str] | None,
     heads: Sequence[str] | None,
     horizon: float | None,
+    actions: int | None,
+    candidates: int | None,
     novelty: bool,
     model: str | None,
 ) -> dict[str, str]:
     """The query parameters that apply to every frame of a stream."""
+    ahead = _params(answer=answer, actions=actions, candidates=candidates)
+    if answer != "embed" and encoder != "target":
+        raise TypeError(f"encoder goes with embeddings; leave it out of a stream with answer={answer!r}")
+    if answer != "forecast" and (heads is not None or novelty):
+        raise TypeError("heads and novelty go with forecasts: stream(answer='forecast', …)")
+    if answer != "predict" and targets is not None:
+        raise TypeError("targets go with predictions: stream(answer='predict', …)")
     if answer == "forecast":
-        if encoder != "target":
-            raise TypeError("encoder goes with embeddings; leave it out of a stream of forecasts")
-        return {"answer": answer} | _forecast_params(heads, horizon, hidden, novelty, model)
-    if heads is not None or horizon is not None or novelty:
-        raise TypeError("heads, horizon and novelty go with forecasts: stream(answer='forecast', …)")
+        return ahead | _forecast_params(heads, horizon, hidden, novelty, model)
+    if answer == "predict":
+        chosen = None if targets is None else _names("targets", targets)
+        return ahead | _params(hidden=_names("hidden", hidden) or None, targets=chosen, horizon=horizon, model=model)
+    if (horizon, actions, candidates) != (None, None, None):
+        raise TypeError("horizon, actions and candidates go with later frames: stream(answer='predict', …)")
     return _params(encoder=encoder, hidden=_names("hidden", hidden) or None, model=model)
 
 
@@ -85,12 +97,15 @@ def predict(
     hidden: Sequence[str],
     targets: Sequence[str] | None,
     horizon: float | None,
+    actions: Inputs | None,
     model: str | None,
 ) -> Call[Rows]:
     name, rows = _features_or_context("predict", features, context)
+    inputs = None if actions is None else to_inputs(actions, rows)
     return _rows_for_rows(
         "/predict",
         rows,
+        inputs,
         input=name,
         hidden=_names("hidden", hidden) or None,
         targets=None if targets is None else _names("targets", targets),
@@ -104,13 +119,15 @@ def forecast(
     context: ArrayLike | None,
     heads: Sequence[str] | None,
     horizon: float | None,
+    actions: Inputs | None,
     hidden: Sequence[str],
     novelty: bool,
     model: str | None,
 ) -> Call[Forecast]:
     name, rows = _features_or_context("forecast", features, context)
-    params = {"input": name} | _forecast_params(heads, horizon, hidden, novelty, model)
-    return Call("POST", "/forecast", partial(_forecast, sent=rows.shape), params, _binary(rows, JSON), rows.tobytes())
+    sent = beside(rows, None if actions is None else to_inputs(actions, rows))
+    params = {"input": name} | _forecast_params(heads, horizon, hidden, novelty, model) | sent.params
+    return Call("POST", "/forecast", partial(_forecast, sent=sent.shape), params, _binary(rows, JSON), sent.content)
 
 
 def loss(
@@ -150,9 +167,9 @@ def ready() -> Call[bool]:
     return Call("GET", "/readyz", lambda _: True, once=True)
 
 
-def _rows_for_rows(path: str, rows: Rows, **options: object) -> Call[Rows]:
-    headers = _binary(rows, BINARY)
-    return Call("POST", path, partial(_rows, sent=rows.shape), _params(**options), headers, rows.tobytes())
+def _rows_for_rows(path: str, rows: Rows, inputs: Rows | None = None, **options: object) -> Call[Rows]:
+    headers, sent = _binary(rows, BINARY), beside(rows, inputs)
+    return Call("POST", path, partial(_rows, sent=sent.shape), _params(**options) | sent.params, headers, sent.content)
 
 
 def _binary(rows: Rows, accept: str) -> dict[str, str]:

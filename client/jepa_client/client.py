@@ -17,6 +17,7 @@ from jepa_client.calls import Call, Document, Forecast, Loss
 from jepa_client.connections import Connections
 from jepa_client.errors import DeadlineExpired, JepaError, NotReady, ServiceUnreachable
 from jepa_client.frames import Frames
+from jepa_client.inputs import Inputs
 from jepa_client.processes import PerLoop, PerProcess
 from jepa_client.rows import Rows
 from jepa_client.service import Service
@@ -31,7 +32,7 @@ URL = "http://127.0.0.1:8000"
 UNREADY = (NotReady, ServiceUnreachable, DeadlineExpired)
 Encoder = Literal["target", "context"]
 # What a stream answers its frames with.
-Answered = Literal["embed", "forecast"]
+Answered = Literal["embed", "predict", "forecast"]
 
 
 class JepaClient:
@@ -87,10 +88,15 @@ class JepaClient:
         hidden: Sequence[str] = (),
         targets: Sequence[str] | None = None,
         horizon: float | None = None,
+        actions: Inputs | None = None,
         model: str | None = None,
     ) -> Rows:
-        """Features or context embeddings → the predicted embedding of `targets`, `horizon` frames ahead."""
-        return self._run(calls.predict(features, context, hidden, targets, horizon, model))
+        """Features or context embeddings → the predicted embedding of `targets`, `horizon` frames ahead.
+
+        `actions` are the player's own inputs of the n frames that follow, NaN or None where unknown: [n, A] for one
+        row, [B, n, A] for B rows, or for one row [N, n, A], candidates with an answer each.
+        """
+        return self._run(calls.predict(features, context, hidden, targets, horizon, actions, model))
 
     def forecast(
         self,
@@ -99,12 +105,14 @@ class JepaClient:
         context: ArrayLike | None = None,
         heads: Sequence[str] | None = None,
         horizon: float | None = None,
+        actions: Inputs | None = None,
         hidden: Sequence[str] = (),
         novelty: bool = False,
         model: str | None = None,
     ) -> Forecast:
-        """What the model's `heads` (default: all) say of the frame or, with a horizon, of the frame that many later."""
-        return self._run(calls.forecast(features, context, heads, horizon, hidden, novelty, model))
+        """What the model's `heads` (default: all) say of the frame or, with a horizon, of the frame that many later;
+        `actions` as for `predict`."""
+        return self._run(calls.forecast(features, context, heads, horizon, actions, hidden, novelty, model))
 
     def loss(
         self,
@@ -125,15 +133,19 @@ class JepaClient:
         answer: Answered = "embed",
         encoder: Encoder = "target",
         hidden: Sequence[str] = (),
+        targets: Sequence[str] | None = None,
         heads: Sequence[str] | None = None,
         horizon: float | None = None,
+        actions: int | None = None,
+        candidates: int | None = None,
         novelty: bool = False,
         model: str | None = None,
     ) -> "Stream":
-        """Embeds frames, or forecasts from them, over one WebSocket that stays open; needs the extra `stream`."""
+        """Embeds frames, predicts later ones, or forecasts from them, over one WebSocket that stays open; needs the extra
+        `stream`. With each frame come the inputs of so many frames as `actions`, and so many `candidates`."""
         from jepa_client.stream import Stream
 
-        params = calls.stream(answer, encoder, hidden, heads, horizon, novelty, model)
+        params = calls.stream(answer, encoder, hidden, targets, heads, horizon, actions, candidates, novelty, model)
         return Stream(Frames(self._service, params, answer))
 
     def models(self) -> list[Document]:
@@ -212,9 +224,10 @@ class AsyncJepaClient:
         hidden: Sequence[str] = (),
         targets: Sequence[str] | None = None,
         horizon: float | None = None,
+        actions: Inputs | None = None,
         model: str | None = None,
     ) -> Rows:
-        return await self._run(calls.predict(features, context, hidden, targets, horizon, model))
+        return await self._run(calls.predict(features, context, hidden, targets, horizon, actions, model))
 
     async def forecast(
         self,
@@ -223,11 +236,12 @@ class AsyncJepaClient:
         context: ArrayLike | None = None,
         heads: Sequence[str] | None = None,
         horizon: float | None = None,
+        actions: Inputs | None = None,
         hidden: Sequence[str] = (),
         novelty: bool = False,
         model: str | None = None,
     ) -> Forecast:
-        return await self._run(calls.forecast(features, context, heads, horizon, hidden, novelty, model))
+        return await self._run(calls.forecast(features, context, heads, horizon, actions, hidden, novelty, model))
 
     async def loss(
         self,
@@ -247,14 +261,17 @@ class AsyncJepaClient:
         answer: Answered = "embed",
         encoder: Encoder = "target",
         hidden: Sequence[str] = (),
+        targets: Sequence[str] | None = None,
         heads: Sequence[str] | None = None,
         horizon: float | None = None,
+        actions: int | None = None,
+        candidates: int | None = None,
         novelty: bool = False,
         model: str | None = None,
     ) -> "AsyncStream":
         from jepa_client.stream import AsyncStream
 
-        params = calls.stream(answer, encoder, hidden, heads, horizon, novelty, model)
+        params = calls.stream(answer, encoder, hidden, targets, heads, horizon, actions, candidates, novelty, model)
         return AsyncStream(Frames(self._service, params, answer))
 
     async def models(self) -> list[Document]:

@@ -20,6 +20,7 @@ from jepa_client.errors import (
     refusal,
     told,
 )
+from jepa_client.inputs import OF_ACTIONS, Inputs, beside, to_inputs
 from jepa_client.rows import FLOAT32_LE, Rows, from_bytes, to_rows
 from jepa_client.service import Service
 
@@ -34,11 +35,11 @@ class Received(NamedTuple):
     number: int
     content: bytes | JepaError
 
-    def rows(self, sent: Rows) -> Rows:
-        """One row for each that was sent; raises the error."""
+    def rows(self, sent: tuple[int, ...]) -> Rows:
+        """One row for each of those of that shape; raises the error."""
         if isinstance(self.content, JepaError):
             raise self.content
-        return from_bytes(self.content, sent.shape)
+        return from_bytes(self.content, sent)
 
 
 class Frames:
@@ -72,15 +73,36 @@ class Frames:
             "logger": _WithoutHeaders(logging.getLogger("jepa_client.stream"), {}),
         }
 
-    def message(self, features: ArrayLike, answer: str = "embed") -> tuple[int, Rows, bytes]:
-        """The frame's number, its rows, and the message to send; TypeError if the stream gives other answers."""
+    def message(
+        self, features: ArrayLike, answer: str = "embed", actions: Inputs | None = None
+    ) -> tuple[int, tuple[int, ...], bytes]:
+        """The frame's number, the shape of the rows that are answered, and the message to send; TypeError if the stream
+        gives other answers, and ValueError if it was opened for other actions."""
         if answer != self._answer:
             raise TypeError(
                 f"this stream was opened for {self._answer}(…); for {answer}(…) open one with stream(answer={answer!r})"
             )
         rows = to_rows("features", features)
+        sent = beside(rows, None if actions is None else to_inputs(actions, rows, self._frames_of_actions))
+        if sent.params != (opened := {name: self._params[name] for name in OF_ACTIONS if name in self._params}):
+            raise ValueError(
+                f"each frame of this stream comes with {_said(opened)}, and this one with {_said(sent.params)}"
+            )
         self._number = (self._number + 1) % 2**32
-        return self._number, rows, NUMBER.pack(self._number) + rows.tobytes()
+        return self._number, sent.shape, NUMBER.pack(self._number) + sent.content
+
+    def check_horizon(self, horizon: float | None) -> None:
+        """Raises ValueError unless it is None or the one that the stream was opened with."""
+        opened = self._params.get("horizon")
+        if horizon is not None and (opened is None or float(opened) != horizon):
+            raise ValueError(
+                f"this stream was opened with horizon={opened}; open one with stream(horizon={horizon}, …)"
+            )
+
+    @property
+    def _frames_of_actions(self) -> int | None:
+        text = self._params.get("actions")
+        return None if text is None else int(text)
 
     def opened(self, headers: Mapping[str, str]) -> None:
         """Takes from the answer to the handshake how wide a row is; an older service does not say."""
@@ -124,6 +146,10 @@ class Frames:
 
     def too_late(self) -> DeadlineExpired:
         return DeadlineExpired.noticed(str(self.url), self.timeout)
+
+
+def _said(params: Mapping[str, str]) -> str:
+    return " and ".join(f"{name}={value}" for name, value in params.items()) or "no actions"
 
 
 class _WithoutHeaders(logging.LoggerAdapter[logging.Logger]):

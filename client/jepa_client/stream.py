@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from jepa_client.errors import JepaError
 from jepa_client.frames import Frames, Received
+from jepa_client.inputs import Inputs
 from jepa_client.processes import PerProcess
 from jepa_client.rows import Rows
 
@@ -42,13 +43,19 @@ class Stream:
         """[D] or [B, D] → embeddings, [E] or [B, E]. After any JepaError the stream still takes the next frame."""
         return self._ask("embed", features)
 
-    def forecast(self, features: ArrayLike) -> Rows:
+    def predict(self, features: ArrayLike, *, actions: Inputs | None = None, horizon: float | None = None) -> Rows:
+        """[D] or [B, D] → predicted embeddings, [E] or [B, E]. `actions` as for JepaClient.predict, of at most as many
+        frames as the stream was opened for; `horizon` is the stream's."""
+        self._frames.check_horizon(horizon)
+        return self._ask("predict", features, actions)
+
+    def forecast(self, features: ArrayLike, *, actions: Inputs | None = None) -> Rows:
         """[D] or [B, D] → values of the heads, [O] or [B, O], in the order of the model's `heads` in `model()`; where
         novelty was asked for, it is the last number of each row."""
-        return self._ask("forecast", features)
+        return self._ask("forecast", features, actions)
 
-    def _ask(self, answer: str, features: ArrayLike) -> Rows:
-        number, rows, message = self._frames.message(features, answer)
+    def _ask(self, answer: str, features: ArrayLike, actions: Inputs | None = None) -> Rows:
+        number, rows, message = self._frames.message(features, answer, actions)
         deadline = monotonic() + self._frames.timeout
         with _as_jepa_errors(self._frames):
             connection = self._open(deadline)
@@ -123,11 +130,17 @@ class AsyncStream:
     async def embed(self, features: ArrayLike) -> Rows:
         return await self._ask("embed", features)
 
-    async def forecast(self, features: ArrayLike) -> Rows:
-        return await self._ask("forecast", features)
+    async def predict(
+        self, features: ArrayLike, *, actions: Inputs | None = None, horizon: float | None = None
+    ) -> Rows:
+        self._frames.check_horizon(horizon)
+        return await self._ask("predict", features, actions)
 
-    async def _ask(self, answer: str, features: ArrayLike) -> Rows:
-        number, rows, message = self._frames.message(features, answer)
+    async def forecast(self, features: ArrayLike, *, actions: Inputs | None = None) -> Rows:
+        return await self._ask("forecast", features, actions)
+
+    async def _ask(self, answer: str, features: ArrayLike, actions: Inputs | None = None) -> Rows:
+        number, rows, message = self._frames.message(features, answer, actions)
         with _as_jepa_errors(self._frames):
             async with asyncio.timeout(self._frames.timeout):
                 link = await self._open()

@@ -20,7 +20,7 @@ from model.data.matrix import MAX_IN_MEMORY_BYTES
 from model.data.ranges import Ranges, distinct
 from model.data.recordings import Source, recording
 from model.data.roles import LABEL_NAMES, Choices, Column, doubts
-from model.data.selection import Part, labels_of, parts_of, roles_of, spread
+from model.data.selection import Part, labels_of, parts_of, roles_of, spread, with_actions_of
 from model.data.shelf import Shelf
 from model.data.symmetry import Symmetry, symmetries
 
@@ -46,9 +46,11 @@ class Frames:
     symmetries: tuple[Symmetry, ...] = ()
     # [rows, G] the groups that are hidden in a row since a number is missing, in whose place stands the column's mean.
     absent: NDArray[np.bool_] | None = None
-    # [rows, A] the player's own inputs of the frame, NaN where they are not known.
+    # [rows, A] the player's own inputs that stand in the row, NaN where they are not known. Each leads to the
+    # frame of the next row ("before") or led to that of its own ("after").
     actions: NDArray[np.float32] | None = None
     action_names: tuple[str, ...] = ()
+    actions_recorded: tuple[str, ...] = ()
     # What the data calls episodes 0, 1, …; empty where it numbers them itself.
     episode_names: tuple[str, ...] = ()
     roles: tuple[Column, ...] = ()
@@ -122,6 +124,8 @@ def read_frames(
     ).over(told)
     parts = parts_of(table, told)
     roles = roles_of(table, parts, spread(said, parts))
+    if not said.actions:
+        roles = with_actions_of(data.layout, roles)
     picked = [column.name for column in roles if column.role == "feature"]
     if not picked:
         raise ValueError(f"no column is a feature; the columns are {[*parts][:8]} …: name some with --features")
@@ -144,7 +148,7 @@ def read_frames(
         may_be = part.place is None and of_column.is_wide(table.schema.field(part.column).type)
         if may_be and (remark := of_column.rounded(part.name, table[part.column])):
             notes.append(remark)
-    inputs = [column.name for column in roles if column.role == "action"]
+    inputs = {column.name: column.recorded for column in roles if column.recorded}
     gaps = Gaps(schema.names, told.get("missing", "refuse") if missing is None else missing)
     shelf = Shelf.of(len(table) * len(picked), folder, in_memory_bytes)
     try:
@@ -173,6 +177,7 @@ def read_frames(
             symmetries=symmetries(schema, about),
             actions=_actions(table, [parts[name] for name in inputs], shelf) if inputs else None,
             action_names=tuple(inputs),
+            actions_recorded=tuple(inputs.values()),
             episode_names=known.names,
             roles=tuple(roles),
             notes=tuple(notes),

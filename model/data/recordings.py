@@ -38,6 +38,8 @@ class Recording(NamedTuple):
     told: Mapping[str, Any]
     # That, and what the metadata of the table does.
     about: Mapping[str, Any]
+    # What the metadata alone does.
+    layout: Mapping[str, Any]
     notes: tuple[str, ...]
 
 
@@ -51,7 +53,7 @@ def recording(source: Source, in_memory_bytes: int = MAX_IN_MEMORY_BYTES) -> Rec
     if not len(table):
         raise ValueError("the data has no rows; record some")
     about = layout(table.schema.metadata or {}, "the table")
-    return Recording(table, np.zeros(len(table), np.int64), ("the data",), {}, about, ())
+    return Recording(table, np.zeros(len(table), np.int64), ("the data",), {}, about, about, ())
 
 
 def are_files(source: Source) -> TypeGuard[Files]:
@@ -83,8 +85,8 @@ def _of_files(source: Files, in_memory_bytes: int) -> Recording:
         del tables
     file = np.repeat(np.arange(len(rows)), rows)
     told = description(paths[0].parent)
-    about = told | layout(table.schema.metadata or {}, paths[0])
-    return Recording(table, file, tuple(names), told, about, tuple(notes))
+    known = layout(table.schema.metadata or {}, paths[0])
+    return Recording(table, file, tuple(names), told, told | known, known, tuple(notes))
 
 
 def _split_of(path: Path, base: Path | None) -> str | None:

@@ -32,6 +32,12 @@ COUNT = "numbers the rows or tells the time of the recording"
 UNNAMED = "an index that nobody named"
 BY_EXCLUDE = "by --exclude"
 BY_ACTIONS = "by --actions"
+# Names of inputs that stand in the row of the frame that they led to, such as Melee's prev_btn_a.
+AFTER_NAMES = ("prev_*", "previous_*")
+WHEN = {
+    "before": "the input that leads to the next frame",
+    "after": "the input that led to this frame, and a feature as well",
+}
 BY_LABEL_NAME = "by its name, y_*; --features makes it a feature"
 # Columns that are left out by their name, and why.
 LEFT_OUT: Mapping[str, str] = {
@@ -58,12 +64,22 @@ class Choices:
     exclude: tuple[str, ...] = ()
     labels: tuple[str, ...] | None = None
     actions: tuple[str, ...] = ()
+    # Whether inputs stand in the row "before" the frame that they led to, or in that frame's own, "after" they were
+    # made (None: as their names say).
+    actions_recorded: str | None = None
     episode: str | None = None
     frame: str | None = None
 
     def over(self, description: Mapping[str, Any]) -> "Choices":
         """These choices, and where they are silent those of a schema.json, under the same names."""
         found: dict[str, Any] = {}
+        if (recorded := description.get("actions_recorded")) is not None:
+            if not isinstance(recorded, str) or recorded not in WHEN:
+                raise ValueError(
+                    f"actions_recorded is {recorded!r:.80} in schema.json; it must be 'before', where a row holds the "
+                    "input that leads to the next frame, or 'after', where it holds the one that led to its own"
+                )
+            found["actions_recorded"] = recorded
         for key in ("features", "exclude", "labels", "actions"):
             match description.get(key, []):
                 case str(pattern):
@@ -93,6 +109,8 @@ class Column(NamedTuple):
     why: str
     # Whether the role was guessed and the user had better say it.
     doubtful: bool = False
+    # Of the player's own inputs, one of WHEN; those recorded after are features as well. Empty for all other columns.
+    recorded: str = ""
 
 
 def assign(types: Mapping[str, str], choices: Choices, is_whole: Callable[[str], bool]) -> list[Column]:
@@ -172,17 +190,17 @@ def _column(name: str, type: str, choices: Choices, keys: Mapping[str, str | Non
             said = name == {"episode": choices.episode, "frame": choices.frame}.get(role)
             return column(role, f"by --{role}" if said else f"named as {_AS[role]}")
     if matching([name], choices.actions):
-        return column("action", BY_ACTIONS)
+        return as_input(column("action", BY_ACTIONS), choices.actions_recorded)
     if matching([name], choices.features):
         return column("feature", "by --features")
     if choices.labels is not None and matching([name], choices.labels):
         return column("label", "by its name, y_*" if matching([name], LABEL_NAMES) else "by --labels")
+    if matching([plain], ACTION_NAMES) and not matching([name], LABEL_NAMES):
+        return as_input(column("action", "by its name; --features makes it a feature"), choices.actions_recorded)
     if choices.features:
         return column("left out", "not among --features")
     if matching([name], LABEL_NAMES):
         return column("label", BY_LABEL_NAME)
-    if matching([plain], ACTION_NAMES):
-        return column("action", "by its name; --features makes it a feature")
     if why := next((why for pattern, why in LEFT_OUT.items() if fnmatch.fnmatchcase(plain, pattern)), None):
         return column("left out", why)
     for role, known, like in (("episode", EPISODE_NAMES, LIKE_EPISODE), ("frame", FRAME_NAMES, LIKE_FRAME)):
@@ -194,6 +212,15 @@ def _column(name: str, type: str, choices: Choices, keys: Mapping[str, str | Non
             why = f"looks like the {role}; say --{role} {name}, or --features to learn from it"
             return column("left out", why, doubtful=True)
     return column("feature", "a column of numbers")
+
+
+def as_input(column: Column, recorded: str | None = None) -> Column:
+    """The column, which `why` says is an action, as one of the player's own inputs; `recorded` is one of WHEN (None: as
+    its name says)."""
+    by_name = "after" if matching([plain_name(column.name)], AFTER_NAMES) else "before"
+    recorded = recorded or by_name
+    role: Role = "feature" if recorded == "after" else "action"
+    return column._replace(role=role, why=f"{column.why}: {WHEN[recorded]}", recorded=recorded)
 
 
 _AS = {"episode": "what tells games apart", "frame": "what counts the frames of a game", "split": "what says the split"}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bundle.schema import Schema, unnamed_columns
 from model.data import columns as of_column
 from model.data.lazy import head
-from model.data.roles import BY_ACTIONS, LABEL_NAMES, Choices, Column, assign, matching
+from model.data.roles import BY_ACTIONS, LABEL_NAMES, Choices, Column, as_input, assign, matching
 
 
 class Part(NamedTuple):
@@ -77,16 +77,31 @@ def roles_of(table: pa.Table, parts: Mapping[str, Part], choices: Choices) -> li
         types[part.name] = str(kind if part.place is None else kind.value_type)
     roles = assign(types, choices, lambda name: of_column.is_whole(table[parts[name].column]))
     roles = [
-        column._replace(role="left out", why=f"named as an action, but holds {column.type}, not numbers")
-        if column.role == "action" and column.why != BY_ACTIONS and not _holds_numbers(table, parts[column.name])
+        column._replace(role="left out", recorded="", why=f"named as an action, but holds {column.type}, not numbers")
+        if column.recorded and not column.why.startswith(BY_ACTIONS) and not _holds_numbers(table, parts[column.name])
         else column
         for column in roles
     ]
     if "features" not in table.column_names or choices.features:
         return roles
+
+    def beside(column: Column) -> Column:
+        if column.recorded:
+            return column._replace(role="action")
+        return column._replace(role="left out", why="beside 'features', which holds them")
+
     return [
-        column._replace(role="left out", why="beside 'features', which holds them")
-        if column.role == "feature" and parts[column.name].column != "features"
+        beside(column) if column.role == "feature" and parts[column.name].column != "features" else column
+        for column in roles
+    ]
+
+
+def with_actions_of(about: Mapping[str, Any], roles: Sequence[Column]) -> list[Column]:
+    """The roles, in which those features are the player's own inputs as well that a known layout says are."""
+    patterns = about.get("actions", [])
+    return [
+        as_input(column._replace(why="by the layout"), about.get("actions_recorded"))
+        if column.role == "feature" and not column.recorded and matching([column.name], patterns)
         else column
         for column in roles
     ]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 # What is kept by another version of this number is read anew.
-FORMAT = 1
+FORMAT = 2
 # The file that is written last.
 ABOUT = "frames.json"
 

@@ -1,7 +1,7 @@
 """Symmetries of a game, such as swapping the players or mirroring the stage, which turn one recording into several."""
 
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bundle.schema import Schema
+from bundle.schema import Schema, group_of_columns
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,19 @@ class Symmetry:
             tuple((int(column), float(a), float(b)) for column, a, b in values["exchange"]),
             torch.tensor(values["hidden"], dtype=torch.bool),
         )
+
+    def of_actions(self, names: Sequence[str], schema: Schema) -> tuple[Tensor, Tensor]:
+        """`source` [A] and `sign` [A] of inputs with these names. The sign is NaN where the input of the
+        transformed row is not known: it is no column of the schema, comes of none of the others, or is hidden."""
+        position, group = {name: i for i, name in enumerate(schema.names)}, group_of_columns(schema.groups)
+        place = {position[name]: i for i, name in enumerate(names) if name in position}
+        exchanged = {column for column, *_ in self.exchange}
+        source, sign = torch.arange(len(names)), torch.full((len(names),), torch.nan)
+        for column, i in place.items():
+            came = int(self.source[column])
+            if came in place and column not in exchanged and not self.hidden[group[column]]:
+                source[i], sign[i] = place[came], self.sign[column]
+        return source, sign
 
     def apply(self, rows: Tensor) -> Tensor:
         """Transforms rows [n, C] → [n, C]; the groups in `hidden` still hold numbers, which the caller must hide."""

@@ -1,6 +1,6 @@
 """PyTorch → ONNX bundle: three graphs, checked against PyTorch, and the golden rows that the service repeats."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from datetime import UTC, datetime
 from functools import partial
@@ -28,6 +28,12 @@ from model.networks.predictor import Predictor
 from model.training.checkpoint import Checkpoint
 
 GOLDEN_ROWS = 16
+# Of the inputs of the player's own that are given in part.
+UNKNOWN_SHARE = 0.5
+# What the predictor is asked beside the context, under the names of its graph's inputs.
+PREDICTOR = ("targets", "horizon", "actions")
+# Options that bundle.json has beside "options".
+ELSEWHERE = ("input_dim", "patches", "horizons", "actions", "max_actions")
 # Rows in one run of a network.
 CHUNK_ROWS = 512
 
@@ -66,6 +72,7 @@ def export_bundle(
         statistics=checkpoint.statistics,
         sample=checkpoint.sample,
         shown=checkpoint.shown,
+        actions=checkpoint.actions,
         half=half,
         card=card,
     )
@@ -81,6 +88,7 @@ def export_networks(
     statistics: Statistics | None = None,
     sample: NDArray[np.float32] | None = None,
     shown: NDArray[np.float32] | None = None,
+    actions: Sequence[str] = (),
     half: bool = False,
     card: str | None = None,
 ) -> Path:
@@ -89,7 +97,8 @@ def export_networks(
     `known` is what bundle.json says besides what can be read off the networks. `half` rounds the weights of the
     float32 graphs to float16 and stores them so, in half the size; the graphs still compute in float32. `sample`
     [2n, C] are n rows to fit int8 graphs to and n to judge them by, of which the map is drawn too; without it there is
-    neither. `shown` are frames [m, C] to look at. `card` becomes README.md.
+    neither. `shown` are frames [m, C] to look at, `actions` the names of the numbers of an input that the predictor
+    takes. `card` becomes README.md.
     """
     for network in networks:
         network.eval()
@@ -98,9 +107,9 @@ def export_networks(
         network.double()
     config = networks.context_encoder.config
     with BundleWriter(models, name) as bundle:
-        bundle.describe(**_description(config, schema, statistics))
+        bundle.describe(**_description(config, schema, statistics), **_of_actions(networks.predictor, actions))
         bundle.describe(**known)
-        golden = dict(_golden_inputs(config, schema, statistics))
+        golden = dict(_golden_inputs(networks.predictor, schema, statistics))
         rows = {"features": golden["features"]}
         context, target = (
             judge(
@@ -116,7 +125,7 @@ def export_networks(
             )
         )
         golden |= {"context_embedding": context.right, "target_embedding": target.right}
-        asked = {"context": context.right, "targets": golden["targets"], "horizon": golden["horizon"]}
+        asked = {"context": context.right, **{name: golden[name] for name in PREDICTOR if name in golden}}
         predictor = judge(
             Served(ServedPredictor(networks.predictor), asked, "prediction"),
             partial(predict, networks.predictor),
@@ -129,12 +138,12 @@ def export_networks(
         np.savez(bundle.path / "golden.npz", **golden)  # type: ignore[arg-type]
         if sample is not None:
             fitted, judged = np.split(sample, 2)
-            asked = {
+            asked = _questions(networks.predictor, schema, judged) | {
                 "features": judged,
                 "targets": np.ones((len(judged), len(config.patches)), np.float32),
                 "horizon": np.full(len(judged), config.horizons[0], np.float32),
             }
-            cost = write_int8(bundle.path, _questions(config, schema, fitted), asked)
+            cost = write_int8(bundle.path, _questions(networks.predictor, schema, fitted), asked)
             bundle.describe(precision={"int8": cost})
             for graph, off in golden_distances(bundle.path, golden).items():
                 parity[graph]["int8"] = off
@@ -165,9 +174,7 @@ def _description(config: Config, schema: Schema, statistics: Statistics | None) 
         "schema_hash": schema.hash,
         "patches": [{"name": p.name, "groups": [g.name for g in p.groups]} for p in config.patches],
         "horizons": list(config.horizons),
-        "options": {
-            key: value for key, value in config.as_dict().items() if key not in ("input_dim", "patches", "horizons")
-        },
+        "options": {key: value for key, value in config.as_dict().items() if key not in ELSEWHERE},
     }
     if statistics is not None:
         # Seven digits are as near as float32 needs here, in half the room.
@@ -175,17 +182,35 @@ def _description(config: Config, schema: Schema, statistics: Statistics | None) 
     return about
 
 
-def _golden_inputs(config: Config, schema: Schema, statistics: Statistics | None) -> Arrays:
+def _of_actions(predictor: Predictor, names: Sequence[str]) -> dict[str, Any]:
+    """What bundle.json says of the inputs of the player's own that the predictor takes, where it does; ValueError where
+    the names are not one a number."""
+    if len(names) != predictor.config.actions:
+        raise ValueError(
+            f"actions names {len(names)} numbers of an input; the predictor takes {predictor.config.actions}"
+        )
+    if predictor.actions is None:
+        return {}
+    values = {name: predictor.actions.encoding.values(i) for i, name in enumerate(names)}
+    return {
+        "actions": [*names],
+        "max_actions": predictor.config.max_actions,
+        "action_values": {name: classes for name, classes in values.items() if classes},
+    }
+
+
+def _golden_inputs(predictor: Predictor, schema: Schema, statistics: Statistics | None) -> Arrays:
     """Questions about rows drawn around the training statistics (a standard normal where there are none)."""
     drawn = np.random.default_rng(0).normal(size=(GOLDEN_ROWS, schema.input_dim))
     if statistics is not None:
         drawn = np.clip(statistics["mean"] + statistics["std"] * drawn, statistics["min"], statistics["max"])
-    return _questions(config, schema, drawn)
+    return _questions(predictor, schema, drawn)
 
 
-def _questions(config: Config, schema: Schema, rows: NDArray[np.floating]) -> Arrays:
-    """The rows [n, C], every third with a hidden group, and what the predictor is asked about each."""
-    rng = np.random.default_rng(0)
+def _questions(predictor: Predictor, schema: Schema, rows: NDArray[np.floating]) -> Arrays:
+    """The rows [n, C], every third with a hidden group, and what the predictor is asked about each: where it takes
+    inputs, of every third row without, of every third row with some that are unknown."""
+    rng, config = np.random.default_rng(0), predictor.config
     features, count = rows.astype(np.float32), len(rows)
     if len(schema.groups) > 1:
         for row in range(0, count, 3):
@@ -194,11 +219,16 @@ def _questions(config: Config, schema: Schema, rows: NDArray[np.floating]) -> Ar
     targets = rng.random((count, len(config.patches))) < 0.5
     targets[np.arange(count), rng.integers(len(config.patches), size=count)] = True
     horizon = rng.choice(config.horizons, count)
-    return {
+    asked = {
         "features": features,
         "targets": targets.astype(np.float32),
         "horizon": horizon.astype(np.float32),
     }
+    if predictor.actions is not None:
+        actions = asked["actions"] = predictor.actions.encoding.draw(count, config.max_actions, rng)
+        actions[::3] = np.nan
+        actions[1::3][rng.random(actions[1::3].shape) < UNKNOWN_SHARE] = np.nan
+    return asked
 
 
 def _write_graphs(folder: Path, context: Judged, target: Judged, predictor: Judged) -> dict[str, dict[str, float]]:

@@ -1,7 +1,8 @@
 """The networks as they are exported: the same functions, rewritten in the operations that ONNX Runtime runs fastest.
 
 Tokens are the rows of one matrix [B · N, D], so that every layer is a plain matrix product plus a bias.
-Shapes: B batch, C columns, G groups, M inputs, N tokens per frame, D width, P width of the predictor.
+Shapes: B batch, C columns, G groups, M inputs, N tokens per frame, D width, P width of the predictor, F frames of which
+inputs are given, A numbers of such an input.
 """
 
 from copy import deepcopy
@@ -13,8 +14,9 @@ from torch.nn import functional as F
 
 from bundle.schema import Schema, group_of_columns
 from model.export.graph_inputs import PlainInputs, RampInputs, ServedPatch, linear
+from model.networks.actions import ActionToken
 from model.networks.encoder import ContextEncoder, PatchProjection
-from model.networks.encoding import FeatureEncoding
+from model.networks.encoding import CLIP, FeatureEncoding
 from model.networks.layers import Attention, Block
 from model.networks.predictor import Predictor
 
@@ -27,9 +29,12 @@ def embed(encoding: nn.Module, encoder: ContextEncoder, schema: Schema, features
     return embedding
 
 
-def predict(predictor: Predictor, context: Tensor, targets: Tensor, horizon: Tensor) -> Tensor:
-    """Asks the trained predictor as `predictor.onnx` is asked: context [B, D], targets [B, N], horizon [B] → [B, D]."""
-    predicted: Tensor = predictor(context, targets > 0, horizon)
+def predict(
+    predictor: Predictor, context: Tensor, targets: Tensor, horizon: Tensor, actions: Tensor | None = None
+) -> Tensor:
+    """Asks the trained predictor as `predictor.onnx` is asked: context [B, D], targets [B, N], horizon [B], and where
+    it takes them actions [B, F, A] → [B, D]."""
+    predicted: Tensor = predictor(context, targets > 0, horizon, actions)
     return predicted
 
 
@@ -74,14 +79,17 @@ class ServedEncoder(nn.Module):
 
 
 class ServedPredictor(nn.Module):
-    """Maps a context embedding, target patches and a horizon to a predicted embedding: `predictor.onnx`."""
+    """Maps a context embedding, target patches, a horizon and own inputs to a predicted embedding: `predictor.onnx`."""
 
     def __init__(self, predictor: Predictor) -> None:
         super().__init__()
         self.project = deepcopy(predictor.project)
         self.context_position = nn.Parameter(predictor.context_position.detach().clone())
         self.has_mask_tokens = predictor.has_mask_tokens
-        self.tokens = 1 + len(predictor.config.patches) if self.has_mask_tokens else 1
+        self.actions = None if predictor.actions is None else ServedActions(predictor.actions)
+        # Those before the mask tokens: of the context, and of own inputs.
+        self.given = 1 if self.actions is None else 2
+        self.tokens = self.given + len(predictor.config.patches) if self.has_mask_tokens else 1
         if self.has_mask_tokens:
             self.mask_tokens = nn.Parameter((predictor.mask_token + predictor.patch_position).detach())  # [N, P]
             self.horizon_position = nn.Parameter(predictor.horizon_position.detach().clone())
@@ -90,23 +98,64 @@ class ServedPredictor(nn.Module):
         self.norm = deepcopy(predictor.norm)
         self.project_back = deepcopy(predictor.project_back)
 
-    def forward(self, context: Tensor, targets: Tensor, horizon: Tensor) -> Tensor:
-        """context [B, D], targets [B, N] as 0 and 1, horizon [B] in frames ahead → [B, D]."""
+    def forward(self, context: Tensor, targets: Tensor, horizon: Tensor, actions: Tensor | None = None) -> Tensor:
+        """context [B, D], targets [B, N] as 0 and 1, horizon [B] in frames ahead, actions [B, F, A], NaN where unknown
+        → [B, D]."""
         x, mask, skip = F.gelu(self.project(context)) + self.context_position, None, 0  # [B, P]
         if self.has_mask_tokens:
             one_hot = (horizon[:, None] == self.horizons).to(x.dtype)  # [B, horizons]
             masked = (one_hot @ self.horizon_position)[:, None] + self.mask_tokens  # [B, N, P]
-            x = torch.cat([x[:, None], masked], dim=1).flatten(0, 1)  # [B · (1 + N), P]
-            mask, skip = attention_mask(F.pad(targets, (1, 0), value=1.0) > 0), 1  # [B, 1, 1 + N, 1 + N]
+            given, shown = [x[:, None], masked], F.pad(targets, (1, 0), value=1.0) > 0  # [B, 1 + N]
+            if self.actions is not None and actions is not None:
+                token, known = self.actions(actions, horizon)
+                given.insert(1, token[:, None])
+                shown = torch.cat([shown[:, :1], known, shown[:, 1:]], dim=1)  # [B, 2 + N]
+            x = torch.cat(given, dim=1).flatten(0, 1)  # [B · (given + N), P]
+            mask, skip = attention_mask(shown), self.given  # [B, 1, given + N, given + N]
         for block in self.blocks[:-1]:
             x = block(x, mask)
-        # Only the mask tokens are read from the last block, so it does not compute the context token.
+        # Only the mask tokens are read from the last block, so it does not compute those before them.
         x = self.norm(self.blocks[-1](x, mask, skip))  # [B · N, P]
         if targets.shape[1] > 1:
             # The projection is linear, so the mean is taken first: it then projects one row per frame rather than N.
             x = mean_where(x, (targets > 0).to(x.dtype))  # [B, P]
         predicted: Tensor = self.project_back(x)  # [B, D]
         return predicted
+
+
+class ServedActions(nn.Module):
+    """Maps inputs to a token as the trained ActionToken does, with one row of all the numbers that a frame is given."""
+
+    def __init__(self, trained: ActionToken) -> None:
+        super().__init__()
+        encoding, (up, self.gelu, self.down) = trained.encoding, map(deepcopy, trained.mlp)
+        frames, actions, classes = len(trained.frame), len(encoding.mean), len(encoding.class_column)
+        weight = up.weight.detach().double().unflatten(1, (frames, -1))  # [hidden, F, A + K + A]
+        numbers, chosen, flags = weight.split([actions, classes, actions], dim=2)
+        self.project = linear(torch.cat([part.flatten(1) for part in (numbers, chosen, flags)], 1), up.bias)
+        self.frame = nn.Buffer(trained.frame.repeat_interleave(actions)[None].clone())  # [1, F · A]
+        reach = torch.where(encoding.scale > 0, CLIP / encoding.scale, 0.0)
+        self.mean = nn.Buffer(encoding.mean.repeat(frames))  # [F · A]
+        self.scale = nn.Buffer(encoding.scale.repeat(frames))
+        self.low = nn.Buffer((encoding.mean - reach).repeat(frames))
+        self.high = nn.Buffer((encoding.mean + reach).repeat(frames))
+        offset = torch.arange(frames)[:, None] * actions
+        self.class_column = nn.Buffer((offset + encoding.class_column).flatten())  # [F · K]
+        self.class_value = nn.Buffer(encoding.class_value.repeat(frames))
+
+    def forward(self, actions: Tensor, horizon: Tensor) -> tuple[Tensor, Tensor]:
+        """actions [B, F, A], horizon [B] → [B, P], [B, 1] bool whether any number is known."""
+        given = actions.flatten(1)  # [B, F · A]
+        known = ~given.isnan() & (self.frame <= horizon[:, None])
+        flags = known.to(given.dtype)
+        # Clipped before the mean is taken off, which no number can then carry beyond what float32 holds.
+        seen = torch.where(known, torch.minimum(torch.maximum(given, self.low), self.high), self.mean)
+        parts = [(seen - self.mean) * self.scale]
+        if len(self.class_column):
+            is_it = given.index_select(1, self.class_column) == self.class_value
+            parts.append(is_it.to(seen.dtype) * flags.index_select(1, self.class_column))
+        token: Tensor = self.down(self.gelu(self.project(torch.cat([*parts, flags], dim=1))))
+        return token, flags.sum(1, keepdim=True) > 0
 
 
 def served_blocks(trained: nn.ModuleList, tokens: int) -> nn.ModuleList:

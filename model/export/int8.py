@@ -14,6 +14,8 @@ from bundle.parity import distance
 
 Arrays = dict[str, NDArray[np.float32]]
 
+# Of a predictor that takes actions, these as well.
+ACTIONS = "actions"
 INPUTS = {
     "context_encoder": ("features",),
     "target_encoder": ("features",),
@@ -26,12 +28,12 @@ BATCH_ROWS = 256
 def write_int8(folder: Path, fitted: Arrays, judged: Arrays) -> dict[str, Any]:
     """Writes the int8 variants of a bundle's graphs and returns how far their outputs are from float32.
 
-    `fitted` and `judged` hold features, targets and horizon: `fitted` calibrates the ranges of activations, and the
-    distance is measured on `judged`.
+    `fitted` and `judged` hold features, targets, horizon and, where the predictor takes them, actions: `fitted`
+    calibrates the ranges of activations, and the distance is measured on `judged`.
     """
     fitted = fitted | {"context": run(folder / "context_encoder.onnx", {"features": fitted["features"]})}
-    for graph, names in INPUTS.items():
-        quantise(folder / f"{graph}.onnx", {name: fitted[name] for name in names}, folder / f"{graph}.int8.onnx")
+    for graph in INPUTS:
+        quantise(folder / f"{graph}.onnx", _given(graph, fitted), folder / f"{graph}.int8.onnx")
     pairs = [*zip(_outputs(folder, judged, ""), _outputs(folder, judged, ".int8"), strict=True)]
     figures = {
         "noise": max(noise(a, b) for a, b in pairs),
@@ -45,10 +47,8 @@ def golden_distances(folder: Path, golden: Arrays) -> dict[str, float]:
     """How far the answers of each int8 graph to the golden rows are from the right ones."""
     asked = golden | {"context": golden["context_embedding"]}
     return {
-        graph: distance(
-            run(folder / f"{graph}.int8.onnx", {name: asked[name] for name in names}), golden[GOLDEN[graph]]
-        )
-        for graph, names in INPUTS.items()
+        graph: distance(run(folder / f"{graph}.int8.onnx", _given(graph, asked)), golden[GOLDEN[graph]])
+        for graph in INPUTS
     }
 
 
@@ -116,5 +116,10 @@ def _outputs(folder: Path, inputs: Arrays, variant: str) -> Iterator[NDArray[np.
     context = run(folder / f"context_encoder{variant}.onnx", {"features": inputs["features"]})
     yield context
     yield run(folder / f"target_encoder{variant}.onnx", {"features": inputs["features"]})
-    asked = {"context": context, "targets": inputs["targets"], "horizon": inputs["horizon"]}
-    yield run(folder / f"predictor{variant}.onnx", asked)
+    yield run(folder / f"predictor{variant}.onnx", _given("predictor", inputs | {"context": context}))
+
+
+def _given(graph: str, arrays: Arrays) -> Arrays:
+    """Those of the arrays that are inputs of the graph."""
+    names = INPUTS[graph] + ((ACTIONS,) if graph == "predictor" and ACTIONS in arrays else ())
+    return {name: arrays[name] for name in names}

@@ -31,6 +31,8 @@ class Options(TypedDict, total=False):
     dropout: float
     patches: PatchesLike | None
     horizons: Sequence[int]
+    actions: int
+    max_actions: int
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Config:
     `patches` cuts a row into tokens: a number gives that many equal consecutive chunks (1: the flat single-token
     model; None: 8, or one a column where there are fewer); a sequence of `(name, start, stop)` one token a named
     group; a mapping `{token: groups}` one token for several groups, each of which can still be hidden alone.
-    `horizons` are the frames ahead that the predictor can be asked for; 0 is the same frame.
+    `horizons` are the frames ahead that the predictor can be asked for; 0 is the same frame. `actions` are the numbers
+    of an input of the player's own, of which the predictor takes one for each of up to `max_actions` frames; 0: none.
     """
 
     input_dim: int
@@ -54,6 +57,8 @@ class Config:
     # Any PatchesLike may be given; __post_init__ cuts it into patches.
     patches: tuple[Patch, ...] = None  # type: ignore[assignment]
     horizons: tuple[int, ...] = (0,)
+    actions: int = 0
+    max_actions: int = 24
 
     def __post_init__(self) -> None:
         for name in (
@@ -63,10 +68,12 @@ class Config:
             "encoder_depth",
             "predictor_depth",
             "num_heads",
+            "actions",
+            "max_actions",
         ):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
+            value, least = getattr(self, name), 0 if name == "actions" else 1
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {least}")
         for name in ("embed_dim", "predictor_embed_dim"):
             width = getattr(self, name)
             if width % self.num_heads:

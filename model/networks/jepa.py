@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.networks.actions import ActionEncoding
 from model.networks.column_heads import ColumnHeads
 from model.networks.config import DEFAULT_PATCHES, Config, Options
 from model.networks.encoder import ContextEncoder
@@ -99,12 +100,14 @@ def recommended_defaults() -> dict[str, Any]:
 class JEPA(nn.Module):
     """The networks of a training run: feature encoding, context encoder, target encoder (its EMA) and predictor."""
 
-    def __init__(self, config: Config, encoding: FeatureEncoding) -> None:
+    def __init__(
+        self, config: Config, encoding: FeatureEncoding, action_encoding: ActionEncoding | None = None
+    ) -> None:
         super().__init__()
         self.config = config
         self.encoding = encoding
         self.context_encoder = ContextEncoder(config, encoding.columns)
-        self.predictor = Predictor(replace(config, dropout=0.0))
+        self.predictor = Predictor(replace(config, dropout=0.0), action_encoding)
         # Fixed at 1 and 0, the last norm makes each patch's embedding a target of mean 0 and variance 1 as it is:
         # a scale could otherwise shrink, which lowers the loss and teaches nothing.
         self.context_encoder.norm.requires_grad_(False)

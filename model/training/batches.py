@@ -1,5 +1,5 @@
 """What a training step reads, drawn and gathered on the device that computes. Dims: B rows, K later frames of each,
-C columns, G groups, H horizons, S symmetries."""
+C columns, G groups, H horizons, S symmetries, F frames of which inputs are taken, A numbers of an input."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from model.data.matrix import Matrix, halved
 from model.data.ranges import CHUNK_ROWS, Ranges, Rows
 from model.data.symmetry import Symmetry
 from model.data.timeline import Timeline
-from model.training.masking import MaskSampler
+from model.training.masking import ActionMaskSampler, MaskSampler
 
 # One row of this many in a batch is learned from as a composite, too.
 COMPOSITE_EVERY = 4
@@ -35,6 +35,8 @@ class Batch(NamedTuple):
     composites: Tensor  # [B / 4, C]: every fourth row, with about half of its groups taken from another row
     composites_known: Tensor | None  # [B / 4, G]
     later_known: Tensor | None = None  # [K·B, G] bool: what can be known of the later frames (None: as of those now)
+    # [K·B, F, A] the own inputs that lead to the frames that follow, NaN where hidden or not known (None: all are).
+    actions: Tensor | None = None
 
 
 class Batches:
@@ -47,7 +49,9 @@ class Batches:
         hide_share: tuple[float, float],
         symmetries: Sequence[Symmetry],
         device: torch.device,
+        max_actions: int = 0,
     ) -> None:
+        """`max_actions` are the frames whose inputs a batch has, where the frames have inputs; 0: none."""
         self.device = device
         self.values = compact(frames.features)  # [rows, C]
         if fits(self.values, device):
@@ -64,6 +68,9 @@ class Batches:
         self.symmetries = symmetries
         hidden = torch.stack([symmetry.hidden for symmetry in symmetries]).to(device) if symmetries else None  # [S, G]
         self.hidden = hidden if hidden is not None and hidden.any() else None
+        self.inputs = None
+        if max_actions and self.timeline is not None and frames.actions is not None:
+            self.inputs = Inputs(frames, self.timeline, max_actions, symmetries)
 
     @property
     def ordered(self) -> bool:
@@ -110,13 +117,19 @@ class Batches:
         rest = visible, known, composites, composites_known
         if not self.ordered:
             return Batch(self.seen(now, turned), torch.zeros(0, device=device), *rest)
-        order = torch.rand(count, len(self.horizons), generator=generator).argsort(1)
-        horizon = self.horizons[order[share, :LATER_FRAMES].T.numpy()]  # [K, B]
+        order = torch.rand(count, len(self.horizons), generator=generator).argsort(1)[:, :LATER_FRAMES]
+        horizon = self.horizons[order[share].T.numpy()]  # [K, B]
         taken = np.concatenate([now, self.later(np.tile(now, len(horizon)), horizon.ravel())])  # [B + K·B]
+        actions = None
+        if self.inputs is not None:
+            asked = torch.from_numpy(self.horizons)[order]  # [count, K]
+            told = self.inputs.mask(asked.flatten(), generator).unflatten(0, asked.shape)[share]  # [B, K, F, A]
+            given = self.inputs.of(now, turned.to("cpu"))[:, None]  # [B, 1, F, A]
+            actions = torch.where(told, given, torch.nan).transpose(0, 1).flatten(0, 1).to(device)
         turned = turned.repeat(1 + len(horizon), 1)
         ahead = torch.from_numpy(horizon.ravel()).to(device, torch.float32)
         later_known = None if self.absent is None else ~self.absent[torch.from_numpy(taken[len(now) :])].to(device)
-        return Batch(self.seen(taken, turned), ahead, *rest, later_known)
+        return Batch(self.seen(taken, turned), ahead, *rest, later_known, actions)
 
     def seen(self, rows: Rows, turned: Tensor | None = None) -> Tensor:
         """Raw features [n, C] of the rows [n], by each symmetry where `turned` [n, S]."""
@@ -125,6 +138,38 @@ class Batches:
             for symmetry, applies in zip(self.symmetries, turned.T, strict=True):
                 features = torch.where(applies[:, None], symmetry.apply(features), features)
         return features
+
+
+class Inputs:
+    """The player's own inputs in the frames that follow a row."""
+
+    def __init__(self, frames: Frames, timeline: Timeline, max_actions: int, symmetries: Sequence[Symmetry]) -> None:
+        if frames.actions is None:
+            raise ValueError("the frames have no actions")
+        self.values = frames.actions  # [rows, A]
+        self.timeline = timeline
+        self.mask = ActionMaskSampler(max_actions, len(frames.action_names))
+        self.symmetries = [each.of_actions(frames.action_names, frames.schema) for each in symmetries]
+        ahead = np.arange(1, max_actions + 1)
+        # The input that leads to a frame stands in its own row, or in the one before.
+        offsets = {"after": ahead, "before": ahead - timeline.pace}
+        recorded = np.array(frames.actions_recorded)
+        # Which of the A numbers stand how far ahead of a row.
+        self.offsets = [(np.flatnonzero(recorded == kind), offsets[kind]) for kind in np.unique(recorded).tolist()]
+
+    def of(self, rows: Rows, turned: Tensor | None = None) -> Tensor:
+        """[n, F, A] of the rows [n], by each symmetry where `turned` [n, S]; NaN where an input is not known."""
+        found = np.full((len(rows), self.mask.frames, self.mask.actions), np.nan, np.float32)
+        for columns, offset in self.offsets:
+            later = self.timeline.ahead(np.repeat(rows, len(offset)), np.tile(offset, len(rows)))
+            values = self.values[later][:, columns]
+            values[later < 0] = np.nan
+            found[:, :, columns] = values.reshape(len(rows), len(offset), -1)
+        actions = torch.from_numpy(np.where(np.isfinite(found), found, np.float32(np.nan)))
+        if turned is not None:
+            for (source, sign), applies in zip(self.symmetries, turned.T, strict=True):
+                actions = torch.where(applies[:, None, None], actions.index_select(2, source) * sign, actions)
+        return actions
 
 
 def compact(features: RowSource) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bundle.columns import Statistics
 from bundle.schema import Schema
+from model.networks.actions import ActionEncoding
 from model.networks.config import Config
 from model.networks.encoding import FeatureEncoding
 from model.networks.jepa import JEPA
@@ -24,6 +25,7 @@ from model.training.summary import TrainingSummary
 OPTIMISER = "optimiser."
 STATISTICS = "statistics."
 NETWORKS = "jepa."
+ACTIONS = f"{NETWORKS}predictor.actions.encoding."
 SAMPLE = "sample"
 SHOWN = "shown"
 
@@ -47,6 +49,8 @@ class Checkpoint:
     sample: NDArray[np.float32] | None = None
     # Consecutive frames [n, C] of a held-out game for everybody to look at, where the user allowed it.
     shown: NDArray[np.float32] | None = None
+    # Names of the numbers of an input of the player's own, where the predictor takes them.
+    actions: tuple[str, ...] = ()
     # How the run was asked for, which bundle.json does not say: "preset", "command", and the "choices" of columns.
     made: dict[str, Any] = field(default_factory=dict)
 
@@ -70,6 +74,7 @@ class Checkpoint:
             "recipe": self.recipe,
             "step": self.step,
             "summary": self.summary.as_dict(),
+            "actions": [*self.actions],
             "made": self.made,
         }
         partial = path.with_suffix(".partial")
@@ -92,7 +97,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
         return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
     try:
-        jepa = JEPA(Config.from_dict(about["config"]), FeatureEncoding(under(f"{NETWORKS}encoding.")))
+        config, actions = Config.from_dict(about["config"]), tuple(map(str, about.get("actions", ())))
+        if len(actions) != config.actions:
+            raise ValueError(f"it names {len(actions)} inputs of {config.actions}")
+        jepa = JEPA(
+            config, FeatureEncoding(under(f"{NETWORKS}encoding.")), ActionEncoding(under(ACTIONS)) if actions else None
+        )
         checkpoint = Checkpoint(
             jepa=jepa,
             schema=Schema.from_dict(about["schema"]),
@@ -103,6 +113,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             optimiser=under(OPTIMISER),
             sample=tensors[SAMPLE].numpy() if SAMPLE in tensors else None,
             shown=tensors[SHOWN].numpy() if SHOWN in tensors else None,
+            actions=actions,
             made=dict(about.get("made", {})),
         )
         checkpoint.finished()

@@ -67,7 +67,8 @@ def predict(jepa: JEPA, out: ForwardPass) -> Tensor:
     """The predictor's answer to `target` [T, N, D]; those of patches that it is not asked for mean nothing."""
     if len(out.frames) == out.rows:
         return jepa.predictor.predict_patches(out.context, hidden_patches(jepa, out)).float()
-    return jepa.predictor.predict_patches(out.context[out.rows :], None, out.horizon[out.rows :]).float()
+    later, actions = slice(out.rows, None), out.batch.actions
+    return jepa.predictor.predict_patches(out.context[later], None, out.horizon[later], actions).float()
 
 
 def known_columns(jepa: JEPA, known: Tensor | None) -> Tensor | None:

@@ -36,7 +36,8 @@ class Recipe:
     predictor_depth: int = _option(2, "Blocks of the predictor", 1, 100)
     num_heads: int = _option(8, "Heads of attention; they divide both widths", 1, 1024)
     tokens: str = _option("row", "row: one token a row, whose groups can be hidden; groups: one token a group")
-    horizons: tuple[int, ...] = _option((1, 5, 10, 20, 30, 60), "Frames ahead to predict", 1, 1_000_000)
+    horizons: tuple[int, ...] = _option((1, 5, 10, 18, 20, 21, 30, 60), "Frames ahead to predict", 1, 1_000_000)
+    max_actions: int = _option(24, "Frames whose own inputs the predictor takes, where data has them; 0: none", 0, 1000)
     steps: int = _option(4000, "Training steps", 1, 1_000_000_000)
     batch_size: int = _option(1024, "Rows of a step", 2, 1_048_576)
     learning_rate: float = _option(2e-3, "Its peak", 1e-9, 10)
@@ -72,8 +73,9 @@ class Recipe:
             num_heads=self.num_heads,
         )
 
-    def config(self, schema: Schema, *, ordered: bool) -> Config:
-        """The networks for rows of this schema; rows without order are only ever masked, never looked ahead in."""
+    def config(self, schema: Schema, *, ordered: bool, actions: int = 0) -> Config:
+        """The networks for rows of this schema, with inputs of so many numbers; rows without order are only ever
+        masked, never looked ahead in."""
         return Config(
             schema.input_dim,
             embed_dim=self.embed_dim,
@@ -86,6 +88,8 @@ class Recipe:
             if self.tokens == "row"
             else tuple(Patch(group.name, (group,)) for group in schema.groups),
             horizons=self.horizons if ordered else (0,),
+            actions=actions if ordered and self.max_actions else 0,
+            max_actions=self.max_actions or Config.max_actions,
         )
 
     def changed(self, values: Mapping[str, Any]) -> "Recipe":

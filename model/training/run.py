@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from bundle.columns import Statistics
 from bundle.sample import SAMPLE_ROWS as SHOWN_ROWS
+from bundle.schema import MAX_ACTION_COLUMNS, MAX_ACTION_NUMBERS
 from model.data import checks
 from model.data.frames import Frames
 from model.data.matrix import taken
 from model.data.ranges import Ranges, distinct
 from model.data.splits import split_rows
 from model.data.statistics import statistics_of
+from model.networks.actions import ActionEncoding
 from model.networks.encoding import FeatureEncoding
 from model.networks.jepa import JEPA
 from model.training import schedules
@@ -82,7 +84,7 @@ def prepare(
     checks.check_trainable(frames, train, statistics, horizons)
     warnings = checks.training_warnings(frames, train, statistics, horizons, recipe.batch_size)
     symmetries = frames.symmetries if recipe.symmetries else ()
-    batches = Batches(frames, horizons, recipe.hide_share, symmetries, fabric.device)
+    batches = Batches(frames, horizons, recipe.hide_share, symmetries, fabric.device, recipe.max_actions)
     train_rows = _usable_rows(batches, train, horizons, "training")
     val_rows = _usable_rows(batches, val, horizons, "validation")
     if checkpoint is not None and checkpoint.summary.rows != len(train_rows):
@@ -105,6 +107,7 @@ def prepare(
             ),
             optimiser={},
             sample=_sample(batches, train_rows, val_rows),
+            actions=_actions(frames, recipe),
         )
         if batches.ordered:
             _measure_directions(checkpoint.jepa, batches, train_rows, horizons)
@@ -204,6 +207,12 @@ def _check_alike(checkpoint: Checkpoint, frames: Frames) -> None:
         raise ValueError(f"the run learned from rows without order, and this data has one; add --unordered, {anew}")
     if checkpoint.jepa.config.horizons != (0,) and frames.frame is None:
         raise ValueError(f"the run looks ahead, and the rows of this data have no order; give it the same data, {anew}")
+    trained, given = checkpoint.actions, _actions(frames, Recipe.from_dict(checkpoint.recipe))
+    if trained != given:
+        raise ValueError(
+            f"the run was trained with the inputs {', '.join(trained) or 'none'}, and this data has "
+            f"{', '.join(given) or 'none'}; give it the same data, {anew}"
+        )
 
 
 def _check_shares(batch_size: int, processes: int) -> None:
@@ -227,7 +236,25 @@ def _networks(frames: Frames, train: Ranges, statistics: Statistics, recipe: Rec
     # In their order, since what is fitted does not depend on it and a file is read faster so.
     drawn = np.sort(train.drawn(FIT_ROWS, np.random.default_rng(recipe.seed)))
     encoding = FeatureEncoding.fit(taken(frames.features, drawn), frames.schema, statistics)
-    return JEPA(recipe.config(frames.schema, ordered=frames.frame is not None), encoding)
+    actions = _actions(frames, recipe)
+    config = recipe.config(frames.schema, ordered=frames.frame is not None, actions=len(actions))
+    if frames.actions is None or not actions:
+        return JEPA(config, encoding)
+    return JEPA(config, encoding, ActionEncoding.fit(frames.actions[drawn]))
+
+
+def _actions(frames: Frames, recipe: Recipe) -> tuple[str, ...]:
+    """The names of the numbers of an input, where the predictor takes inputs; ValueError where they are too many."""
+    if frames.frame is None or frames.actions is None or not recipe.max_actions:
+        return ()
+    count, numbers = len(frames.action_names), len(frames.action_names) * recipe.max_actions
+    if count > MAX_ACTION_COLUMNS or numbers > MAX_ACTION_NUMBERS:
+        raise ValueError(
+            f"the data has {count:,} action columns, {numbers:,} numbers in {recipe.max_actions} frames; the predictor "
+            f"takes {MAX_ACTION_COLUMNS:,} columns and {MAX_ACTION_NUMBERS:,} numbers: name fewer with --actions, or "
+            "leave them out with --set max_actions=0"
+        )
+    return frames.action_names
 
 
 def _measure_directions(jepa: JEPA, batches: Batches, rows: Ranges, horizons: tuple[int, ...]) -> None:

@@ -37,6 +37,13 @@ def change(folder: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
         (lambda d: d["patches"].pop(), "patches must hold every group of the schema exactly once"),
         (lambda d: d["loss_quantiles"].update({"6": [0.0]}), "loss_quantiles.6 List should have at least 101 items"),
         (lambda d: d["files"].pop("golden.npz"), "files lacks golden.npz"),
+        (lambda d: d.update(actions=["jump"]), "actions names 1 numbers and max_actions is 0; a predictor takes both"),
+        (lambda d: d.update(max_actions=24), "actions names 0 numbers and max_actions is 24"),
+        (lambda d: d.update(actions=["jump", "jump"], max_actions=24), "actions repeat a name"),
+        (
+            lambda d: d.update(actions=["jump"], max_actions=24, action_values={"run": [0, 1]}),
+            "action_values has 'run', which actions does not name",
+        ),
         (lambda d: d["schema"]["names"].reverse(), "the schema hashes to"),
     ],
 )
@@ -98,6 +105,13 @@ MANY = 100_000
         (lambda d: d.update(version=2**53), "version Input should be less than or equal to 9007199254740991"),
         (lambda d: d.update(patches=[1] * MANY), "patches.0 Input should be"),
         (lambda d: d["patches"][0].update(groups=[1] * MANY), "patches.0.groups.0 Input should be a valid string"),
+        (lambda d: d.update(actions=["x"] * MANY, max_actions=1), "actions List should have at most 1000 items"),
+        (lambda d: d.update(max_actions=1001), "max_actions Input should be less than or equal to 1000"),
+        (
+            lambda d: d.update(actions=[*map(str, range(1000))], max_actions=1000),
+            "actions times max_actions is 1000000; it may be 131072",
+        ),
+        (lambda d: d.update(action_values={str(i): 1 for i in range(MANY)}), "action_values has 100000 keys"),
         (lambda d: d.update(horizons=["x"] * MANY), "horizons.0 Input should be a valid integer"),
         (lambda d: d.update(horizons=[*range(1001)]), "horizons List should have at most 1000 items"),
         (lambda d: d.update(history={"loss": ["x"] * MANY}), "history.loss.0 Input should be a valid number"),

@@ -14,6 +14,7 @@ from bundle import open_bundle
 from bundle.folders import BundleError
 from bundle.opened import OpenBundle
 from bundle.reader import read_bundle
+from tests.support.acting import ACTING, inputs, predicted, values
 from tests.support.bundles import TinyModel
 
 ROOT = Path(__file__).parents[2]
@@ -209,3 +210,42 @@ def test_a_bundle_without_heads_says_what_makes_them(tmp_path: Path) -> None:
     tiny = TinyModel()
     with pytest.raises(ValueError, match="`jepa heads` makes them"):
         open_bundle(tiny.write(tmp_path)).forecast(tiny.rows(1))
+
+
+def test_forecasts_know_the_inputs_that_they_are_told(tmp_path: Path) -> None:
+    folder = ACTING.write(tmp_path)
+    bundle, rows, actions = open_bundle(folder), ACTING.rows(300), inputs(300, 3)
+    found = bundle.forecast(rows, horizon=15, actions=actions)
+    np.testing.assert_allclose(found.values, values(predicted(rows, actions)), rtol=1e-3)
+    np.testing.assert_allclose(
+        bundle.forecast(rows[7], horizon=15, actions=actions[7]).values, found.values[7:8], rtol=1e-4
+    )
+    none = bundle.forecast(rows[:2], horizon=15).values
+    np.testing.assert_allclose(none, values(predicted(rows[:2], None)), rtol=1e-3)
+    np.testing.assert_array_equal(none, bundle.forecast(rows[:2], horizon=15, actions=np.full((2, 1, 3), None)).values)
+
+
+@pytest.mark.parametrize(
+    ("actions", "options", "message"),
+    [
+        (np.zeros((2, 1, 3)), {"horizon": 0}, "horizon is 0, the frame itself; set horizon"),
+        (
+            np.zeros((3, 1, 3)),
+            {},
+            r"actions has shape \[3, 1, 3\]; it must be \[2, n, 3\]: for each row the inputs jump",
+        ),
+        (np.zeros((1, 3)), {}, r"actions has shape \[1, 3\]; it must be \[2, n, 3\]"),
+        (np.zeros((2, 5, 3)), {}, "of n frames, 1 to 4"),
+        (np.full((2, 1, 3), np.inf), {}, "infinite numbers; put NaN where an input is not known"),
+    ],
+)
+def test_wrong_inputs_are_refused(tmp_path: Path, actions: Any, options: dict[str, Any], message: str) -> None:
+    bundle = open_bundle(ACTING.write(tmp_path))
+    with pytest.raises(ValueError, match=message):
+        bundle.forecast(ACTING.rows(2), actions=actions, **{"horizon": 6} | options)
+
+
+def test_a_model_that_takes_no_inputs_says_so(tmp_path: Path) -> None:
+    bundle = open_bundle(TinyModel(heads=True).write(tmp_path))
+    with pytest.raises(ValueError, match="takes no actions; leave them out, or train with the columns of your inputs"):
+        bundle.forecast(ROWS[:1], horizon=6, actions=np.zeros((1, 1, 3)))

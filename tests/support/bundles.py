@@ -46,6 +46,9 @@ class TinyModel:
     int8_steps: int = 0
     # Whether it has HEADS, and says how far from training a frame is.
     heads: bool = False
+    # The numbers of the player's own inputs that its predictor takes, and of how many frames.
+    actions: tuple[str, ...] = ()
+    max_actions: int = 4
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -64,6 +67,8 @@ class TinyModel:
             "predictor_patch": (len(self.patches), self.embed_dim),
             "predictor_horizon": (1, self.embed_dim),
         }
+        if self.actions:
+            shapes["predictor_actions"] = (self.max_actions * len(self.actions), self.embed_dim)
         drawn: dict[str, Array] = {
             name: rng.normal(size=shape).astype(np.float32) / np.float32(3) for name, shape in shapes.items()
         }
@@ -88,14 +93,20 @@ class TinyModel:
                     total[row] += (value - w["mean"][column]) * w[f"{encoder}_w"][column]
         return np.tanh(total).astype(np.float32)
 
-    def predict(self, context: Array, targets: Array, horizon: Array) -> Array:
-        """[B, embed_dim], [B, patches], [B] → [B, embed_dim], row by row."""
+    def predict(self, context: Array, targets: Array, horizon: Array, actions: Array | None = None) -> Array:
+        """[B, embed_dim], [B, patches], [B] and perhaps [B, n, actions] → [B, embed_dim], row by row."""
         w = self.weights()
         out = [
-            np.tanh(c @ w["predictor_w"] + t @ w["predictor_patch"] + h / 60 * w["predictor_horizon"][0])
+            c @ w["predictor_w"] + t @ w["predictor_patch"] + h / 60 * w["predictor_horizon"][0]
             for c, t, h in zip(context, targets, horizon, strict=True)
         ]
-        return np.array(out, np.float32)
+        for row, inputs in enumerate(() if actions is None else actions):
+            for number, weight in zip(inputs.ravel(), w["predictor_actions"], strict=False):
+                # One that is not known adds nothing.
+                if not np.isnan(number):
+                    out[row] = out[row] + number * weight
+        predicted: Array = np.tanh(np.array(out)).astype(np.float32)
+        return predicted
 
     def head_weights(self) -> dict[str, Array]:
         rng = np.random.default_rng(self.seed + 3)
@@ -179,6 +190,7 @@ class TinyModel:
                 if self.heads
             ],
             "parity": PARITY,
+            **({"actions": list(self.actions), "max_actions": self.max_actions} if self.actions else {}),
             **self.extra,
         }
 
@@ -190,13 +202,16 @@ class TinyModel:
         targets[:, 0] = 1
         horizon = rng.choice(self.horizons, size=5).astype(np.float32)
         context = self.encode(features, "context")
+        shape = (5, self.max_actions, len(self.actions))
+        actions = np.where(rng.random(shape) < 0.5, rng.normal(size=shape), np.nan).astype(np.float32)
         return {
             "features": features,
             "context_embedding": context,
             "target_embedding": self.encode(features, "target"),
             "targets": targets,
             "horizon": horizon,
-            "prediction": self.predict(context, targets, horizon),
+            "prediction": self.predict(context, targets, horizon, actions if self.actions else None),
+            **({"actions": actions} if self.actions else {}),
         }
 
     def _encoder_graph(self, encoder: str, precision: str) -> onnx.ModelProto:
@@ -228,7 +243,19 @@ class TinyModel:
             helper.make_node("Tanh", ["total"], ["prediction"]),
         ]
         inputs = {"context": [self.embed_dim], "targets": [len(self.patches)], "horizon": []}
-        return _graph(nodes, inputs, "prediction", self.embed_dim, weights | {"axis": np.array([1])})
+        weights |= {"axis": np.array([1])}
+        if self.actions:
+            inputs["actions"] = [self.max_actions, len(self.actions)]
+            weights |= {"zero": np.float32(0), "w_actions": w["predictor_actions"]}
+            nodes[-2].input.append("from_actions")
+            nodes = [
+                helper.make_node("Flatten", ["actions"], ["numbers"]),
+                helper.make_node("IsNaN", ["numbers"], ["unknown"]),
+                helper.make_node("Where", ["unknown", "zero", "numbers"], ["known"]),
+                helper.make_node("MatMul", ["known", "w_actions"], ["from_actions"]),
+                *nodes,
+            ]
+        return _graph(nodes, inputs, "prediction", self.embed_dim, weights)
 
 
 def _rounded(weights: Array, steps: int) -> Array:

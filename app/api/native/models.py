@@ -28,6 +28,9 @@ def card(model: ServedModel, layout: Mapping[str, int]) -> dict[str, Any]:
                 "schema_hash",
                 "patches",
                 "horizons",
+                "actions",
+                "max_actions",
+                "action_values",
                 "heads",
             }
             | {"options", "training", "licence", "data"}

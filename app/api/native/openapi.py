@@ -10,6 +10,7 @@ from app.api.openapi import FLOATS, REFUSALS, SCHEMAS, add_schemas, header_param
 from app.api.openapi import HEADERS as SHARED_HEADERS
 from app.api.problems import Problem
 from app.repository.registry import ServedModel
+from app.rows import Array
 
 STREAM_STATUSES = {426}
 HEADERS = SHARED_HEADERS | {
@@ -67,18 +68,28 @@ def _examples(model: ServedModel) -> dict[str, dict[str, Any]]:
         forecast[f"{head}, {horizon} frames ahead"] = {"features": first, "heads": [head], "horizon": horizon}
     if manifest.heads and model.bundle.novelty is not None:
         forecast["two rows, and how novel they are"] = {"features": [first, second], "novelty": True}
+    predict: dict[str, Any] = {
+        f"one row, {horizon} frames ahead": {"features": first, "horizon": horizon},
+        "from a context embedding": {"context": embedding},
+    }
+    if model.bundle.golden.actions is not None and horizon:
+        given, other = (_written(each[:2]) for each in model.bundle.golden.actions[:2])
+        predict["with the inputs of two frames"] = {"features": first, "horizon": horizon, "actions": given}
+        predict["two candidates for one row"] = {"features": first, "horizon": horizon, "actions": [given, other]}
     return {
         "/embed": embed,
         "/forecast": forecast,
-        "/predict": {
-            f"one row, {horizon} frames ahead": {"features": first, "horizon": horizon},
-            "from a context embedding": {"context": embedding},
-        },
+        "/predict": predict,
         "/loss": {
             "how surprising is the later row": {"features": first, "target_features": second, "horizon": horizon},
             "between embeddings": {"predicted": embedding, "target": embedding},
         },
     }
+
+
+def _written(inputs: Array) -> list[list[float | None]]:
+    """[n, A] with null where a number is not known."""
+    return [[None if np.isnan(each) else round(float(each), 3) for each in numbers] for numbers in inputs]
 
 
 def query_parameters(*queries: type[Options]) -> list[dict[str, Any]]:

@@ -10,8 +10,9 @@ from functools import lru_cache
 from typing import Any, Generic, NamedTuple, TypeVar
 from urllib.parse import parse_qsl
 
+from app.actions import FIELD
 from app.api.headers import BINARY, JSON, RawHeaders, read_timeout, timing_headers
-from app.api.native.schemas import ROWS, Options
+from app.api.native.schemas import ROWS, InputQuery, InputRows, Options
 from app.api.validation import check_schema, checked
 from app.errors import InvalidInput, UnsupportedMediaType
 from app.inference.jobs import ANY_TIME, Ticket, Timing
@@ -29,6 +30,8 @@ from app.rows import (
 )
 from app.service import Service
 
+# Options that say how a binary body is to be read.
+OF_BINARY = frozenset(("actions", "candidates"))
 LISTS = frozenset(("hidden", "targets", "heads"))
 # Of a row's width; no row that fits into memory has more numbers.
 MAX_WIDTH_DIGITS = 12
@@ -71,6 +74,24 @@ class NativeRequest(Generic[Opts]):
                 found[layout.field], self.single_row = json_rows(value, layout, self.max_rows, booleans=booleans)
             check_alike(found)
             return [*found.values()]
+        except InvalidInput as error:
+            raise error.within("body") from None
+
+    def rows_and_actions(self, fields: Fields, options: InputQuery | InputRows) -> tuple[Array, Array | None]:
+        """The rows of the one field, [B, D], and the inputs beside them: None, [B, n, A] or, for one row, [N, n, A]."""
+        if options.actions is None:
+            (rows,) = self.rows(fields)
+            return rows, None
+        (layout,), taken = fields.layouts, self.model.engine.actions
+        try:
+            if isinstance(options, InputQuery):
+                rows, sent = taken.binary_rows(self.body, layout, options.actions, options.candidates, self.max_rows)
+            else:
+                assert self.document is not None
+                value, (rows,) = self.document.pop(FIELD), self.rows(fields)
+                sent = taken.json_actions(value, len(rows), self.max_rows, booleans=may_hold_booleans(self.body))
+            self.single_row = self.single_row and not sent.are_candidates
+            return rows, taken.checked(sent.actions)
         except InvalidInput as error:
             raise error.within("body") from None
 
@@ -191,6 +212,9 @@ def _beside(document: dict[str, Any], query: Options, body: type[Options]) -> di
     that the two say differently."""
     said = query.model_dump(exclude_unset=True)
     for name, value in said.items():
+        if name in OF_BINARY:
+            detail = f"{name} counts what follows a row in a binary body; a JSON body holds the inputs as actions"
+            raise InvalidInput(((name,), detail)).within("query")
         # A binary body's rows are of the kind that `input` says, a document's of the field's that holds them.
         in_body = document.get(name) if name in body.model_fields else value if document.get(value) is not None else ()
         in_body = [] if name in LISTS and in_body == {} else in_body

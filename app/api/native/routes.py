@@ -40,10 +40,10 @@ async def embed(request: NativeRequest[schemas.EmbedOptions]) -> Answer:
 async def predict(request: NativeRequest[schemas.PredictQuery | schemas.PredictRequest]) -> Answer:
     """Predicts the embeddings of hidden groups or later frames, from features or from context embeddings."""
     options, engine = request.options, request.model.engine
-    given = _features_or_context(request)
+    given, actions = _features_or_context(request)
     if options.input == "context":
         rows, timing = await engine.predict_from_context(
-            given, targets=options.targets, horizon=options.horizon, ticket=request.ticket
+            given, targets=options.targets, horizon=options.horizon, actions=actions, ticket=request.ticket
         )
     else:
         rows, timing = await engine.predict(
@@ -51,6 +51,7 @@ async def predict(request: NativeRequest[schemas.PredictQuery | schemas.PredictR
             hidden=options.hidden or (),
             targets=options.targets,
             horizon=options.horizon,
+            actions=actions,
             ticket=request.ticket,
         )
     return request.answer(rows, timing, predictions=request.ranked(rows))
@@ -59,12 +60,12 @@ async def predict(request: NativeRequest[schemas.PredictQuery | schemas.PredictR
 async def forecast(request: NativeRequest[schemas.ForecastQuery | schemas.ForecastRequest]) -> Answer:
     """Computes the values of the model's heads, now or at a later frame, and how novel each frame is."""
     options, engine = request.options, request.model.engine
-    given = _features_or_context(request)
+    given, actions = _features_or_context(request)
     if options.input == "context":
         if options.novelty:
             raise InvalidInput((("novelty",), "novelty goes with features; send the frames that it is to judge"))
         found = await engine.forecast_from_context(
-            given, heads=options.heads, horizon=options.horizon, ticket=request.ticket
+            given, heads=options.heads, horizon=options.horizon, actions=actions, ticket=request.ticket
         )
     else:
         found = await engine.forecast(
@@ -72,6 +73,7 @@ async def forecast(request: NativeRequest[schemas.ForecastQuery | schemas.Foreca
             heads=options.heads,
             horizon=options.horizon,
             hidden=options.hidden or (),
+            actions=actions,
             novelty=options.novelty,
             ticket=request.ticket,
         )
@@ -98,12 +100,14 @@ async def loss(request: NativeRequest[schemas.LossOptions]) -> Answer:
     )
 
 
-def _features_or_context(request: NativeRequest[Any]) -> Array:
+def _features_or_context(request: NativeRequest[Any]) -> tuple[Array, Array | None]:
+    """The rows, and the player's own inputs beside them."""
     options, forms = request.options, request.model.forms
-    (given,) = request.rows(forms.context if options.input == "context" else forms.features)
+    fields = forms.context if options.input == "context" else forms.features
+    given, actions = request.rows_and_actions(fields, options)
     if options.input == "context" and options.hidden:
         raise InvalidInput((("hidden",), "hidden goes with features; context rows were made with their groups hidden"))
-    return given
+    return given, actions
 
 
 def _encoder(queues: Queues, options: schemas.EmbedOptions) -> Batcher:
@@ -144,16 +148,15 @@ ENDPOINTS: tuple[Endpoint[Any, Any], ...] = (
     status_code=101,
     tags=["inference"],
     responses=problems(401, 403, 404, 409, 421, 422, 426, 503),
-    openapi_extra={
-        "parameters": [*query_parameters(schemas.EmbedStream, schemas.ForecastStream), *header_parameters(HEADERS)]
-    },
+    openapi_extra={"parameters": [*query_parameters(*schemas.STREAMS.values()), *header_parameters(HEADERS)]},
 )
 async def stream() -> None:
     """Opens a WebSocket for frames. Each binary message is a uint32 number and float32 rows; the answer is a binary
-    message with the same number and the embeddings or, with `answer=forecast`, the values of heads. The options apply
-    to all frames, and are those of /embed or of /forecast."""
+    message with the same number and the embeddings or, with `answer=predict`, those of a later frame or, with
+    `answer=forecast`, the values of heads. The options apply to all frames, and are those of /embed, /predict or
+    /forecast."""
     raise UpgradeRequired(
-        "a stream is a WebSocket; open ws://…/stream, or send single frames to POST /embed or /forecast"
+        "a stream is a WebSocket; open ws://…/stream, or send single frames to POST /embed, /predict or /forecast"
     )
 
 

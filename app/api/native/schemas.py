@@ -10,10 +10,17 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from app.telemetry.drift import SAMPLED
 
-ROWS = ("features", "target_features", "context", "predicted", "target")
+ROWS = ("features", "target_features", "context", "predicted", "target", "actions")
 _NUMBERS = {"type": "array", "items": {"type": "number", "format": "float"}, "minItems": 1}
 # Lua has one kind of empty table, which its encoders of JSON write as an object.
 Names = Annotated[list[str], BeforeValidator(lambda names: [] if names == {} else names)]
+_NUMBER_OR_NULL = {"type": ["number", "null"], "format": "float"}
+_INPUTS = {
+    "type": "array",
+    "items": {"anyOf": [{"type": "array", "items": _NUMBER_OR_NULL, "minItems": 1}, {"type": "null"}]},
+    "minItems": 1,
+}
+Actions = Annotated[Any, WithJsonSchema({"anyOf": [_INPUTS, {"type": "array", "items": _INPUTS, "minItems": 1}]})]
 Rows = Annotated[Any, WithJsonSchema({"anyOf": [_NUMBERS, {"type": "array", "items": _NUMBERS, "minItems": 1}]})]
 
 
@@ -37,6 +44,20 @@ class InputQuery(Options):
     input: Literal["features", "context"] = Field(
         "features", description="Whether the rows of the body are features or context embeddings"
     )
+    actions: int | None = Field(
+        None,
+        ge=1,
+        description="Behind each row stand the player's own inputs of so many frames that follow it, NaN where unknown",
+    )
+    candidates: int | None = Field(
+        None, ge=1, description="Behind the one row stand so many candidates, each with the inputs of `actions` frames"
+    )
+
+    @model_validator(mode="after")
+    def _candidates_are_of_actions(self) -> Self:
+        if self.candidates is not None and self.actions is None:
+            raise ValueError("candidates are lists of inputs; say with actions of how many frames each has them")
+        return self
 
 
 class InputRows(Options):
@@ -44,6 +65,11 @@ class InputRows(Options):
 
     features: Rows = Field(None, description="One row of input_dim numbers, or a list of rows")
     context: Rows = Field(None, description="One row of embed_dim numbers from the context encoder, or a list of rows")
+    actions: Actions = Field(
+        None,
+        description="The player's own inputs of the frames that follow a row, null where unknown: one list of inputs "
+        "for each row; or for one row a list of such lists, candidates with an answer each",
+    )
 
     @model_validator(mode="after")
     def _one_input(self) -> Self:
@@ -78,11 +104,19 @@ class ForecastQuery(ForecastOptions, InputQuery): ...
 
 
 class EmbedStream(EmbedOptions):
-    answer: Literal["embed", "forecast"] = Field("embed", description="What each frame is answered with")
+    answer: Literal["embed", "predict", "forecast"] = Field("embed", description="What each frame is answered with")
+
+
+class PredictStream(PredictQuery):
+    answer: Literal["predict"]
 
 
 class ForecastStream(ForecastQuery):
     answer: Literal["forecast"]
+
+
+# By what a stream answers its frames with.
+STREAMS: dict[str, type[Options]] = {"embed": EmbedStream, "predict": PredictStream, "forecast": ForecastStream}
 
 
 class LossOptions(Options):
@@ -130,15 +164,15 @@ class EmbedAnswer(Answer):
 
 class PredictAnswer(Answer):
     predictions: Rows = Field(
-        description="One embedding for each row sent; without the outer list if a single row was sent"
+        description="One embedding for each row or candidate sent; without the outer list if a single row was sent"
     )
 
 
 class ForecastAnswer(Answer):
     outputs: list[str] = Field(description="A head's name, or `head=class` for each class of a head with classes")
     values: Rows = Field(
-        description="For each row sent the values of the outputs: probabilities, and numbers in their unit; without "
-        "the outer list if a single row was sent"
+        description="For each row or candidate sent the values of the outputs: probabilities, and numbers in their "
+        "unit; without the outer list if a single row was sent"
     )
     novelty: list[float] | None = Field(
         description="For each row, the percentage of held-out frames that lie nearer to those of training; null unless "
@@ -172,6 +206,11 @@ class ModelCard(BaseModel):
     groups: list[dict[str, Any]]
     patches: list[dict[str, Any]]
     horizons: list[int]
+    actions: list[str] = Field(description="The numbers of one of the player's own inputs, in order; empty: none taken")
+    max_actions: int = Field(description="Of how many frames that follow a row /predict takes the inputs")
+    action_values: dict[str, list[float]] = Field(
+        description="The values of those inputs that are one of several classes"
+    )
     heads: list[dict[str, Any]] = Field(
         description="What /forecast answers: each head's name, kind and outputs, where its labels came from, and how "
         "well it does on held-out games"

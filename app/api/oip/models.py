@@ -5,6 +5,9 @@
 <name>.predictor        context [-1, embed_dim], targets [-1, patches]?, horizon [-1]? → prediction [-1, embed_dim]
 <name>.forecast         features [-1, input_dim] → values [-1, outputs of its heads], novelty [-1]?
 <name>.loss             features, target_features [-1, input_dim] → losses [-1], percentiles [-1]?
+
+Where the model takes them, .predictor and .forecast have actions [-1, -1, A]? as well, the player's own inputs of the
+frames that follow: of each row, or candidates for the only row.
 """
 
 from collections.abc import Awaitable, Callable
@@ -13,6 +16,7 @@ from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from app.actions import FIELD
 from app.api.oip.tensors import Input
 from app.errors import InvalidInput, UnknownModel, listed
 from app.inference.batcher import Batcher
@@ -95,7 +99,7 @@ def _predictor(name: str, model: ServedModel) -> Signature:
         targets, horizon = inputs.get("targets"), inputs.get("horizon")
         frames = None if horizon is None else horizon[:, 0]
         rows, timing = await model.engine.predict_patches(
-            inputs["context"], targets=targets, horizon=frames, ticket=ticket
+            inputs["context"], targets=targets, horizon=frames, actions=inputs.get(FIELD), ticket=ticket
         )
         return Computed({"prediction": rows}, timing)
 
@@ -105,6 +109,7 @@ def _predictor(name: str, model: ServedModel) -> Signature:
         Input(model.forms.context.layouts[0]),
         Input(Layout("targets", len(patches), manifest.name, patches), ("FP32", "BOOL"), optional=True),
         Input(Layout("horizon", 1, manifest.name, ["frames"]), ("FP32", "INT64"), optional=True, flat=True),
+        *_actions(model),
     )
     return Signature(name, model, inputs, {"prediction": _embedding(model)}, (), model.engine.queues.predictor, compute)
 
@@ -116,6 +121,7 @@ def _forecast(name: str, model: ServedModel) -> Signature:
             heads=options.named_heads,
             horizon=options.horizon,
             hidden=options.hidden_groups,
+            actions=inputs.get(FIELD),
             novelty=options.novelty or False,
             ticket=ticket,
         )
@@ -125,7 +131,7 @@ def _forecast(name: str, model: ServedModel) -> Signature:
     width = sum(len(head.outputs) for head in model.bundle.manifest.heads)
     outputs = {"values": [-1, width]} | ({} if model.bundle.novelty is None else {"novelty": [-1]})
     options, queues = ("hidden", "horizon", "heads", "novelty"), model.engine.queues
-    inputs = (Input(model.forms.features.layouts[0]),)
+    inputs = (Input(model.forms.features.layouts[0]), *_actions(model))
     return Signature(name, model, inputs, outputs, options, queues.target_encoder, compute)
 
 
@@ -140,6 +146,15 @@ def _loss(name: str, model: ServedModel) -> Signature:
     outputs = {"losses": [-1]} | ({"percentiles": [-1]} if model.bundle.manifest.loss_quantiles else {})
     inputs = tuple(map(Input, model.forms.frames.layouts))
     return Signature(name, model, inputs, outputs, ("horizon",), model.engine.queues.predictor, compute)
+
+
+def _actions(model: ServedModel) -> tuple[Input, ...]:
+    """The input of the player's own inputs, if the model takes them."""
+    taken = model.engine.actions
+    if not taken.names:
+        return ()
+    layout = Layout(FIELD, taken.width * taken.max_actions, taken.model, taken.names)
+    return (Input(layout, optional=True, actions=taken),)
 
 
 def _names(text: str) -> list[str]:

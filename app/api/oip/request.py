@@ -79,7 +79,7 @@ async def run(
         counted.failed(monotonic() - arrived)
         raise
     counted.succeeded(
-        len(next(iter(call.inputs.values()))),
+        max(map(len, call.inputs.values())),
         signature.queue.limits.max_rows,
         timing,
         input_s=computing_at - read_at,

@@ -14,9 +14,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from app.actions import FIELD, ActionLayout
 from app.api.oip.schemas import InferInput, InferOutput
 from app.errors import InvalidInput, MalformedBody, listed
-from app.rows import FLOAT32_LE, Array, Fields, Layout, binary_rows, check_alike, float32_bytes, json_bytes, json_rows
+from app.rows import (
+    FLOAT32_LE,
+    Array,
+    Fields,
+    Layout,
+    binary_rows,
+    check_alike,
+    check_count,
+    float32_bytes,
+    json_bytes,
+    json_rows,
+)
 
 # The NumPy type of each datatype in binary data.
 BINARY_TYPES: dict[str, np.dtype[Any]] = {"FP32": FLOAT32_LE, "INT64": np.dtype("<i8"), "BOOL": np.dtype("u1")}
@@ -30,6 +42,8 @@ class Input:
     datatypes: tuple[str, ...] = ("FP32",)
     optional: bool = False
     flat: bool = False
+    # Where it holds the player's own inputs, [-1, -1, A]: of each row, or of candidates for one.
+    actions: ActionLayout | None = None
 
     @property
     def name(self) -> str:
@@ -37,6 +51,8 @@ class Input:
 
     @property
     def shape(self) -> list[int]:
+        if self.actions is not None:
+            return [-1, -1, self.actions.width]
         return [-1] if self.flat else [-1, self.layout.width]
 
 
@@ -58,7 +74,8 @@ def split(body: bytes, header: int) -> tuple[bytes, bytes]:
 
 
 def read_inputs(sent: Sequence[InferInput], binary: bytes, taken: Sequence[Input], max_rows: int) -> dict[str, Array]:
-    """Inputs by name, [B, width] each with the same B, every number finite; raises InvalidInput or TooManyRows."""
+    """Inputs by name, [B, width] each with the same B, every number finite, and actions [N, n, A]; raises InvalidInput
+    or TooManyRows."""
     known = {each.name: each for each in taken}
     rows: dict[str, Array] = {}
     for (i, tensor), blob in zip(enumerate(sent), _blobs(sent, binary), strict=True):
@@ -70,7 +87,7 @@ def read_inputs(sent: Sequence[InferInput], binary: bytes, taken: Sequence[Input
     for each in taken:
         if not each.optional and each.name not in rows:
             raise _invalid(each.name, f"is missing; the model takes it with shape {each.shape}")
-    check_alike(rows)
+    check_alike({each.name: rows[each.name] for each in taken if each.actions is None and each.name in rows})
     return rows
 
 
@@ -115,23 +132,28 @@ def _rows(tensor: InferInput, blob: bytes | None, taken: Input, max_rows: int) -
             f"has datatype {tensor.datatype}, model '{layout.model}' takes {' or '.join(taken.datatypes)}; "
             "convert it, in NumPy with .astype(numpy.float32)",
         )
-    count = _count(tensor, taken)
+    actions = taken.actions
+    count, width = _count(tensor, taken) if actions is None else _count_inputs(tensor, actions, max_rows)
     if (blob is None) == (tensor.data is None):
         raise _invalid(name, "must have either data or, in parameters, binary_data_size")
     if blob is None:
-        return _json_rows(tensor, count, taken, max_rows)
+        return (
+            _json_rows(tensor, count, taken, max_rows) if actions is None else _json_actions(tensor, actions, max_rows)
+        )
     kind = BINARY_TYPES[tensor.datatype]
-    if len(blob) != (size := count * layout.width * kind.itemsize):
+    if len(blob) != (size := count * width * kind.itemsize):
         raise _invalid(
             name,
             f"has {len(blob)} bytes of binary data, but its shape {tensor.shape} of {tensor.datatype} takes {size}",
         )
+    if actions is not None:
+        return actions.checked(np.frombuffer(blob, kind).reshape(tensor.shape))
     floats = blob if tensor.datatype == "FP32" else np.frombuffer(blob, kind).astype(FLOAT32_LE).tobytes()
     return binary_rows(floats, Fields(layout), max_rows)[0]
 
 
-def _count(tensor: InferInput, taken: Input) -> int:
-    """The number of rows in the tensor's shape; raises InvalidInput unless the model takes that shape."""
+def _count(tensor: InferInput, taken: Input) -> tuple[int, int]:
+    """The rows in the tensor's shape, and the numbers of each; raises InvalidInput unless the model takes that."""
     layout, shape = taken.layout, tensor.shape
     if taken.flat and len(shape) == 1:
         shape = [*shape, 1]
@@ -144,7 +166,35 @@ def _count(tensor: InferInput, taken: Input) -> int:
         raise layout.wrong_width((taken.name,), shape[1])
     if not shape[0]:
         raise _invalid(taken.name, "is empty; send at least one row")
-    return shape[0]
+    return shape[0], shape[1]
+
+
+def _count_inputs(tensor: InferInput, actions: ActionLayout, max_rows: int) -> tuple[int, int]:
+    """As `_count`, of inputs [N, n, A]; raises TooManyRows as well."""
+    shape = tensor.shape
+    if len(shape) != 3 or shape[2] != actions.width or not shape[0]:
+        raise _invalid(
+            FIELD,
+            f"has shape {shape}, model '{actions.model}' takes [rows, frames, {actions.width}], of at most "
+            f"{actions.max_actions} frames; /models/{actions.model} names the {actions.width} in order",
+        )
+    actions.check_frames(shape[1])
+    check_count(shape[0], max_rows)
+    return shape[0], shape[1] * shape[2]
+
+
+def _json_actions(tensor: InferInput, actions: ActionLayout, max_rows: int) -> Array:
+    """[N, n, A] of `data`, which may be flat or nested, null where a number is not known."""
+    data, (count, frames, width) = tensor.data, tensor.shape
+    if isinstance(data, list) and data and not isinstance(data[0], list):
+        if len(data) != (size := count * frames * width):
+            raise _invalid(FIELD, f"has {len(data)} numbers, but its shape {tensor.shape} takes {size}")
+        inputs = [data[start : start + width] for start in range(0, len(data), width)]
+        data = [inputs[start : start + frames] for start in range(0, len(inputs), frames)]
+    found, _ = actions.json_actions(data, count, max_rows, booleans=True)
+    if list(found.shape) != tensor.shape:
+        raise _invalid(FIELD, f"has shape {list(found.shape)}, but its shape {tensor.shape} says otherwise")
+    return actions.checked(found)
 
 
 def _json_rows(tensor: InferInput, count: int, taken: Input, max_rows: int) -> Array:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.acting import ACTING
 from tests.support.bundles import TinyModel
 from tests.support.serving import serving
 
@@ -19,10 +20,18 @@ def references(node: Any) -> set[str]:
     return set()
 
 
-@pytest.mark.parametrize("names", [["one"], ["one", "two"]])
-async def test_every_example_runs_as_it_stands(tmp_path: Path, names: list[str]) -> None:
-    for name in names:
-        TinyModel(name=name, heads=True).write(tmp_path)
+@pytest.mark.parametrize(
+    ("made", "examples"),
+    [
+        ([TinyModel(heads=True)], 9),
+        ([TinyModel(name="one", heads=True), TinyModel(name="two", heads=True)], 9),
+        ([ACTING], 11),
+    ],
+    ids=["one", "two", "with the player's own inputs"],
+)
+async def test_every_example_runs_as_it_stands(tmp_path: Path, made: list[TinyModel], examples: int) -> None:
+    for model in made:
+        model.write(tmp_path)
     async with serving(models=tmp_path) as client:
         paths = (await client.get("/openapi.json")).json()["paths"]
         count = 0
@@ -32,7 +41,7 @@ async def test_every_example_runs_as_it_stands(tmp_path: Path, names: list[str])
                 response = await client.post(path, json=example["value"])
                 assert response.status_code == 200, response.text
                 count += 1
-        assert count == 9
+        assert count == examples
         infer = paths["/v2/models/{name}/infer"]["post"]
         name = next(each["example"] for each in infer["parameters"] if each["name"] == "name")
         body = infer["requestBody"]["content"]["application/json"]["example"]

@@ -25,6 +25,7 @@ from app.server.protocol import FrontDoor
 from app.service import Service
 from app.settings import Settings
 from app.telemetry.logs import Json
+from tests.support.acting import ACTING, inputs, predicted, values
 from tests.support.bundles import TinyModel
 from tests.support.serving import Server, listening
 
@@ -133,6 +134,34 @@ async def test_a_stream_of_forecasts_answers_with_the_values_of_heads(port: int)
         assert len(await stream.recv()) == 4 + 2 * 4 * (len(now) + 1)
 
 
+async def test_a_stream_of_predictions_answers_with_later_embeddings(acting_models: Path) -> None:
+    row, actions = ACTING.rows(1), inputs(3, 4)
+    async with running(acting_models) as (port, _):
+        async with opened(port, "?answer=predict&horizon=15&targets=own,opponent") as stream:
+            await stream.send(message(1, row))
+            number, found = await answer(stream)
+            assert number == 1
+            np.testing.assert_allclose(found, predicted(row, None), atol=1e-5)
+        async with opened(port, "?answer=predict&horizon=15&actions=4") as stream:
+            for number, each in enumerate(actions):
+                await stream.send(message(number, np.concatenate([row[0], each.ravel()])))
+                answered, found = await answer(stream)
+                assert answered == number
+                np.testing.assert_allclose(found, predicted(row, each[None]), atol=1e-5)
+            await stream.send(message(7, row))
+            assert await answer(stream) == (7, 422)
+        async with opened(port, "?answer=predict&horizon=15&actions=4&candidates=3") as stream:
+            await stream.send(message(8, np.concatenate([row[0], actions.ravel()])))
+            number, found = await answer(stream)
+            assert number == 8
+            np.testing.assert_allclose(found, predicted(row, actions), atol=1e-5)
+        async with opened(port, "?answer=forecast&horizon=15&actions=4&heads=speed") as stream:
+            await stream.send(message(9, np.concatenate([row[0], actions[0].ravel()])))
+            value = struct.unpack("<If", await stream.recv(decode=False))[1]
+            expected = values(predicted(row, actions[:1]), outputs=["speed"])
+            np.testing.assert_allclose(value, expected.item(), rtol=1e-4)
+
+
 async def test_a_frame_whose_forecast_is_refused_does_not_end_the_stream(port: int) -> None:
     async with opened(port, "?answer=forecast&heads=damag") as stream:
         for number in range(2):
@@ -148,6 +177,9 @@ async def test_a_frame_whose_forecast_is_refused_does_not_end_the_stream(port: i
         ("?answer=loss", "answer"),
         ("?answer=forecast&answer=embed", "answer"),
         ("?answer=forecast&encoder=target", "encoder"),
+        ("?answer=predict&encoder=target", "encoder"),
+        ("?answer=predict&heads=damage", "heads"),
+        ("?actions=3", "actions"),
         ("?heads=damage", "heads"),
         ("?answer=embed&horizon=15", "horizon"),
         ("?answer=forecast&novelty=perhaps", "novelty"),

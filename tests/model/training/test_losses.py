@@ -129,11 +129,11 @@ def test_the_anchor_is_half_the_squared_distance_to_the_columns_by_a_map_a_horiz
 @KNOWN
 def test_foresight_compares_what_two_moments_predict_of_a_third(networks, games, known):
     out, heads = forward_pass(networks, batch_of(games, horizon=(10.0, 20.0), known=known)), networks.column_heads
-    assert heads.horizons == (0, 1, 5, 10, 20, 30, 60)
+    assert heads.horizons == (0, 1, 5, 10, 18, 20, 21, 30, 60)
     encoded = networks.encoding(out.batch.rows)
     weights, expected = counted(networks, known), 0.0
-    # The frame 10 on can look 10 and 20 further; that 20 on only 10, since nothing here looks 40 ahead.
-    for place, further, straight in ((1, 10, 20), (1, 20, 30), (2, 10, 30)):
+    # The frame 10 on can look 10 and 20 further; that 20 on only 1 and 10, since nothing here looks 40 ahead.
+    for place, further, straight in ((1, 10, 20), (1, 20, 30), (2, 1, 21), (2, 10, 30)):
         later = networks.target_encoder(encoded[4 * place : 4 * place + 4], known)
         for i in range(4):
             here = columns_seen_from(heads, straight, out.context[i])
