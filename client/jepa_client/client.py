@@ -141,8 +141,8 @@ class JepaClient:
         novelty: bool = False,
         model: str | None = None,
     ) -> "Stream":
-        """Embeds frames, predicts later ones, or forecasts from them, over one WebSocket that stays open; needs the extra
-        `stream`. With each frame come the inputs of so many frames as `actions`, and so many `candidates`."""
+        """Embeds frames, predicts later ones, or forecasts from them, over one WebSocket that stays open; needs the
+        extra `stream`. With each frame come the inputs of so many frames as `actions`, and so many `candidates`."""
         from jepa_client.stream import Stream
 
         params = calls.stream(answer, encoder, hidden, targets, heads, horizon, actions, candidates, novelty, model)

@@ -109,9 +109,9 @@ class Frames:
         width = headers.get("X-Row-Width", "")
         self._width = int(width) if width.isdecimal() else None
 
-    def check(self, rows: Rows) -> None:
+    def check(self, shape: tuple[int, ...]) -> None:
         """Raises InvalidInput for rows of another width than the service takes, which it would read as other rows."""
-        width, takes = rows.shape[-1], self._width
+        width, takes = shape[-1], self._width
         if takes not in (None, width):
             hint = f"; if number {width} of each row is padding, leave it out" if width - 1 == takes else ""
             raise InvalidInput.noticed(f"features has {width} numbers a row, the model takes {takes}{hint}")

@@ -55,11 +55,11 @@ class Stream:
         return self._ask("forecast", features, actions)
 
     def _ask(self, answer: str, features: ArrayLike, actions: Inputs | None = None) -> Rows:
-        number, rows, message = self._frames.message(features, answer, actions)
+        number, shape, message = self._frames.message(features, answer, actions)
         deadline = monotonic() + self._frames.timeout
         with _as_jepa_errors(self._frames):
             connection = self._open(deadline)
-            self._frames.check(rows)
+            self._frames.check(shape)
             # A service that stopped reading would otherwise hold this thread for ever. Receiving has a thread of its
             # own, which waits for bytes before it reads them.
             connection.socket.settimeout(_left(deadline))
@@ -68,7 +68,7 @@ class Stream:
             # Skip late answers to frames that timed out.
             while received.number != number:
                 received = self._receive(connection, deadline)
-        return received.rows(rows)
+        return received.rows(shape)
 
     def _receive(self, connection: ClientConnection, deadline: float) -> Received:
         message = connection.recv(_left(deadline))
@@ -140,13 +140,13 @@ class AsyncStream:
         return await self._ask("forecast", features, actions)
 
     async def _ask(self, answer: str, features: ArrayLike, actions: Inputs | None = None) -> Rows:
-        number, rows, message = self._frames.message(features, answer, actions)
+        number, shape, message = self._frames.message(features, answer, actions)
         with _as_jepa_errors(self._frames):
             async with asyncio.timeout(self._frames.timeout):
                 link = await self._open()
-                self._frames.check(rows)
+                self._frames.check(shape)
                 received = await link.ask(number, message)
-        return received.rows(rows)
+        return received.rows(shape)
 
     async def _open(self) -> "_Link":
         held = self._held.get()
