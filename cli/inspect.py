@@ -114,6 +114,7 @@ def _summary(manifest: Manifest) -> Iterator[str]:
         "groups": ", ".join(f"{group.name} [{group.start}, {group.stop})" for group in schema.groups),
         "patches": ", ".join(patch.name for patch in manifest.patches),
         "horizons": ", ".join(map(str, manifest.horizons)) + " frames ahead",
+        "own inputs": _of_inputs(manifest),
         "loss quantiles": ", ".join(map(str, manifest.loss_quantiles)) or "none",
         **{f"metric {name}": str(value) for name, value in manifest.training.get("metrics", {}).items()},
         **{
@@ -134,6 +135,16 @@ def _summary(manifest: Manifest) -> Iterator[str]:
     width = max(map(len, rows))
     for name, value in rows.items():
         yield f"{name:<{width}}  {value}"
+
+
+def _of_inputs(manifest: Manifest) -> str:
+    if not manifest.actions:
+        return "none"
+    named = [
+        f"{name} ({len(manifest.action_values[name])} classes)" if name in manifest.action_values else name
+        for name in manifest.actions
+    ]
+    return f"{', '.join(named)}; of up to {manifest.max_actions} frames"
 
 
 def _of_head(head: HeadEntry) -> str:

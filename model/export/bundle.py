@@ -107,7 +107,7 @@ def export_networks(
         network.double()
     config = networks.context_encoder.config
     with BundleWriter(models, name) as bundle:
-        bundle.describe(**_description(config, schema, statistics), **_of_actions(networks.predictor, actions))
+        bundle.describe(**_description(config, schema, statistics), **of_actions(networks.predictor, actions))
         bundle.describe(**known)
         golden = dict(_golden_inputs(networks.predictor, schema, statistics))
         rows = {"features": golden["features"]}
@@ -138,12 +138,12 @@ def export_networks(
         np.savez(bundle.path / "golden.npz", **golden)  # type: ignore[arg-type]
         if sample is not None:
             fitted, judged = np.split(sample, 2)
-            asked = _questions(networks.predictor, schema, judged) | {
+            asked = questions(networks.predictor, schema, judged) | {
                 "features": judged,
                 "targets": np.ones((len(judged), len(config.patches)), np.float32),
                 "horizon": np.full(len(judged), config.horizons[0], np.float32),
             }
-            cost = write_int8(bundle.path, _questions(networks.predictor, schema, fitted), asked)
+            cost = write_int8(bundle.path, questions(networks.predictor, schema, fitted), asked)
             bundle.describe(precision={"int8": cost})
             for graph, off in golden_distances(bundle.path, golden).items():
                 parity[graph]["int8"] = off
@@ -158,7 +158,7 @@ def export_networks(
             bundle.describe(sample={"rows": len(shown), "rate": FRAMES_A_SECOND, "source": source})
         if half:
             for path in bundle.path.glob("*[!8].onnx"):
-                _store_half(path)
+                store_half(path)
         if card is not None:
             (bundle.path / "README.md").write_text(card)
     return bundle.folder
@@ -182,7 +182,7 @@ def _description(config: Config, schema: Schema, statistics: Statistics | None) 
     return about
 
 
-def _of_actions(predictor: Predictor, names: Sequence[str]) -> dict[str, Any]:
+def of_actions(predictor: Predictor, names: Sequence[str]) -> dict[str, Any]:
     """What bundle.json says of the inputs of the player's own that the predictor takes, where it does; ValueError where
     the names are not one a number."""
     if len(names) != predictor.config.actions:
@@ -204,10 +204,10 @@ def _golden_inputs(predictor: Predictor, schema: Schema, statistics: Statistics 
     drawn = np.random.default_rng(0).normal(size=(GOLDEN_ROWS, schema.input_dim))
     if statistics is not None:
         drawn = np.clip(statistics["mean"] + statistics["std"] * drawn, statistics["min"], statistics["max"])
-    return _questions(predictor, schema, drawn)
+    return questions(predictor, schema, drawn)
 
 
-def _questions(predictor: Predictor, schema: Schema, rows: NDArray[np.floating]) -> Arrays:
+def questions(predictor: Predictor, schema: Schema, rows: NDArray[np.floating]) -> Arrays:
     """The rows [n, C], every third with a hidden group, and what the predictor is asked about each: where it takes
     inputs, of every third row without, of every third row with some that are unknown."""
     rng, config = np.random.default_rng(0), predictor.config
@@ -258,7 +258,7 @@ def _embeddings(networks: Networks, schema: Schema, rows: NDArray[np.float32]) -
     return found
 
 
-def _store_half(path: Path) -> None:
+def store_half(path: Path) -> None:
     """Stores the rounded weights as float16 with a Cast before use, which ONNX Runtime folds away while it loads.
 
     Only what loses nothing is stored so: means and edges of the feature encoding are not weights and were not rounded.

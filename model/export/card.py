@@ -119,6 +119,12 @@ def _facts(checkpoint: Checkpoint) -> Iterator[str]:
     summary = checkpoint.summary
     yield f"* source: {_plain(_source(checkpoint))}"
     yield f"* learned from: {summary.rows:,} rows of {summary.episodes:,} episodes"
+    if checkpoint.actions:
+        yield (
+            f"* own inputs that the predictor takes, of up to {checkpoint.jepa.config.max_actions} frames: "
+            + ", ".join(map(_plain, checkpoint.actions[:MAX_GROUPS]))
+            + (", …" if len(checkpoint.actions) > MAX_GROUPS else "")
+        )
     yield f"* licence of the weights: {_plain(summary.licence) or 'not given'}"
     for option, value in checkpoint.made.get("choices", {}).items():
         yield f"* {option}: {_plain(json.dumps(value))}"

@@ -31,9 +31,20 @@ def write_int8(folder: Path, fitted: Arrays, judged: Arrays) -> dict[str, Any]:
     `fitted` and `judged` hold features, targets, horizon and, where the predictor takes them, actions: `fitted`
     calibrates the ranges of activations, and the distance is measured on `judged`.
     """
-    fitted = fitted | {"context": run(folder / "context_encoder.onnx", {"features": fitted["features"]})}
     for graph in INPUTS:
-        quantise(folder / f"{graph}.onnx", _given(graph, fitted), folder / f"{graph}.int8.onnx")
+        write_one_int8(folder, graph, fitted)
+    return int8_cost(folder, judged)
+
+
+def write_one_int8(folder: Path, graph: str, fitted: Arrays) -> None:
+    """Writes the int8 variant of one graph, fitted as by `write_int8`."""
+    if graph == "predictor":
+        fitted = fitted | {"context": run(folder / "context_encoder.onnx", {"features": fitted["features"]})}
+    quantise(folder / f"{graph}.onnx", _given(graph, fitted), folder / f"{graph}.int8.onnx")
+
+
+def int8_cost(folder: Path, judged: Arrays) -> dict[str, Any]:
+    """How far the outputs of a bundle's int8 graphs are from float32 on rows as those that `write_int8` judges by."""
     pairs = [*zip(_outputs(folder, judged, ""), _outputs(folder, judged, ".int8"), strict=True)]
     figures = {
         "noise": max(noise(a, b) for a, b in pairs),

@@ -43,13 +43,13 @@ class ActionEncoding(nn.Module):
 
     @classmethod
     def fit(cls, actions: NDArray[np.float32]) -> "ActionEncoding":
-        """Of inputs [n, A], NaN where one is unknown; ValueError where one is unknown in all rows."""
+        """Of inputs [n, A], NaN where one is unknown."""
         found: list[tuple[float, float, float, float]] = []
         classes: list[tuple[int, float]] = []
         for column, values in enumerate(actions.T):
             known = values[np.isfinite(values)].astype(np.float64)
             if not len(known):
-                raise ValueError(f"action {column} is unknown in all {len(values):,} rows; leave it out")
+                known = np.zeros(1)
             mean, std, kinds = float(known.mean()), float(known.std()), np.unique(known)
             is_class = 2 < len(kinds) <= MAX_CLASSES and bool((kinds == np.trunc(kinds)).all())
             if is_class:

@@ -169,3 +169,67 @@ def test_many_names_that_share_nothing_make_few_groups() -> None:
     groups = shared_groups([f"c{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(100)])
     assert len(groups) == 8
     assert groups[0].name == "caa…cal"
+
+
+def recorded(frames: Frames) -> dict[str, str]:
+    return dict(zip(frames.action_names, frames.actions_recorded, strict=True))
+
+
+def test_the_table_says_of_each_input_by_which_frame_it_is_recorded(path: Path) -> None:
+    write(path, action=np.arange(ROWS), prev_jump=np.ones(ROWS), button=np.ones(ROWS))
+    assert recorded(read_frames(path)) == {"action": "before"}
+    frames = read_frames(path, actions=["action", "prev_jump", "button"])
+    assert recorded(frames) == {"action": "before", "prev_jump": "after", "button": "before"}
+    assert roles(frames) == {
+        "x": "feature", "y": "feature", "action": "action", "prev_jump": "feature", "button": "action",
+    }  # fmt: skip
+    said = {column.name: column.why for column in frames.roles}
+    assert said["action"] == "by --actions: the input that leads to the next frame"
+    assert said["prev_jump"] == "by --actions: the input that led to this frame, and a feature as well"
+    assert frames.schema.names == ("x", "y", "prev_jump")
+    assert frames.actions is not None
+    np.testing.assert_array_equal(frames.actions[:, 1], 1)
+
+
+def test_schema_json_says_by_which_frame_inputs_are_recorded(path: Path) -> None:
+    write(path, pad=np.arange(ROWS), prev_pad=np.arange(ROWS))
+    described = path.parent / "schema.json"
+    described.write_text(json.dumps({"actions": ["pad"], "actions_recorded": "after"}))
+    frames = read_frames(path)
+    assert recorded(frames) == {"pad": "after"}
+    assert frames.schema.names == ("x", "y", "pad", "prev_pad")
+    described.write_text(json.dumps({"actions": ["prev_pad"], "actions_recorded": "before"}))
+    frames = read_frames(path)
+    assert recorded(frames) == {"prev_pad": "before"}
+    assert frames.schema.names == ("x", "y", "pad")
+    described.write_text(json.dumps({"actions_recorded": "later"}))
+    with pytest.raises(ValueError, match=r"actions_recorded is 'later' in schema\.json; it must be 'before'"):
+        read_frames(path)
+
+
+def test_an_action_stays_one_where_features_are_picked_and_may_be_picked_or_left_out(path: Path) -> None:
+    write(path, action=np.arange(ROWS))
+    assert recorded(read_frames(path, features="x")) == {"action": "before"}
+    assert read_frames(path, features=["x", "action"]).actions is None
+    assert read_frames(path, exclude="action").actions is None
+
+
+def test_a_known_layout_says_which_features_are_inputs(path: Path) -> None:
+    table = pa.table({"own_x": [1.0, 2.0], "prev_btn_a": [0.0, 1.0], "prev_main_x": [0.5, 0.25]})
+    metadata = {"layout": "melee287-v1", "groups": '[["own", 0, 1], ["prev_action", 1, 3]]'}
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+    with pytest.raises(ValueError, match="has no twin"):
+        read_frames(path)
+    table = table.append_column("opp_x", pa.array([3.0, 4.0]))
+    metadata["groups"] = '[["own", 0, 1], ["prev_action", 1, 3], ["opp", 3, 4]]'
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+    frames = read_frames(path)
+    assert recorded(frames) == {"prev_btn_a": "after", "prev_main_x": "after"}
+    assert frames.schema.names == ("own_x", "prev_btn_a", "prev_main_x", "opp_x")
+    assert recorded(read_frames(path, exclude="prev_btn_a")) == {"prev_main_x": "after"}
+    assert recorded(read_frames(path, actions="own_x")) == {"own_x": "before"}
+    sides, mirror = frames.symmetries
+    # What the other side pressed is not in the data.
+    assert sides.of_actions(frames.action_names, frames.schema)[1].isnan().all()
+    source, sign = mirror.of_actions(frames.action_names, frames.schema)
+    assert (source.tolist(), sign.tolist()) == ([0, 1], [1, -1])

@@ -6,6 +6,7 @@ from model.data.frames import read_frames
 from model.data.symmetry import Symmetry, symmetries
 from tests.model.data.test_frames import write
 
+NAN = float("nan")
 NAMES = ("own_x", "own_hp", "opp_x", "opp_hp", "dx", "proj0_owner", "prev_a")
 SCHEMA = Schema(NAMES, (Group("players", 0, 4), Group("space", 4, 6), Group("prev_action", 6, 7)))
 DESCRIPTION = {
@@ -33,6 +34,14 @@ def test_applying_it_twice_gives_the_row_back():
 
 def test_what_one_side_cannot_know_is_hidden():
     assert Symmetry.of(SCHEMA, DESCRIPTION).hidden.tolist() == [False, False, True]
+
+
+def test_inputs_are_those_of_the_other_side_where_the_data_has_them():
+    names = ("own_x", "opp_x", "own_hp", "button", "dx", "proj0_owner", "prev_a")
+    source, sign = Symmetry.of(SCHEMA, DESCRIPTION).of_actions(names, SCHEMA)
+    assert source.tolist()[:2] == [1, 0]
+    # opp_hp is no input, button no column; the owner is exchanged, and prev_a hidden.
+    torch.testing.assert_close(sign, torch.tensor([1, 1, NAN, NAN, -1, NAN, NAN]), equal_nan=True)
 
 
 def test_a_column_without_a_twin_and_an_unknown_group_are_named():

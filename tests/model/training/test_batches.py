@@ -135,3 +135,67 @@ def test_rows_without_order_are_drawn_alone():
     assert batch.rows.shape == (7, 8)
     assert batch.composites.shape == (2, 8)
     assert len(batch.horizon) == 0
+
+
+def with_inputs(games, recorded, values=None):
+    """The games with one input that is the number of the row it stands in, and one that is a column of the features."""
+    rows = np.arange(len(games), dtype=np.float32)
+    return replace(
+        games,
+        actions=np.stack([rows if values is None else values, games.features[:, 3]], axis=1),
+        action_names=("button", "opp_x"),
+        actions_recorded=(recorded, recorded),
+    )
+
+
+@pytest.mark.parametrize(("recorded", "offset"), [("after", 0), ("before", -1)])
+def test_the_ith_input_leads_to_the_frame_i_frames_later(games, recorded, offset):
+    drawn = Batches(with_inputs(games, recorded), HORIZONS, (0.0, 0.4), (), CPU, max_actions=4)
+    rows = np.array([0, 7, 47, 49, 50])
+    found = drawn.inputs.of(rows)[:, :, 0].numpy()
+    expected = rows[:, None] + np.arange(1, 5) + offset
+    # A game has 50 rows: what leads to a frame of the next one is not known.
+    within = expected // 50 == rows[:, None] // 50
+    np.testing.assert_array_equal(found, np.where(within, expected, np.nan))
+
+
+def test_where_frames_rise_by_four_the_inputs_of_the_frames_between_are_not_known(games):
+    slow = replace(with_inputs(games, "before"), frame=games.frame * 4)
+    drawn = Batches(slow, (4, 8), (0.0, 0.4), (), CPU, max_actions=8)
+    found = drawn.inputs.of(np.array([10]))[0, :, 0].numpy()
+    np.testing.assert_array_equal(found, [*[np.nan] * 3, 10, *[np.nan] * 3, 11])
+
+
+def test_a_batch_has_the_inputs_of_its_rows_or_hides_them(games):
+    drawn = Batches(with_inputs(games, "after"), HORIZONS, (0.0, 0.4), games.symmetries, CPU, max_actions=4)
+    rows = drawn.with_later_rows(Ranges.all(len(games)))
+    batch, plain = drawn.draw(rows, 400, seed()), batches(games).draw(rows, 400, seed())
+    assert batch.actions.shape == (800, 4, 2)
+    # They are drawn last, so that all else is as without them.
+    for name in ("rows", "horizon", "visible", "known", "composites"):
+        torch.testing.assert_close(getattr(batch, name), getattr(plain, name))
+    now = rows[torch.randint(len(rows), (400,), generator=seed())]
+    swapped = ~batch.known[:, 2]
+    right = torch.from_numpy(now[:, None] + np.arange(1, 5)).float()
+    for actions in batch.actions.view(2, 400, 4, 2):
+        told = ~actions[:, :, 0].isnan()
+        # From the other side a button that is no column is not known; opp_x is no input of that side either.
+        assert not told[swapped].any()
+        assert 0.2 < told[~swapped].float().mean() < 0.5
+        torch.testing.assert_close(actions[:, :, 0][told], right[told])
+    shares = [drawn.draw(rows, 400, seed(), rank=rank, ranks=2).actions.view(2, 200, 4, 2) for rank in range(2)]
+    whole = torch.cat(shares, 1).flatten(0, 1)
+    torch.testing.assert_close(whole, batch.actions, equal_nan=True)
+
+
+def test_numbers_that_are_none_count_as_unknown(games):
+    values = np.where(np.arange(len(games)) % 2, np.inf, 1.0).astype(np.float32)
+    drawn = Batches(with_inputs(games, "after", values), HORIZONS, (0.0, 0.4), (), CPU, max_actions=2)
+    np.testing.assert_array_equal(drawn.inputs.of(np.array([0]))[0, :, 0].numpy(), [np.nan, 1])
+
+
+def test_without_order_or_inputs_there_are_none(games):
+    unordered = replace(with_inputs(games, "after"), frame=None)
+    assert Batches(unordered, (0,), (0.0, 0.4), (), CPU, max_actions=4).inputs is None
+    assert Batches(games, HORIZONS, (0.0, 0.4), (), CPU, max_actions=4).inputs is None
+    assert Batches(with_inputs(games, "after"), HORIZONS, (0.0, 0.4), (), CPU).inputs is None
