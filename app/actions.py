@@ -110,7 +110,7 @@ class ActionLayout:
             raise invalid((FIELD,), "must be a list of inputs, or a list of such lists for several rows")
         self._check_any(value, (FIELD,))
         numbers = array("f")
-        if rows == 1 and not _are_lists_of_inputs(value):
+        if rows == 1 and not self._are_lists(value):
             self._add(numbers, value, (FIELD,), booleans)
             return Sent(self._shaped(numbers, 1), False)
         if rows > 1 and len(value) != rows:
@@ -173,6 +173,13 @@ class ActionLayout:
                     raise no_number(known, (*loc, i), self.names) from None
                 numbers.fromlist(known)
 
+    def _are_lists(self, value: list[Any]) -> bool:
+        """Whether these are lists of inputs, and not inputs, by what is first known in them."""
+        # No right list is longer, whichever these are.
+        longest = max(self.max_actions, self.width)
+        parts = (part[:longest] for part in value[:longest] if isinstance(part, list))
+        return isinstance(next((each for part in parts for each in part if each is not None), None), list)
+
     def _shaped(self, numbers: "array[float]", rows: int) -> Array:
         return np.frombuffer(numbers, np.float32).reshape(rows, -1, self.width)
 
@@ -216,9 +223,3 @@ def _miscounted(lists: int, rows: int) -> str:
 
 def _too_many(candidates: int, max_rows: int) -> str:
     return f"the request has {candidates} candidates, the limit is {max_rows} rows; send them in several requests"
-
-
-def _are_lists_of_inputs(value: list[Any]) -> bool:
-    """Whether these are lists of inputs, and not inputs, by the first number or input that is known."""
-    known = (each for part in value if isinstance(part, list) for each in part if each is not None)
-    return isinstance(next(known, None), list)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypedDict, TypeVar
 from urllib.parse import quote
 
 import numpy as np
@@ -19,6 +19,7 @@ T = TypeVar("T")
 BINARY = "application/octet-stream"
 JSON = "application/json"
 Document = dict[str, Any]
+Encoder = Literal["target", "context"]
 
 
 class Loss(NamedTuple):
@@ -43,6 +44,21 @@ class Forecast(NamedTuple):
     novelty: Rows | None
 
 
+class StreamOptions(TypedDict, total=False):
+    """Those of all frames of a stream; each has the meaning and the default of the method that it is an option of."""
+
+    encoder: Encoder
+    hidden: Sequence[str]
+    targets: Sequence[str] | None
+    heads: Sequence[str] | None
+    horizon: float | None
+    # Of how many frames inputs come with each frame, and for how many candidates.
+    actions: int | None
+    candidates: int | None
+    novelty: bool
+    model: str | None
+
+
 @dataclass(frozen=True)
 class Call(Generic[T]):
     method: str
@@ -63,15 +79,15 @@ def embed(features: ArrayLike, encoder: str, hidden: Sequence[str], model: str |
 
 def stream(
     answer: str,
-    encoder: str,
-    hidden: Sequence[str],
-    targets: Sequence[str] | None,
-    heads: Sequence[str] | None,
-    horizon: float | None,
-    actions: int | None,
-    candidates: int | None,
-    novelty: bool,
-    model: str | None,
+    encoder: Encoder = "target",
+    hidden: Sequence[str] = (),
+    targets: Sequence[str] | None = None,
+    heads: Sequence[str] | None = None,
+    horizon: float | None = None,
+    actions: int | None = None,
+    candidates: int | None = None,
+    novelty: bool = False,
+    model: str | None = None,
 ) -> dict[str, str]:
     """The query parameters that apply to every frame of a stream."""
     ahead = _params(answer=answer, actions=actions, candidates=candidates)

@@ -7,13 +7,13 @@ from dataclasses import asdict
 from functools import partial
 from http.client import HTTPException
 from os import PathLike
-from typing import TYPE_CHECKING, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Literal, Self, TypeVar, Unpack
 
 import httpx
 from numpy.typing import ArrayLike
 
 from jepa_client import calls
-from jepa_client.calls import Call, Document, Forecast, Loss
+from jepa_client.calls import Call, Document, Encoder, Forecast, Loss, StreamOptions
 from jepa_client.connections import Connections
 from jepa_client.errors import DeadlineExpired, JepaError, NotReady, ServiceUnreachable
 from jepa_client.frames import Frames
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 URL = "http://127.0.0.1:8000"
 UNREADY = (NotReady, ServiceUnreachable, DeadlineExpired)
-Encoder = Literal["target", "context"]
 # What a stream answers its frames with.
 Answered = Literal["embed", "predict", "forecast"]
 
@@ -127,25 +126,12 @@ class JepaClient:
         """The loss between features and those `horizon` frames later, or between two embeddings."""
         return self._run(calls.loss(features, target_features, predicted, target, horizon, model))
 
-    def stream(
-        self,
-        *,
-        answer: Answered = "embed",
-        encoder: Encoder = "target",
-        hidden: Sequence[str] = (),
-        targets: Sequence[str] | None = None,
-        heads: Sequence[str] | None = None,
-        horizon: float | None = None,
-        actions: int | None = None,
-        candidates: int | None = None,
-        novelty: bool = False,
-        model: str | None = None,
-    ) -> "Stream":
+    def stream(self, *, answer: Answered = "embed", **options: Unpack[StreamOptions]) -> "Stream":
         """Embeds frames, predicts later ones, or forecasts from them, over one WebSocket that stays open; needs the
-        extra `stream`. With each frame come the inputs of so many frames as `actions`, and so many `candidates`."""
+        extra `stream`."""
         from jepa_client.stream import Stream
 
-        params = calls.stream(answer, encoder, hidden, targets, heads, horizon, actions, candidates, novelty, model)
+        params = calls.stream(answer, **options)
         return Stream(Frames(self._service, params, answer))
 
     def models(self) -> list[Document]:
@@ -255,23 +241,10 @@ class AsyncJepaClient:
     ) -> Loss:
         return await self._run(calls.loss(features, target_features, predicted, target, horizon, model))
 
-    def stream(
-        self,
-        *,
-        answer: Answered = "embed",
-        encoder: Encoder = "target",
-        hidden: Sequence[str] = (),
-        targets: Sequence[str] | None = None,
-        heads: Sequence[str] | None = None,
-        horizon: float | None = None,
-        actions: int | None = None,
-        candidates: int | None = None,
-        novelty: bool = False,
-        model: str | None = None,
-    ) -> "AsyncStream":
+    def stream(self, *, answer: Answered = "embed", **options: Unpack[StreamOptions]) -> "AsyncStream":
         from jepa_client.stream import AsyncStream
 
-        params = calls.stream(answer, encoder, hidden, targets, heads, horizon, actions, candidates, novelty, model)
+        params = calls.stream(answer, **options)
         return AsyncStream(Frames(self._service, params, answer))
 
     async def models(self) -> list[Document]:
