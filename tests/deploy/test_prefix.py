@@ -11,7 +11,7 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
-from tests.support.bundles import TinyModel
+from tests.support.browser import CHROMIUM, browser, tab
 from tests.support.changes import until
 from tests.support.serving import Server
 
@@ -31,17 +31,19 @@ http {
     }
 }
 """
+# Of a frame of the bundled model.
+WIDTH = 287
 pytestmark = pytest.mark.skipif(NGINX is None, reason="needs nginx")
 
 
 @pytest.fixture(scope="module", params=["passed on", "taken off"])
-def url(models: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[str]:
+def url(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[str]:
     """Of the service, with the prefix."""
     location, connection = re.findall(r"```nginx\n(.*?)```", DOCS.read_text(), re.DOTALL)
     folder = tmp_path_factory.mktemp("nginx")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
-    with Server("--models", str(models), "--workers", "1", "--root-path", "/jepa") as server:
+    with Server("--workers", "1", "--root-path", "/jepa") as server:
         end = "" if request.param == "passed on" else "/"
         location = location.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}{end}")
         text = CONF.replace("CONNECTION", connection).replace("PORT", port).replace("LOCATION", location)
@@ -70,7 +72,7 @@ def test_the_page_and_the_docs_load_all_that_they_link(url: str) -> None:
     document = httpx.get(f"{url}/openapi.json").json()
     (server,) = document["servers"]
     asked = httpx.URL(f"{url}/openapi.json").join(server["url"] + "/embed")
-    assert httpx.post(asked, json={"features": [0.5] * 10}).status_code == 200
+    assert httpx.post(asked, json={"features": [0.5] * WIDTH}).status_code == 200
 
 
 def test_a_client_that_is_moved_stays_behind_the_prefix(url: str) -> None:
@@ -82,5 +84,24 @@ def test_a_client_that_is_moved_stays_behind_the_prefix(url: str) -> None:
 
 def test_a_stream_opens_behind_the_prefix(url: str) -> None:
     with connect(f"ws{url[4:]}/stream", compression=None) as stream:
-        stream.send(bytes(4) + TinyModel().rows(1).tobytes())
-        assert len(stream.recv(timeout=20)) == 4 + 4 * TinyModel().embed_dim
+        stream.send(bytes(4 + 4 * WIDTH))
+        assert len(stream.recv(timeout=20)) == 4 + 4 * 256
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: apt install chromium")
+@pytest.mark.timeout(240)
+def test_a_browser_plays_the_page_and_tries_the_docs_behind_the_prefix(url: str) -> None:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the test extra")
+    with browser() as running:
+        with tab(running, f"{url}/") as page:
+            playwright.expect(page.page.locator("body")).to_contain_text("melee")
+            assert page.errors == []
+        with tab(running, f"{url}/docs") as docs:
+            block = docs.page.locator(".opblock-post").filter(
+                has=docs.page.locator('.opblock-summary-path[data-path="/embed"]')
+            )
+            block.locator(".opblock-summary-control").click()
+            block.get_by_role("button", name="Execute").click()
+            status = block.locator(".live-responses-table .response-col_status").last
+            playwright.expect(status).to_contain_text("200")
+            assert docs.errors == []
