@@ -68,7 +68,8 @@ class Page:
         """The page for browsers, and what the service is for a client that would rather have JSON."""
         vary = {"Vary": "Accept"}
         if prefers_json(request.headers.get("accept", "*/*")):
-            links = {name.partition(".")[0]: f"/{name}" for name in LINKS}
+            root = request.scope.get("root_path", "")
+            links = {name.partition(".")[0]: f"{root}/{name}" for name in LINKS}
             return Response(
                 json_bytes({"name": "jepa-serve", "version": __version__, "links": links}),
                 headers=vary,
@@ -79,8 +80,8 @@ class Page:
             return Response(status_code=304, headers=HEADERS | tag | vary)
         return Response(self._index, headers=HEADERS | tag | vary, media_type=MEDIA_TYPES[".html"])
 
-    async def _asset(self, request: Request) -> Response:
-        path = request.scope["path"]
+    async def _asset(self, request: Request, version: str, name: str) -> Response:
+        path = f"/page/{version}/{name}"
         if path not in self._assets:
             raise HTTPException(404)
         content, compressed = self._assets[path]
