@@ -114,7 +114,7 @@ def test_a_moment_says_which_columns_changed_and_what_was_expected(opened):
     assert any(re.search(r"\w expected at \d+ %, came at \d+ %", text) for text in words), words
 
 
-def test_things_are_drawn_where_the_columns_say_they_are(opened, tmp_path):
+def test_things_are_drawn_where_the_columns_say_they_are(opened):
     watch(opened)
     expect(opened.get_by_role("img", name="Where things are in the game")).to_be_visible()
     found = opened.evaluate(
@@ -235,7 +235,10 @@ def test_a_service_that_stands_still_shows_a_late_frame(chromium, server):
         found.page.wait_for_timeout(100)
         os.kill(server.process.pid, signal.SIGCONT)
         found.page.wait_for_function(
-            "(before) => Number(/(\\d+) frames? late/.exec(document.getElementById('time-now').textContent)?.[1]) > before",
+            """(before) => {
+                const [, count] = /(\\d+) frames? late/.exec(document.getElementById("time-now").textContent) ?? [];
+                return Number(count) > before;
+            }""",
             arg=before,
         )
         found.page.get_by_role("button", name="Pause").click()
