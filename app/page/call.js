@@ -1,7 +1,7 @@
-// Call: the request for the frame in view, to copy into a bot.
+// Call: the request for the frame in view, to copy.
 
 import { by, chips, h, head, write } from "./dom.js";
-import { hasKey } from "./service.js";
+import { addressOf, hasKey } from "./service.js";
 
 const ENDPOINTS = {
 	embed: "numbers that stand for the frame",
@@ -13,22 +13,20 @@ let page, endpoint = "embed", language = "curl";
 
 export function enter(shared) {
 	page = shared;
-	const choice = (legend, values, chosen, choose) => chips(legend, "radio", values, (value) => ({
-		checked: value === chosen,
-		onchange: () => (choose(value), update()),
-	}));
+	const choice = (legend, values, chosen, choose) => chips(legend, "radio", values, (value) =>
+		({ checked: value === chosen, onchange: () => (choose(value), update()) }));
 	const endpoints = Object.keys(ENDPOINTS).filter((name) => name !== "forecast" || page.model.heads?.length);
 	by("call").replaceChildren(
-		head("Call it", h("p.soft", page.frame ? `Frame ${page.frame.at} of the recording.` : "The mean of the training frames, until you watch a recording.")),
+		head("Call it", h("p.soft", page.frame ? `Frame ${page.frame.at} of the recording.` : "The mean frame of training, until you watch one.")),
 		h("div.columns",
 			choice("Endpoint", endpoints, endpoint, (value) => (endpoint = value)),
 			choice("Language", Object.keys(LANGUAGES), language, (value) => (language = value))),
 		h("p#means"),
 		h("pre#code", { tabindex: 0, "aria-label": "The request" }),
-		h("p.buttons",
-			h("button.main", { onclick: copy }, "Copy"),
+		h("p",
+			h("button.main", { onclick: copy }, "Copy"), " ",
 			h("span#copied", { role: "status" })),
-		h("p.soft", "Try it, as JSON or as float32 bytes, in ", h("a", { href: "docs" }, "/docs"), "."));
+		h("p.soft", "Try it, also as float32 bytes, in ", h("a", { href: "docs" }, "/docs"), "."));
 	update();
 }
 
@@ -43,21 +41,22 @@ function request() {
 	return body;
 }
 
+/** `keyed(text)` is a part that only a service with keys wants. */
 const LANGUAGES = {
-	curl: (url, body) => `curl -s ${url} \\
-  -H 'Content-Type: application/json' \\${hasKey() ? '\n  -H "Authorization: Bearer $JEPA_KEY" \\' : ""}
+	curl: (url, body, keyed) => `curl -s ${url} \\
+  -H 'Content-Type: application/json' \\${keyed('\n  -H "Authorization: Bearer $JEPA_KEY" \\')}
   -d '${body}'`,
 
-	Python: (url, body) => `${hasKey() ? "import os\n\n" : ""}import httpx
+	Python: (url, body, keyed) => `${keyed("import os\n\n")}import httpx
 
 body = ${body}
-answer = httpx.post("${url}", json=body${hasKey() ? ', headers={"Authorization": f"Bearer {os.environ[\'JEPA_KEY\']}"}' : ""})
+answer = httpx.post("${url}", json=body${keyed(', headers={"Authorization": f"Bearer {os.environ[\'JEPA_KEY\']}"}')})
 print(answer.json())`,
 
-	JavaScript: (url, body) => `const body = ${body};
+	JavaScript: (url, body, keyed) => `const body = ${body};
 const answer = await fetch("${url}", {
   method: "POST",
-  headers: { "Content-Type": "application/json"${hasKey() ? ", Authorization: `Bearer ${process.env.JEPA_KEY}`" : ""} },
+  headers: { "Content-Type": "application/json"${keyed(", Authorization: `Bearer ${process.env.JEPA_KEY}`")} },
   body: JSON.stringify(body),
 });
 console.log(await answer.json());`,
@@ -65,7 +64,7 @@ console.log(await answer.json());`,
 
 function update() {
 	write("means", `The answer: ${ENDPOINTS[endpoint]}.`);
-	write("code", LANGUAGES[language](new URL(endpoint, document.baseURI).href, JSON.stringify(request())));
+	write("code", LANGUAGES[language](addressOf(endpoint).href, JSON.stringify(request()), (text) => (hasKey() ? text : "")));
 }
 
 async function copy() {

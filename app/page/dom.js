@@ -1,7 +1,6 @@
-// Makes elements. Text is always set as text, so nothing that a service or a file says becomes markup.
+// Makes elements, and sets text as text, so that nothing a service or a file says becomes markup.
 
-/** An element named by a selector, as in "p.soft#said", with attributes and children in any order. Strings become text,
- * null nothing, and attributes that are functions, such as `onclick`, listen. */
+/** An element such as "p.soft#said", with attributes and children in any order; null becomes nothing. */
 export function h(selector, ...parts) {
 	const [tag, ...marks] = selector.split(/(?=[.#])/), element = document.createElement(tag);
 	for (const mark of marks) {
@@ -12,13 +11,13 @@ export function h(selector, ...parts) {
 		if (part?.constructor !== Object) element.append(part ?? "");
 		else for (const [name, value] of Object.entries(part)) {
 			if (typeof value === "function") element[name] = value;
-			else if (value !== false) element.setAttribute(name, value === true ? "" : value);
+			else if (value !== false) element.setAttribute(name, value);
 		}
 	}
 	return element;
 }
 
-/** A table with a caption; the first cell of each row is the row's heading. */
+/** The first cell of each row is the row's heading. */
 export const table = (caption, head, rows) =>
 	h("div.scroll", { tabindex: 0, role: "region", "aria-label": caption },
 		h("table",
@@ -27,7 +26,6 @@ export const table = (caption, head, rows) =>
 			h("tbody", rows.map(([first, ...rest]) =>
 				h("tr", h("th", { scope: "row" }, first), rest.map((cell) => h("td", cell)))))));
 
-/** A view's heading, and what else stands in its line. */
 export const head = (title, ...rest) => h("div.head", h("h1", title), rest);
 
 export const panel = (name, title, ...content) =>
@@ -35,7 +33,7 @@ export const panel = (name, title, ...content) =>
 
 export const canvas = (id, label) => h(`canvas#${id}`, { role: "img", "aria-label": label });
 
-/** Boxes to tick or, as `type` says, of which one is chosen; `attributes` are those of a value's. */
+/** Boxes or radio buttons, with a value's `attributes`. */
 export const chips = (legend, type, values, attributes) =>
 	h("fieldset.chips", h("legend", legend),
 		values.map((value) => h("label", h("input", { type, value, name: legend, ...attributes(value) }), value)));

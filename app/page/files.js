@@ -5,10 +5,10 @@ const KINDS = {
 	i1: Int8Array, i2: Int16Array, i4: Int32Array, i8: BigInt64Array,
 	u1: Uint8Array, u2: Uint16Array, u4: Uint32Array, u8: BigUint64Array,
 };
-/** More rows are cut off: two minutes at 60 frames a second. */
+/** Two minutes at 60 frames a second. */
 const MAX_ROWS = 7200;
 
-/** Of a file's name and bytes: `{rows, width, features, names, note}`; throws an Error that says what is wrong. */
+/** `{rows, width, features, names, note}`; throws an Error that says what is wrong. */
 export async function read(name, buffer) {
 	const bytes = new Uint8Array(buffer), ending = name.toLowerCase().split(".").pop();
 	if (ending === "csv") return firstGame(...csv(new TextDecoder().decode(bytes)));
@@ -17,16 +17,15 @@ export async function read(name, buffer) {
 	throw new Error(`${name} is no .csv, .npy or .npz; save it as one of these`);
 }
 
-/** The rows of the first of `games`, of which there is one a row. */
+/** `games` has one a row. */
 function firstGame({ shape, values }, games = [], names = null) {
 	const [all, width] = shape, end = games.findIndex((game) => game !== games[0]);
 	if (shape.length !== 2 || !all || !width) throw new Error(`the array has the shape [${shape}]; it must be [frames, columns]`);
 	const rows = Math.min(end < 0 ? all : end, MAX_ROWS);
-	const note = rows < all ? `the first ${rows} of ${all} rows` : "";
-	return { rows, width, features: Float32Array.from(values.subarray(0, rows * width), Number), names, note };
+	return { rows, width, features: Float32Array.from(values.subarray(0, rows * width), Number), names, note: rows < all ? `the first ${rows} of ${all} rows` : "" };
 }
 
-const viewOf = ({ buffer, byteOffset, byteLength }) => new DataView(buffer, byteOffset, byteLength);
+const viewOf = ({ buffer, byteOffset }) => new DataView(buffer, byteOffset);
 
 /** NumPy's format, https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html */
 function npy(bytes) {
@@ -43,7 +42,7 @@ function npy(bytes) {
 	return { shape, values: values.map((_, i) => values[(i % width) * rows + Math.floor(i / width)]) };
 }
 
-/** A zip archive of arrays: `features`, and `episode` where there is one. */
+/** A zip archive with `features`, and `episode` where there is one. */
 async function npz(bytes, name) {
 	const view = viewOf(bytes), arrays = {};
 	let at = bytes.length - 22;
@@ -55,17 +54,16 @@ async function npz(bytes, name) {
 		const local = view.getUint32(next + 42, true), start = local + 30 + view.getUint16(local + 26, true) + view.getUint16(local + 28, true);
 		const entry = new TextDecoder().decode(bytes.subarray(next + 46, next + 46 + nameSize));
 		const packed = bytes.subarray(start, start + view.getUint32(next + 20, true));
-		arrays[entry.replace(/\.npy$/, "")] = { isPacked: view.getUint16(next + 10, true) > 0, packed };
+		const isPacked = view.getUint16(next + 10, true) > 0;
+		arrays[entry.replace(/\.npy$/, "")] = async () => npy(isPacked ? await unpacked(packed) : packed);
 		next += 46 + nameSize + extra + comment;
 	}
 	const names = Object.keys(arrays), wanted = names.length === 1 ? names[0] : "features";
 	if (!arrays[wanted]) throw new Error(`${name} has no array 'features' (it has ${names.join(", ")}); save the rows under that name`);
-	const [features, episode] = await Promise.all([arrays[wanted], arrays.episode].map(async (array) => array && npy(await unpacked(array))));
-	return [features, episode?.values];
+	return [await arrays[wanted](), (await arrays.episode?.())?.values];
 }
 
-async function unpacked({ isPacked, packed }) {
-	if (!isPacked) return packed;
+async function unpacked(packed) {
 	const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
 	return new Uint8Array(await new Response(stream).arrayBuffer());
 }

@@ -1,4 +1,4 @@
-// Starts the page: which view is shown, of which model, and whether the service is there.
+// Shows the views, and whether the service is there.
 
 import * as call from "./call.js";
 import { recolor } from "./chart.js";
@@ -9,14 +9,14 @@ import { events, giveKey, json } from "./service.js";
 import * as watch from "./watch.js";
 
 const VIEWS = { model, watch, call, service: monitor };
-/** What the views share: the models, and the one that is looked at. */
+/** What the views share. */
 const page = { models: [], refused: [], model: null, frame: null };
 let shown = null, wantsKey = false;
 
 async function load() {
 	Object.assign(page, await json("models"));
-	const names = page.models.map(({ name }) => name), wanted = names.includes(page.model?.name) ? page.model.name : names[0];
-	by("which").replaceChildren(...names.map((name) => h("option", { value: name, selected: name === wanted }, name)));
+	const names = page.models.map(({ name }) => name), wanted = names.find((name) => name === page.model?.name) ?? names[0];
+	by("which").replaceChildren(...names.map((name) => h("option", { selected: name === wanted }, name)));
 	by("which").parentElement.hidden = names.length < 2;
 	if (wanted) await choose(wanted);
 }
@@ -31,10 +31,10 @@ function show() {
 	if (wantsKey) by("ask").showModal();
 	const asked = location.hash.slice(2), before = shown;
 	shown = asked in VIEWS ? asked : (shown ?? "model");
-	if (before && before !== shown) VIEWS[before].leave?.();
+	if (before !== shown) VIEWS[before]?.leave?.();
 	for (const link of document.querySelectorAll("nav a")) {
-		const name = link.hash.slice(2), isShown = name === shown;
-		by(name).hidden = !isShown;
+		const isShown = link.hash === `#/${shown}`;
+		by(link.hash.slice(2)).hidden = !isShown;
 		link.ariaCurrent = isShown ? "page" : null;
 		if (isShown) document.title = `${link.text} · jepa-serve`;
 	}
@@ -43,11 +43,7 @@ function show() {
 	if (before !== shown) window.scrollTo(0, 0);
 }
 
-function state(text, kind) {
-	write("state", text);
-	by("state").className = kind;
-}
-
+const state = (textContent, className) => Object.assign(by("state"), { textContent, className });
 const sayServed = () => state(`serving ${page.models.map(({ name, version }) => `${name} ${version}`).join(", ")}`, "up");
 
 async function start() {
@@ -63,7 +59,7 @@ async function start() {
 events.addEventListener("down", ({ detail }) => state(`the service is away (${detail}); waiting for it`, "down"));
 events.addEventListener("up", async () => {
 	const before = page.model, now = before && (await json(`models/${before.name}`).catch(() => null));
-	// What is served may have changed meanwhile.
+	// Another may be served.
 	if (now && now.version === before.version && now.created === before.created) sayServed();
 	else await start();
 });
@@ -78,16 +74,10 @@ by("ask").onclose = () => {
 	if (!wantsKey) giveKey(by("key").value);
 	by("key").value = "";
 };
-by("which").onchange = async ({ target }) => {
-	await choose(target.value);
-	show();
-};
-function draw() {
-	recolor();
-	VIEWS[shown]?.draw?.();
-}
+by("which").onchange = ({ target }) => choose(target.value).then(show);
+const draw = () => (recolor(), VIEWS[shown]?.draw?.());
 window.onhashchange = show;
-window.onresize = window.onbeforeprint = draw;
+window.onresize = draw;
 for (const query of ["(prefers-color-scheme: dark)", "print"]) matchMedia(query).addEventListener("change", draw);
 
 recolor();

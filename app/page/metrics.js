@@ -1,4 +1,4 @@
-// Reads Prometheus' text format, and takes rates and quantiles of what happened between two readings.
+// Reads Prometheus' text format, and what happened between two readings.
 
 const SERIES = /^(\w+)(?:\{(.*)\})? (\S+)$/;
 const LABEL = /(\w+)="((?:[^"\\]|\\.)*)"/g;
@@ -10,7 +10,7 @@ export const parse = (text) =>
 		return name ? { name, labels: Object.fromEntries([...labels.matchAll(LABEL)].map(([, key, text]) => [key, text])), value: Number(value) } : [];
 	});
 
-/** Map of values of `label` to the sum of the series of a metric that have them and that `which` keeps. */
+/** Map of a `label`'s values to the sum of a metric's series that have them and that `which` keeps. */
 export function sums(series, metric, label, which = () => true) {
 	const found = new Map();
 	for (const { name, labels, value } of series) {
@@ -21,7 +21,7 @@ export function sums(series, metric, label, which = () => true) {
 
 export const sum = (series, metric, which) => sums(series, metric, "", which).get(undefined) ?? 0;
 
-/** The quantile of what a histogram counted between two readings, within its bucket in proportion; NaN of nothing. */
+/** The quantile of what a histogram counted between two readings, or NaN. */
 export function quantile(before, now, metric, share, which) {
 	const counts = (series) => sums(series, `${metric}_bucket`, "le", which), earlier = counts(before);
 	const buckets = [...counts(now)]

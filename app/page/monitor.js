@@ -1,4 +1,4 @@
-// Service: how it keeps up, from /metrics and /models/{name}/drift while this view is looked at.
+// Service: how it keeps up, asked for while this view is looked at.
 
 import { timeline } from "./chart.js";
 import { by, canvas, h, head, number, panel, plural, table, write } from "./dom.js";
@@ -6,11 +6,9 @@ import { parse, quantile, sum, sums } from "./metrics.js";
 import { ask, json } from "./service.js";
 
 const EVERY_MS = 2000;
-/** Drift changes slowly. */
 const DRIFT_EVERY = 5;
 const POINTS = 60;
 const FRAME_MS = 1000 / 60;
-const DURATION = "jepa_http_request_duration_seconds";
 const asksAModel = ({ method }) => ["POST", "WS", "GRPC"].includes(method);
 const TILES = { rate: "Requests a second", p50: "Half within, in ms", p99: "99 % within, in ms", batch: "Rows in a batch" };
 let page, timer = null, before = null, looks = 0, past = {};
@@ -30,9 +28,9 @@ export function leave() {
 
 function build() {
 	by("service").append(
-		head("How it keeps up", h("p.soft", "Every two seconds. A frame at 60 Hz lasts 16.7 ms.")),
+		head("How it keeps up", h("p.soft", "A frame at 60 Hz lasts 16.7 ms.")),
 		h("div.tiles", Object.entries(TILES).map(([name, title]) =>
-			panel(name, title, h(`b#n-${name}`, "–"), canvas(`c-${name}`, `${title} over the last two minutes`)))),
+			panel(name, title, h(`b#n-${name}`, "–"), canvas(`c-${name}`, `${title} over time`)))),
 		h("div.columns", h("section#refusals"), h("section#drift")));
 }
 
@@ -47,17 +45,18 @@ async function look() {
 		if (looks % DRIFT_EVERY === 0) drift(await json(`models/${page.model.name}/drift`));
 		looks += 1;
 	} catch {
-		// The head of the page says what is wrong; the next look may be better.
+		// The head of the page says what is wrong.
 		before = null;
 	}
 }
 
 function note(now) {
 	const rate = (name, which) => (1000 * Math.max(0, sum(now, name, which) - sum(before, name, which))) / EVERY_MS;
+	const ms = (share) => 1000 * quantile(before, now, "jepa_http_request_duration_seconds", share, asksAModel);
 	const values = {
 		rate: rate("jepa_http_requests_total", asksAModel),
-		p50: 1000 * quantile(before, now, DURATION, 0.5, asksAModel),
-		p99: 1000 * quantile(before, now, DURATION, 0.99, asksAModel),
+		p50: ms(0.5),
+		p99: ms(0.99),
 		batch: rate("jepa_infer_rows_total") / rate("jepa_infer_executions_total"),
 	};
 	for (const [name, value] of Object.entries(values)) past[name] = [...(past[name] ?? Array(POINTS).fill(NaN)), value].slice(-POINTS);
@@ -65,28 +64,23 @@ function note(now) {
 }
 
 function refusals(now) {
-	const counts = [...sums(now, "jepa_requests_rejected_total", "reason")].filter(([, count]) => count);
-	const said = counts.map(([reason, count]) => `${reason.replaceAll("_", " ")}: ${count}`).join(", ");
-	by("refusals").replaceChildren(h("h2", "Refused since the start"), h("p.soft", said || "Nothing."));
+	const said = [...sums(now, "jepa_requests_rejected_total", "reason")].flatMap(([reason, count]) => (count ? `${reason.replaceAll("_", " ")}: ${count}` : []));
+	by("refusals").replaceChildren(h("h2", "Refused since the start"), h("p.soft", said.join(", ") || "Nothing."));
 }
 
 function drift({ rows, features, novelty }) {
-	const sampled = plural(rows, "sampled row");
 	by("drift").replaceChildren(
 		h("h2", "Columns unlike training"),
 		features.length
-			? table(`Of ${sampled}`, ["column", "finding", "outside"], features.map((each) => [
-				each.name, each.detail,
-				`${number(100 * each.share_outside, 2)} %`]))
-			: h("p.soft", rows ? `All are as in training, in ${sampled}.` : "No row was sampled yet."),
+			? table(`Of ${plural(rows, "sampled row")}`, ["column", "finding", "outside"], features.map((each) =>
+				[each.name, each.detail, `${number(100 * each.share_outside, 2)} %`]))
+			: h("p.soft", rows ? `None, of ${plural(rows, "sampled row")}.` : "No row was sampled yet."),
 		...(novelty ? [h("h2", "How novel it was"), h("p", novel(novelty))] : []));
 }
 
-/** What the last five seconds of each stream were like. */
-function novel({ frames, mean, streams }) {
-	if (!frames) return "No frame was judged in the last five seconds.";
-	return `${plural(frames, "frame")} in the last five seconds: farther from training than ${Math.round(mean)} % of held-out frames, and ${Math.round(streams[0].mean)} % in the most novel stream.`;
-}
+const novel = ({ frames, mean, streams }) => frames
+	? `Farther from training than ${Math.round(mean)} % of held-out frames, in the most novel stream than ${Math.round(streams[0].mean)} %.`
+	: "No frame was judged of late.";
 
 export function draw() {
 	for (const [name, values] of Object.entries(past)) {

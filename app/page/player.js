@@ -1,32 +1,31 @@
-// Plays a recording at its rate: each frame goes to the service when it is due, and its answer is drawn when it comes.
+// Plays a recording at its rate: each frame goes to the service when it is due.
 
+import { part } from "./recording.js";
 import { Stream } from "./service.js";
 
-/** How long an answer is drawn as a part of the trail. */
 const TRAIL_S = 1;
-/** Of how many answers the times are told. */
+/** Answers whose times are told. */
 const MAX_TIMES = 600;
-/** A tab that was in the background does not send all that it missed. */
+/** A tab in the background does not send all it missed. */
 const MAX_STEPS = 12;
 
 export class Player {
 	#stream = null;
 	#due = 0;
-	#last = null;
+	#last = 0;
 	#options;
 	#times = [];
 	at = 0;
 	speed = 1;
 	isPlaying = false;
 	late = new Set();
-	/** [frame, embedding] of the frames that were answered last, from old to new. */
+	/** `{number, embedding}` of the last frames, from old to new. */
 	answered = [];
 
 	constructor(recording, onChange) {
 		Object.assign(this, { recording, onChange });
 	}
 
-	/** Opens a stream, with other options such as hidden groups. */
 	ask(options = this.#options) {
 		this.#options = options;
 		this.close();
@@ -39,15 +38,15 @@ export class Player {
 
 	#take(number, embedding, ms) {
 		this.#times = [...this.#times.slice(1 - MAX_TIMES), ms];
-		if (ms > this.frameMs || !embedding) this.late.add(number);
+		if (this.isPlaying && (ms > this.frameMs || !embedding)) this.late.add(number);
 		if (embedding) {
-			const isNext = Math.abs(number - this.answered.at(-1)?.[0]) <= 4 * this.speed + 1;
-			this.answered = [...(isNext ? this.answered : []), [number, embedding]].slice(-TRAIL_S * this.recording.rate);
+			const isNext = Math.abs(number - this.answered.at(-1)?.number) <= 4 * this.speed + 1;
+			this.answered = [...(isNext ? this.answered : []), { number, embedding }].slice(-TRAIL_S * this.recording.rate);
 		}
 		if (!this.isPlaying) this.onChange(false);
 	}
 
-	/** Milliseconds from a frame to its answer: half of them took less, and all but one in a hundred. */
+	/** Milliseconds to an answer: p50 and p99. */
 	get latency() {
 		const sorted = this.#times.toSorted((a, b) => a - b);
 		return [0.5, 0.99].map((share) => sorted[Math.floor(sorted.length * share)]);
@@ -55,14 +54,14 @@ export class Player {
 
 	#go(at) {
 		this.at = Math.min(this.recording.rows - 1, Math.max(0, at));
-		const isSent = this.#stream.send(this.at, this.recording.row(this.at));
+		const isSent = this.#stream.send(this.at, part(this.recording, this.at));
 		if (!isSent && this.isPlaying && this.answered.length) this.late.add(this.at);
 	}
 
 	play() {
 		if (this.at >= this.recording.rows - 1) this.at = 0;
 		this.isPlaying = true;
-		this.#last = null;
+		this.#last = performance.now();
 		requestAnimationFrame((now) => this.#tick(now));
 	}
 
@@ -72,7 +71,7 @@ export class Player {
 
 	#tick(now) {
 		if (!this.isPlaying) return;
-		this.#due += ((now - (this.#last ?? now)) / this.frameMs) * this.speed;
+		this.#due += ((now - this.#last) / this.frameMs) * this.speed;
 		this.#last = now;
 		for (let left = Math.min(Math.floor(this.#due), MAX_STEPS); left > 0 && this.isPlaying; left -= 1) {
 			this.#go(this.at + 1);
@@ -83,7 +82,6 @@ export class Player {
 		requestAnimationFrame((later) => this.#tick(later));
 	}
 
-	/** Shows one frame. */
 	seek(at) {
 		this.#go(at);
 		this.onChange(true);

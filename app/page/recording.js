@@ -1,59 +1,45 @@
-// A recording, and what the model makes of it, which is asked in pieces so that bots beside are not held up.
+// A recording, and what the model makes of it, asked in pieces so that bots are not held up.
 
+import { number } from "./dom.js";
 import { read } from "./files.js";
 import { ask, post, postRows } from "./service.js";
 
-/** Rows of one request: enough to fill batches. */
+/** Enough to fill batches. */
 const CHUNK_ROWS = 128;
+const MAX_CHANGES = 3;
 
-export class Recording {
-	/** `found` is what was read, with `features` [rows × width] in the order of the model's columns. */
-	constructor(found, name, source, rate = 60) {
-		Object.assign(this, found, { name, source, rate });
-	}
-
-	row(at) {
-		return this.part(at, 1);
-	}
-
-	part(first, count) {
-		return this.features.subarray(first * this.width, (first + count) * this.width);
-	}
-
-	/** The sample of a model's bundle. */
-	static async sample({ name, sample }) {
-		const bytes = await (await ask(`models/${name}/sample`)).arrayBuffer();
-		return new Recording(await read("sample.npz", bytes), "The bundle's sample", sample.source, sample.rate);
-	}
-
-	/** What a user dropped; where its columns have names, they are matched by them. */
-	static async dropped(file, model) {
-		const found = await read(file.name, await file.arrayBuffer());
-		return new Recording(found.names ? matched(found, model) : found, file.name, "your file, sent to this service alone");
-	}
+/** The sample of a model's bundle: `features` [rows × width] in the order of the model's columns, and what they are. */
+export async function sample({ name, sample }) {
+	const bytes = await (await ask(`models/${name}/sample`)).arrayBuffer();
+	return { ...(await read("sample.npz", bytes)), name: "The bundle's sample", ...sample };
 }
 
-function matched(found, model) {
-	const { rows, width, features, names } = found;
-	const from = model.names.map((name) => names.indexOf(name)), missing = model.names.filter((_, i) => from[i] < 0);
-	if (missing.length) {
-		throw new Error(`the file lacks ${missing.length} columns of model '${model.name}', such as ${missing.slice(0, 3).join(", ")}`);
-	}
-	const picked = new Float32Array(rows * from.length).map((_, i) => features[Math.floor(i / from.length) * width + from[i % from.length]]);
-	return { ...found, width: from.length, features: picked };
+/** The same of a dropped file; columns with names are matched by them. */
+export async function dropped(file, model) {
+	const found = await read(file.name, await file.arrayBuffer());
+	return { ...(found.names ? matched(found, model) : found), name: file.name, source: "your file, sent to this service alone", rate: 60 };
 }
 
-/** Calls `part(first, rows)` for each piece of `count` rows. */
-async function pieces(count, part) {
-	for (let first = 0; first < count; first += CHUNK_ROWS) await part(first, Math.min(CHUNK_ROWS, count - first));
+/** `count` rows, flat. */
+export const part = ({ features, width }, first, count = 1) => features.subarray(first * width, (first + count) * width);
+
+function matched(found, { name, names: wanted }) {
+	const { rows, width, features, names } = found, size = wanted.length;
+	const from = wanted.map((column) => names.indexOf(column)), missing = wanted.filter((_, i) => from[i] < 0);
+	if (missing.length) throw new Error(`the file lacks ${missing.length} columns of model '${name}', such as ${missing[0]}`);
+	const picked = new Float32Array(rows * size).map((_, i) => features[Math.floor(i / size) * width + from[i % size]]);
+	return { ...found, width: size, features: picked };
+}
+
+/** `[first, rows]` of the pieces of `count` frames. */
+function* pieces(recording, count = recording.rows) {
+	for (let first = 0; first < count; first += CHUNK_ROWS) yield [first, part(recording, first, Math.min(CHUNK_ROWS, count - first))];
 }
 
 /** The embeddings [rows × D] of the frames by the target encoder. */
-export async function embeddings(recording, model, signal) {
-	const size = model.embed_dim, out = new Float32Array(recording.rows * size);
-	await pieces(recording.rows, async (first, count) => {
-		out.set(await postRows("embed", recording.part(first, count), { model: model.name }, signal), first * size);
-	});
+export async function embeddings(recording, { name: model, embed_dim: size }, signal) {
+	const out = new Float32Array(recording.rows * size);
+	for (const [first, rows] of pieces(recording)) out.set(await postRows("embed", rows, { model }, signal), first * size);
 	return out;
 }
 
@@ -68,41 +54,54 @@ export function places(embedded, { mean, components }) {
 	return out;
 }
 
-const matrix = (flat, size) => Array.from({ length: flat.length / size }, (_, r) => [...flat.subarray(r * size, (r + 1) * size)]);
-
-/** How surprising each frame is to one who saw the frame `horizon` before without the `hidden` groups: `losses`, and
- * as `percents` of held-out frames; NaN for the first ones. `targets` are the embeddings of what came. */
-export async function surprise(recording, model, hidden, horizon, targets, signal) {
-	const size = model.embed_dim, options = { model: model.name, horizon };
-	const losses = new Float32Array(recording.rows).fill(NaN), percents = losses.slice();
-	await pieces(Math.max(0, recording.rows - horizon), async (first, count) => {
-		const predicted = await postRows("predict", recording.part(first, count), { ...options, hidden }, signal);
-		const target = targets.subarray((first + horizon) * size, (first + horizon + count) * size);
-		const answer = await post("loss", { ...options, predicted: matrix(predicted, size), target: matrix(target, size) }, signal);
-		losses.set(answer.losses, first + horizon);
-		percents.set(answer.percentiles ?? [], first + horizon);
+/** Where things are, by columns such as own_x and own_y: `{label, points: [rows × 2]}`. */
+export const things = ({ rows, width, features }, { names }) =>
+	names.flatMap((name, x) => {
+		const [, label = ""] = /^(?!prev|proj)([a-z]+_)?x$/.exec(name) ?? [], y = names.indexOf(`${label}y`);
+		return name !== `${label}x` || y < 0 ? [] : { label: label.slice(0, -1), points: new Float32Array(2 * rows).map((_, i) => features[(i >> 1) * width + (i % 2 ? y : x)]) };
 	});
+
+/** The columns that changed most in `horizon` frames, by their spread in training. */
+export function changes(recording, { names, statistics: { std } }, at, horizon) {
+	const before = part(recording, at - horizon), now = part(recording, at);
+	const sizes = names.map((_, i) => Math.abs(now[i] - before[i]) / (std?.[i] || 1));
+	return peaks(sizes, MAX_CHANGES, 0).filter((i) => sizes[i]).map((i) => `${names[i]} ${number(before[i])} → ${number(now[i])}`);
+}
+
+/** Rows for JSON, where four decimals are a third of the bytes of all. */
+const matrix = (flat, size) =>
+	Array.from({ length: flat.length / size }, (_, r) => Array.from(flat.subarray(r * size, (r + 1) * size), (value) => +value.toFixed(4)));
+
+/** How surprising each frame is after the one `horizon` before, seen without the `hidden` groups, also as `percents` of
+ * held-out frames; NaN for the first ones. `targets` are the embeddings of what came. */
+export async function surprise(recording, { name: model, embed_dim: size }, hidden, horizon, targets, signal) {
+	const losses = new Float32Array(recording.rows).fill(NaN), percents = losses.slice();
+	for (const [first, rows] of pieces(recording, recording.rows - horizon)) {
+		const predicted = matrix(await postRows("predict", rows, { model, horizon, hidden }, signal), size), start = first + horizon;
+		const target = matrix(targets.subarray(start * size, (start + predicted.length) * size), size);
+		const answer = await post("loss", { model, horizon, predicted, target }, signal);
+		losses.set(answer.losses, start);
+		percents.set(answer.percentiles ?? [], start);
+	}
 	return { losses, percents };
 }
 
-/** What `heads` say of each frame for each of `horizons`: `values` of a horizon are rows of `outputs`. */
-export async function forecasts(recording, model, heads, hidden, horizons, signal) {
-	const found = { outputs: [], values: new Map(), novelty: model.novelty ? [] : null };
-	for (const horizon of new Set(horizons)) {
-		const options = { model: model.name, heads: heads.map(({ name }) => name), hidden, horizon, novelty: horizon === 0 && found.novelty !== null };
-		const values = [];
-		await pieces(recording.rows, async (first, count) => {
-			const answer = await postRows("forecast", recording.part(first, count), options, signal);
+/** What `heads` say of each frame: for each of `horizons`, `values` are rows of `outputs`. */
+export async function forecasts(recording, { name: model, novelty }, heads, hidden, horizons, signal) {
+	const found = { values: horizons.map(() => []), novelty: novelty && [] };
+	for (const [i, horizon] of horizons.entries()) {
+		const options = { model, heads: heads.map(({ name }) => name), hidden, horizon, novelty: i === 0 && Boolean(novelty) };
+		for (const [, rows] of pieces(recording)) {
+			const answer = await postRows("forecast", rows, options, signal);
 			found.outputs = answer.outputs;
-			values.push(...answer.values);
+			found.values[i].push(...answer.values);
 			found.novelty?.push(...(answer.novelty ?? []));
-		});
-		found.values.set(horizon, values);
+		}
 	}
 	return found;
 }
 
-/** The frames of the largest values, at most `count`, each `apart` frames from the others or more. */
+/** Where the `count` largest values are that lie `apart` or more from each other. */
 export function peaks(values, count, apart) {
 	const found = [];
 	for (const at of [...values.keys()].filter((at) => !Number.isNaN(values[at])).sort((a, b) => values[b] - values[a])) {

@@ -1,6 +1,6 @@
-// Asks the service. Says so when it goes away, waits until it is back, and asks the user for a key where it wants one.
+// Asks the service; says when it goes away, comes back and wants a key.
 
-/** "up", "down" (with the reason as `detail`) and "key" (with whether the last one was wrong). */
+/** "up", "down" (`detail`: why) and "key" (`detail`: whether the last one was wrong). */
 export const events = new EventTarget();
 // In this page's memory alone.
 let key = "", wanted = null, isUp = null;
@@ -17,7 +17,8 @@ export function giveKey(text) {
 	wanted = null;
 }
 
-const addressOf = (path) => new URL(path, document.baseURI);
+/** Relative to this module, so that it holds behind any prefix. */
+export const addressOf = (path) => new URL(`../../${path}`, import.meta.url);
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const tell = (event, detail) => events.dispatchEvent(new CustomEvent(event, { detail }));
 
@@ -26,29 +27,25 @@ function found() {
 	isUp = true;
 }
 
-/** Says that the service is away, and looks for it until it answers again. */
+/** Looks for the service until it answers again. */
 async function lost(why) {
 	if (isUp === false) return;
 	isUp = false;
 	tell("down", why);
 	while (!isUp) {
 		await pause(RETRY_MS);
-		const answer = await fetch(addressOf("readyz")).catch(() => null);
-		if (answer?.ok) found();
+		if ((await fetch(addressOf("readyz")).catch(() => null))?.ok) found();
 	}
 }
 
-/** The answer to a request; throws an Error, with the `status` of a refusal. */
+/** Throws an Error, with the `status` of a refusal. */
 export async function ask(path, { headers, ...options } = {}) {
 	for (let tries = 1; ; tries += 1) {
-		const used = key, auth = hasKey() ? { Authorization: `Bearer ${key}` } : {};
-		let answer;
-		try {
-			answer = await fetch(addressOf(path), { ...options, headers: { ...auth, ...headers } });
-		} catch (error) {
+		const used = key, auth = used && { Authorization: `Bearer ${used}` };
+		const answer = await fetch(addressOf(path), { ...options, headers: { ...auth, ...headers } }).catch((error) => {
 			if (error.name !== "AbortError") lost("nothing answers");
 			throw error;
-		}
+		});
 		const { ok, status, statusText } = answer;
 		if (ok) {
 			found();
@@ -63,7 +60,7 @@ export async function ask(path, { headers, ...options } = {}) {
 			continue;
 		}
 		const { title, detail } = await answer.json().catch(() => ({ title: statusText }));
-		// Bots go first: what this page asks for beside them waits.
+		// Bots go first.
 		if (status === 429 && tries < MAX_TRIES) {
 			await pause(RETRY_MS);
 			continue;
@@ -80,31 +77,24 @@ export const post = (path, document, signal) =>
 
 const query = (options) => `?${new URLSearchParams(Object.entries(options).filter(([, value]) => String(value) !== ""))}`;
 
-/** POSTs float32 rows as they are in memory; the answer is a Float32Array, of forecasts a document. */
+/** POSTs float32 rows; the answer is a Float32Array, of forecasts a document. */
 export async function postRows(path, rows, options, signal) {
 	const isDocument = path === "forecast", headers = { "Content-Type": BINARY, Accept: isDocument ? "application/json" : BINARY };
 	const answer = await ask(path + query(options), { method: "POST", headers, body: rows, signal });
 	return isDocument ? answer.json() : new Float32Array(await answer.arrayBuffer());
 }
 
-/** Frames one by one over a WebSocket or, as that sends no key, by a POST each. */
+/** Frames one by one over a WebSocket or, as a browser sends no key with that, by a POST each. */
 export class Stream {
 	#socket = null;
-	#options;
 	#sent = new Map();
 	#isClosed = false;
 
-	/** `onAnswer(number, embedding, ms)` is called for each frame, with null for one that a newer one replaced. */
+	/** `onAnswer(number, embedding, ms)` gets null for a frame that a newer one replaced. */
 	constructor(options, onAnswer) {
-		this.#options = options;
-		this.onAnswer = onAnswer;
-		if (!hasKey()) this.#open();
-	}
-
-	#open() {
-		const url = addressOf("stream" + query(this.#options));
-		url.protocol = url.protocol.replace("http", "ws");
-		this.#socket = new WebSocket(url);
+		Object.assign(this, { options, onAnswer });
+		if (hasKey()) return;
+		this.#socket = new WebSocket(addressOf("stream" + query(options)).href.replace("http", "ws"));
 		this.#socket.binaryType = "arraybuffer";
 		this.#socket.onmessage = ({ data }) => {
 			if (typeof data === "string") this.#take(JSON.parse(data).seq, null);
@@ -133,7 +123,7 @@ export class Stream {
 			const message = Float32Array.of(0, ...row);
 			new Uint32Array(message.buffer)[0] = number;
 			this.#socket.send(message);
-		} else postRows("embed", row, this.#options).then((embedding) => this.#take(number, embedding), () => this.#sent.delete(number));
+		} else postRows("embed", row, this.options).then((embedding) => this.#take(number, embedding), () => this.#sent.delete(number));
 		return true;
 	}
 

@@ -1,17 +1,19 @@
-// Watch: a recording plays; one sees where the model takes each frame to be, what surprised it and what it expects.
+// Watch: a recording plays, beside what the model makes of it.
 
-import { map, timeline } from "./chart.js";
+import { extent, map, timeline } from "./chart.js";
 import { by, canvas, chips, clock, h, head, number, panel, plural, write } from "./dom.js";
 import { Heads } from "./heads.js";
 import { Player } from "./player.js";
-import { embeddings, forecasts, peaks, places, Recording, surprise } from "./recording.js";
+import { changes, embeddings, forecasts, part, peaks, places, sample, dropped, surprise, things } from "./recording.js";
 import { events } from "./service.js";
 
 const MAX_MOMENTS = 6;
 const MAX_HEADS = 6;
-// What is watched, what is hidden in it, and what the model said: of whole frames, and as it sees them.
-let page, model, recording, player, full, whole, seen, heads, moments, points, horizon;
-let hidden = [], asked = new AbortController();
+/** Nobody reads faster, and each word costs a layout. */
+const SAY_EVERY_MS = 100;
+// What the model said: of whole frames, and of what it sees.
+let page, model, recording, player, full, whole, seen, heads, moments, points, game, extents, horizon;
+let hidden = [], saidAt = 0, asked = new AbortController();
 
 export function renew(shared) {
 	asked.abort();
@@ -29,8 +31,8 @@ const nearest = (frames) => model.horizons.reduce((a, b) => (Math.abs(b - frames
 export function enter() {
 	if (!by("watch").childElementCount) build();
 	if (recording) draw();
-	else if (model.sample) open(Recording.sample(model));
-	else say("Open a recording, or drop it here: a row a frame, its columns in the model's order or with their names.");
+	else if (model.sample) open(sample(model));
+	else say("Open or drop a recording: a row a frame, columns in the model's order or with names.");
 }
 
 export function leave() {
@@ -40,7 +42,7 @@ export function leave() {
 
 function build() {
 	const button = (id, text, name, onclick) => h(`button#${id}`, { "aria-label": name, onclick }, text);
-	const speeds = [0.1, 0.25, 0.5, 1, 2].map((value) => h("option", { value, selected: value === 1 }, `${value} ×`));
+	const speeds = [0.1, 0.5, 1, 2].map((value) => h("option", { value, selected: value === 1 }, `${value} ×`));
 	by("watch").append(
 		head("Watch it play", h("p.soft#source"),
 			h("label.button", "Open a recording …", h("input.unseen#file", { type: "file", accept: ".csv,.npy,.npz", onchange: ({ target }) => drop(target.files[0]) }))),
@@ -51,33 +53,29 @@ function build() {
 			button("on", "▸", "One frame on", () => seek(player.at + 1)),
 			h("input#scrub", { type: "range", min: 0, value: 0, "aria-label": "Frame", oninput: ({ target }) => seek(Number(target.value)) }),
 			h("output#clock", { for: "scrub" }),
-			h("label", "Speed ", h("select", { onchange: ({ target }) => (player.speed = Number(target.value)) }, speeds))),
+			h("label", "Speed ", h("select", { onchange: ({ target }) => (player.speed = Number(target.value)) }, speeds)),
+			h("p#time-now")),
 		h("p.unseen#live", { role: "status" }),
 		h("div.panels#panels", { hidden: true },
 			h("div",
+				panel("game", "The game", canvas("game", "Where things are in the game")),
 				panel("map", "Where the model takes it to be", canvas("map", "Map of the embeddings"), h("p.soft#map-note")),
-				panel("moments", "Most surprising moments", h("ol#moments"))),
+				panel("novelty", "How far it is from training", canvas("novelty", "Novelty over time"), h("p#novelty-now"))),
 			h("div",
-				panel("surprise", "How surprising it was", canvas("surprise", "Surprise over time, in percentiles"), h("p#surprise-now")),
-				panel("heads", "What it expects", h("div#heads")),
-				panel("novelty", "How far it is from training", canvas("novelty", "Novelty over time, in percentiles"), h("p#novelty-now")),
-				panel("time", "Whether it keeps up", h("p#time-now"))),
+				panel("surprise", "How surprising it was", canvas("surprise", "Surprise over time"), h("p#surprise-now")),
+				panel("heads", "What it expects", h("div#heads"))),
 			h("div",
+				panel("moments", "Most surprising moments", h("ol#moments")),
 				panel("hide", "Hide from the model", h("p.soft#cost", { role: "status" }), chips("Groups of columns", "checkbox", model.groups.map(({ name }) => name), () => ({ onchange: hide }))))));
-	by("watch").ondragover = (event) => event.preventDefault();
-	by("watch").ondrop = (event) => {
+	by("watch").ondragover = by("watch").ondrop = (event) => {
 		event.preventDefault();
-		drop(event.dataTransfer.files[0]);
+		if (event.type === "drop") drop(event.dataTransfer.files[0]);
 	};
 }
 
-function say(text, isWrong = false) {
-	by("said").hidden = !text;
-	by("said").classList.toggle("wrong", isWrong);
-	write("said", text);
-}
+const say = (textContent, kind = "") => Object.assign(by("said"), { textContent, hidden: !textContent, className: `notice ${kind}` });
 
-const drop = (file) => file && open(Recording.dropped(file, model));
+const drop = (file) => file && open(dropped(file, model));
 
 async function open(reading) {
 	leave();
@@ -88,8 +86,7 @@ async function open(reading) {
 	player = new Player(recording, update);
 	full = whole = null;
 	await analyse();
-	const isStill = by("watch").hidden || matchMedia("(prefers-reduced-motion: reduce)").matches;
-	if (recording && !isStill) player.play();
+	if (recording && !by("watch").hidden && !matchMedia("(prefers-reduced-motion: reduce)").matches) player.play();
 	named();
 }
 
@@ -97,25 +94,28 @@ function fail(error) {
 	if (error.name === "AbortError") return;
 	by("deck").hidden = by("panels").hidden = true;
 	recording = null;
-	say(error.status ? `The service refused: ${error.message}` : error.message, true);
+	say(error.status ? `The service refused: ${error.message}` : error.message, "wrong");
 }
 
-/** Asks for all that is drawn; again when a group is hidden. */
+/** Asks for all that is drawn. */
 async function analyse() {
 	asked.abort();
 	asked = new AbortController();
 	const { signal } = asked, names = hidden.join(","), horizons = [0, nearest(recording.rate / 2), nearest(recording.rate)];
 	try {
 		full ??= await embeddings(recording, model, signal);
-		whole ??= await surprise(recording, model, [], horizon, full, signal);
-		seen = hidden.length ? await surprise(recording, model, hidden, horizon, full, signal) : whole;
+		const surprised = (hidden) => surprise(recording, model, hidden, horizon, full, signal);
+		whole ??= await surprised([]);
+		seen = hidden.length ? await surprised(hidden) : whole;
 		const drawn = model.heads?.slice(0, MAX_HEADS) ?? [];
 		heads = drawn.length ? new Heads(drawn, await forecasts(recording, model, drawn, names, horizons, signal), horizons) : null;
 	} catch (error) {
 		return fail(error);
 	}
 	moments = peaks(whole.losses, MAX_MOMENTS, recording.rate / 2);
-	points = model.map ? places(full, model.map) : null;
+	points = model.map ? places(full, model.map) : [];
+	game = things(recording, model);
+	extents = [game, [{ points }]].map(extent);
 	player.ask({ model: model.name, hidden: names });
 	present();
 }
@@ -124,26 +124,21 @@ function present() {
 	const { name, note, source, rows, rate } = recording;
 	write("source", `${name}${note ? ` (${note})` : ""}: ${source}. ${plural(rows, "frame")}, ${rate} a second.`);
 	say("");
-	const isShown = { deck: true, panels: true, "p-map": points, "p-heads": heads, "p-novelty": heads?.novelty };
+	const isShown = { deck: true, panels: true, "p-game": game.length, "p-map": points.length, "p-heads": heads, "p-novelty": heads?.novelty };
 	for (const [id, has] of Object.entries(isShown)) by(id).hidden = !has;
 	by("scrub").max = rows - 1;
 	by("heads").replaceChildren(...(heads?.elements() ?? []));
-	if (points) {
-		const [a, b] = model.map.explained;
-		write("map-note", `Two principal components, ${number(100 * (a + b), 2)} % of the variance of ${model.map.source}.`);
-	}
+	if (points.length) write("map-note", `Two principal components, ${number(100 * (model.map.explained[0] + model.map.explained[1]), 2)} % of the variance of ${model.map.source}.`);
 	by("moments").replaceChildren(...moments.map((at) =>
-		h("li", h("button", { onclick: () => seek(at) }, h("b", clock(at / rate)), ` more surprising than ${Math.round(whole.percents[at])} %`))));
+		h("li", h("button", { onclick: () => seek(at) }, h("b", clock(at / rate)), ` more surprising than ${Math.round(whole.percents[at])} %`,
+			h("span.soft", [...changes(recording, model, at, horizon), ...(heads?.worst(at) ?? [])].join(", "))))));
 	write("cost", hidden.length
 		? `Without ${hidden.join(", ")}, what it expects ${plural(horizon, "frame")} ahead is off by ${number(mean(seen.losses))} rather than ${number(mean(whole.losses))}.`
-		: "Switch a group off, and see what the model loses without it.");
+		: "See what the model loses without a group.");
 	update(true);
 }
 
-function mean(values) {
-	const known = values.subarray(horizon);
-	return known.reduce((sum, value) => sum + value, 0) / known.length;
-}
+const mean = (values) => values.subarray(horizon).reduce((sum, value, _, { length }) => sum + value / length, 0);
 
 function hide() {
 	const boxes = [...document.querySelectorAll("#p-hide input")];
@@ -162,9 +157,16 @@ function named() {
 	if (by("play")) Object.assign(by("play"), { textContent: text, ariaLabel: name });
 }
 
-/** `isRest`: not in the middle of playing, so that a screen reader hears of it. */
+/** `isRest`: not playing, so that a screen reader hears of it. */
 function update(isRest) {
+	page.frame = { row: part(recording, player.at), at: player.at, hidden };
+	if (!player.isPlaying || performance.now() - saidAt > SAY_EVERY_MS) describe(isRest);
+	draw();
+}
+
+function describe(isRest) {
 	const { at, frameMs, late, latency: [p50, p99] } = player, percent = seen.percents[at], time = clock(at / recording.rate);
+	saidAt = performance.now();
 	Object.assign(by("scrub"), { value: at, ariaValueText: `frame ${at}, ${time}` });
 	write("clock", `${time} · frame ${at}`);
 	write("surprise-now", Number.isNaN(percent)
@@ -172,24 +174,23 @@ function update(isRest) {
 		: `It was more surprising than ${Math.round(percent)} % of held-out frames.`);
 	write("time-now", p50 === undefined ? "No frame was sent yet."
 		: `${number(p50, 2)} ms to an answer, 99 % within ${number(p99, 2)} ms; a frame lasts ${number(frameMs)} ms. ${late.size ? plural(late.size, "frame") : "No frame"} late.`);
-	if (heads?.novelty) write("novelty-now", `Farther from the training frames than ${Math.round(heads.novelty[at])} % of those held out.`);
-	page.frame = { row: recording.row(at), at, hidden };
-	if (isRest) {
-		named();
-		write("live", `Frame ${at}. ${by("surprise-now").textContent}`);
-	}
-	draw();
+	if (heads?.novelty) write("novelty-now", `Farther from training than ${Math.round(heads.novelty[at])} % of those held out.`);
+	heads?.say(at);
+	if (!isRest) return;
+	named();
+	write("live", `Frame ${at}. ${by("surprise-now").textContent}`);
 }
 
 export function draw() {
 	if (!player || by("panels").hidden) return;
 	const { at, answered, late } = player, { rows: count, rate } = recording;
-	const over = { count, cursor: at, labels: ["0:00", clock(count / rate)], ticks: [0, 50, 100].map((value) => [value, value]) };
-	const color = hidden.length ? "orange" : "blue", lines = [{ values: seen.percents, color, ahead: true }];
+	const over = { count, cursor: at, labels: ["0:00", clock(count / rate)], ticks: [[0, 0], [50, 50], [100, 100]] };
+	const color = hidden.length ? "orange" : "blue", lines = [{ values: seen.percents, color }];
 	if (hidden.length) lines.unshift({ values: whole.percents, color: "soft" });
 	timeline(by("surprise"), { ...over, lines, marks: late, dots: [{ at, value: seen.percents[at], color }] });
-	if (points) map(by("map"), points, answered.map(([, embedding]) => places(embedding, model.map)), moments.slice(0, 3));
-	if (heads?.novelty) timeline(by("novelty"), { ...over, lines: [{ values: heads.novelty, ahead: true }] });
+	if (points.length) map(by("map"), [{ points, trail: answered.map((one) => (one.place ??= places(one.embedding, model.map))) }], extents[1], moments.slice(0, 3));
+	if (game.length) map(by("game"), game.map((thing, i) => ({ ...thing, color: i ? "orange" : "blue", trail: [thing.points.subarray(2 * at)] })), extents[0]);
+	if (heads?.novelty) timeline(by("novelty"), { ...over, lines: [{ values: heads.novelty }] });
 	heads?.draw(at, over);
 }
 

@@ -14,7 +14,6 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from app import __version__
-from app.api.dependencies import path_of
 from app.api.headers import JSON
 from app.rows import json_bytes
 
@@ -81,8 +80,8 @@ class Page:
             return Response(status_code=304, headers=HEADERS | tag | vary)
         return Response(self._index, headers=HEADERS | tag | vary, media_type=MEDIA_TYPES[".html"])
 
-    async def _asset(self, request: Request) -> Response:
-        path = path_of(request.scope)
+    async def _asset(self, request: Request, version: str, name: str) -> Response:
+        path = f"/page/{version}/{name}"
         if path not in self._assets:
             raise HTTPException(404)
         content, compressed = self._assets[path]
