@@ -17,9 +17,10 @@ from model.evaluation.probes import Classes, Label, Rows
 DRAWS: Mapping[int, int] = {1: 4, 2: 4, 4: 3, 8: 3, 16: 2}
 # Trees are tuned to up to so many games.
 MAX_TUNED_GAMES = 16
-FOLDS = 3
+# Parts of these games, each of which judges the trees of the others.
+FOLDS = 2
 # What trees are tuned among: from a few small trees, for few labels, to many larger ones.
-TREES = {"max_leaf_nodes": [4, 16], "max_iter": [30, 100]}
+TREES = {"max_leaf_nodes": [4, 16], "max_iter": [30, 80]}
 
 
 class Mean(NamedTuple):
