@@ -18,7 +18,7 @@ from tests.support.load import Load
 from tests.support.survival import pytest_terminal_summary as pytest_terminal_summary
 
 # Each run draws other examples, so a few are enough in one, and a busy machine is no reason to fail.
-settings.register_profile("few", max_examples=40, deadline=None)
+settings.register_profile("few", max_examples=20, deadline=None)
 settings.load_profile("few")
 # For `make fuzz`.
 settings.register_profile("fuzz", max_examples=5000, deadline=None)

@@ -1,13 +1,16 @@
-"""Runs the examples as a user would who has not installed the client."""
+"""Runs the examples as a user would, in a process that need not import what the client needs."""
 
 import os
 import subprocess
-import sys
 
+from tests.support.forker import run_forked
 from tests.support.serving import ROOT
+
+EXAMPLES = ROOT / "examples"
 
 
 def run_example(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "examples" / name), *map(str, arguments)]
-    paths = os.environ | {"PYTHONPATH": str(ROOT / "client")}
-    return subprocess.run(command, env=paths, capture_output=True, text=True, timeout=60, check=False)
+    # Python finds what a program imports in the program's own folder first.
+    program = f"import runpy, sys; sys.path.insert(0, {str(EXAMPLES)!r})\n"
+    program += f"runpy.run_path({str(EXAMPLES / name)!r}, run_name='__main__')"
+    return run_forked(program, [*map(str, arguments)], os.environ, ("jepa_client.games.gymnasium",))

@@ -1,5 +1,6 @@
 """The parts of /openapi.json that FastAPI cannot infer for the native dialect."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -92,21 +93,22 @@ def _written(inputs: Array) -> list[list[float | None]]:
     return [[None if np.isnan(each) else round(float(each), 3) for each in numbers] for numbers in inputs]
 
 
-def query_parameters(*queries: type[Options]) -> list[dict[str, Any]]:
+@cache
+def query_parameters(*queries: type[Options]) -> tuple[dict[str, Any], ...]:
     """The OpenAPI parameters for options in the query string, which are those of one of `queries`."""
     described: dict[str, Any] = {}
     for query in queries:
         described = query.model_json_schema()["properties"] | described
-    return [
+    return tuple(
         {
             "name": name,
             "in": "query",
-            "description": schema.pop("description"),
+            "description": schema["description"],
             # Without its default, which a form would send beside a body that says something else.
-            "schema": {key: value for key, value in schema.items() if key != "default"},
+            "schema": {key: value for key, value in schema.items() if key not in ("default", "description")},
             "style": "form",
             # A list is one parameter with commas.
             "explode": False,
         }
         for name, schema in described.items()
-    ]
+    )

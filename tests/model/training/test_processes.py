@@ -2,10 +2,7 @@
 
 import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,11 +10,8 @@ import torch
 from model.training.checkpoint import load_checkpoint
 from model.training.run import prepare
 from tests.model.training.test_loop import SMALL, trained, weights
-from tests.support.forker import TRAINING, Fork
+from tests.support.forker import TRAINING, Fork, run_forked
 from tests.support.games import make_games
-
-ROOT = Path(__file__).parents[3]
-
 
 # What it prints goes into the one pipe that a fork has.
 SMALL_RUN = "import os; os.dup2(2, 1); from tests.support.small_run import main; main()"
@@ -59,8 +53,9 @@ def test_a_run_killed_at_any_time_resumes_to_the_weights_of_an_unbroken_one(tmp_
 def test_two_processes_learn_what_one_does(tmp_path):
     alone, shared = tmp_path / "alone.safetensors", tmp_path / "shared.safetensors"
     expected, _ = trained(prepare(make_games(), replace(SMALL, steps=6)), alone, every=1)
-    command = [sys.executable, "-m", "tests.support.small_run", str(shared), "6", "2"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    # By its module's name, by which the other process is started.
+    as_main = "import runpy; runpy.run_module('tests.support.small_run', run_name='__main__', alter_sys=True)"
+    done = run_forked(as_main, [str(shared), "6", "2"], imported=TRAINING)
     assert done.returncode == 0, done.stderr
     found = reports(done.stdout)
     assert [report["step"] for report in found] == [report.step for report in expected]
