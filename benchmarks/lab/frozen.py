@@ -131,7 +131,7 @@ class Questions:
         self.target = frozen.embedded("target_encoder", parts)
         self.turned = torch.zeros(len(frozen.frames), len(parts[0][0]), dtype=torch.bool)
         for view, rows in parts:
-            self.turned[torch.from_numpy(np.asarray(rows))] = torch.tensor(view)
+            self.turned[torch.from_numpy(np.asarray(rows))] = torch.tensor(view, dtype=torch.bool)
         self.rows = frozen.timeline.with_later_rows(Ranges.joined(rows for _, rows in parts), horizons)
 
     def draw(self, count: int, generator: torch.Generator) -> Question:

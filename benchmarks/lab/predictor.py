@@ -24,19 +24,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.lab.forecasts import Compared, in_chunks
 from benchmarks.lab.frozen import Frozen, Question, Questions, View, learn, opened, session, some_games
-from bundle.heads import Heads
 from bundle.manifest import HEADS
 from bundle.reader import Bundle
 from bundle.writer import BundleWriter
 from cli.copies import copy_into
-from model.data.frames import Frames, read_frames
+from model.data.frames import read_frames
 from model.data.ranges import Ranges, distinct
 from model.data.splits import split_rows
-from model.evaluation.events import of_file
-from model.evaluation.label_columns import Columns
-from model.evaluation.measures import measures
-from model.evaluation.targets import target
 from model.export.bundle import of_actions, questions, store_half
 from model.export.graphs import ServedPredictor, predict
 from model.export.int8 import golden_distances, int8_cost, write_one_int8
@@ -51,8 +47,6 @@ HIDE_SHARE = (0.0, 0.3)
 # Of the games, how many of five are seen as they were recorded; only there the inputs are known.
 PLAIN_OF_FIVE = 2
 SAMPLE_ROWS = 2048
-COMPARED_ROWS = 20_000
-CHUNK_ROWS = 2048
 Rows = NDArray[np.int64]
 Values = NDArray[np.float32]
 
@@ -103,16 +97,6 @@ def begun(bundle: Bundle, horizons: tuple[int, ...], encoding: ActionEncoding, m
     return predictor.eval()
 
 
-def in_chunks(predictor: Predictor, context: Values, horizon: int, actions: Tensor | None = None) -> Values:
-    """[n, D] → [n, D] of all patches."""
-    found = []
-    with torch.inference_mode():
-        for rows in np.array_split(np.arange(len(context)), -(-len(context) // CHUNK_ROWS)):
-            ahead, given = torch.full((len(rows),), float(horizon)), None if actions is None else actions[rows]
-            found.append(predictor(torch.from_numpy(context[rows]), None, ahead, given).numpy())
-    return np.concatenate(found)
-
-
 def check_begun(bundle: Bundle, predictor: Predictor) -> None:
     """Raises ValueError unless the predictor answers as the bundle's at its horizons."""
     golden, graph = bundle.golden, session(bundle, "predictor")
@@ -128,38 +112,6 @@ def check_begun(bundle: Bundle, predictor: Predictor) -> None:
             raise ValueError(
                 f"the weights do not make the bundle's predictor: {horizon} frames ahead it is off by {off}"
             )
-
-
-class Compared:
-    """Two predictors, told no input, by the heads of the bundle on held-out games."""
-
-    def __init__(self, frames: Frames, data: str, events: Path, frozen: Frozen, rows: Ranges) -> None:
-        self.bundle, self.timeline = frozen.bundle, frozen.timeline
-        self.rows = rows.evenly(COMPARED_ROWS)
-        asked = [*of_file(events)]
-        columns = Columns(frames, data, [event.formula for event in asked])
-        learned = np.asarray(split_rows(frames)[0])
-        self.targets = [target(event, columns, learned) for event in asked]
-        self.context = frozen.encoded("context_encoder", frames.as_seen()[self.rows])
-
-    def table(self, old: Predictor, new: Predictor) -> dict[str, dict[str, list[float]]]:
-        """Head → horizon → AUC of the old and of the new predictor."""
-        heads, manifest = self.bundle.heads, self.bundle.manifest
-        if heads is None:
-            raise ValueError("the bundle has no heads to compare predictors by")
-        found: dict[str, dict[str, list[float]]] = {each.head.name: {} for each in self.targets}
-        for index, horizon in enumerate(manifest.horizons):
-            later = self.timeline.ahead(self.rows, horizon)
-            answers = [in_chunks(predictor, self.context, horizon) for predictor in (old, new)]
-            for each in self.targets:
-                chosen: Heads = heads.select([each.head.name])
-                truth = each.at(later)
-                known = np.isfinite(truth)
-                found[each.head.name][str(horizon)] = [
-                    measures(each.head.kind, chosen.values(answer, index + 1)[known], truth[known]).auc
-                    for answer in answers
-                ]
-        return found
 
 
 def quantiles(predictor: Predictor, frozen: Frozen, context: Values, at: Rows) -> dict[str, list[float]]:
@@ -180,7 +132,8 @@ def views_of(frozen: Frozen, rows: Ranges) -> list[tuple[View, Ranges]]:
     frames, plain, others = frozen.frames, frozen.views[0], frozen.views[1:]
     games = distinct(frames.episode, rows)
     place = np.arange(len(games))
-    chosen = np.where(place % 5 < PLAIN_OF_FIVE, 0, 1 + (place // 5 * (5 - PLAIN_OF_FIVE) + place % 5) % len(others))
+    turn = place // 5 * (5 - PLAIN_OF_FIVE) + place % 5
+    chosen = np.where((place % 5 < PLAIN_OF_FIVE) | (not others), 0, 1 + turn % max(1, len(others)))
     parts = []
     for i, view in enumerate([plain, *others]):
         of_view = games[chosen == i]
