@@ -69,6 +69,8 @@ def questions(bundle: Bundle) -> dict[str, Feeds]:
     golden = bundle.golden
     features = {"features": np.nan_to_num(golden.features)}
     asked = {"context": golden.context_embedding, "targets": golden.targets, "horizon": golden.horizon}
+    if golden.actions is not None:
+        asked["actions"] = golden.actions
     return {"context_encoder": features, "target_encoder": features, "predictor": asked}
 
 
@@ -136,7 +138,7 @@ def compare_fused(bundle: Bundle, folder: Path, seconds: float) -> None:
     feeds = questions(bundle)
     asked = {
         "context_encoder/features": feeds["context_encoder"]["features"],
-        **{f"predictor/{name}": feeds["predictor"][name] for name in ("targets", "horizon")},
+        **{f"predictor/{name}": feed for name, feed in feeds["predictor"].items() if name != "context"},
     }
     print_head(bundle.manifest.name, ("two runs", "one graph"))
     for precision in filter(bundle.has, ("float32", "int8")):
@@ -152,7 +154,7 @@ def compare_fused(bundle: Bundle, folder: Path, seconds: float) -> None:
 
 def predict_in_two(encode: ort.InferenceSession, predict: ort.InferenceSession, asked: Feeds) -> object:
     (context,) = encode.run(None, {"features": asked["context_encoder/features"]})
-    rest = {name: asked[f"predictor/{name}"] for name in ("targets", "horizon")}
+    rest = {name.removeprefix("predictor/"): feed for name, feed in asked.items() if name.startswith("predictor/")}
     return predict.run(None, {"context": context, **rest})
 
 
