@@ -25,8 +25,12 @@ not listed here stops the service at the start, and the message names the neares
 {settings}
 
 Keys are read at the start and have 16 or more characters. Several may be set, so that one can be replaced without a
-gap: add the new key, move the bots over, remove the old one. Keys are never logged. `/livez` and `/readyz` never ask
-for one, `/metrics` only with `JEPA_METRICS_NEED_KEY`, everything else always does.
+gap: add the new key, move the bots over, remove the old one. Keys are never logged. `/livez`, `/readyz` and
+their like in the Open Inference Protocol and gRPC never ask for one, `/metrics` only with `JEPA_METRICS_NEED_KEY`,
+everything else always does.
+
+An empty variable is as unset, as Compose and Helm write one that nobody set; but an empty `JEPA_API_KEYS_FILE` stops
+the start, since without its name everybody would be let in.
 
 Two variables belong to libraries. `jepa serve` sets them before it loads what reads them, unless they are set already:
 `ORT_DISABLE_TELEMETRY=1`, because official builds of ONNX Runtime otherwise report their use to Microsoft, and

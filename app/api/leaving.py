@@ -28,17 +28,17 @@ class Leaving:
 @contextmanager
 def dropped_if_left(scope: Scope) -> Iterator[None]:
     """Ends whatever is done meanwhile by ClientLeft as soon as the client leaves; rows that wait are not computed."""
-    leaving = scope.get(LEAVING)
+    leaving: Leaving | None = scope.get(LEAVING)
     if leaving is None:
         yield
         return
-    task = leaving.task = asyncio.current_task()
+    leaving.task = asyncio.current_task()
     try:
         yield
     except asyncio.CancelledError:
-        if not leaving.has_left:
+        if not leaving.has_left or leaving.task is None:
             raise
-        task.uncancel()
+        leaving.task.uncancel()
         raise ClientLeft from None
     finally:
         leaving.task = None

@@ -45,8 +45,11 @@ class Head:
 
     @property
     def is_websocket(self) -> bool:
-        return self.headers.get(b"upgrade", b"").lower() == b"websocket" and _has_token(
-            self.headers.get(b"connection", b""), b"upgrade"
+        """Whether it is a handshake, which is a GET: the answer to anything else ends where HTTP says."""
+        return (
+            self.method == b"GET"
+            and self.headers.get(b"upgrade", b"").lower() == b"websocket"
+            and _has_token(self.headers.get(b"connection", b""), b"upgrade")
         )
 
     def is_usual(self, settings: Settings) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
@@ -399,6 +400,23 @@ async def test_what_is_no_websocket_is_told_so_and_others_paths_have_none(port: 
         assert plain.headers["upgrade"] == "websocket"
         upgrade = {"Connection": "Upgrade", "Upgrade": "websocket"}
         assert (await client.get("/livez", headers=upgrade)).status_code == 200
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 426), ("POST", 405), ("PUT", 405)])
+async def test_only_a_get_opens_a_stream_and_all_else_is_answered_as_http(port: int, method: str, status: int) -> None:
+    """A body behind the answer to a HEAD would be taken for the next answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    offer = "Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 0"
+    writer.write(f"{method} /stream HTTP/1.1\r\nHost: x\r\n{offer}\r\n\r\n".encode())
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status} ".encode())
+    if method != "HEAD":
+        (length,) = re.findall(rb"content-length: (\d+)", head)
+        await reader.readexactly(int(length))
+    writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+    assert await reader.readexactly(3) == b"ok\n"
+    writer.close()
 
 
 async def test_a_stream_is_one_of_the_connections_there_may_be(models: Path) -> None:
