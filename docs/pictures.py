@@ -40,7 +40,7 @@ FRAME = 137
 # How long the service is asked by bots before it is drawn.
 LOAD_S = 30
 # Of the first hour, whose own numbers take longer.
-GAMES, STEPS = 60, 160
+GAMES = 60
 TERMINAL_COLUMNS = 110
 MAX_TERMINAL_LINES = 24
 
@@ -168,7 +168,7 @@ def views(album: Album, port: int) -> None:
         album.draw("service", service_view(url))
 
 
-def first_hour(album: Album, port: int) -> None:
+def first_hour(album: Album, port: int, steps: int) -> None:
     """A picture a step of docs/first-hour.md, of a smaller model of the same game."""
     with tempfile.TemporaryDirectory() as place:
         folder, url = Path(place), f"http://127.0.0.1:{port}"
@@ -193,7 +193,7 @@ def first_hour(album: Album, port: int) -> None:
         jepa("hour-record", "inspect", "cartpole.csv")
         horizons = [word for horizon in (1, 5, 15) for word in ("--horizon", str(horizon))]
         jepa(None, "train", "cartpole.csv", "--out", "models", "--name", "cartpole", "--preset", "quick",
-             "--steps", str(STEPS), *horizons)  # fmt: skip
+             "--steps", str(steps), *horizons)  # fmt: skip
         jepa("hour-heads", "heads", "models/cartpole", "cartpole.csv", "--label", "danger = abs(pole_angle) > 0.1")
         jepa(None, "report", "models/cartpole", "cartpole.csv", "--out", "report")
         report = f"file://{folder}/report/index.html"
@@ -257,6 +257,7 @@ def main() -> None:
     parser.add_argument(
         "--port", type=int, default=8000, help="where the program runs meanwhile (default: %(default)s)"
     )
+    parser.add_argument("--steps", type=int, default=160, help="of the first hour's training (default: %(default)s)")
     options = parser.parse_args()
     OUT.mkdir(exist_ok=True)
     few_labels()
@@ -264,7 +265,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         album = Album(browser)
         views(album, options.port)
-        first_hour(album, options.port)
+        first_hour(album, options.port, options.steps)
         browser.close()
 
 
