@@ -47,7 +47,7 @@ soak: .venv/test
 	$(BIN)/python -m benchmarks.soak --minutes $(MIN) $(ARGS)
 
 pictures: .venv/test
-	$(BIN)/python docs/pictures.py
+	$(BIN)/python docs/pictures.py --port $(PORT)
 
 # Each peer has a virtual environment of its own, created on the first call.
 bench-peers: .venv/test

@@ -1,71 +1,99 @@
-"""How many frames a second the page plays, and what it costs the service: python -m benchmarks.page
+"""How many frames a second the page plays, and what it costs the service and the browser: python -m benchmarks.page
 
-Chromium runs on the same cores. The loss is the median over rounds, each of which measures without and with the page.
+Costs are CPU time, which other programs on the machine disturb less than a rate. A closed page asks for nothing; what
+one on Service asks for is a share of what the service could answer instead.
 """
 
 import argparse
+import os
 import tempfile
+import time
+from collections import Counter
 from pathlib import Path
-from statistics import median
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
-from benchmarks.programs import Body, Service, bundles, closed_loop, need_wrk, write_body
+from benchmarks.programs import Service, bundles, write_body
 from bundle.manifest import read_manifest
 from tests.support.browser import CHROMIUM
 
-PLAYED_S = 5
-CONNECTIONS = 16
+# The time that a page takes to open.
+SETTLED_MS = 2000
 
 
-def played(browser: Browser, url: str) -> None:
-    """Prints the rate at which Watch plays its sample, and what it says of late frames."""
+class Meter:
+    """CPU seconds that the service and the browser's processes take from here on."""
+
+    def __init__(self, service: Service, browser: Browser) -> None:
+        self._service, self._session = service, browser.new_browser_cdp_session()
+        self._before, self._began = self._read(), time.monotonic()
+
+    def _read(self) -> Counter[str]:
+        found: Counter[str] = Counter({"service": self._service.cpu_s()})  # type: ignore[dict-item]
+        for process in self._session.send("SystemInfo.getProcessInfo")["processInfo"]:
+            found[process["type"] if process["type"] == "renderer" else "rest of the browser"] += process["cpuTime"]
+        return found
+
+    def per(self, count: float) -> str:
+        """In milliseconds for each of `count`."""
+        now = self._read()
+        return ", ".join(f"{name} {1000 * (now[name] - self._before[name]) / count:.2f} ms" for name in now)
+
+    def service_share(self) -> float:
+        """Of all cores."""
+        taken = self._read()["service"] - self._before["service"]
+        return taken / (time.monotonic() - self._began) / len(os.sched_getaffinity(0))
+
+
+def play(browser: Browser, service: Service, seconds: float) -> None:
+    """Prints the rate at which Watch plays its sample, what it says of late frames, and the CPU time of a frame."""
     page = browser.new_page(reduced_motion="reduce")
-    page.goto(f"{url}/#/watch")
+    page.goto(f"{service.url}/#/watch")
     page.locator("#p-surprise").wait_for(timeout=60_000)
     page.get_by_role("button", name="Play").click()
     page.wait_for_timeout(500)
-    rate = page.evaluate(
+    meter = Meter(service, browser)
+    frames, took_ms = page.evaluate(
         """async (seconds) => {
-            const scrub = document.getElementById("scrub"), first = Number(scrub.value), began = performance.now();
+            const frame = () => Number(/frame (\\d+)/.exec(document.getElementById("clock").textContent)[1]);
+            const first = frame(), began = performance.now();
             await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
-            return (1000 * (Number(scrub.value) - first)) / (performance.now() - began);
+            return [frame() - first, performance.now() - began];
         }""",
-        PLAYED_S,
+        seconds,
     )
-    print(f"Watch plays {rate:.1f} frames a second: {page.locator('#time-now').inner_text()}")
+    words = page.locator("#time-now").inner_text()
+    print(f"Watch plays {1000 * frames / took_ms:.1f} frames a second: {words}")
+    print(f"CPU time of a frame: {meter.per(frames)}")
     page.close()
 
 
-def loss(url: str, body: Body, page: Page, address: str, rounds: int, seconds: float) -> float:
-    """The share of requests/s that a page at `address` costs."""
-    found = []
-    for _ in range(rounds):
-        page.goto("about:blank")
-        alone = closed_loop([url], "/embed", body, CONNECTIONS, seconds)["rate"]
-        page.goto(address)
-        found.append(1 - closed_loop([url], "/embed", body, CONNECTIONS, seconds)["rate"] / alone)
-    return median(found)
+def cost(browser: Browser, service: Service, address: str, seconds: float) -> float:
+    """The share of all cores that the service takes while a page is at `address`."""
+    page = browser.new_page()
+    page.goto(address)
+    page.wait_for_timeout(SETTLED_MS)
+    meter = Meter(service, browser)
+    page.wait_for_timeout(1000 * seconds)
+    share = meter.service_share()
+    page.close()
+    return share
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--played", type=float, default=6, help="seconds that are played (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=20, help="of each view (default: %(default)s)")
     arguments = parser.parse_args()
-    need_wrk()
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         bundle = next(bundles(Path(folder), quick=True))
-        body = write_body(Path(folder), "binary", read_manifest(bundle).input_dim, 1)
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         with Service(bundle.parents[1]) as service:
-            service.wait_until_it_answers(body)
-            played(browser, service.url)
-            page = browser.new_page()
-            for name, hash_ in (("nothing", None), ("Service", "#/service")):
-                address = "about:blank" if hash_ is None else f"{service.url}/{hash_}"
-                share = loss(service.url, body, page, address, arguments.rounds, arguments.seconds)
-                print(f"with {name} open: {100 * share:+.1f} % of the rate lost")
+            service.wait_until_it_answers(write_body(Path(folder), "binary", read_manifest(bundle).input_dim, 1))
+            play(browser, service, arguments.played)
+            for name, address in (("no page", "about:blank"), ("a page on Service", f"{service.url}/#/service")):
+                share = cost(browser, service, address, arguments.seconds)
+                print(f"with {name} open, the service takes {share:.2%} of the machine's time")
         browser.close()
 
 

@@ -23,12 +23,16 @@ LOSS_ROWS = 256
 # Sleeping ends this long before a frame is due and busy waiting begins, since sleep alone wakes late.
 BUSY_WAIT_S = 0.002
 SCRIPTED_FRAMES = 3600
+# Between signs of life, in a log and on a terminal.
+PROGRESS_S = (10, 1)
 # Of each surprising moment.
 SHOWN_EVENTS = 3
 
 
 def read_game(path: Path, names: list[str], episode: int | None) -> tuple[np.ndarray, np.ndarray]:
     """One episode, by default the first: float32 [frames, columns] in the order of `names`, and frame numbers."""
+    if not path.is_file():
+        sys.exit(f"there is no file {path}")
     return read_replay(path, names) if path.suffix == ".slp" else read_parquet(path, names, episode)
 
 
@@ -87,7 +91,19 @@ def send_at_rate(client: httpx.Client, rows: np.ndarray, hz: float) -> tuple[np.
             latencies[i] = np.inf
         else:
             timings[i] = answer.raise_for_status().headers.get("server-timing", "")
+        if (i + 1) % max(1, round(PROGRESS_S[sys.stderr.isatty()] * hz)) == 0 or i + 1 == len(rows):
+            show_progress(latencies[: i + 1], len(rows), hz)
     return latencies, np.array([sum(map(float, re.findall(r"dur=([\d.]+)", text))) / 1000 for text in timings])
+
+
+def show_progress(latencies: np.ndarray, frames: int, hz: float) -> None:
+    """How far the game is: on one line of a terminal, or on a line each in a log."""
+    late = np.count_nonzero(latencies > 1 / hz)
+    words = f"played {len(latencies) / hz:.0f} of {frames / hz:.0f} s, {late} frames late"
+    if sys.stderr.isatty():
+        print(f"\r{words}", end="" if len(latencies) < frames else "\n", file=sys.stderr, flush=True)
+    else:
+        print(words, file=sys.stderr, flush=True)
 
 
 def surprise(client: httpx.Client, rows: np.ndarray, horizon: int) -> tuple[np.ndarray, np.ndarray]:

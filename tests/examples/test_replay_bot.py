@@ -44,9 +44,16 @@ def test_without_a_file_it_plays_a_scripted_match_and_says_so(server):
     assert played.returncode == 0, played.stderr
     assert "scripted match" in played.stdout
     assert "150 frames at 60 Hz: p50 " in played.stdout
+    assert re.fullmatch(r"played 2 of 2 s, \d+ frames late\n", played.stderr)
     assert re.search(r"of which queue and model took p50 0\.\d*[1-9]\d* ms", played.stdout)
     assert "frames late (over 16.67 ms" in played.stdout
     assert re.search(r"most surprising moments .*\n( +0:0\d\.\d\d  frame \d+  percentile [\d.]+ .*\n)+", played.stdout)
+
+
+def test_a_file_that_is_not_there_is_said_to_be_missing_whatever_it_would_need(server):
+    for name in ("nowhere.slp", "nowhere.parquet"):
+        played = bot("--url", server.url, name)
+        assert (played.returncode, played.stderr) == (1, f"there is no file {name}\n")
 
 
 def test_a_file_is_played_one_game_at_a_time(server, two_games):
