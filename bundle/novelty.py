@@ -41,7 +41,9 @@ class Novelty:
         whitening = np.linalg.inv(np.linalg.cholesky(covariance)).T
         shape = cls(mean.astype(np.float32), whitening.astype(np.float32), np.zeros(QUANTILES, np.float32))
         quantiles = np.quantile(shape.distances(held_out), np.linspace(0, 1, QUANTILES))
-        by_columns = None if columns is None else ColumnNovelty.fit(*map(_whole, columns), QUANTILES)
+        by_columns = None
+        if columns is not None:
+            by_columns = ColumnNovelty.fit(_whole(columns[0]), _whole(columns[1]), QUANTILES)
         return replace(shape, quantiles=quantiles.astype(np.float32), columns=by_columns)
 
     def distances(self, embeddings: Array) -> Array:
