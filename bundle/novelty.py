@@ -1,7 +1,7 @@
 """`novelty.npz`: how far a frame lies from those that were trained on: its embedding (Mahalanobis distance) and, where
 the archive has their arrays too, its columns."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +67,7 @@ class Novelty:
         """Writes `novelty.npz`."""
         arrays = {"mean": self.mean, "whitening": self.whitening, "quantiles": self.quantiles}
         if self.columns is not None:
-            arrays |= {f"{COLUMNS}{name}": array for name, array in vars(self.columns).items()}
+            arrays |= {f"{COLUMNS}{name}": array for name, array in asdict(self.columns).items()}
         write_arrays(path, arrays)
 
 
