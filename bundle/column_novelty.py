@@ -5,6 +5,7 @@ gives it away is each number beside those of all other columns: its residual, by
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,20 +62,30 @@ class ColumnNovelty:
 
     def oddity(self, rows: Array) -> Array:
         """[B, C] → [B]: about the largest residual; a large one counts for more than many small ones."""
+        places, low, high, weights = self._flag_columns
+        flags = rows[:, places]
         # Numbers of any size are asked about; of too large ones the sum may be none.
         with np.errstate(over="ignore", invalid="ignore"):
-            residuals = np.nan_to_num(np.abs((rows - self.mean) @ self.residuals), nan=MAX_ODDITY)
-            off = self._off_flags(rows)
-        fourth = np.minimum(residuals, MAX_ODDITY) ** 4 + np.minimum(off, MAX_ODDITY) ** 4
-        found: Array = np.sqrt(np.sqrt(fourth.sum(axis=1)))
+            residuals = np.nan_to_num((rows - self.mean) @ self.residuals, copy=False, nan=MAX_ODDITY)
+            off = np.minimum(np.abs(flags - low), np.abs(flags - high)) * weights
+        fourth = _fourth_powers(residuals) + _fourth_powers(off)
+        found: Array = np.sqrt(np.sqrt(fourth))
         return found
 
-    def _off_flags(self, rows: Array) -> Array:
-        """[B, C]"""
+    @cached_property
+    def _flag_columns(self) -> tuple[NDArray[np.intp], Array, Array, Array]:
+        """Their places [F], their two numbers [F] each, and what a distance from either is worth [F]."""
         low, high = self.flags
-        weights = 2 * FLAG_WEIGHT / np.where(high > low, high - low, np.inf)
-        off: Array = np.minimum(np.abs(rows - low), np.abs(rows - high)) * weights
-        return off
+        places = np.flatnonzero(high > low)
+        low, high = low[places], high[places]
+        return places, low, high, 2 * np.float32(FLAG_WEIGHT) / (high - low)
+
+
+def _fourth_powers(rows: Array) -> Array:
+    """[B, n] → [B], summed"""
+    squares = np.square(np.clip(rows, -MAX_ODDITY, MAX_ODDITY))
+    found: Array = np.einsum("bn,bn->b", squares, squares)
+    return found
 
 
 def _flags(rows: Array) -> Array:

@@ -1,7 +1,7 @@
 """`novelty.npz`: how far a frame lies from those that were trained on: its embedding (Mahalanobis distance) and, where
 the archive has their arrays too, its columns."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +41,9 @@ class Novelty:
         whitening = np.linalg.inv(np.linalg.cholesky(covariance)).T
         shape = cls(mean.astype(np.float32), whitening.astype(np.float32), np.zeros(QUANTILES, np.float32))
         quantiles = np.quantile(shape.distances(held_out), np.linspace(0, 1, QUANTILES))
-        by_columns = None if columns is None else ColumnNovelty.fit(*map(_whole, columns), QUANTILES)
+        by_columns = None
+        if columns is not None:
+            by_columns = ColumnNovelty.fit(_whole(columns[0]), _whole(columns[1]), QUANTILES)
         return replace(shape, quantiles=quantiles.astype(np.float32), columns=by_columns)
 
     def distances(self, embeddings: Array) -> Array:
@@ -65,7 +67,7 @@ class Novelty:
         """Writes `novelty.npz`."""
         arrays = {"mean": self.mean, "whitening": self.whitening, "quantiles": self.quantiles}
         if self.columns is not None:
-            arrays |= {f"{COLUMNS}{name}": array for name, array in vars(self.columns).items()}
+            arrays |= {f"{COLUMNS}{name}": array for name, array in asdict(self.columns).items()}
         write_arrays(path, arrays)
 
 

@@ -143,8 +143,8 @@ def _targets(
 def _novelty(
     frames: Frames, train: np.ndarray[Any, Any], held_out: np.ndarray[Any, Any], embedder: BundleEmbedder
 ) -> Novelty:
-    both = frames.take(train).as_seen(), frames.take(held_out).as_seen()
-    return Novelty.fit(*map(embedder.now, both), both)
+    learned, judged = frames.take(train).as_seen(), frames.take(held_out).as_seen()
+    return Novelty.fit(embedder.now(learned), embedder.now(judged), (learned, judged))
 
 
 def _write(loaded: Bundle, models: Path, targets: list[Target], fit: Fit, novelty: Novelty) -> Path:

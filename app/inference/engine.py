@@ -19,6 +19,9 @@ from bundle.manifest import Manifest
 
 Encoder = Literal["target", "context"]
 
+# Rows whose columns are judged on the event loop, in some milliseconds; more of one request go to a thread.
+MAX_LOOP_ROWS = 256
+
 
 class Rows(NamedTuple):
     """[B, embed_dim], finite."""
@@ -156,13 +159,13 @@ class Engine:
         if is_now:
             found = reading.forecast(*await self._encode(seen, "target", ticket, reading))
             if found.novelty is not None and not hidden:
-                found = found._replace(novelty=self._judged(found.novelty, features, ticket))
+                found = found._replace(novelty=await self._judged(found.novelty, features, ticket))
             return found
         ahead = self._look_ahead(seen, Asked(self._chosen_patches(None), frames, inputs), ticket, reading)
         if judging is None:
             return reading.forecast(*await ahead)
         predicted, judged = await asyncio.gather(ahead, self._encode(seen, "target", ticket, judging))
-        novelty_of = judged.rows[:, 0] if hidden else self._judged(judged.rows[:, 0], features, ticket)
+        novelty_of = judged.rows[:, 0] if hidden else await self._judged(judged.rows[:, 0], features, ticket)
         timing = judged.timing.then(predicted.timing)
         # Of candidates for one row each is judged as that row is.
         return Forecast(reading.outputs, predicted.rows, np.resize(novelty_of, len(predicted.rows)), timing)
@@ -184,9 +187,12 @@ class Engine:
             return reading.forecast(reading(context), NOT_RUN)
         return reading.forecast(*await self._predict(Rows(context, NOT_RUN), asked, ticket, reading))
 
-    def _judged(self, percentiles: Array, features: Array, ticket: Ticket) -> Array:
+    async def _judged(self, percentiles: Array, features: Array, ticket: Ticket) -> Array:
         """Of frames of nothing hidden [B, input_dim], whose embeddings have these percentiles [B]; they are counted."""
-        judged = self._forecasts.with_columns(percentiles, features)
+        if len(features) <= MAX_LOOP_ROWS:
+            judged = self._forecasts.with_columns(percentiles, features)
+        else:
+            judged = await asyncio.to_thread(self._forecasts.with_columns, percentiles, features)
         self.drift.novelty.see(ticket.stream, judged)
         return judged
 

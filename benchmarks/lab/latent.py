@@ -99,9 +99,10 @@ def learned(train: Side, test: Side, name: str, epochs: int, seed: int) -> Mappi
     steps = epochs * -(-len(x) // BATCH_ROWS)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in range(epochs):
-        for batch in torch.randperm(len(x)).split(BATCH_ROWS):
+        for batch in torch.split(torch.randperm(len(x)), BATCH_ROWS):
             optimiser.zero_grad()
-            (F.mse_loss(network(x[batch]), wanted[batch], reduction="none") * weight).mean().backward()
+            loss = (F.mse_loss(network(x[batch]), wanted[batch], reduction="none") * weight).mean()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
     with torch.inference_mode():

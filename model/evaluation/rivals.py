@@ -41,9 +41,9 @@ def later_columns(x: Rows, then: Rows, chooses: NDArray[np.bool_], asked: Rows, 
     )
     best, least, waited = network, float("inf"), 0
     for _ in range(MAX_EPOCHS):
-        for batch in torch.randperm(len(rows), generator=generator).split(BATCH_ROWS):
+        for batch in torch.split(torch.randperm(len(rows), generator=generator), BATCH_ROWS):
             optimiser.zero_grad()
-            F.mse_loss(network(rows[batch]), wanted[batch]).backward()
+            F.mse_loss(network(rows[batch]), wanted[batch]).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
         loss = float(F.mse_loss(_answers(network, held_x), held_y))
         if loss < least:
@@ -56,7 +56,7 @@ def later_columns(x: Rows, then: Rows, chooses: NDArray[np.bool_], asked: Rows, 
 
 def _answers(network: nn.Module, rows: Tensor) -> Tensor:
     with torch.inference_mode():
-        return torch.cat([network(part) for part in rows.split(4096)])
+        return torch.cat([network(part) for part in torch.split(rows, 4096)])
 
 
 def tree_values(head: Head, x: Rows, y: Rows, asked: Rows) -> Rows | None:

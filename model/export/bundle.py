@@ -149,7 +149,8 @@ def export_networks(
                 parity[graph]["int8"] = off
             embedded = _embeddings(networks, schema, sample)
             bundle.describe(map=principal_components(embedded, f"{len(sample):,} rows of training and held-out games"))
-            Novelty.fit(*np.split(embedded, 2), (fitted, judged)).write(bundle.path / NOVELTY_FILE)
+            learned, held_out = np.split(embedded, 2)
+            Novelty.fit(learned, held_out, (fitted, judged)).write(bundle.path / NOVELTY_FILE)
         # Two digits are as near as another processor comes.
         bundle.describe(parity={graph: {k: float(f"{v:.2g}") for k, v in off.items()} for graph, off in parity.items()})
         if shown is not None:

@@ -8,6 +8,7 @@ import httpx
 import numpy as np
 import pytest
 
+from app.inference.engine import MAX_LOOP_ROWS
 from app.system.counters import Ledger
 from app.telemetry import novelty
 from app.telemetry.novelty import MAX_STREAMS, WINDOW_S, NoveltyWatch
@@ -157,6 +158,12 @@ async def test_two_columns_that_changed_places_are_novel(
         assert await novelty_of(swapped) == 100
         # Of hidden columns nothing is known.
         assert await novelty_of(swapped, hidden=["stage"]) == await novelty_of(usual, hidden=["stage"])
+        # More rows than the event loop judges are judged alike.
+        asked = {"features": np.tile(np.stack([usual, swapped]), (200, 1)).tolist(), "novelty": True}
+        many = (await client.post("/forecast", json=asked)).json()["novelty"]
+        assert len(many) == 400 > MAX_LOOP_ROWS
+        assert max(many[::2]) < 100
+        assert set(many[1::2]) == {100}
         judged = (await client.get("/models/tiny/drift")).json()["novelty"]
-        assert judged["frames"] == 2
+        assert judged["frames"] == 402
         assert judged["mean"] > 50

@@ -38,6 +38,7 @@ def split(games: Frames) -> tuple[Side, Side]:
 
 
 def test_both_sides_have_frames_that_a_later_one_follows(games: Frames, split: tuple[Side, Side]) -> None:
+    assert games.frame is not None
     for side in split:
         np.testing.assert_array_equal(games.episode[side.rows], games.episode[side.later])
         np.testing.assert_array_equal(games.frame[side.later] - games.frame[side.rows], latent.HORIZON)
