@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # Compiled modules are kept even where the shell says otherwise: hundreds of processes import them.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: serve test pictures fuzz bench bench-peers soak hashes audit sbom lint types clean help
+.PHONY: serve test suite pictures fuzz bench bench-peers soak hashes audit sbom lint types clean help
 
 help:
 	@echo "make serve   start the service on http://$(HOST):$(PORT) with the bundled model (HOST=, PORT= change that)"
@@ -29,9 +29,13 @@ help:
 serve: .venv/serve
 	@$(BIN)/jepa serve --host $(HOST) --port $(PORT)
 
+# Types take one core, so they are checked beside the tests.
+test: lint
+	$(MAKE) -j 2 types suite
+
 # Two processes start with half of the tests each, in order, so that tests of a file share its fixtures; the one that
 # finishes first takes over some of the other's. Each computes on one thread, as idle ones would spin.
-test: lint types .venvs/clients/made
+suite: .venv/test .venvs/clients/made
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # The property-based tests, with 50 times as many examples, and the tests that draw what they send, with as many rounds.

@@ -1,11 +1,13 @@
 """Forks of a process that has imported what they need: that takes the service a second and training five, a fork
-hardly any."""
+hardly any. What a fork starts by `sys.executable -m` is one too."""
 
 import atexit
 import gc
 import json
 import os
 import select
+import shlex
+import shutil
 import signal
 import socket
 import struct
@@ -16,7 +18,7 @@ from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, mkdtemp
 
 ROOT = Path(__file__).parents[2]
 NUMBER = struct.Struct("i")
@@ -127,15 +129,21 @@ def fork_on_demand(channel: int, imported: tuple[str, ...]) -> None:
     # A collection in a fork would write to every object that it shares with this process, and so copy all of them.
     gc.freeze()
     asked = socket.socket(fileno=channel)
+    forks, python = _for_forks()
     # Ctrl-C is for the tests.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
-        message, (*fds,), _, _ = socket.recv_fds(asked, MAX_MESSAGE_BYTES, 3)
-        if not message:
-            with suppress(ChildProcessError):
-                while os.wait():
-                    pass
-            return
+        if forks in select.select([asked, forks], [], [])[0]:
+            with forks.accept()[0] as fork:
+                message, (*fds,), _, _ = socket.recv_fds(fork, MAX_MESSAGE_BYTES, 3)
+        else:
+            message, (*fds,), _, _ = socket.recv_fds(asked, MAX_MESSAGE_BYTES, 3)
+            if not message:
+                shutil.rmtree(python.parent)
+                with suppress(ChildProcessError):
+                    while os.wait():
+                        pass
+                return
         if not os.fork():
             break
         for fd in fds:
@@ -144,6 +152,7 @@ def fork_on_demand(channel: int, imported: tuple[str, ...]) -> None:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
     asked.close()
+    forks.close()
     errors, status, output = fds
     # The fork between waits for the program, as the one above has others to start.
     if pid := os.fork():
@@ -159,6 +168,20 @@ def fork_on_demand(channel: int, imported: tuple[str, ...]) -> None:
         os.close(fd)
     program, sys.argv, env, folder = json.loads(message)
     os.chdir(folder)
+    sys.executable = str(python)
     os.environ.clear()
     os.environ.update(env)
     exec(program, {"__name__": "__main__"})
+
+
+def _for_forks() -> tuple[socket.socket, Path]:
+    """A socket at which forks ask for forks, and the program by which they do so, in a folder of its own."""
+    folder = Path(mkdtemp(prefix="forker"))
+    forks = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    forks.bind(str(folder / "socket"))
+    forks.listen()
+    python = folder / "python"
+    words = [sys.executable, "-IS", str(ROOT / "tests" / "support" / "forked_python.py"), str(folder / "socket")]
+    python.write_text(f'#!/bin/sh\nexec {shlex.join([*words, sys.executable])} "$@"\n')
+    python.chmod(0o755)
+    return forks, python
