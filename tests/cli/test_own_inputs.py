@@ -35,7 +35,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JepaClient]:
     recording = frames(columns, episode="game", frame="frame")
     sizes = {"embed_dim": 32, "predictor_embed_dim": 16, "encoder_depth": 1, "predictor_depth": 1, "num_heads": 4}
     models = tmp_path_factory.mktemp("models")
-    train(recording, out=models, name="mover", preset="quick", steps=400, horizons=(1, DELAY), **sizes)
+    train(recording, out=models, name="mover", preset="quick", steps=200, batch_size=128, horizons=(1, DELAY), **sizes)
     with Server("--models", str(models)) as server, JepaClient(server.url) as client:
         yield client
 
