@@ -174,7 +174,7 @@ def first_hour(album: Album, port: int, steps: int) -> None:
         folder, url = Path(place), f"http://127.0.0.1:{port}"
 
         def run(*command: str) -> str:
-            environment = os.environ | {"FORCE_COLOR": "1", "COLUMNS": str(TERMINAL_COLUMNS), "PYTHONPATH": str(ROOT)}
+            environment = os.environ | {"COLUMNS": str(TERMINAL_COLUMNS), "PYTHONPATH": str(ROOT)}
             done = subprocess.run(
                 [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, check=False
             )
