@@ -59,6 +59,9 @@ class Album:
             context = self._browser.new_context(viewport=SIZE, color_scheme=scheme, reduced_motion="reduce")
             page = context.new_page()
             show(page)
+            if part is not None:
+                # What sticks to the window would lie over it.
+                page.add_style_tag(content=".bar { position: static }")
             page.wait_for_timeout(500)
             path = OUT / f"{name}-{scheme}.png"
             (page if part is None else page.locator(part)).screenshot(path=path)
