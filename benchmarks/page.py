@@ -29,7 +29,7 @@ class Meter:
         self._before, self._began = self._read(), time.monotonic()
 
     def _read(self) -> Counter[str]:
-        found: Counter[str] = Counter({"service": self._service.cpu_s()})  # type: ignore[dict-item]
+        found: Counter[str] = Counter({"service": self._service.cpu_s()})
         for process in self._session.send("SystemInfo.getProcessInfo")["processInfo"]:
             found[process["type"] if process["type"] == "renderer" else "rest of the browser"] += process["cpuTime"]
         return found

@@ -59,6 +59,9 @@ class Album:
             context = self._browser.new_context(viewport=SIZE, color_scheme=scheme, reduced_motion="reduce")
             page = context.new_page()
             show(page)
+            if part is not None:
+                # What sticks to the window would lie over it.
+                page.add_style_tag(content=".bar { position: static }")
             page.wait_for_timeout(500)
             path = OUT / f"{name}-{scheme}.png"
             (page if part is None else page.locator(part)).screenshot(path=path)
@@ -174,7 +177,7 @@ def first_hour(album: Album, port: int, steps: int) -> None:
         folder, url = Path(place), f"http://127.0.0.1:{port}"
 
         def run(*command: str) -> str:
-            environment = os.environ | {"FORCE_COLOR": "1", "COLUMNS": str(TERMINAL_COLUMNS), "PYTHONPATH": str(ROOT)}
+            environment = os.environ | {"COLUMNS": str(TERMINAL_COLUMNS), "PYTHONPATH": str(ROOT)}
             done = subprocess.run(
                 [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, check=False
             )

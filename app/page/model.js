@@ -18,7 +18,7 @@ export function enter({ model, refused }) {
 	const { training, metrics, statistics } = model;
 	const next = (href, title, text) => h("a.next", { href }, h("b", title), h("span.soft", text));
 	const facts = [
-		training.rows && `Made of ${plural(training.rows, "frame")} of ${plural(training.episodes, "game")}`,
+		training.episodes && `Made of ${plural(training.rows, "frame")} of ${plural(training.episodes, "game")}`,
 		model.data.source, model.licence && `licence ${model.licence}`,
 	];
 	by("model").replaceChildren(

@@ -80,7 +80,7 @@ function drift({ rows, features, novelty }) {
 
 const novel = ({ frames, mean, streams }) => frames
 	? `Farther from training than ${Math.round(mean)} % of held-out frames, in the most novel stream than ${Math.round(streams[0].mean)} %.`
-	: "No frame was judged of late.";
+	: "No frame of late.";
 
 export function draw() {
 	for (const [name, values] of Object.entries(past)) {

@@ -101,7 +101,7 @@ function fail(error) {
 async function analyse() {
 	asked.abort();
 	asked = new AbortController();
-	const { signal } = asked, names = hidden.join(","), horizons = [0, nearest(recording.rate / 2), nearest(recording.rate)];
+	const { signal } = asked, names = hidden.join(","), far = nearest(recording.rate), horizons = [0, nearest(far / 2), far];
 	try {
 		full ??= await embeddings(recording, model, signal);
 		const surprised = (hidden) => surprise(recording, model, hidden, horizon, full, signal);

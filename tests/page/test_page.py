@@ -283,3 +283,22 @@ def test_a_service_that_goes_away_and_comes_back_is_said_and_mended(chromium, mo
                 expect(page.locator("#state")).to_have_text("serving tiny 1")
                 page.get_by_role("button", name="One frame on").click()
                 expect(page.locator("#time-now")).to_contain_text("ms to an answer")
+
+
+def test_behind_a_prefix_the_page_asks_for_nothing_outside_it(chromium, models, tmp_path):
+    asked = []
+    with (
+        Server("--models", str(models), "--workers", "1", "--root-path", "/bots") as server,
+        tab(chromium, f"{server.url}/bots/") as found,
+    ):
+        found.page.on("request", lambda request: asked.append(request.url))
+        found.page.on("websocket", lambda socket: asked.append(socket.url.replace("ws", "http", 1)))
+        found.page.reload()
+        expect(found.page.locator("#state")).to_have_text("serving tiny 1")
+        found.page.get_by_role("link", name="Watch", exact=True).click()
+        found.page.locator("#file").set_input_files(npy(tmp_path / "game.npy", TinyModel().rows(60)))
+        found.page.get_by_role("button", name="One frame on").click()
+        expect(found.page.locator("#time-now")).to_contain_text("ms to an answer")
+        assert [url for url in asked if not url.startswith(f"{server.url}/bots/")] == []
+        assert f"{server.url}/bots/stream?model=tiny" in asked
+        assert found.errors == []
