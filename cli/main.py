@@ -3,7 +3,7 @@
 import gc
 from collections.abc import Callable, Mapping
 from functools import wraps
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Annotated, Any, ClassVar, NoReturn
 
 import typer
@@ -133,6 +133,9 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
+        # Of no use to other commands, and half of what this module takes to import.
+        from importlib import metadata
+
         typer.echo(f"jepa-serve {metadata.version('jepa-serve')}")
         raise typer.Exit
 

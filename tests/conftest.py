@@ -5,17 +5,18 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 from hypothesis import settings
 
-from tests.support.acting import ACTING
-from tests.support.bundles import TinyModel
-from tests.support.load import Load
-
 # A hook of pytest. With several processes the one that prints knows this file, but no conftest below it.
 from tests.support.survival import pytest_terminal_summary as pytest_terminal_summary
+
+# For the same reason it imports neither ONNX nor the service.
+if TYPE_CHECKING:
+    from tests.support.bundles import TinyModel
+    from tests.support.load import Load
 
 # Each run draws other examples, so a few are enough in one, and a busy machine is no reason to fail.
 settings.register_profile("few", max_examples=20, deadline=None)
@@ -47,6 +48,8 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A models folder that holds the tiny model, with heads; shared, so tests must not write to it."""
+    from tests.support.bundles import TinyModel
+
     folder = tmp_path_factory.mktemp("models")
     TinyModel(heads=True).write(folder)
     return folder
@@ -55,13 +58,15 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def acting_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same of a model that takes the player's own inputs."""
+    from tests.support.acting import ACTING
+
     folder = tmp_path_factory.mktemp("acting")
     ACTING.write(folder)
     return folder
 
 
 class Survived(Protocol):
-    def __call__(self, fault: str, load: Load | None = None, *, note: str = "", **counts: int) -> None: ...
+    def __call__(self, fault: str, load: "Load | None" = None, *, note: str = "", **counts: int) -> None: ...
 
 
 @pytest.fixture
@@ -69,7 +74,7 @@ def survived(record_property: Callable[[str, object], None]) -> Survived:
     """Call it at the end of a test to add a row to the table of tests/support/survival.py: the fault that the service
     survived, and the load it was under."""
 
-    def record(fault: str, load: Load | None = None, *, note: str = "", **counts: int) -> None:
+    def record(fault: str, load: "Load | None" = None, *, note: str = "", **counts: int) -> None:
         if load is not None:
             counts = {"answered": load.answered, "refused": load.refused.total(), "cut": load.cut, "lost": load.lost}
         numbers = (counts.get(name, 0) for name in ("answered", "refused", "cut", "lost"))
@@ -79,5 +84,7 @@ def survived(record_property: Callable[[str, object], None]) -> Survived:
 
 
 @pytest.fixture
-def tiny() -> TinyModel:
+def tiny() -> "TinyModel":
+    from tests.support.bundles import TinyModel
+
     return TinyModel(heads=True)

@@ -1,8 +1,9 @@
-import subprocess
-import sys
-from pathlib import Path
+"""Training imports nothing of the service, and nothing that only the service needs."""
 
-ROOT = Path(__file__).parents[2]
+import json
+
+from tests.support.forker import LEARNING, TRAINING, run_forked
+
 NOT_FOR_LEARNING = {
     "app",
     "cli",
@@ -18,18 +19,9 @@ NOT_FOR_LEARNING |= {"typer"}
 
 
 def test_learning_works_where_the_service_is_not_installed():
-    program = f"""
-import gc, sys
-gc.disable()
-from importlib.abc import MetaPathFinder
-
-class Blocked(MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {NOT_FOR_LEARNING!r}:
-            raise ModuleNotFoundError(f"blocked: {{name}}", name=name)
-
-sys.meta_path.insert(0, Blocked())
-import model.evaluation.probes, model.export.bundle, model.training.loop
-"""
-    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
+    """In a process that has imported it and nothing else."""
+    program = f"import json; from tests.support.forker import LOADED; print(json.dumps([*LOADED[{LEARNING[-1]!r}]]))"
+    done = run_forked(program, imported=TRAINING)
+    loaded = {*json.loads(done.stdout)}
+    assert {"model", "torch", "onnx", "sklearn"} <= loaded
+    assert not loaded & NOT_FOR_LEARNING

@@ -26,7 +26,10 @@ MAX_MESSAGE_BYTES = 1 << 20
 # What forks share, by what they are for.
 SERVICE = ("cli.serve", "app.main", "app.server.protocol", "app.server.watchdog", "app.server.workers")
 # PyTorch's exporter imports onnxscript at its first use.
-TRAINING = ("cli.train", "onnxscript")
+LEARNING = ("model.evaluation.probes", "model.export.bundle", "model.training.loop")
+TRAINING = (*LEARNING, "cli.train", "onnxscript")
+# In the process that forks: the packages that were there once each of these was imported.
+LOADED: dict[str, set[str]] = {}
 
 
 class Fork:
@@ -126,6 +129,7 @@ def fork_on_demand(channel: int, imported: tuple[str, ...]) -> None:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     for name in imported:
         import_module(name)
+        LOADED[name] = {module.partition(".")[0] for module in sys.modules}
     # A collection in a fork would write to every object that it shares with this process, and so copy all of them.
     gc.freeze()
     asked = socket.socket(fileno=channel)
