@@ -220,7 +220,7 @@ def as_input(column: Column, recorded: str | None = None) -> Column:
     by_name = "after" if matching([plain_name(column.name)], AFTER_NAMES) else "before"
     recorded = recorded or by_name
     role: Role = "feature" if recorded == "after" else "action"
-    return column._replace(role=role, why=f"{column.why}: {WHEN[recorded]}", recorded=recorded)
+    return column._replace(role=role, why=f"{WHEN[recorded]}, {column.why}", recorded=recorded)
 
 
 _AS = {"episode": "what tells games apart", "frame": "what counts the frames of a game", "split": "what says the split"}

@@ -78,7 +78,7 @@ def roles_of(table: pa.Table, parts: Mapping[str, Part], choices: Choices) -> li
     roles = assign(types, choices, lambda name: of_column.is_whole(table[parts[name].column]))
     roles = [
         column._replace(role="left out", recorded="", why=f"named as an action, but holds {column.type}, not numbers")
-        if column.recorded and not column.why.startswith(BY_ACTIONS) and not _holds_numbers(table, parts[column.name])
+        if column.recorded and BY_ACTIONS not in column.why and not _holds_numbers(table, parts[column.name])
         else column
         for column in roles
     ]

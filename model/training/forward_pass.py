@@ -67,8 +67,17 @@ def predict(jepa: JEPA, out: ForwardPass) -> Tensor:
     """The predictor's answer to `target` [T, N, D]; those of patches that it is not asked for mean nothing."""
     if len(out.frames) == out.rows:
         return jepa.predictor.predict_patches(out.context, hidden_patches(jepa, out)).float()
-    later, actions = slice(out.rows, None), out.batch.actions
-    return jepa.predictor.predict_patches(out.context[later], None, out.horizon[later], actions).float()
+    context, horizon, actions = out.context[out.rows :], out.horizon[out.rows :], out.batch.actions
+    if actions is None:
+        return jepa.predictor.predict_patches(context, None, horizon).float()
+    # Half of the rows are told nothing, and are spared the token of it.
+    told = ~actions.isnan().flatten(1).all(1)  # [T]
+    parts = [
+        jepa.predictor.predict_patches(context[told], None, horizon[told], actions[told]),
+        jepa.predictor.predict_patches(context[~told], None, horizon[~told]),
+    ]
+    order = torch.cat([told.nonzero(), (~told).nonzero()])[:, 0].argsort()
+    return torch.cat(parts)[order].float()
 
 
 def known_columns(jepa: JEPA, known: Tensor | None) -> Tensor | None:

@@ -184,8 +184,8 @@ def test_the_table_says_of_each_input_by_which_frame_it_is_recorded(path: Path) 
         "x": "feature", "y": "feature", "action": "action", "prev_jump": "feature", "button": "action",
     }  # fmt: skip
     said = {column.name: column.why for column in frames.roles}
-    assert said["action"] == "by --actions: the input that leads to the next frame"
-    assert said["prev_jump"] == "by --actions: the input that led to this frame, and a feature as well"
+    assert said["action"] == "the input that leads to the next frame, by --actions"
+    assert said["prev_jump"] == "the input that led to this frame, and a feature as well, by --actions"
     assert frames.schema.names == ("x", "y", "prev_jump")
     assert frames.actions is not None
     np.testing.assert_array_equal(frames.actions[:, 1], 1)
