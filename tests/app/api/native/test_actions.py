@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -270,3 +271,16 @@ async def test_a_model_that_takes_none_says_so(models: Path) -> None:
             )
             assert "model 'tiny' takes none" in response.json()["detail"]
         assert (await client.get("/models/tiny")).json()["actions"] == []
+
+
+async def test_an_input_of_a_class_that_training_did_not_know_is_422_and_named(tmp_path: Path) -> None:
+    replace(ACTING, extra={"action_values": {"jump": [0.0, 1.0, 4.0]}}).write(tmp_path)
+    async with serving(models=tmp_path) as client:
+        for actions in ([[1, 0.5, 0], [4, 7, 0], None], [[None, 2, 0]]):
+            await ask(client, features=ROW, horizon=6, actions=actions)
+        response = await client.post("/predict", json={"features": ROW, "horizon": 6, "actions": [KNOWN, [2, 0, 0]]})
+        assert response.status_code == 422
+        (error,) = response.json()["errors"]
+        assert error["loc"] == ["body", "actions", 1, 0]
+        assert error["msg"] == ("actions[1][0] (jump) is 2, which is none of the values it had in training: 0, 1, 4")
+        assert (await client.get("/models/tiny")).json()["action_values"] == {"jump": [0, 1, 4]}
