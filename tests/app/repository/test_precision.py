@@ -10,11 +10,11 @@ import httpx
 import numpy as np
 import pytest
 
-from app.inference.devices import Device
 from app.inference.sessions import Graphs
 from app.repository import precision
 from app.repository.precision import Choice, choose
 from app.rows import Array
+from app.settings import Device
 from bundle.folders import BundleError
 from bundle.reader import Bundle, read_bundle
 from tests.support.bundles import COST, TinyModel, write_manifest
