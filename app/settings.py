@@ -23,6 +23,7 @@ MAX_HANDSHAKE_S = 2.0
 
 GRPC_PACKAGES = {"grpc": "grpcio", "grpc_health": "grpcio-health-checking", "grpc_reflection": "grpcio-reflection"}
 Precision = Literal["auto", "float32", "int8"]
+Device = Literal["cpu", "cuda"]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[int, Field(ge=1)]
 

@@ -36,7 +36,7 @@ class GuardMiddleware:
             return
         scope, is_head = self._rooted(scope), scope["method"] == "HEAD"
         visit = self._guard.visit(dict(scope["headers"]), scope["method"], path_of(scope), monotonic())
-        asked = scope | {"method": "GET"} if is_head else scope
+        asked = {**scope, "method": "GET"} if is_head else scope
         dialect = dialect_of(visit.path, self._dialects)
         visit.status_of = dialect.status_of
         has_begun = False
@@ -49,7 +49,7 @@ class GuardMiddleware:
                 if self._guard.counts(visit.path):
                     message["headers"].append((b"x-request-id", visit.context.request_id))
             elif is_head:
-                message = message | {"body": b""}
+                message = {**message, "body": b""}
             await send(message)
 
         try:

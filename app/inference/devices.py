@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import onnxruntime as ort
 
-Device = Literal["cpu", "cuda"]
+from app.settings import Device
+
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 # A GPU would round float32 to 10 bits of mantissa, and golden rows would not be reproduced. What it cannot compute is
 # left to the CPU.

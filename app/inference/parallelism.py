@@ -3,8 +3,7 @@
 import sys
 from dataclasses import dataclass
 
-from app.inference.devices import Device
-from app.settings import Settings
+from app.settings import Device, Settings
 
 # From here on, the seconds that a row takes, all cores share the queues of one process, so that no frame waits for one
 # core while another is idle. Below it, what requests wait for is the interpreter, and each core has a process.

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from app.inference.devices import PROVIDERS, Device, runs_on
+from app.inference.devices import PROVIDERS, runs_on
 from app.rows import Array
+from app.settings import Device
 from bundle.folders import BundleError
 from bundle.graph_file import check_graph
 from bundle.manifest import Manifest

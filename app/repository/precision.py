@@ -6,10 +6,9 @@ one kind.
 
 from typing import NamedTuple
 
-from app.inference.devices import Device
 from app.inference.sessions import Graphs
 from app.repository import selfcheck
-from app.settings import Precision
+from app.settings import Device, Precision
 from app.system.processor import multiplies_int8_fast
 from bundle.folders import BundleError
 from bundle.reader import Bundle

@@ -41,3 +41,10 @@ def test_importing_the_service_does_nothing() -> None:
     program = "import threading, app.main, app.settings; print(threading.active_count())"
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "1"
+
+
+def test_a_service_reads_what_is_set_before_numpy_and_onnx_runtime_are_imported() -> None:
+    """Both read their variables on import: OpenBLAS would start threads, and ONNX Runtime its telemetry."""
+    program = "import sys, cli.serve; print({'numpy', 'onnxruntime'} & sys.modules.keys())"
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "set()"

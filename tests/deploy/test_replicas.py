@@ -117,7 +117,7 @@ def test_a_stream_passes_the_balancer_and_stays_open(balanced: Balanced, tiny: T
     with connect(f"ws{balanced.url[4:]}/stream", compression=None) as stream:
         for number, row in enumerate(rows):
             stream.send(struct.pack("<I", number) + row.tobytes())
-            answer = bytes(stream.recv(timeout=20))
+            answer = stream.recv(timeout=20, decode=False)
             assert struct.unpack_from("<I", answer) == (number,)
             np.testing.assert_allclose(np.frombuffer(answer, "<f4", offset=4), expected[number], atol=1e-6)
     assert httpx.get(f"{balanced.url}/stream").status_code == 426

@@ -75,7 +75,7 @@ async def test_a_stream_opens_behind_a_prefix(models: Path, root: str) -> None:
         url = f"ws://127.0.0.1:{client.base_url.port}{root}/stream"
         async with connect(url, compression=None) as stream:
             await stream.send(bytes(4) + TinyModel().rows(1).tobytes())
-            assert np.frombuffer(await stream.recv(), "<f4").shape == (1 + TinyModel().embed_dim,)
+            assert np.frombuffer(await stream.recv(decode=False), "<f4").shape == (1 + TinyModel().embed_dim,)
 
 
 async def test_a_prefix_that_the_server_before_it_names_holds_too(models: Path) -> None:

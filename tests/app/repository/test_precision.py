@@ -10,11 +10,11 @@ import httpx
 import numpy as np
 import pytest
 
-from app.inference.devices import Device
 from app.inference.sessions import Graphs
 from app.repository import precision
 from app.repository.precision import Choice, choose
 from app.rows import Array
+from app.settings import Device
 from bundle.folders import BundleError
 from bundle.reader import Bundle, read_bundle
 from tests.support.bundles import COST, TinyModel, write_manifest
@@ -133,8 +133,9 @@ def test_processes_choose_alike_however_fast_the_formats_happen_to_run(
 
         def opened(bundle: Bundle, precision: str, threads: int, device: Device) -> Graphs:
             graphs = Graphs(bundle, precision, threads, device)
-            for graph in vars(graphs).values() if precision == slower else ():
-                graph.run = partial(after_a_while, graph.run)
+            for graph in (graphs.context_encoder, graphs.target_encoder, graphs.predictor):
+                if precision == slower:
+                    graph.run = partial(after_a_while, graph.run)  # type: ignore[method-assign]
             return graphs
 
         return opened

@@ -600,7 +600,8 @@ async def test_several_models_are_told_apart_by_name(tmp_path: Path) -> None:
 async def test_an_empty_table_of_lua_is_an_empty_list(client: httpx.AsyncClient) -> None:
     row = {"features": [0.5] * 10}
     for path, name in (("/embed", "hidden"), ("/predict", "hidden"), ("/predict", "targets"), ("/forecast", "hidden")):
-        as_list, as_table = [await client.post(path, json=row | {name: none}) for none in ([], {})]
+        as_list = await client.post(path, json=row | {name: []})
+        as_table = await client.post(path, json=row | {name: {}})
         assert (as_table.status_code, as_table.content) == (as_list.status_code, as_list.content), (path, name)
     heads = await client.post("/forecast", json=row | {"heads": {}})
     assert "heads is empty" in problem(heads, 422)["detail"]
