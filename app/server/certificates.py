@@ -32,7 +32,8 @@ def check_pair(certificate: Path, key: Path) -> None:
             f"read: (umask 077; openssl pkey -in {key} -out unlocked.pem)"
         ) from None
     except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
+        # The second is what OpenSSL says of a key of another kind, such as RSA's beside a certificate of a curve.
+        if error.reason in ("KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED"):
             raise Unusable(f"{key} is not the key of {certificate}; give the two that were made together") from None
         raise Unusable(
             f"{certificate} and {key} are no certificate and its key in PEM: files that begin with -----BEGIN "

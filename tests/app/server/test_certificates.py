@@ -14,13 +14,15 @@ from tests.support.certificates import certificate
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("tls")
     pair = certificate(folder)
-    locked, other = folder / "locked.pem", folder / "other.pem"
+    locked, other, of_rsa = folder / "locked.pem", folder / "other.pem", folder / "rsa.pem"
     openssl = ["openssl", "pkey", "-in", str(pair[1]), "-out", str(locked), "-aes256", "-passout", "pass:sesame"]
     subprocess.run(openssl, check=True, capture_output=True)
-    subprocess.run(["openssl", "genrsa", "-out", str(other), "2048"], check=True, capture_output=True)
+    curve = ["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", str(other)]
+    subprocess.run(curve, check=True, capture_output=True)
+    subprocess.run(["openssl", "genrsa", "-out", str(of_rsa), "2048"], check=True, capture_output=True)
     (folder / "text.pem").write_text("no PEM at all\n")
     names = ("text.pem", "missing.pem")
-    return {"cert": pair[0], "key": pair[1], "locked": locked, "other": other} | {
+    return {"cert": pair[0], "key": pair[1], "locked": locked, "other": other, "rsa": of_rsa} | {
         name.partition(".")[0]: folder / name for name in names
     }
 
@@ -30,6 +32,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     [
         ("cert", "locked", "locked.pem is locked by a passphrase, which nobody is there to type; unlock a copy"),
         ("cert", "other", "other.pem is not the key of "),
+        ("cert", "rsa", "rsa.pem is not the key of "),
         ("cert", "text", "no certificate and its key in PEM"),
         ("text", "key", "no certificate and its key in PEM"),
         ("key", "cert", "no certificate and its key in PEM"),
