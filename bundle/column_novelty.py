@@ -67,7 +67,7 @@ class ColumnNovelty:
         # Numbers of any size are asked about; of too large ones the sum may be none.
         with np.errstate(over="ignore", invalid="ignore"):
             residuals = np.nan_to_num((rows - self.mean) @ self.residuals, copy=False, nan=MAX_ODDITY)
-            off = np.minimum(np.abs(flags - low), np.abs(flags - high)) * weights
+            off: Array = np.minimum(np.abs(flags - low), np.abs(flags - high)) * weights
         fourth = _fourth_powers(residuals) + _fourth_powers(off)
         found: Array = np.sqrt(np.sqrt(fourth))
         return found

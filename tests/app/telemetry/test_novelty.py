@@ -131,7 +131,7 @@ def row_of_linked_columns(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     """A model's folder, whose last column was twice the one before in training, and a usual row."""
     tiny = TinyModel(heads=True)
     folder = tiny.write(models := tmp_path_factory.mktemp("models"))
-    rows = tiny.rows(400) / 10
+    rows = tiny.rows(400) * np.float32(0.1)
     rows[:, 9] = 2 * rows[:, 8]
     found = read_bundle(folder).novelty
     assert found is not None
