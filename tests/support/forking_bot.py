@@ -16,9 +16,9 @@ import numpy as np
 from jepa_client import JepaClient
 from tests.support.bundles import TinyModel
 
-CHILDREN = 6
-THREADS = 4
-FRAMES = 40
+CHILDREN = 3
+THREADS = 2
+FRAMES = 20
 
 
 class Frames:
