@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # Compiled modules are kept even where the shell says otherwise: hundreds of processes import them.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: serve test suite pictures fuzz bench bench-peers soak hashes audit sbom lint types clean help
+.PHONY: serve test suite pictures fuzz bench bench-peers soak installs hashes audit sbom lint types clean help
 
 help:
 	@echo "make serve   start the service on http://$(HOST):$(PORT) with the bundled model (HOST=, PORT= change that)"
@@ -21,6 +21,7 @@ help:
 	@echo "make bench-peers   compare with LitServe, BentoML, MLServer, Ray Serve and FastAPI (ARGS=--help)"
 	@echo "make soak MIN=30   mixed load for MIN minutes: memory and p99 over time in soak.png, and a verdict"
 	@echo "make pictures   draw the pictures of README and docs from the running program (needs Chromium)"
+	@echo "make installs   install it as users do, by pip, uv and pipx, with Python 3.11 to 3.13 (ARGS=--help)"
 	@echo "make hashes  regenerate the lock files of the image and these tools in requirements/, with SHA-256 hashes"
 	@echo "make audit   check the packages of the image for known vulnerabilities (asks PyPI)"
 	@echo "make sbom    write dist/sbom.json, the bill of materials of the image's Python packages (CycloneDX)"
@@ -49,6 +50,10 @@ bench: .venv/test
 
 soak: .venv/test
 	$(BIN)/python -m benchmarks.soak --minutes $(MIN) $(ARGS)
+
+# Of the last commit, in environments of its own; some minutes.
+installs: .venvs/tools/made
+	$(TOOLS)/python .ci/installs.py $(ARGS)
 
 pictures: .venv/test
 	$(BIN)/python docs/pictures.py --port $(PORT)

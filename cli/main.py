@@ -98,7 +98,7 @@ def _imported(names: tuple[str, ...]) -> Callable[..., None]:
 def _stop_for(package: str, names: tuple[str, ...]) -> NoReturn:
     """Ends with the command that installs the package."""
     if package in CLIENT_PACKAGES:
-        mend = f"install it with: pip install './client[{CLIENT_EXTRAS[names[-1]]}]'"
+        mend = how_to_install(client=CLIENT_EXTRAS[names[-1]])
     else:
         mend = how_to_install("" if names[-1] in SERVING_COMMANDS else "train")
     typer.echo(f"jepa {' '.join(names)} needs {package}; {mend}", err=True)

@@ -5,7 +5,7 @@
     python examples/melee_bot.py play policy.npz --dolphin ~/slippi --iso melee.iso --port 1
 
 `learn` imitates the player whose columns are `own`, from what the service predicts of recorded frames given the inputs
-that followed. `play` steers libmelee (jepa-client[melee]) and keeps the inputs in flight. The service needs a model
+that followed. `play` steers libmelee (./client[melee]) and keeps the inputs in flight. The service needs a model
 that takes actions, and for `learn` memory for all frames.
 """
 
@@ -163,7 +163,7 @@ def play(console: Any, bot: Bot, hands: Hands, in_menu: Callable[[Any], None]) -
 
 
 def play_live(options: argparse.Namespace, client: JepaClient) -> None:
-    # jepa-client[melee], which tests have no need of.
+    # ./client[melee], which tests have no need of.
     import melee  # type: ignore[import-not-found, unused-ignore]
 
     policy = Policy.load(options.policy)

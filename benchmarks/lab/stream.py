@@ -1,8 +1,8 @@
-"""The cost of a frame over a stream and over POST, with `jepa_client` against the bundled model.
+"""The cost of a frame over a stream and over POST, by `jepa_client` and by httpx alone, against the bundled model.
 
     .venv/bin/python -m benchmarks.lab.stream
 
-CPU time is per frame, of the bot's process and of all processes of the service. Rounds alternate between the two ways,
+CPU time is per frame, of the bot's process and of all processes of the service. Rounds alternate between the ways,
 and the table shows the median.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from statistics import median
 from typing import NamedTuple
 
+import httpx
 import numpy as np
 
 from app.settings import DEFAULT_MODEL
@@ -52,6 +53,16 @@ def measure(embed: Embed, service: Service, row: np.ndarray, frames: int, period
     return Cost(*np.percentile(taken, [50, 99]) * 1e3, *spent_us)
 
 
+def by_httpx(client: httpx.Client) -> Embed:
+    """As in the first lines of README."""
+    floats = {"Content-Type": "application/octet-stream", "Accept": "application/octet-stream"}
+
+    def embed(row: np.ndarray) -> np.ndarray:
+        return np.frombuffer(client.post("/embed", content=row.tobytes(), headers=floats).content, "<f4")
+
+    return embed
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
@@ -60,10 +71,18 @@ def main() -> None:
     bundle = locate("default", DEFAULT_MODEL)
     row = np.random.default_rng(0).uniform(0, 1, read_manifest(bundle).input_dim).astype(np.float32)
     print("| | pace | p50 | p99 | CPU of the bot | of the service |\n|---|---|---|---|---|---|")
-    with Service(bundle.parents[1]) as service, JepaClient(service.url) as client:
+    with (
+        Service(bundle.parents[1]) as service,
+        JepaClient(service.url) as client,
+        httpx.Client(base_url=service.url) as plain,
+    ):
         while not client.ready():
             time.sleep(0.01)
-        ways: dict[str, Embed] = {"POST /embed": client.embed, "/stream": client.stream().embed}
+        ways: dict[str, Embed] = {
+            "POST /embed by httpx": by_httpx(plain),
+            "POST /embed": client.embed,
+            "/stream": client.stream().embed,
+        }
         for pace, period_s, frames in (("closed loop", 0.0, given.frames), ("60 Hz", FRAME_S, given.frames // 5)):
             rounds: dict[str, list[Cost]] = {name: [] for name in ways}
             for _ in range(given.rounds):

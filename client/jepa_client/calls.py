@@ -189,8 +189,7 @@ def _rows_for_rows(path: str, rows: Rows, inputs: Rows | None = None, **options:
 
 
 def _binary(rows: Rows, accept: str) -> dict[str, str]:
-    """The headers of a binary body. Bytes have no shape, so the service is told how wide a row is, and refuses others
-    than the model takes."""
+    # Bytes have no shape, so the service is told how wide a row is, and refuses others than the model takes.
     return {"Content-Type": BINARY, "Accept": accept, "X-Row-Width": str(rows.shape[-1])}
 
 

@@ -13,7 +13,7 @@ from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
 from model.training.runs import REPORTS
 
-# What each kind needs that `jepa-serve[train]` does not install.
+# What each kind needs that the extra `train` does not install.
 PACKAGES = {
     "csv": (),
     "tensorboard": ("tensorboard",),

@@ -161,20 +161,24 @@ def test_a_proxy_that_refuses_is_an_error_that_says_why(secure: Secure, proxy: A
         ask_by(secure.url, ca_file=secure.ca_file, proxy=f"http://{address}", retries=0)(ROW)
 
 
+async def reads_for_ever(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+    while await reader.read(65536):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["call", "stream"])
 @pytest.mark.parametrize("silent", ["service", "proxy"])
 def test_who_never_answers_a_handshake_is_given_up_with_the_deadline(
     silent: str,
+    kind: str,
     odd: Callable[[Behave], str],  # noqa: F811
-    ask_by: Callable[..., Ask],
 ) -> None:
-    async def reads(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
-        while await reader.read(65536):
-            pass
-
-    url = odd(reads)
+    url = odd(reads_for_ever)
     options = {"proxy": url} if silent == "proxy" else {}
-    with pytest.raises(DeadlineExpired):
-        ask_by(url.replace("http:", "https:"), timeout=0.1, **options)(ROW)
+    with JepaClient(url.replace("http:", "https:"), timeout=0.1, **options) as client:
+        asked = client if kind == "call" else client.stream()
+        with pytest.raises(DeadlineExpired):
+            asked.embed(ROW)
 
 
 # Odd connections

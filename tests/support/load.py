@@ -5,14 +5,13 @@ import ssl
 import threading
 from collections import Counter
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 import orjson
 
 from tests.support.bundles import TinyModel
 from tests.support.changes import until
-from tests.support.serving import Server
 
 TINY = TinyModel()
 # An answer that takes longer counts as lost.
@@ -33,6 +32,13 @@ def questions() -> list[Question]:
     return made
 
 
+class Listening(Protocol):
+    """Where a service, or what stands before it, listens."""
+
+    host: str
+    port: int
+
+
 class Load:
     """Runs bots in a thread for a `with` block, each on a connection that it reopens when it is closed.
 
@@ -42,7 +48,7 @@ class Load:
     lost      wrong answers, and requests that got none
     """
 
-    def __init__(self, server: Server, bots: int = 16, *, trusted: ssl.SSLContext | None = None) -> None:
+    def __init__(self, server: Listening, bots: int = 16, *, trusted: ssl.SSLContext | None = None) -> None:
         """`trusted` is what the certificate of a server that speaks TLS is checked with."""
         self._address, self._bots, self._trusted = (server.host, server.port), bots, trusted
         self.answered = self.cut = self.lost = 0

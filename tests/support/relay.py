@@ -4,7 +4,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 # Closes the connection without an answer.
 CLOSE = b""
@@ -31,8 +31,8 @@ class Relay:
         self._faults = list(faults)
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[str]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+    async def running(self, port: int = 0) -> AsyncIterator[str]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", port)
         try:
             yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         finally:
@@ -51,7 +51,8 @@ class Relay:
             else:
                 from_service, to_service = await asyncio.open_connection("127.0.0.1", self._to)
                 self._open += [to_service, writer]
-                await asyncio.gather(_pump(reader, to_service), _pump(from_service, writer))
+                with suppress(OSError):
+                    await asyncio.gather(_pump(reader, to_service), _pump(from_service, writer))
         finally:
             writer.close()
 
