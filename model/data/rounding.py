@@ -63,7 +63,8 @@ def _changed(values: NDArray[Any]) -> NDArray[np.bool_]:
     """[columns] whether float32 changes a whole number of the rows [n, columns]."""
     if values.dtype.kind not in "iu" or (values.min() >= -EXACT and values.max() <= EXACT):
         return np.zeros(values.shape[1], np.bool_)
-    return (values.astype(np.float32).astype(np.float64) != values.astype(np.float64)).any(0)
+    changed: NDArray[np.bool_] = values.astype(np.float32).astype(np.float64) != values.astype(np.float64)
+    return np.asarray(changed.any(0))
 
 
 def _sentence(name: str, found: Range, place: int) -> str | None:
