@@ -58,20 +58,28 @@ def column_statistics(rows: RowSource) -> Statistics:
 
 
 def statistics_of_parts(parts: Iterable[NDArray[np.float32]]) -> Statistics:
-    """The same of rows that come in parts [n, C], in one pass; sums of squares are joined as in Chan et al. (1979)."""
-    rows, mean, squares = 0, np.zeros(1), np.zeros(1)
+    """The same of rows that come in parts [n, C], in one pass, without numbers that are not there (NaN); sums of
+    squares are joined as in Chan et al. (1979)."""
+    # [C], or 1 where no number is missing.
+    rows: NDArray[np.int64] = np.zeros(1, np.int64)
+    mean, squares = np.zeros(1), np.zeros(1)
     low, high = np.full(1, np.inf, np.float32), np.full(1, -np.inf, np.float32)
     for part in parts:
-        count, here = len(part), part.mean(0, dtype=np.float64)
-        away = here - mean
-        squares = squares + np.square(part - here).sum(0) + away**2 * (rows * count / (rows + count))
-        rows, mean = rows + count, mean + away * (count / (rows + count))
-        low, high = np.minimum(low, part.min(0)), np.maximum(high, part.max(0))
+        count, here = np.full(1, len(part)), part.mean(0, dtype=np.float64)
+        if np.isnan(here).any():
+            count = len(part) - np.isnan(part).sum(0)
+            here = np.nansum(part, 0, dtype=np.float64) / count.clip(min=1)
+        away, both = here - mean, (rows + count).clip(min=1)
+        squares = squares + np.nansum(np.square(part - here), 0) + away**2 * (rows * count / both)
+        rows, mean = rows + count, mean + away * (count / both)
+        low, high = np.fmin(low, np.fmin.reduce(part)), np.fmax(high, np.fmax.reduce(part))
+    # Of a column that nothing is known of.
+    empty = rows == 0
     return {
         "mean": mean.astype(np.float32),
-        "std": np.sqrt(squares / rows).astype(np.float32),
-        "min": low,
-        "max": high,
+        "std": np.sqrt(squares / rows.clip(min=1)).astype(np.float32),
+        "min": np.where(empty, np.float32(0), low),
+        "max": np.where(empty, np.float32(0), high),
     }
 
 

@@ -90,8 +90,8 @@ class Parity(BaseModel):
     """How far a graph's answers to the golden rows were at export from those of the trained network in float64, as
     `bundle.parity.distance` measures it."""
 
-    # Those of the trained network in float32.
-    pytorch: Distance = 0.0
+    # Those of the trained network in float32; None where nobody measured them.
+    pytorch: Distance | None = None
     float32: Distance
     # None where there is no such graph.
     int8: Distance | None = None

@@ -8,8 +8,8 @@ import typer
 BundleArgument = Annotated[
     str, typer.Argument(help="Version folder, model folder (its highest version) or 'default' (the bundled model)")
 ]
-DATA_HELP = "File, folder or glob of files: Parquet, CSV, Arrow, HDF5, .npy or .npz"
-DataArgument = Annotated[str, typer.Argument(help=DATA_HELP)]
+DATA_HELP = "Files, folders or globs of them: Parquet, CSV, Arrow, HDF5, .npy or .npz"
+DataArgument = Annotated[list[str], typer.Argument(help=DATA_HELP)]
 FeaturesOption = Annotated[
     list[str] | None, typer.Option(help="Name pattern of the feature columns, such as 'ram_*'; may be repeated")
 ]

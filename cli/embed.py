@@ -12,14 +12,12 @@ from app.inference.forecasts import NOW, Forecasts, Reading, known_horizon
 from app.inference.sessions import Graphs
 from app.settings import DEFAULT_MODEL
 from app.system.cores import available_cores
-from bundle.columns import RowSource
 from bundle.folders import locate
 from bundle.reader import Bundle, read_bundle
 from cli.arguments import BundleArgument, DataArgument, ExcludeOption, FeaturesOption, MissingOption
 from cli.embedding import Rows, parts, predicting
 from cli.files import check_output, replacing
-from model.data.checks import unlike_training
-from model.data.frames import read_frames
+from cli.reading import read_for
 from model.data.matrix import write_head
 
 
@@ -50,18 +48,7 @@ def embed(
     check_output(out)
     loaded = read_bundle(locate(bundle, DEFAULT_MODEL))
     reading = _reading(loaded, heads, horizon) if forecast else None
-    frames = read_frames(
-        data,
-        features=features,
-        exclude=exclude,
-        labels=(),
-        missing=missing,
-        like=loaded.manifest.feature_schema,
-    )
-    for note in frames.notes:
-        typer.echo(f"note: {note}", err=True)
-    for warning in check_columns(loaded, frames.features):
-        typer.echo(f"warning: {warning}", err=True)
+    frames = read_for(loaded, data, features=features, exclude=exclude, labels=(), missing=missing)
     graphs = Graphs(loaded, precision, available_cores())
     graph = graphs.target_encoder if encoder == "target" else graphs.context_encoder
     run: Callable[[Rows], Rows] = graph.run
@@ -85,12 +72,6 @@ def _reading(bundle: Bundle, heads: str | None, horizon: int) -> Reading:
         return Forecasts(bundle.manifest, bundle.heads, bundle.novelty).reading(names, frames)
     except InvalidInput as error:
         raise ValueError(error.detail) from None
-
-
-def check_columns(bundle: Bundle, rows: RowSource) -> list[str]:
-    """Warnings about how rows, in the order of the bundle's columns, differ from the training rows."""
-    manifest = bundle.manifest
-    return unlike_training(rows, manifest.feature_schema.names, manifest.statistics)
 
 
 def _forecaster(graphs: Graphs, reading: Reading, horizon: int, patches: int) -> Callable[[Rows], Rows]:

@@ -27,15 +27,15 @@ from cli.arguments import (
     LabelsOption,
     MissingOption,
 )
-from cli.embed import check_columns
 from cli.embedding import BundleEmbedder
 from cli.eval_forecasts import as_document, forecast_lines, forecasts
 from cli.eval_table import few_labels_document, few_labels_table, health_line, table
 from cli.files import check_output, replacing
 from cli.idle_cores import idle_cores
 from cli.progress import duration
+from cli.reading import read_for, warn
 from model.data.checks import leaked_labels
-from model.data.frames import Frames, read_frames
+from model.data.frames import Frames
 from model.data.roles import LABEL_NAMES
 from model.data.splits import rows_of_split, split_names, split_rows
 from model.evaluation import few_labels as few
@@ -78,7 +78,8 @@ def eval(
         raise ValueError(f"--plot is {plot}; the picture is written as .png")
     check_output(out, plot)
     loaded = read_bundle(locate(bundle, DEFAULT_MODEL))
-    frames = read_frames(
+    frames = read_for(
+        loaded,
         data,
         features=features,
         exclude=exclude,
@@ -86,15 +87,12 @@ def eval(
         episode=episode,
         frame=frame,
         missing=missing,
-        like=loaded.manifest.feature_schema,
     )
     patterns = labels or ([] if frames.labels else LABEL_NAMES)
     if unmatched := [pattern for pattern in patterns if not fnmatch.filter(frames.labels, pattern)]:
         raise ValueError(f"no column matches {unmatched}; name columns of whole numbers with --labels")
-    for note in frames.notes:
-        console.print(f"note: {note}")
-    for warning in (*check_columns(loaded, frames.features), *leaked_labels(frames)):
-        console.print(f"warning: {warning}", style="yellow")
+    for warning in leaked_labels(frames):
+        warn(warning)
     train_rows, held_out_rows = _draw(frames, split, rows, test_rows, seed)
     train, test = frames.take(train_rows), frames.take(held_out_rows)
     _print_setup(loaded, frames, train, test, split, seed)

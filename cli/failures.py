@@ -23,7 +23,14 @@ MENDS = {
 
 def sentence(error: Exception) -> str:
     """What came, how to mend it, and what was noted of it on its way."""
-    return "; ".join([_told(error), *getattr(error, "__notes__", ())])
+    return shown("; ".join([_told(error), *getattr(error, "__notes__", ())]))
+
+
+def shown(text: str) -> str:
+    """The text on one line, with escapes for what a terminal would obey, since names come from anybody's files."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def _told(error: Exception) -> str:

@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -48,14 +48,28 @@ def check_folder(path: Path) -> None:
     _check_right(path, nearest)
 
 
-def make_output(folder: Path) -> Path:
-    """Creates the folder of a report; ValueError if nothing can be written to it."""
+@contextmanager
+def output_folder(folder: Path) -> Iterator[Path]:
+    """Creates the folder of a report, which is gone again after an error before anything was written; ValueError if
+    nothing can be written to it."""
+    new = _missing_folders(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise ValueError(f"{folder} cannot be written ({error}); say with --out where the report goes") from None
-    return folder
+    try:
+        yield folder
+    except BaseException:
+        for each in new:
+            with suppress(OSError):
+                each.rmdir()
+        raise
+
+
+def _missing_folders(folder: Path) -> list[Path]:
+    """The folder and those above it that are not there yet, the innermost first."""
+    return [each for each in (folder, *folder.absolute().parents) if not each.exists()]
 
 
 def _check_right(path: Path, folder: Path) -> None:

@@ -25,12 +25,12 @@ from cli.arguments import (
     MissingOption,
 )
 from cli.copies import copy_into
-from cli.embed import check_columns
 from cli.embedding import BundleEmbedder
 from cli.files import check_file, check_folder
 from cli.heads_table import head_entry, heads_table
 from cli.idle_cores import idle_cores
-from model.data.frames import Frames, read_frames
+from cli.reading import read_for
+from model.data.frames import Frames
 from model.data.splits import split_rows
 from model.evaluation.events import Event, of_columns, of_file, of_line
 from model.evaluation.heads import Fit, fit_heads
@@ -76,20 +76,9 @@ def heads(
         raise ValueError("the bundled model is part of the program; name a folder for the new version with --out")
     models = folder.parent.parent if out is None else out
     check_folder(models)
-    frames = read_frames(
-        data,
-        features=features,
-        exclude=exclude,
-        labels=(),
-        episode=episode,
-        frame=frame,
-        missing=missing,
-        like=loaded.manifest.feature_schema,
+    frames = read_for(
+        loaded, data, features=features, exclude=exclude, labels=(), episode=episode, frame=frame, missing=missing
     )
-    for note in frames.notes:
-        console.print(f"note: {note}")
-    for warning in check_columns(loaded, frames.features):
-        console.print(f"warning: {warning}", style="yellow")
     if frames.frame is None and any(loaded.manifest.horizons):
         raise ValueError("the model looks ahead, but the data has no column that counts frames; name it with --frame")
     asked = _events(frames, labels or [], label or [], events)
@@ -127,7 +116,7 @@ def _events(frames: Frames, labels: list[str], lines: list[str], file: Path | No
 
 
 def _targets(
-    events: list[Event], frames: Frames, data: str, labels: list[str], train: np.ndarray[Any, Any]
+    events: list[Event], frames: Frames, data: list[str], labels: list[str], train: np.ndarray[Any, Any]
 ) -> list[Target]:
     columns = Columns(frames, data, [event.formula for event in events], labels)
     targets = []

@@ -22,20 +22,15 @@ from cli.arguments import (
     LabelsOption,
     MissingOption,
 )
-
-# Endings of the names of recordings; what else is a file may be a bundle's.
-DATA_SUFFIXES = (
-    *(".parquet", ".pq", ".npy", ".npz", ".arrow", ".feather", ".ipc", ".hdf5", ".h5"),
-    *(f"{kind}{packed}" for kind in (".csv", ".tsv") for packed in ("", ".gz", ".bz2", ".zst")),
-)
+from model.data.files import kind_of
 
 
 def inspect(
-    bundle: Annotated[
-        str,
+    source: Annotated[
+        list[str],
         typer.Argument(
-            metavar="BUNDLE|DATA",
-            help="A bundle: version folder, model folder or 'default'; or data: file, folder or glob of files",
+            metavar="BUNDLE|DATA...",
+            help="A bundle: version folder, model folder or 'default'; or data: files, folders or globs of them",
         ),
     ],
     features: FeaturesOption = None,
@@ -50,9 +45,12 @@ def inspect(
 
     The exit status is 1 if something is wrong.
     """
-    if _is_data(bundle):
+    if bundles := [each for each in source if not _is_data(each)]:
+        if len(source) > 1:
+            raise ValueError(f"{bundles[0]} is no recording; name one bundle, or recordings that are read together")
+    else:
         _inspect_data(
-            bundle,
+            source,
             features=features,
             exclude=exclude,
             labels=labels,
@@ -63,7 +61,7 @@ def inspect(
         )
         return
     try:
-        folder = locate(bundle, DEFAULT_MODEL)
+        folder = locate(source[0], DEFAULT_MODEL)
         manifest = read_manifest(folder)
         for line in _summary(manifest):
             typer.echo(line)
@@ -84,16 +82,18 @@ def _is_data(source: str) -> bool:
     """Whether the user means a recording: a file, a pattern, or a folder that holds neither a bundle nor versions."""
     path = Path(source)
     if path.is_dir():
-        names = [each.name for each in path.rglob("*")]
-        has_bundle = any(name == "bundle.json" or name.endswith(".onnx") for name in names)
-        return not has_bundle and any(name.endswith(DATA_SUFFIXES) for name in names)
-    return source.endswith(DATA_SUFFIXES) or (not path.exists() and any(sign in source for sign in "*?["))
+        files = [*path.rglob("*")]
+        has_bundle = any(each.name == "bundle.json" or each.suffix == ".onnx" for each in files)
+        return not has_bundle and any(map(kind_of, files))
+    is_of_bundle = path.name == "bundle.json" or path.suffix == ".onnx"
+    return (path.exists() and not is_of_bundle) or kind_of(path) is not None or any(sign in source for sign in "*?[")
 
 
-def _inspect_data(source: str, **choices: Any) -> None:
+def _inspect_data(source: list[str], **choices: Any) -> None:
     try:
         # Whoever only serves has neither PyTorch nor pyarrow.
         from cli.roles_table import remarks, roles_table, summary
+        from model.data.checks import repeated_frames
         from model.data.frames import read_frames
     except ModuleNotFoundError as error:
         raise ValueError(f"to look into data takes {error.name}; {how_to_install('train')}") from None
@@ -103,6 +103,8 @@ def _inspect_data(source: str, **choices: Any) -> None:
         typer.echo(line)
     for kind, remark in remarks(frames):
         typer.echo(f"{kind}: {remark}")
+    for problem in repeated_frames(frames):
+        typer.echo(f"warning: {problem}")
 
 
 def _summary(manifest: Manifest) -> Iterator[str]:

@@ -4,11 +4,14 @@ import itertools
 from collections.abc import Iterator
 
 from bundle.schema import group_of_columns
+from cli.failures import shown
 from model.data.checks import counting_columns
 from model.data.frames import Frames
 from model.data.roles import Column
-from model.data.splits import split_notes
+from model.data.splits import split_notes, split_warnings
 
+# Characters of a name or a type that the table shows.
+MAX_WIDTH = 48
 HEAD = ("column", "type", "role", "group", "why")
 
 
@@ -17,7 +20,13 @@ def roles_table(frames: Frames) -> Iterator[str]:
     groups = [frames.schema.groups[i].name for i in group_of_columns(frames.schema.groups)]
     group = iter(groups)
     cells = [
-        (column.name, column.type, _role(column), next(group, "") if column.role == "feature" else "", column.why)
+        (
+            _short(column.name),
+            _short(column.type),
+            _role(column),
+            _short(next(group, "")) if column.role == "feature" else "",
+            shown(column.why),
+        )
         for column in frames.roles
     ]
     rows = [HEAD, *(_joined([*run]) for _, run in itertools.groupby(cells, lambda cell: cell[1:]))]
@@ -29,9 +38,9 @@ def roles_table(frames: Frames) -> Iterator[str]:
 def remarks(frames: Frames) -> Iterator[tuple[str, str]]:
     """'note' or 'warning', and the sentence."""
     for note in (*frames.notes, *split_notes(frames)):
-        yield "note", note
-    for warning in counting_columns(frames):
-        yield "warning", warning
+        yield "note", shown(note)
+    for warning in (*split_warnings(frames), *counting_columns(frames)):
+        yield "warning", shown(warning)
 
 
 def summary(frames: Frames) -> str:
@@ -42,6 +51,11 @@ def summary(frames: Frames) -> str:
 
 def _role(column: Column) -> str:
     return "feature, action" if column.role == "feature" and column.recorded else column.role
+
+
+def _short(text: str) -> str:
+    text = shown(text)
+    return text if len(text) <= MAX_WIDTH else f"{text[:MAX_WIDTH]}…"
 
 
 def _joined(run: list[tuple[str, str, str, str, str]]) -> tuple[str, str, str, str, str]:

@@ -26,11 +26,13 @@ from cli.files import check_folder
 from cli.recipes import Setting
 from cli.roles_table import remarks, roles_table
 from model import learning
+from model.data.files import name_of
 from model.data.frames import Frames
 from model.data.kept import kept_frames
 from model.training import runs
 from model.training.checkpoint import Checkpoint, load_checkpoint
 from model.training.devices import ACCELERATORS, launch
+from model.training.horizons import within_reach
 from model.training.logs import PACKAGES, check_log
 from model.training.recipe import PRESETS
 from model.training.run import changed_recipe, check_unfinished, frames_to_show, prepare
@@ -40,7 +42,7 @@ console = Console(highlight=False, soft_wrap=True)
 
 
 def train(
-    data: Annotated[str | None, typer.Argument(metavar="DATA", help=DATA_HELP)] = None,
+    data: Annotated[list[str] | None, typer.Argument(metavar="DATA...", help=DATA_HELP)] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of models; the bundle is written to OUT/NAME/VERSION")
     ] = None,
@@ -89,10 +91,10 @@ def train(
         if show_config:
             typer.echo(recipes.shown(preset or "default", given), nl=False)
             return
-        if data is None or out is None:
+        if not data or out is None:
             raise typer.BadParameter(
-                "missing; jepa train DATA --out MODELS" if data is None else "missing; name a folder of models",
-                param_hint="DATA" if data is None else "--out",
+                "missing; jepa train DATA --out MODELS" if not data else "missing; name a folder of models",
+                param_hint="DATA" if not data else "--out",
             )
         check_name(name)
         if log is not None:
@@ -123,6 +125,10 @@ def train(
             console.print(f"warning: {damage}; a new run begins beside it", style="yellow", markup=False)
         frames = _frames(data, home / "frames", **choices)
         if path is None:
+            if "horizons" not in given:
+                recipe, note = within_reach(frames, recipe)
+                if note is not None:
+                    console.print(f"note: {note}", markup=False)
             run = prepare(frames, recipe, fabric=fabric)
             run.checkpoint.made = {
                 "preset": preset or "default",
@@ -137,7 +143,7 @@ def train(
         # Where they are small, the run has its own copy, of half the size where that loses nothing.
         del frames
         known = run.checkpoint.summary.data
-        learning.describe(run, source=source or ("" if known else Path(data).name), licence=licence)
+        learning.describe(run, source=source or ("" if known else name_of(data)), licence=licence)
         path = learning.carry_out(run, home, path, name, console=console, log=log)
         if not first:
             return
@@ -152,9 +158,9 @@ def train(
     console.print(f"{folder} is ready: jepa serve --models {out}")
 
 
-def _frames(data: str, keep: Path, *, unordered: bool = False, **choices: Any) -> Frames:
+def _frames(data: list[str], keep: Path, *, unordered: bool = False, **choices: Any) -> Frames:
     """What the data holds, once the user has seen what each column is for; large frames are kept in `keep`."""
-    console.print(f"reading {data}", markup=False)
+    console.print(f"reading {', '.join(data)}", markup=False)
     frames = kept_frames(data, keep, **choices)
     for line in roles_table(frames):
         console.print(line, markup=False)
@@ -185,7 +191,7 @@ def _choices_to_resume(
 
 
 def _command(
-    data: str,
+    data: list[str],
     out: Path,
     name: str,
     preset: str | None,
@@ -194,7 +200,7 @@ def _command(
     choices: dict[str, Any],
 ) -> str:
     """The command that begins the same run, for its model card."""
-    words = ["jepa", "train", data, "--out", str(out), "--name", name]
+    words = ["jepa", "train", *data, "--out", str(out), "--name", name]
     words += ["--preset", preset] if preset else []
     words += ["--config", str(config)] if config else []
     for field, value, _ in on_line:

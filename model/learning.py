@@ -18,6 +18,7 @@ from model.export.card import model_card
 from model.training import runs
 from model.training.checkpoint import load_checkpoint
 from model.training.devices import launch
+from model.training.horizons import within_reach
 from model.training.logs import RunLog, check_log
 from model.training.loop import best_of
 from model.training.loop import train as train_run
@@ -61,6 +62,10 @@ def train(
         chosen = of_preset(preset).changed(recipe)
         if damage := runs.check_none_stopped(home):
             console.print(f"warning: {damage}; a new run begins beside it", style="yellow", markup=False)
+        if "horizons" not in recipe:
+            chosen, note = within_reach(frames, chosen)
+            if note is not None:
+                console.print(f"note: {note}", markup=False)
         run = prepare(frames, chosen, fabric=fabric)
         given = ", ".join(f"{key}={value!r}" for key, value in {"name": name, "preset": preset, **recipe}.items())
         run.checkpoint.made = {"preset": preset, "command": f"model.train(frames, {given})"}

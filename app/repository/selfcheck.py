@@ -47,7 +47,7 @@ def _limit(bundle: Bundle, graph: str, precision: str) -> float:
     """Other CPUs add in another order, so a graph may be somewhat further off than it was where it was exported."""
     parity = bundle.manifest.parity.get(graph)
     if precision == "float32":
-        return MAX_SHARE if parity is None else max(MAX_SHARE, MAX_GROWTH * max(parity.pytorch, parity.float32))
+        return MAX_SHARE if parity is None else max(MAX_SHARE, MAX_GROWTH * max(parity.pytorch or 0.0, parity.float32))
     if parity is None or parity.int8 is None:
         raise BundleError(f"{bundle.folder} does not say how exact int8 was at export; export it again")
     return max(MAX_SHARE, MAX_GROWTH_INT8 * parity.int8)

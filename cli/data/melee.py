@@ -69,4 +69,8 @@ def _convert(paths: list[Path], recording: Recording, labels: bool, jobs: int) -
 
 def _task(batch: list[of_replays.File], labels: bool) -> Task:
     paths = [Path(file.path) for file in batch]
-    return Task(of_replays.part_name(batch, labels=labels), partial(of_replays.convert, paths, labels=labels))
+    return Task(
+        of_replays.part_name(batch, labels=labels),
+        partial(of_replays.convert, paths, labels=labels),
+        partial(of_replays.convert_apart, paths, labels=labels),
+    )

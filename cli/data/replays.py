@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from cli.data.parts import name_of
+from cli.data.parts import apart, name_of
 from jepa_client.games.melee import replay_labels, replay_rows
 from jepa_client.games.melee_labels import COARSE_CLASSES, LABELS
 from jepa_client.games.melee_layout import CHARACTERS, COLUMNS, GROUPS, LAYOUT, STAGES
@@ -101,21 +101,41 @@ def schema(*, labels: bool) -> pa.Schema:
 
 def convert(batch: Sequence[Path], *, labels: bool) -> pa.Table:
     """The frames of replays as episodes 0, 1, …, without those that cannot be read; `outcomes` has all of them."""
-    kind, tables, found = schema(labels=labels), list[pa.Table](), list[Outcome]()
+    return _together([_converted(path, labels) for path in batch], labels)
+
+
+def convert_apart(batch: Sequence[Path], *, labels: bool) -> pa.Table:
+    """As `convert`, with a process for each replay; one whose process ends is skipped."""
+    found = []
     for path in batch:
-        try:
-            with _quiet():
-                replay = read_replay(path)
-            rows, frame = replay_rows(replay)
-        except (ReplayError, OSError) as error:
-            found.append(Outcome(0, 0, str(error)))
-            continue
-        episode = np.full(len(rows), len(tables), np.int32)
-        more = replay_labels(replay).values() if labels else ()
-        tables.append(pa.table([episode, frame, *rows.T, *more], schema=kind))
-        found.append(Outcome(len(rows), int(frame[-1]), replay.unfinished))
-    table = pa.concat_tables(tables) if tables else kind.empty_table()
-    return table.combine_chunks().replace_schema_metadata({**(kind.metadata or {}), OUTCOMES: json.dumps(found)})
+        lost = None, Outcome(0, 0, "the process that read it ended before its time, by a crash or for want of memory")
+        found.append(apart(partial(_converted, path, labels)) or lost)
+    return _together(found, labels)
+
+
+def _converted(path: Path, labels: bool) -> tuple[pa.Table | None, Outcome]:
+    """The frames of a replay as episode 0, if it can be read."""
+    try:
+        with _quiet():
+            replay = read_replay(path)
+        rows, frame = replay_rows(replay)
+    except (ReplayError, OSError) as error:
+        return None, Outcome(0, 0, str(error))
+    more = replay_labels(replay).values() if labels else ()
+    table = pa.table([np.zeros(len(rows), np.int32), frame, *rows.T, *more], schema=schema(labels=labels))
+    return table, Outcome(len(rows), int(frame[-1]), replay.unfinished)
+
+
+def _together(found: Sequence[tuple[pa.Table | None, Outcome]], labels: bool) -> pa.Table:
+    kind = schema(labels=labels)
+    read = [table for table, _ in found if table is not None]
+    numbered = [
+        table.set_column(0, kind.field("episode"), pa.array(np.full(len(table), number, np.int32)))
+        for number, table in enumerate(read)
+    ]
+    whole = pa.concat_tables(numbered) if numbered else kind.empty_table()
+    outcomes = json.dumps([outcome for _, outcome in found])
+    return whole.combine_chunks().replace_schema_metadata({**(kind.metadata or {}), OUTCOMES: outcomes})
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from app.settings import DEFAULT_MODEL
 from bundle.folders import MANIFEST, locate, versions
 from bundle.manifest import read_manifest
 from cli import plots
-from cli.files import make_output, replacing
+from cli.files import output_folder, replacing
+from cli.report.folders import folder_of
 from cli.report.page import Picture, Section, Table, render
 from cli.report.sections import CURVES
 from model.training import runs
@@ -49,19 +50,16 @@ def of(place: str) -> Trained:
 
 def report(first: Trained, second: Trained, out: Path | None) -> None:
     """Writes the page and its picture."""
-    if out is None:
-        if first.home.is_relative_to(DEFAULT_MODEL):
-            raise ValueError("the bundled model lies among the program's files; say with --out where the report goes")
-        out = first.home / f"report-{_file_name(first)}-and-{_file_name(second)}"
     both = {"A": first, "B": second}
     for one in both.values():
         if not set(CURVES) <= one.history.keys() or not one.history["step"]:
             raise ValueError(f"{one.title} holds no curves of its training: it is imported, or has not begun")
-    folder = make_output(out)
-    parts = [_curves(both, folder), _differences(both)]
-    page = folder / "index.html"
-    with replacing(page) as partial:
-        partial.write_text(render(f"{first.title} and {second.title}", parts), encoding="utf-8")
+    to = folder_of(out, first.home, f"report-{_file_name(first)}-and-{_file_name(second)}")
+    with output_folder(to) as folder:
+        parts = [_curves(both, folder), _differences(both)]
+        page = folder / "index.html"
+        with replacing(page) as partial:
+            partial.write_text(render(f"{first.title} and {second.title}", parts), encoding="utf-8")
     typer.echo(f"{page} is ready: {'; '.join(section.title for section in parts)}")
 
 

@@ -19,13 +19,14 @@ from cli.arguments import (
     LabelsOption,
     MissingOption,
 )
-from cli.embed import check_columns
 from cli.embedding import BundleEmbedder
-from cli.files import make_output, replacing
+from cli.files import output_folder, replacing
+from cli.reading import read_for
 from cli.report import comparison, sections
+from cli.report.folders import folder_of
 from cli.report.page import Section, render
 from model.data.descriptions import class_names
-from model.data.frames import Frames, read_frames
+from model.data.frames import Frames
 from model.data.roles import LABEL_NAMES
 
 # Rows of the spectrum, and of data without games.
@@ -35,7 +36,7 @@ MAX_SAMPLE_ROWS = 4096
 def report(
     bundle: BundleArgument,
     data: Annotated[
-        str | None,
+        list[str] | None,
         typer.Argument(metavar="[DATA|RUN]", help=f"Games: {DATA_HELP}; or another bundle or run to compare with"),
     ] = None,
     episode: Annotated[
@@ -53,52 +54,48 @@ def report(
     seed: Annotated[int, typer.Option(help="Random seed for the choice of rows")] = 0,
 ) -> None:
     """Plot a bundle's training and one game, or the training of two, and write an HTML page that shows the plots."""
-    if data is not None and (other := comparison.find(data)) is not None:
-        comparison.report(comparison.of(bundle), other, out)
+    others = [other for each in data or () if (other := comparison.find(each)) is not None]
+    if others and len(data or ()) > 1:
+        raise ValueError(f"{others[0].title} is no data; name one bundle or run to compare with, or files of games")
+    if others:
+        comparison.report(comparison.of(bundle), others[0], out)
         return
     loaded = read_bundle(locate(bundle, DEFAULT_MODEL))
     manifest = loaded.manifest
-    folder = _output_folder(loaded, out)
-    of_data: list[Section] = []
-    # Before anything is drawn, as this is what may be wrong.
-    if data is not None:
-        frames = read_frames(
-            data,
-            features=features,
-            exclude=exclude,
-            labels=labels or LABEL_NAMES,
-            frame=frame,
-            missing=missing,
-            like=manifest.feature_schema,
-        )
-        for note in frames.notes:
-            typer.echo(f"note: {note}", err=True)
-        if labels and not frames.labels:
-            raise ValueError(f"no column matches {labels}; name columns of whole numbers with --labels")
-        for warning in check_columns(loaded, frames.features):
-            typer.echo(f"warning: {warning}", err=True)
-        of_data = _data_sections(loaded, frames, class_names(data), episode, seed, folder)
-    of_model = [
-        sections.facts(manifest),
-        sections.training(manifest, folder),
-        sections.usual_loss(manifest, folder),
-    ]
-    parts = of_model + of_data
-    page = folder / "index.html"
-    with replacing(page) as partial:
-        partial.write_text(render(f"{manifest.name} version {manifest.version}", parts), encoding="utf-8")
+    with output_folder(_output_folder(loaded, out)) as folder:
+        of_data: list[Section] = []
+        # Before anything is drawn, as this is what may be wrong.
+        if data:
+            frames = read_for(
+                loaded,
+                data,
+                features=features,
+                exclude=exclude,
+                labels=labels or LABEL_NAMES,
+                frame=frame,
+                missing=missing,
+            )
+            if labels and not frames.labels:
+                raise ValueError(f"no column matches {labels}; name columns of whole numbers with --labels")
+            of_data = _data_sections(loaded, frames, class_names(data), episode, seed, folder)
+        of_model = [
+            sections.facts(manifest),
+            sections.training(manifest, folder),
+            sections.usual_loss(manifest, folder),
+        ]
+        parts = of_model + of_data
+        page = folder / "index.html"
+        with replacing(page) as partial:
+            partial.write_text(render(f"{manifest.name} version {manifest.version}", parts), encoding="utf-8")
     typer.echo(f"{page} is ready: {'; '.join(section.title for section in parts)}")
 
 
 def _output_folder(bundle: Bundle, out: Path | None) -> Path:
-    """Creates the folder for the report, never inside the version's folder, whose files are listed and checked."""
-    if out is None:
-        if bundle.folder.is_relative_to(DEFAULT_MODEL):
-            raise ValueError("the bundled model lies among the program's files; say with --out where the report goes")
-        out = bundle.folder.absolute().parent / f"report-{bundle.manifest.version}"
+    """Where the report goes, never inside the version's folder, whose files are listed and checked."""
+    out = folder_of(out, bundle.folder.absolute().parent, f"report-{bundle.manifest.version}")
     if out.absolute().is_relative_to(bundle.folder.absolute()):
         raise ValueError(f"{out} is in the bundle, whose files are checked; give the report a folder of its own")
-    return make_output(out)
+    return out
 
 
 def _data_sections(

@@ -42,18 +42,33 @@ def check_trainable(frames: Frames, rows: Ranges, statistics: Statistics, horizo
     if frames.frame is None:
         return
     timeline = Timeline(frames.episode, frames.frame, rows)
-    if (repeated := timeline.repeated()) is not None:
-        count, first = repeated
-        raise ValueError(
-            f"{count:,} rows repeat a frame of their episode, first frame {first.before} of episode "
-            f"{frames.called(first.episode)}; give every game, and every player's view of it, an 'episode' of its own"
-        )
+    if said := _repeated(frames, timeline):
+        raise ValueError(said)
     stride = timeline.stride
     if odd := [horizon for horizon in horizons if horizon % stride]:
         raise ValueError(
             f"frame numbers rise by {stride} from row to row, and no row is {odd[0]} frames after another; choose "
             f"multiples of {stride}, such as --horizon {2 * stride} --horizon {8 * stride}"
         )
+
+
+def repeated_frames(frames: Frames) -> list[str]:
+    """Which rows have the frame number of another row of their game, in a sentence; nothing is learned from such
+    data."""
+    if frames.frame is None:
+        return []
+    said = _repeated(frames, Timeline(frames.episode, frames.frame))
+    return [said] if said else []
+
+
+def _repeated(frames: Frames, timeline: Timeline) -> str | None:
+    if (repeated := timeline.repeated()) is None:
+        return None
+    count, first = repeated
+    return (
+        f"{count:,} rows repeat a frame of their episode, first frame {first.before} of episode "
+        f"{frames.called(first.episode)}; give every game, and every player's view of it, an 'episode' of its own"
+    )
 
 
 def training_warnings(
@@ -146,9 +161,13 @@ def counting_columns(frames: Frames) -> list[str]:
     columns = np.flatnonzero(counting).tolist()
     if not columns:
         return []
+    name = frames.schema.names[columns[0]]
+    way = "leave them out with --exclude unless the game shows them"
+    if frames.frame is None:
+        way = f"say --frame {name} if it counts the frames, and {way.replace('leave them', 'leave others')}"
     return [
         f"{_named(frames.schema.names, columns)} only count up within a game, as a clock or a row number does: what "
-        "is predicted from them is the time; leave them out with --exclude unless the game shows them"
+        f"is predicted from them is the time; {way}"
     ]
 
 

@@ -1,15 +1,18 @@
 """The columns of a table as arrays of what they must hold; ValueError for others, naming the column and the row."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-# Of a column, float32 must be able to tell this many values apart.
-MIN_STEPS = 100
+# Options that a message spells out.
+MAX_FLAGS = 8
+# What int64 cannot hold any more.
+MAX_WHOLE = 2**63
 # What a split is called: by this program, and by others.
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -35,16 +38,25 @@ def innermost(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
+def check_numbers(kinds: Mapping[str, pa.DataType]) -> None:
+    """ValueError that names all columns, given by their types, which hold neither numbers nor lists."""
+    odd = [name for name, kind in kinds.items() if not is_number(kind) and not is_list(kind)]
+    if not odd:
+        return
+    others = "".join(f", nor is '{name}'" for name in odd[1:MAX_FLAGS])
+    flags = " ".join(f"--exclude '{name}'" for name in odd[:MAX_FLAGS]) + (" …" if len(odd) > MAX_FLAGS else "")
+    raise ValueError(
+        f"column '{odd[0]}' is {kinds[odd[0]]}, not numbers{others}; pick the feature columns with --features, or "
+        f"leave {'them' if others else 'it'} out with {flags}"
+    )
+
+
 def numbers(name: str, column: pa.ChunkedArray) -> NDArray[np.float32]:
     """[rows], NaN where there is nothing."""
-    if not is_number(column.type):
-        raise ValueError(
-            f"column '{name}' is {column.type}, not numbers; pick the feature columns with --features, or leave it "
-            f"out with --exclude '{name}'"
-        )
+    check_numbers({name: column.type})
     if column.null_count or pa.types.is_boolean(column.type):
-        column = pc.cast(column, pa.float32(), safe=False)
-    return np.asarray(column.to_numpy(), np.float32)
+        column = pc.cast(column, pa.float64() if is_wide(column.type) else pa.float32(), safe=False)
+    return _narrowed(name, column.to_numpy(), 1)
 
 
 def listed(name: str, column: pa.ChunkedArray) -> NDArray[np.float32]:
@@ -69,8 +81,33 @@ def listed(name: str, column: pa.ChunkedArray) -> NDArray[np.float32]:
             )
         array = array.flatten()
     if array.null_count or pa.types.is_boolean(array.type):
-        array = pc.cast(array, pa.float32(), safe=False)
-    return np.ascontiguousarray(array.to_numpy(zero_copy_only=False), np.float32).reshape(rows, -1)
+        array = pc.cast(array, pa.float64() if is_wide(array.type) else pa.float32(), safe=False)
+    values = array.to_numpy(zero_copy_only=False)
+    return np.ascontiguousarray(_narrowed(name, values, len(values) // max(rows, 1))).reshape(rows, -1)
+
+
+def _narrowed(name: str, values: NDArray[Any], width: int) -> NDArray[np.float32]:
+    """The numbers, of which `width` are in a row, as float32; ValueError for those that it cannot hold."""
+    if values.dtype.kind != "f" or values.itemsize <= 4:
+        return np.asarray(values, np.float32)
+    with np.errstate(over="ignore"):
+        found: NDArray[np.float32] = values.astype(np.float32)
+    if at := np.flatnonzero(np.isinf(found) & np.isfinite(values))[:1].tolist():
+        raise ValueError(
+            f"column '{name}' holds {values[at[0]]:g} in row {at[0] // width}, more than float32 can hold "
+            f"({np.finfo(np.float32).max:.3g}); record it in another unit, or leave the column out with --exclude "
+            f"'{name}'"
+        )
+    return found
+
+
+def as_stored(column: pa.ChunkedArray) -> NDArray[Any]:
+    """[rows, columns] of a column of numbers, or of lists that `listed` takes, with all their digits."""
+    array, rows = column.combine_chunks(), len(column)
+    while is_list(array.type):
+        array = array.flatten()
+    values: NDArray[Any] = array.to_numpy(zero_copy_only=False).reshape(rows, -1)
+    return values
 
 
 def width(name: str, column: pa.ChunkedArray) -> int:
@@ -83,34 +120,19 @@ def width(name: str, column: pa.ChunkedArray) -> int:
 
 def is_wide(kind: pa.DataType) -> bool:
     """Whether a column of the type may hold numbers that float32 rounds away."""
-    return kind in (pa.int64(), pa.uint64(), pa.float64())
-
-
-def rounded(name: str, column: pa.ChunkedArray) -> str | None:
-    """What float32 makes of a column whose numbers hardly differ for their size, such as the time since 1970, as a
-    sentence."""
-    if not is_wide(column.type):
-        return None
-    ends = pc.min_max(column).as_py()
-    if ends["min"] is None or not np.isfinite([ends["min"], ends["max"]]).all():
-        return None
-    step = float(np.spacing(np.float32(max(abs(ends["min"]), abs(ends["max"])))))
-    if not 0 < ends["max"] - ends["min"] < MIN_STEPS * step:
-        return None
-    return (
-        f"'{name}' goes from {ends['min']:.12g} to {ends['max']:.12g}, and float32 rounds such numbers to multiples of "
-        f"{step:.3g}; record how far they are from the first, or leave the column out with --exclude '{name}'"
-    )
+    return kind in (pa.int32(), pa.uint32(), pa.int64(), pa.uint64(), pa.float64())
 
 
 def is_whole(column: pa.ChunkedArray) -> bool:
     """Whether every row holds a whole number."""
-    if not is_number(column.type) or column.null_count:
-        return False
-    if not pa.types.is_floating(column.type):
-        return True
-    values = column.to_numpy()
-    return bool((np.isfinite(values) & (values == np.trunc(values))).all())
+    return is_number(column.type) and not column.null_count and _are_whole(column.to_numpy())
+
+
+def _are_whole(values: NDArray[Any]) -> bool:
+    """Whether all values are whole numbers that int64 holds."""
+    if values.dtype.kind == "f":
+        return bool(((values == np.trunc(values)) & (abs(values) < MAX_WHOLE)).all())
+    return values.dtype != np.uint64 or not len(values) or int(values.max()) < MAX_WHOLE
 
 
 def whole(name: str, column: pa.ChunkedArray) -> NDArray[np.int64]:
@@ -126,12 +148,25 @@ def whole(name: str, column: pa.ChunkedArray) -> NDArray[np.int64]:
     return values
 
 
-def episodes(
-    name: str, column: pa.ChunkedArray, file: NDArray[np.int64], files: Sequence[str]
-) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """[rows] the number of each row's game, and the name of each number where numbers are not the data's own.
+class Episodes(NamedTuple):
+    number: NDArray[np.int64]  # [rows]
+    # The name of each number where numbers are not the data's own.
+    names: tuple[str, ...] = ()
+    # How many go on from one file to another.
+    going_on: int = 0
 
-    Any value tells games apart; the same in two files (`file` [rows] into `files`) is two games.
+
+def episodes(
+    name: str,
+    column: pa.ChunkedArray,
+    file: NDArray[np.int64],
+    files: Sequence[str],
+    frame: NDArray[np.int64] | None = None,
+) -> Episodes:
+    """The game of each row.
+
+    Any value tells games apart; the same in two files (`file` [rows] into `files`) is two games, unless the second goes
+    on with the frame numbers where the first ends.
     """
     missing = column.is_null().to_numpy()
     if pa.types.is_floating(column.type):
@@ -148,18 +183,46 @@ def episodes(
     changes = (code[1:] != code[:-1]) | (file[1:] != file[:-1])
     begins = np.flatnonzero(np.concatenate([[True], changes])[: len(code)])
     pairs, number = np.unique(code[begins] + file[begins] * len(values), return_inverse=True)
+    going_on = 0
+    if frame is not None and len(pairs) > len(values):
+        first = _earlier_file(pairs, len(values), _ends(frame, begins, number, len(pairs)))
+        going_on = int((first != np.arange(len(pairs))).sum())
+        kept, number = np.unique(first[number], return_inverse=True)
+        pairs = pairs[kept]
     if len(pairs) == len(values) and own:
-        return whole(name, column), ()
+        return Episodes(whole(name, column), going_on=going_on)
     # Numbered in the order in which the games come.
-    first = np.full(len(pairs), len(code))
-    np.minimum.at(first, number, begins)
-    rank = np.argsort(np.argsort(first, kind="stable"), kind="stable")
+    first_row = np.full(len(pairs), len(code))
+    np.minimum.at(first_row, number, begins)
+    rank = np.argsort(np.argsort(first_row, kind="stable"), kind="stable")
     named = [_text(values[pair % len(values)]) for pair in pairs.tolist()]
     if len(pairs) > len(values):
         named = [f"{files[pair // len(values)]}:{text}" for pair, text in zip(pairs.tolist(), named, strict=True)]
     ordered = tuple(text for _, text in sorted(zip(rank.tolist(), named, strict=True)))
     counts = np.diff(np.concatenate([begins, [len(code)]]))
-    return np.repeat(rank[number].astype(np.int64), counts), ordered
+    return Episodes(np.repeat(rank[number].astype(np.int64), counts), ordered, going_on)
+
+
+def _ends(frame: NDArray[np.int64], begins: NDArray[Any], number: NDArray[Any], count: int) -> NDArray[np.int64]:
+    """[count, 3] the first frame, the last and how many rows there are of each `number` of the runs from `begins`."""
+    ends = np.empty((count, 3), np.int64)
+    ends[:] = np.iinfo(np.int64).max, np.iinfo(np.int64).min, 0
+    np.minimum.at(ends[:, 0], number, np.minimum.reduceat(frame, begins))
+    np.maximum.at(ends[:, 1], number, np.maximum.reduceat(frame, begins))
+    np.add.at(ends[:, 2], number, np.diff(np.concatenate([begins, [len(frame)]])))
+    return ends
+
+
+def _earlier_file(pairs: NDArray[Any], values: int, ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each of the pairs of a file and one of so many values the first pair that it goes on with, or itself."""
+    first = np.arange(len(pairs))
+    order = np.lexsort((ends[:, 0], pairs % values))
+    for before, after in itertools.pairwise(order.tolist()):
+        low, high, count = ends[before].tolist()
+        step = (high - low) / (count - 1) if count > 1 else 1
+        if pairs[before] % values == pairs[after] % values and ends[after, 0] - high == step:
+            first[after] = first[before]
+    return first
 
 
 def splits(name: str, column: pa.ChunkedArray) -> NDArray[np.str_]:
@@ -181,12 +244,10 @@ def labels(columns: Mapping[str, pa.ChunkedArray]) -> Iterator[tuple[str, NDArra
     """One after another, each [rows], −1 for none."""
     for name, column in columns.items():
         values: NDArray[Any] = column.to_numpy()
-        is_right = values.dtype.kind in "biu"
         if values.dtype.kind == "f":
             # A column of whole numbers with gaps is stored as floats with NaN.
             values = np.where(np.isnan(values), -1, values)
-            is_right = bool((np.isfinite(values) & (values == np.trunc(values))).all())
-        if not is_right:
+        if values.dtype.kind not in "biuf" or not _are_whole(values):
             some = ", ".join(map(str, values[:3]))
             raise ValueError(
                 f"label '{name}' holds {some} …; labels are whole numbers, −1 or nothing where there is none"

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+# What Git leaves in the place of a large file that was not fetched.
+POINTER = b"version https://git-lfs"
+
 
 @contextmanager
 def reading(path: Path, kind: str) -> Iterator[None]:
@@ -15,10 +18,18 @@ def reading(path: Path, kind: str) -> Iterator[None]:
     except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
         if isinstance(error, PermissionError | FileNotFoundError):
             raise
+        with path.open("rb") as file:
+            check_no_pointer(file.read(len(POINTER)), path)
         raise ValueError(
             f"{path} cannot be read as {kind} ({words_of(error)}); it is damaged or something else: copy or record it "
             "again, as Parquet, CSV, .npy or .npz"
         ) from None
+
+
+def check_no_pointer(start: bytes, path: Path) -> None:
+    """ValueError if this is the beginning of a file that Git LFS has yet to fetch."""
+    if start.startswith(POINTER):
+        raise ValueError(f"{path} only says where Git LFS keeps the file; fetch it with: git lfs pull") from None
 
 
 def words_of(error: Exception) -> str:

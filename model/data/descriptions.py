@@ -1,20 +1,38 @@
 """What is said of the columns beside them: in a schema.json, in the metadata of a Parquet file, in a known layout."""
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from bundle.schema import read_description
-from model.data.files import DESCRIPTION, data_files
+from model.data.files import DESCRIPTION, Found, found_files
 from model.data.tables import read_metadata
 
 
-def description(folder: Path) -> dict[str, Any]:
-    """The description of the columns in the schema.json beside the data, if there is one."""
-    path = folder / DESCRIPTION
-    return read_description(path) if path.is_file() else {}
+def description(found: Found) -> dict[str, Any]:
+    """The description of the columns in the schema.json beside the data, or in a folder above it that was named;
+    ValueError if there are several that differ."""
+    read: dict[Path, dict[str, Any]] = {}
+    for folder in dict.fromkeys(path.parent for path in found.paths):
+        path = next((each for each in _places(folder, found.base) if each.is_file()), None)
+        if path is not None and path not in read:
+            read[path] = read_description(path)
+    first = next(iter(read), None)
+    if odd := [path for path in read if first is not None and read[path] != read[first]]:
+        raise ValueError(f"{first} and {odd[0]} say different things of files that are read together; keep one of them")
+    return {} if first is None else read[first]
+
+
+def _places(folder: Path, base: Path) -> Iterator[Path]:
+    """Where a schema.json may lie, from the folder of a file up to the base."""
+    top = os.path.abspath(base)
+    for each in (folder, *folder.absolute().parents):
+        yield each / DESCRIPTION
+        if os.path.abspath(each) == top or not folder.absolute().is_relative_to(top):
+            return
 
 
 def layout(metadata: Mapping[bytes, bytes], path: Path | str) -> dict[str, Any]:
@@ -24,10 +42,11 @@ def layout(metadata: Mapping[bytes, bytes], path: Path | str) -> dict[str, Any]:
     return _layout_of(metadata) | {"groups": _in_metadata(metadata, b"groups", path)}
 
 
-def class_names(source: str | Path) -> dict[str, list[str]]:
+def class_names(source: str | Path | Sequence[str | Path]) -> dict[str, list[str]]:
     """The names of each label's classes 0, 1, …, where the data's schema.json (`classes`) or its layout gives them."""
-    path = data_files(source)[0]
-    named = _classes(description(path.parent).get("classes", {}))
+    found = found_files(source)
+    path = found.paths[0]
+    named = _classes(description(found).get("classes", {}))
     metadata = read_metadata(path)
     keys = _layout_of(metadata).get("classes", {})
     return named | _classes(

@@ -1,8 +1,11 @@
 """The files of a data set: which ones a name means."""
 
+import itertools
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 # Endings of the names of text in columns, which may be compressed.
 TEXT = tuple(f"{kind}{packed}" for kind in (".csv", ".tsv") for packed in ("", ".gz", ".bz2", ".zst"))
@@ -29,40 +32,54 @@ def kind_of(path: Path) -> str | None:
     return next((kind for kind, suffixes in KINDS.items() if name.endswith(suffixes)), None)
 
 
-def data_files(source: str | Path | Sequence[str | Path]) -> list[Path]:
+class Found(NamedTuple):
+    """The files of a recording."""
+
+    paths: list[Path]
+    # The folder below which the names of folders say something of the frames, as episode=3 and val do.
+    base: Path
+    # A sentence for each folder or pattern that also means files that are not read.
+    notes: tuple[str, ...]
+
+
+def found_files(source: str | Path | Sequence[str | Path]) -> Found:
     """The files that a path, a folder, a pattern or several of them mean, without hidden and unfinished ones;
     ValueError for pipes and devices."""
-    return found_files(source)[0]
-
-
-def found_files(source: str | Path | Sequence[str | Path]) -> tuple[list[Path], list[str]]:
-    """The files that a path, a folder, a pattern or several of them mean, and a sentence for each folder or pattern
-    that also means files that are not read."""
-    paths: list[Path] = []
-    notes: list[str] = []
-    for one in [source] if isinstance(source, str | Path) else source:
-        found, said = _meant(one)
-        paths += found
-        notes += said
+    each = [_meant(one) for one in ([source] if isinstance(source, str | Path) else source)]
+    paths = [path for found in each for path in found.paths]
     if twice := [path for path, count in Counter(paths).items() if count > 1]:
         raise ValueError(f"{twice[0]} is named twice; name every file once")
-    return paths, notes
+    bases = [os.path.abspath(found.base) for found in each]
+    base = each[0].base if len(each) == 1 else Path(os.path.commonpath(bases))
+    return Found(paths, base, tuple(note for found in each for note in found.notes))
 
 
-def _meant(source: str | Path) -> tuple[list[Path], list[str]]:
+def name_of(source: str | Path | Sequence[str | Path]) -> str:
+    """What a recording is called after its files."""
+    return ", ".join(Path(one).name for one in ([source] if isinstance(source, str | Path) else source))
+
+
+def folders_below(path: Path, base: Path) -> tuple[str, ...]:
+    """The names of the folders between the base of a recording and one of its files."""
+    return Path(os.path.relpath(path.parent.absolute(), base.absolute())).parts
+
+
+def _meant(source: str | Path) -> Found:
     path = Path(source)
     if path.exists():
-        matches = [path]
+        matches, base = [path], path if path.is_dir() else path.parent
     else:
-        pattern = str(path.relative_to(path.anchor))
-        matches = sorted(each for each in Path(path.anchor or ".").glob(pattern) if _is_finished(each.name))
+        pattern = path.relative_to(path.anchor)
+        matches = sorted(each for each in Path(path.anchor or ".").glob(str(pattern)) if _is_finished(each.name))
+        fixed = itertools.takewhile(lambda part: not any(sign in part for sign in "*?["), pattern.parts[:-1])
+        base = Path(path.anchor, *fixed)
     paths: list[Path] = []
     notes: list[str] = []
     for each in matches:
-        # A pipe may never end, and no Parquet file can be read from one.
-        if not (each.is_file() or each.is_dir()):
-            raise ValueError(f"{each} is no regular file but a pipe or a device; save what it holds to a file first")
         read, rest = _in_folder(each) if each.is_dir() else ([each], [])
+        # A pipe may never end, and no Parquet file can be read from one.
+        if odd := [one for one in read if one.exists() and not one.is_file()]:
+            raise ValueError(f"{odd[0]} is no regular file but a pipe or a device; save what it holds to a file first")
         paths += read
         if rest:
             notes.append(_left_out(each, read, rest))
@@ -78,7 +95,7 @@ def _meant(source: str | Path) -> tuple[list[Path], list[str]]:
             f"{source}: no such file, no Parquet file in it nor any other recording ({kinds}), and no match for it as "
             "a pattern"
         )
-    return paths, notes
+    return Found(paths, base, tuple(notes))
 
 
 def _in_folder(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -107,12 +124,14 @@ def _is_finished(name: str) -> bool:
 
 
 def _left_out(folder: Path, read: list[Path], rest: list[Path]) -> str:
+    at = folder if {path.name for path in read} & {path.name for path in rest} else None
     return (
-        f"{folder} also holds {_named(rest)}, which is not read beside its {kind_of(read[0])} ({_named(read)}); name "
-        "the files that you mean by a pattern"
+        f"{folder} also holds {_named(rest, at)}, which is not read beside its {kind_of(read[0])} "
+        f"({_named(read, at)}); name the files that you mean by a pattern"
     )
 
 
-def _named(paths: Sequence[Path]) -> str:
+def _named(paths: Sequence[Path], folder: Path | None = None) -> str:
     more = f" and {len(paths) - MAX_NAMED} more" if len(paths) > MAX_NAMED else ""
-    return ", ".join(path.name for path in paths[:MAX_NAMED]) + more
+    names = [path.name if folder is None else str(path.relative_to(folder)) for path in paths[:MAX_NAMED]]
+    return ", ".join(names) + more

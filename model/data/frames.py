@@ -1,6 +1,6 @@
 """Frames of games, from a recording: features, episodes, splits, labels, actions and the feature schema."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bundle.columns import RowSource
-from bundle.matching import matched
 from bundle.schema import Schema
 from model.data import columns as of_column
 from model.data.games import games
 from model.data.gaps import Gaps, absent, fill
-from model.data.groups import schema_of
 from model.data.matrix import MAX_IN_MEMORY_BYTES
 from model.data.ranges import Ranges, distinct
-from model.data.recordings import Source, recording
-from model.data.roles import LABEL_NAMES, Choices, Column, doubts
-from model.data.selection import Part, labels_of, parts_of, roles_of, spread, with_actions_of
+from model.data.recordings import Recording, Source, recording
+from model.data.roles import LABEL_NAMES, Choices, Column
+from model.data.rounding import Rounding
+from model.data.selection import Part, Selection, labels_of, select
 from model.data.shelf import Shelf
 from model.data.symmetry import Symmetry, symmetries
 
@@ -77,7 +76,7 @@ class Frames:
         labels = {label: change(f"label-{i}", each) for i, (label, each) in enumerate(self.labels.items())}
         return replace(self, **arrays, labels=labels)
 
-    def as_seen(self, rows: slice = slice(None)) -> NDArray[np.float32]:
+    def as_seen(self, rows: slice | NDArray[np.int64] = slice(None)) -> NDArray[np.float32]:
         """[rows, columns] with NaN where a group is hidden, which is how a model's graphs are told."""
         seen = self.features[rows]
         if self.absent is None:
@@ -113,7 +112,6 @@ def read_frames(
     more than `in_memory_bytes` lie in files in `folder`, or (None) in temporary ones that last as long as the frames.
     """
     data = recording(source, in_memory_bytes)
-    table, told = data.table, data.told
     said = Choices(
         features=_patterns(features) or (),
         exclude=_patterns(exclude) or (),
@@ -121,69 +119,15 @@ def read_frames(
         actions=_patterns(actions) or (),
         episode=episode,
         frame=frame,
-    ).over(told)
-    parts = parts_of(table, told)
-    roles = roles_of(table, parts, spread(said, parts))
-    if not said.actions:
-        roles = with_actions_of(data.layout, roles)
-    picked = [column.name for column in roles if column.role == "feature"]
-    if not picked:
-        raise ValueError(f"no column is a feature; the columns are {[*parts][:8]} …: name some with --features")
-    notes = [*data.notes, *doubts(roles)]
-    about: Mapping[str, Any] = {}
-    if like is None:
-        usual = roles_of(table, parts, spread(Choices().over(told), parts))
-        described = [column.name for column in usual if column.role == "feature"]
-        schema = schema_of(picked, described, data.about)
-        # A symmetry moves numbers among all columns.
-        about = data.about if picked == described else {}
-    else:
-        # Its groups are the model's, and nothing is learned here, which is what symmetries are for.
-        schema = like
-        picked, remarks = matched(like.names, picked, picked if said.features else [*parts])
-        notes += remarks
-    keys: dict[str, str] = {column.role: parts[column.name].column for column in roles}
-    for part in (parts[name] for name in picked):
-        # Only of columns that may be rounded, since in a large file each is read for this.
-        may_be = part.place is None and of_column.is_wide(table.schema.field(part.column).type)
-        if may_be and (remark := of_column.rounded(part.name, table[part.column])):
-            notes.append(remark)
-    inputs = {column.name: column.recorded for column in roles if column.recorded}
-    gaps = Gaps(schema.names, told.get("missing", "refuse") if missing is None else missing)
-    shelf = Shelf.of(len(table) * len(picked), folder, in_memory_bytes)
+    ).over(data.told)
+    chosen = select(data, said, like)
+    gaps = Gaps(chosen.schema.names, data.told.get("missing", "refuse") if missing is None else missing)
+    shelf = Shelf.of(len(data.table) * len(chosen.features), folder, in_memory_bytes)
+    asked = () if labels is not None and not labels else said.labels
     try:
-        known = games(table, keys, roles, data.file, data.files)
-        notes += [] if known.note is None else [known.note]
-        known = known._replace(
-            episode=shelf.put("episode", known.episode),
-            frame=None if known.frame is None else shelf.put("frame", known.frame),
-        )
+        found = _read(data, chosen, gaps, shelf, asked, strict=labels is not None)
         del data
-        asked = () if labels is not None and not labels else said.labels
-        found = Frames(
-            features=shelf.put_rows(
-                "features", len(picked), _features(table, [parts[name] for name in picked], gaps, shelf)
-            ),
-            schema=schema,
-            episode=known.episode,
-            frame=known.frame,
-            split=shelf.put("split", of_column.splits(keys["split"], table[keys["split"]]))
-            if "split" in keys
-            else None,
-            labels={
-                name: shelf.put(f"label-{i}", values)
-                for i, (name, values) in enumerate(labels_of(table, asked, picked, labels is not None))
-            },
-            symmetries=symmetries(schema, about),
-            actions=_actions(table, [parts[name] for name in inputs], shelf) if inputs else None,
-            action_names=tuple(inputs),
-            actions_recorded=tuple(inputs.values()),
-            episode_names=known.names,
-            roles=tuple(roles),
-            notes=tuple(notes),
-            folder=folder if shelf.folder is not None else None,
-        )
-        return _without_gaps(found, gaps, shelf)
+        return _without_gaps(replace(found, folder=folder if shelf.folder is not None else None), gaps, shelf)
     finally:
         # What Arrow read the recording with.
         pa.default_memory_pool().release_unused()
@@ -191,9 +135,41 @@ def read_frames(
             shelf.forget()
 
 
-def _features(table: Any, parts: Sequence[Part], gaps: Gaps, shelf: Shelf) -> Iterator[NDArray[np.float32]]:
+def _read(
+    data: Recording, chosen: Selection, gaps: Gaps, shelf: Shelf, labels: Sequence[str] | None, *, strict: bool
+) -> Frames:
+    """The arrays of the frames on the shelf, with gaps as they are; without `strict`, what is no label is left out."""
+    table, keys, names = data.table, chosen.keys, [part.name for part in chosen.features]
+    known = games(table, keys, chosen.roles, data.file, data.files)
+    episode = shelf.put("episode", known.episode)
+    frame = None if known.frame is None else shelf.put("frame", known.frame)
+    rounding = Rounding(chosen.features)
+    features = shelf.put_rows("features", len(names), _features(table, chosen.features, gaps, shelf, rounding))
+    split = of_column.splits(keys["split"], table[keys["split"]]) if "split" in keys else None
+    found = labels_of(table, labels, names, strict)
+    notes = [*chosen.notes, *rounding.notes(), *([] if known.note is None else [known.note])]
+    return Frames(
+        features=features,
+        schema=chosen.schema,
+        episode=episode,
+        frame=frame,
+        split=None if split is None else shelf.put("split", split),
+        labels={name: shelf.put(f"label-{i}", values) for i, (name, values) in enumerate(found)},
+        symmetries=symmetries(chosen.schema, chosen.about),
+        actions=_actions(table, chosen.actions, shelf) if chosen.actions else None,
+        action_names=tuple(part.name for part in chosen.actions),
+        actions_recorded=chosen.actions_recorded,
+        episode_names=known.names,
+        roles=tuple(chosen.roles),
+        notes=tuple(notes),
+    )
+
+
+def _features(
+    table: Any, parts: Sequence[Part], gaps: Gaps, shelf: Shelf, rounding: Rounding
+) -> Iterator[NDArray[np.float32]]:
     """The rows of the table part by part, without those that are dropped."""
-    for values in shelf.values(table, parts):
+    for values in shelf.values(table, parts, rounding.look):
         odd = gaps.look(values)
         yield values[~odd] if gaps.missing == "drop" and odd.any() else values
     if gaps.missing == "drop" and gaps.odd_rows().all():
@@ -206,6 +182,12 @@ def _actions(table: Any, parts: Sequence[Part], shelf: Shelf) -> NDArray[np.floa
     kept = shelf.blank("actions", (len(table), len(parts)), np.float32)
     at = 0
     for values in shelf.values(table, parts):
+        if odd := np.argwhere(np.isinf(values))[:1].tolist():
+            name = parts[odd[0][1]].name
+            raise ValueError(
+                f"action '{name}' is infinite in row {at + odd[0][0]}; actions are finite numbers, or nothing where "
+                f"they are not known: mend the recording, or leave the column out with --exclude '{name}'"
+            )
         kept[at : at + len(values)] = values
         at += len(values)
     return kept

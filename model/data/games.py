@@ -26,8 +26,12 @@ def games(
     a game if frames are numbered, and every row is one if they are not."""
     frame = of_column.whole(keys["frame"], table[keys["frame"]]) if "frame" in keys else None
     if column := keys.get("episode"):
-        episode, names = of_column.episodes(column, table[column], file, files)
-        return Games(episode, frame, names)
+        found = of_column.episodes(column, table[column], file, files, frame)
+        note = (
+            f"{found.going_on} times an episode goes on in another file where the frame numbers of the last one end; "
+            "it is read as one game"
+        )
+        return Games(found.number, frame, found.names, note if found.going_on else None)
     flags = [column.name for column in roles if column.role == "left out" and column.why != BY_EXCLUDE]
     if (begins := _beginnings(table, flags, file)) is not None:
         first, by = begins
@@ -41,7 +45,22 @@ def games(
         return Games(episode, frame, (), note)
     if frame is None:
         return Games(np.arange(len(table)), None)
+    if (starts := _begins_again(frame, file)) is not None:
+        note = (
+            f"no column tells games apart: one begins in each of the {starts.sum():,} rows in which '{keys['frame']}' "
+            f"begins again with {frame[0]}; name a column with --episode if that is wrong"
+        )
+        return Games(np.cumsum(starts) - 1, frame, (), note)
     return Games(file, frame, tuple(files) if len(files) > 1 else ())
+
+
+def _begins_again(frame: NDArray[np.int64], file: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+    """[rows] whether a game begins with the row, where frame numbers rise from the same first one again and again;
+    None where they do anything else."""
+    first = np.concatenate([[True], frame[1:] <= frame[:-1]])
+    again = first & np.concatenate([[False], file[1:] == file[:-1]])
+    first |= np.diff(file, prepend=-1) != 0
+    return first if again.any() and (frame[first] == frame[0]).all() else None
 
 
 def _beginnings(table: pa.Table, names: Sequence[str], file: NDArray[np.int64]) -> tuple[NDArray[np.bool_], str] | None:

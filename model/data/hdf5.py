@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from model.data.roles import OBSERVATION_NAMES
+
 # Names of groups that hold a game each.
 EPISODE = re.compile(r"(?:episode|demo|traj|trajectory)_?(\d+)")
-# The columns that have a number for every frame; others may lack the last.
-OBSERVATIONS = ("observations", "observation", "obs", "states", "state", "features")
 # What is told beside the frames, of whatever shape.
 ASIDE = ("infos", "info", "metadata")
 MAX_DEPTH = 8
@@ -74,7 +74,9 @@ def _columns(h5py: Any, group: Any, limit: int, prefix: str = "", depth: int = 0
 
 def _rows(columns: dict[str, Any], path: Path) -> int:
     """How many frames there are."""
-    told = [len(column) for name, column in columns.items() if name.partition(".")[0] in OBSERVATIONS]
+    told = [
+        len(column) for name, column in columns.items() if name.partition(".")[0] in (*OBSERVATION_NAMES, "features")
+    ]
     counts = Counter(map(len, columns.values()))
     if not counts:
         raise ValueError(f"{path} has no arrays; record the games as Parquet or CSV")

@@ -19,13 +19,13 @@ def kept_frames(source: Source, keep: Path, **options: Any) -> Frames:
     are small, and those of no files, are only read."""
     if not are_files(source):
         return read_frames(source, **options)
-    paths = found_files(source)[0]
+    found = found_files(source)
 
     def make(folder: Path) -> tuple[Frames, dict[str, Any] | None]:
         made = read_frames(source, folder=folder, **options)
         return made, None if made.folder is None else _described(made)
 
-    key = key_of(paths, {"options": options, "told": description(paths[0].parent)})
+    key = key_of(found.paths, {"options": options, "told": description(found)})
     return found_or_made(keep, key, _found, make)
 
 

@@ -1,5 +1,7 @@
 """A recording as one table: read from files, or taken from what a program holds in memory."""
 
+import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeGuard
@@ -8,12 +10,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from model.data.arrays import table_of
 from model.data.columns import SPLITS
 from model.data.descriptions import description, layout
-from model.data.files import found_files
+from model.data.files import folders_below, found_files
 from model.data.lazy import Spool
 from model.data.matrix import MAX_IN_MEMORY_BYTES
-from model.data.tables import are_large, finished, join, open_tables, plain, read_table, table_of
+from model.data.tables import are_large, check_names, episode_in_folders, finished, join, open_tables, plain, read_table
+
+# The first word of a file's name.
+WORD = re.compile("[a-z]+")
 
 
 class ArrowTable(Protocol):
@@ -64,17 +70,19 @@ def are_files(source: Source) -> TypeGuard[Files]:
 
 
 def _of_files(source: Files, in_memory_bytes: int) -> Recording:
-    paths, notes = found_files(source)
-    base = Path(source) if isinstance(source, str | Path) and Path(source).is_dir() else None
-    splits = {path: _split_of(path, base) for path in paths}
+    found = found_files(source)
+    paths, base, notes = found.paths, found.base, [*found.notes]
+    splits: Mapping[Path, str | None] = {path: _split_of(path, base) for path in paths}
+    if by_name := _splits_by_name(paths):
+        splits = by_name
+        notes.append("files are named after splits, so rows are of the split that the name of their file says")
 
     def finish(table: pa.Table, path: Path) -> pa.Table:
         if None in splits.values() or "split" in table.column_names:
             return table
         return table.append_column("split", pa.array([splits[path]] * len(table)))
 
-    names = [path.name for path in paths]
-    called = names if len({*names}) == len(names) else [str(path) for path in paths]
+    called = _called(paths, base)
     if are_large(paths, in_memory_bytes):
         table: Any = open_tables(paths, lambda table, path: finish(finished(table, path, base), path), called)
         rows = table.rows
@@ -83,22 +91,37 @@ def _of_files(source: Files, in_memory_bytes: int) -> Recording:
         tables = [spool.kept(finish(read_table(path, base), path)) for path in paths]
         table, rows = join(tables, called), [len(one) for one in tables]
         del tables
-    file = np.repeat(np.arange(len(rows)), rows)
-    told = description(paths[0].parent)
+    # Files in a folder that is named after an episode are of one.
+    origins = [path.parent if episode_in_folders(path, base) else path for path in paths]
+    number = {origin: i for i, origin in enumerate(dict.fromkeys(origins))}
+    file = np.repeat([number[origin] for origin in origins], rows)
+    told = description(found)
     known = layout(table.schema.metadata or {}, paths[0])
-    return Recording(table, file, tuple(names), told, told | known, known, tuple(notes))
+    return Recording(table, file, tuple(_called([*number], base)), told, told | known, known, tuple(notes))
 
 
-def _split_of(path: Path, base: Path | None) -> str | None:
+def _called(paths: Sequence[Path], base: Path) -> list[str]:
+    """A name for each of the paths."""
+    names = [path.name for path in paths]
+    return names if len({*names}) == len(names) else [os.path.relpath(path, base) for path in paths]
+
+
+def _split_of(path: Path, base: Path) -> str | None:
     """The split that a folder below `base` is named after, as in train/part-0.parquet."""
-    if base is None or not path.is_relative_to(base):
-        return None
-    return next((SPLITS[part] for part in path.relative_to(base).parts[:-1] if part in SPLITS), None)
+    return next((SPLITS[part] for part in folders_below(path, base) if part in SPLITS), None)
+
+
+def _splits_by_name(paths: Sequence[Path]) -> dict[Path, str]:
+    """The split that the name of each file begins with, as in train-00000-of-00002.parquet; empty unless all do, and
+    differ."""
+    words = {path: WORD.match(path.name.casefold()) for path in paths}
+    splits = {path: SPLITS[word[0]] for path, word in words.items() if word is not None and word[0] in SPLITS}
+    return splits if len(splits) == len(paths) and len({*splits.values()}) > 1 else {}
 
 
 def _in_memory(source: Any) -> pa.Table:
     if isinstance(source, Mapping):
-        return plain(table_of(source, "the data"))
+        return plain(table_of(source, "the data"), "the data")
     if isinstance(source, np.ndarray):
         if source.ndim != 2 or source.dtype.kind not in "biuf":
             raise ValueError(f"the array is {source.dtype} {list(source.shape)}; it must be numbers [rows, columns]")
@@ -108,10 +131,8 @@ def _in_memory(source: Any) -> pa.Table:
             table = pa.table(source)
         except (pa.ArrowException, TypeError, ValueError) as error:
             raise ValueError(f"the table cannot be taken over ({' '.join(str(error).split())})") from None
-        if len({*table.column_names}) < len(table.column_names):
-            twice = next(name for name in table.column_names if table.column_names.count(name) > 1)
-            raise ValueError(f"the data has the column '{twice}' more than once; every column needs a name of its own")
-        return plain(table)
+        check_names(table, "the data")
+        return plain(table, "the data")
     raise ValueError(
         f"the data is a {type(source).__module__}.{type(source).__qualname__}; give a path, a DataFrame of pandas or "
         "polars, an Arrow table, a dict of arrays or an array [rows, columns]"

@@ -19,12 +19,14 @@ EPISODE_NAMES = (
     "replay_id", "rollout_id",
 )  # fmt: skip
 FRAME_NAMES = ("frame", "frame_index", "frame_id", "timestep", "time_step", "step", "step_id", "t")
-ACTION_NAMES = ("action", "actions", "action.*", "actions.*", "action_[0-9]*", "actions_[0-9]*")
+ACTION_NAMES = ("action", "actions", "action.*", "actions.*", "action_[0-9]*", "actions_[0-9]*", "action[[]*")
 LABEL_NAMES = ("y_*",)
+# What a program keeps the numbers under that a player sees.
+OBSERVATION_NAMES = ("observations", "observation", "obs", "states", "state")
 # What says that a row is the last of its game, or the first.
 ENDS = (
-    "done", "dones", "terminal", "terminals", "terminated", "terminations", "truncated", "truncations", "timeout",
-    "timeouts", "next.done", "next_done", "is_last", "is_terminal",
+    "done", "dones", "is_done", "terminal", "terminals", "terminated", "terminations", "termination", "truncated",
+    "truncations", "truncation", "timeout", "timeouts", "next.done", "next_done", "is_last", "is_terminal", "game_over",
 )  # fmt: skip
 STARTS = ("episode_starts", "episode_start", "is_first")
 OUTCOME = "tells how the game goes on, which a bot cannot know yet"
@@ -38,19 +40,31 @@ WHEN = {
     "before": "the input that leads to the next frame",
     "after": "the input that led to this frame, and a feature as well",
 }
+A_NUMBER = "a column of numbers"
 BY_LABEL_NAME = "by its name, y_*; --features makes it a feature"
 # Columns that are left out by their name, and why.
 LEFT_OUT: Mapping[str, str] = {
-    **dict.fromkeys((*ENDS, "reward", "rewards", "discount", "discounts"), OUTCOME),
+    **dict.fromkeys((*ENDS, "reward", "rewards", "rew", "rews", "discount", "discounts"), OUTCOME),
     **dict.fromkeys(("next.*", "next_obs*", "next_state*", "next_done", "next_reward*", "next_terminal*"), OUTCOME),
-    **dict.fromkeys(("returns", "return_to_go", "advantages", "log_probs", "is_success", "success"), OUTCOME),
+    **dict.fromkeys(("return", "returns", "return_to_go", "advantages", "log_probs", "is_success", "success"), OUTCOME),
+    **dict.fromkeys(("episode_return*", "episode_reward*", "episode_length*", "ep_return", "ep_len*"), OUTCOME),
+    **dict.fromkeys(("obs_next*", "cum_reward*", "cumulative_reward*"), OUTCOME),
     **dict.fromkeys(("info", "infos", "info.*", "infos.*", "info/*", "infos/*"), "what an environment says besides"),
     **dict.fromkeys(("index", "timestamp", "timestamps", "task_index", *STARTS), COUNT),
-    **dict.fromkeys(("__index_level_*__", "unnamed:_*", ""), UNNAMED),
+    **dict.fromkeys(("__index_level_*__", "level_[0-9]", "unnamed:_*", ""), UNNAMED),
 }
-# What looks like a game or a frame under no name of the ecosystem: the user is asked, and nothing learned from it.
-LIKE_EPISODE = ("ep", "eps", "game", "match", "trajectory", "traj", "replay", "rollout", "run")
-LIKE_FRAME = ("tick", "ticks", "frame_number", "frame_num", "frames", "time_index")
+# What looks like a game, a frame, an action or a label under no name of the ecosystem: the user is asked, and nothing
+# learned from it.
+COUNTED = r"(_(id|idx|index|no|nr|num|number|count|counter|name|key|uuid))?"
+LIKE_EPISODE = re.compile(
+    f"(ep|eps|episode|game|match|traj|trajectory|replay|rollout|run|demo|session|playthrough){COUNTED}"
+    "|uuid|file|filename|file_name|source_file"
+)
+LIKE_FRAME = re.compile(
+    f"((env|game|sim|global|elapsed|time)_?)?(frames?|steps?|ticks?|timesteps?){COUNTED}|(time|row)_(index|idx|id|number)"
+)
+LIKE_ACTION = re.compile(r"acts?(_\d+)?")
+LIKE_LABEL = re.compile("labels?|class_label")
 # How alike a name must be to one of those above for the user to be asked, as `difflib` measures it.
 MIN_LIKENESS = 0.76
 
@@ -131,13 +145,26 @@ def assign(types: Mapping[str, str], choices: Choices, is_whole: Callable[[str],
         "split": _key(names, choices, None, ("split",), lambda _: True),
     }  # fmt: skip
     columns = [_column(name, type, choices, keys) for name, type in types.items()]
-    # A vertical position may be named like a label, and then holds fractions.
-    return [
-        column._replace(why=f"{BY_LABEL_NAME}, which it may be as it holds fractions", doubtful=True)
-        if column.why == BY_LABEL_NAME and not is_whole(column.name)
-        else column
-        for column in columns
-    ]
+    return [_doubted(column, names, is_whole) for column in columns]
+
+
+def _doubted(column: Column, names: Sequence[str], is_whole: Callable[[str], bool]) -> Column:
+    """The column with a doubt that its name leaves, if it does."""
+    name, plain = column.name, plain_name(column.name)
+    if column.why == BY_LABEL_NAME and not is_whole(name):
+        # A vertical position may be named like a label, and then holds fractions.
+        why = f"{BY_LABEL_NAME}, which it may be as it holds no whole numbers"
+        return column._replace(why=why, doubtful=True)
+    if column.why != A_NUMBER:
+        return column
+    now = plain.removeprefix("next_")
+    if now != plain and now in map(plain_name, names):
+        why = f"looks like '{name[-len(now) :]}' of the next frame; say --features to learn from it"
+    elif matching([plain], LABEL_NAMES) and not matching([name], LABEL_NAMES) and is_whole(name):
+        why = f"looks like a label; say --labels {name}, or --features to learn from it"
+    else:
+        return column
+    return column._replace(role="left out", why=why, doubtful=True)
 
 
 def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
@@ -207,11 +234,15 @@ def _column(name: str, type: str, choices: Choices, keys: Mapping[str, str | Non
         if plain in known:
             if keys[role] is not None:
                 return column("left out", f"'{keys[role]}' is the {role}")
-            return column("left out", f"holds fractions; a {role} counts rows", doubtful=True)
-        if keys[role] is None and (plain in like or _resembles(plain, known)):
+            return column("left out", f"holds no whole numbers; a {role} counts rows", doubtful=True)
+        if keys[role] is None and (like.fullmatch(plain) or _resembles(plain, known)):
             why = f"looks like the {role}; say --{role} {name}, or --features to learn from it"
             return column("left out", why, doubtful=True)
-    return column("feature", "a column of numbers")
+    for what, like, flag in (("an action", LIKE_ACTION, "actions"), ("a label", LIKE_LABEL, "labels")):
+        if like.fullmatch(plain):
+            why = f"looks like {what}; say --{flag} {name}, or --features to learn from it"
+            return column("left out", why, doubtful=True)
+    return column("feature", A_NUMBER)
 
 
 def as_input(column: Column, recorded: str | None = None) -> Column:

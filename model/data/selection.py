@@ -8,10 +8,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from bundle.matching import matched
 from bundle.schema import Schema, unnamed_columns
 from model.data import columns as of_column
+from model.data.groups import schema_of
 from model.data.lazy import head
-from model.data.roles import BY_ACTIONS, LABEL_NAMES, Choices, Column, as_input, assign, matching
+from model.data.recordings import Recording
+from model.data.roles import BY_ACTIONS, LABEL_NAMES, Choices, Column, as_input, assign, doubts, matching
 
 
 class Part(NamedTuple):
@@ -20,6 +23,60 @@ class Part(NamedTuple):
     name: str
     column: str
     place: int | None
+
+
+class Selection(NamedTuple):
+    """What is read of a recording, and as what."""
+
+    roles: list[Column]
+    features: list[Part]
+    actions: list[Part]
+    # Of each, which of `roles.WHEN` it was recorded.
+    actions_recorded: tuple[str, ...]
+    # The column of each of the roles episode, frame and split that there is.
+    keys: dict[str, str]
+    schema: Schema
+    # What is said of all the columns that are read, and not of some of them alone.
+    about: Mapping[str, Any]
+    notes: list[str]
+
+
+def select(data: Recording, said: Choices, like: Schema | None) -> Selection:
+    """The columns by what the user said, and otherwise by their names, or by those of a model's schema `like`;
+    ValueError if nothing is a feature."""
+    table, told = data.table, data.told
+    parts = parts_of(table, told)
+    roles = roles_of(table, parts, spread(said, parts))
+    if not said.actions:
+        roles = with_actions_of(data.layout, roles)
+    picked = [column.name for column in roles if column.role == "feature"]
+    if not picked:
+        raise ValueError(f"no column is a feature; the columns are {[*parts][:8]} …: name some with --features")
+    notes = [*data.notes, *doubts(roles)]
+    about: Mapping[str, Any] = {}
+    if like is None:
+        usual = roles_of(table, parts, spread(Choices().over(told), parts))
+        described = [column.name for column in usual if column.role == "feature"]
+        schema = schema_of(picked, described, data.about)
+        # A symmetry moves numbers among all columns.
+        about = data.about if picked == described else {}
+    else:
+        # Its groups are the model's, and nothing is learned here, which is what symmetries are for.
+        schema = like
+        picked, remarks = matched(like.names, picked, picked if said.features else [*parts])
+        notes += remarks
+    features = [parts[name] for name in picked]
+    of_column.check_numbers({part.name: table.schema.field(part.column).type for part in features})
+    return Selection(
+        roles,
+        features,
+        [parts[column.name] for column in roles if column.recorded],
+        tuple(column.recorded for column in roles if column.recorded),
+        {column.role: parts[column.name].column for column in roles if column.role in ("episode", "frame", "split")},
+        schema,
+        about,
+        notes,
+    )
 
 
 def parts_of(table: pa.Table, told: Mapping[str, Any]) -> dict[str, Part]:

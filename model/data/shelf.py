@@ -30,12 +30,15 @@ class Shelf:
             return cls(None)
         return cls(Path(tempfile.mkdtemp(prefix="jepa-frames-")) if folder is None else folder)
 
-    def values(self, table: Any, parts: Sequence[Part]) -> Iterator[Values]:
-        """The parts of the table's rows [n, C], as many at once as may be in memory; ValueError where they differ."""
+    def values(self, table: Any, parts: Sequence[Part], look: Callable[[Any], None] | None = None) -> Iterator[Values]:
+        """The parts of the table's rows [n, C], as many at once as may be in memory, at which `look` looks as they are
+        stored; ValueError where they differ."""
         step, first = len(table) if self.folder is None else rows_at_once(len(parts)), 0
         for some in in_parts(table, step):
             try:
                 values = values_of(some, parts)
+                if look is not None:
+                    look(some)
             except ValueError as error:
                 raise ValueError(f"{error} (rows are counted from row {first:,})" if first else str(error)) from None
             yield values

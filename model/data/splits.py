@@ -72,6 +72,22 @@ def split_notes(frames: Frames) -> list[str]:
     ]
 
 
+def split_warnings(frames: Frames) -> list[str]:
+    """Which games have rows of several splits, in a sentence."""
+    names = split_names(frames)
+    if frames.independent or len(names) < 2:
+        return []
+    games = {name: distinct(frames.episode, rows_of_split(frames, name)) for name in names}
+    found, count = np.unique(np.concatenate([*games.values()]), return_counts=True)
+    torn = found[count > 1]
+    if not len(torn):
+        return []
+    return [
+        f"{len(torn):,} of {len(found):,} games have rows of several splits, first {frames.called(int(torn[0]))}: rows "
+        "of one game are near-copies, and every figure will look too good; give each game one split"
+    ]
+
+
 def rows_ahead(frames: Frames, horizon: int) -> NDArray[np.int64]:
     """For each row, the index of the row `horizon` frames later in the same episode, or −1 if there is none."""
     return looking_ahead(frames)(np.arange(len(frames)), horizon)

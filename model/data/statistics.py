@@ -12,12 +12,12 @@ from model.data.ranges import Ranges
 
 
 def statistics_of(frames: Frames, rows: Ranges) -> Statistics:
-    """mean, std, min and max of each raw column over the rows, float32 [C] each."""
+    """mean, std, min and max of each raw column over the rows in which it is seen, float32 [C] each."""
     path = None if frames.folder is None else _place(frames.folder, rows)
     if path is not None and path.is_file():
         with np.load(path, allow_pickle=False) as kept:
             return {name: kept[name] for name in STATISTICS}
-    found = statistics_of_parts(frames.features[part] for part in rows.chunks(ROWS_AT_ONCE))
+    found = statistics_of_parts(frames.as_seen(part) for part in rows.chunks(ROWS_AT_ONCE))
     if path is not None:
         partial = path.with_suffix(".partial.npz")
         arrays: dict[str, Any] = {**found}

@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 FORMAT = 2
 # The file that is written last.
 ABOUT = "frames.json"
+LOCK = ".lock"
 
 Kept = TypeVar("Kept")
 
@@ -31,7 +32,26 @@ def found_or_made(
 ) -> Kept:
     """What `find` makes of the folder of that key and of what was said of it, or else what `make` leaves in a folder
     that it is given, and says of it (None: nothing is worth keeping). What is there of other keys is deleted."""
+    new = [each for each in (keep, *keep.absolute().parents) if not each.exists()]
     keep.mkdir(parents=True, exist_ok=True)
+    try:
+        return _found_or_made(keep, key, find, make)
+    except BaseException:
+        # Who has just been told that nothing can be read finds nothing new.
+        if new:
+            (keep / LOCK).unlink(missing_ok=True)
+        for folder in new:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def _found_or_made(
+    keep: Path,
+    key: str,
+    find: Callable[[Path, Any], Kept],
+    make: Callable[[Path], tuple[Kept, Mapping[str, Any] | None]],
+) -> Kept:
     with _alone(keep):
         folder, partial = keep / key, keep / f"{key}.partial"
         if (folder / ABOUT).is_file():
@@ -61,6 +81,6 @@ def _alone(keep: Path) -> Iterator[None]:
         # Windows has no such locks; there two processes would both read.
         yield
         return
-    with (keep / ".lock").open("w") as file:
+    with (keep / LOCK).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -1,57 +1,46 @@
 """What is in a file of a recording, as a table; ValueError that names the file for damaged and odd ones."""
 
-import codecs
 import itertools
-import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as csv
 import pyarrow.dataset as ds
 import pyarrow.feather as feather
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from model.data import hdf5, minari
-from model.data.damage import reading, words_of
-from model.data.files import kind_of
+from model.data import arrays, hdf5, minari, text
+from model.data.damage import POINTER, reading, words_of
+from model.data.files import KINDS, folders_below, kind_of
 from model.data.lazy import LazyTable
-from model.data.matrix import MAX_IN_MEMORY_BYTES
-from model.data.roles import EPISODE_NAMES, FRAME_NAMES, LABEL_NAMES, matching
+from model.data.roles import EPISODE_NAMES, plain_name
 
-# CSV is read in blocks, whose first decides the type of a column: a later fraction would break a column of integers.
-MAX_CSV_BLOCK_BYTES = 1 << 28
-# The beginning of a text file, which shows how it is written.
-MAX_START_BYTES = 1 << 16
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+# What a folder is called whose value nobody knows, in Hive and whatever follows it.
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
-def read_table(path: Path, base: Path | None = None) -> pa.Table:
+def read_table(path: Path, base: Path) -> pa.Table:
     """The columns of a file, and those that the names of its folders below `base` hold (`episode=3/part.parquet`);
     ValueError if the file is damaged or none."""
     kind = kind_of(path) or "Parquet"
-    if kind == "NumPy":
-        table = table_of(_frames_among(read_arrays(path), path), path.name)
-    else:
-        with reading(path, kind):
-            table = READERS[kind](path)
-            names = table.column_names
-        _check_names(names, path)
+    with reading(path, kind):
+        table = READERS[kind](path)
+    check_names(table, path)
     return finished(table, path, base)
 
 
-def finished(table: pa.Table, path: Path, base: Path | None) -> pa.Table:
+def finished(table: pa.Table, path: Path, base: Path) -> pa.Table:
     """What was read of a file, with the columns that the names of its folders hold, as plain columns."""
     for name, value in (_in_folders(path, base) | minari.of_folder(path)).items():
         if name not in table.column_names:
             table = table.append_column(name, pa.array([value] * len(table)))
-    return minari.completed(plain(table), path)
+    return minari.completed(plain(table, path), path)
 
 
 def read_metadata(path: Path) -> dict[bytes, bytes]:
@@ -69,7 +58,7 @@ def are_large(paths: Sequence[Path], in_memory_bytes: int) -> bool:
     total = 0
     for path in paths:
         with reading(path, "Parquet"):
-            metadata = pq.ParquetFile(path).metadata
+            metadata = _parquet(path).metadata
         # The sizes that the file gives are of numbers that are packed more tightly than in memory.
         groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
         total += sum(4 * group.column(i).num_values for group in groups for i in range(group.num_columns))
@@ -81,8 +70,8 @@ def open_tables(paths: Sequence[Path], finish: Callable[[pa.Table, Path], pa.Tab
     heads = []
     for path in paths:
         with reading(path, "Parquet"):
-            file = pq.ParquetFile(path)
-            _check_names(file.schema_arrow.names, path)
+            file = _parquet(path)
+            check_names(file.schema_arrow, path)
             head = pa.Table.from_batches(itertools.islice(file.iter_batches(1), 1), file.schema_arrow)
         heads.append(finish(head, path))
     return LazyTable(paths, join(heads, names).schema, finish)
@@ -100,77 +89,102 @@ def join(tables: list[pa.Table], names: list[str]) -> pa.Table:
         if not len(table):
             raise ValueError(f"{name} has no rows; record some, or leave the file out")
     metadata = tables[0].schema.metadata
+    truths = {name for name in tables[0].column_names if any(_is_truth(table, name) for table in tables)}
+    mixed = {name for name in truths if not all(_is_truth(table, name) for table in tables)}
+    tables = [_with_numbers(table, mixed) for table in tables]
     try:
         return pa.concat_tables(tables, promote_options="permissive").replace_schema_metadata(metadata)
     except pa.ArrowException as error:
         for name, table in zip(names, tables, strict=True):
             for field in tables[0].schema:
-                if not _go_together(other := table.schema.field(field.name).type, field.type):
-                    reason = f"column '{field.name}' is {other} in {name} and {field.type} in {names[0]}"
+                if not _go_together(other := table.schema.field(field.name), field):
+                    reason = f"column '{field.name}' is {other.type} in {name} and {field.type} in {names[0]}"
                     raise ValueError(f"{reason}; files read together must be alike") from None
         raise ValueError(f"the files cannot be read together ({words_of(error)}); read them one by one") from None
 
 
-def plain(table: pa.Table) -> pa.Table:
+def _is_truth(table: pa.Table, name: str) -> bool:
+    return bool(pa.types.is_boolean(table.schema.field(name).type))
+
+
+def _with_numbers(table: pa.Table, names: set[str]) -> pa.Table:
+    """The table with 0 and 1 for the truth values of the columns `names`."""
+    for i, name in enumerate(table.column_names):
+        if name in names and _is_truth(table, name):
+            table = table.set_column(i, name, pc.cast(table.column(i), pa.int8()))
+    return table
+
+
+def _go_together(one: pa.Field, other: pa.Field) -> bool:
+    try:
+        pa.unify_schemas([pa.schema([one]), pa.schema([other])], promote_options="permissive")
+    except pa.ArrowException:
+        return False
+    return True
+
+
+def plain(table: pa.Table, source: Path | str) -> pa.Table:
     """The table with what its columns mean in place of how they are stored: text for dictionaries and for views of it,
     numbers for decimals, a column for each part of a struct, such as observation.position."""
     while any(pa.types.is_struct(kind) for kind in table.schema.types):
         table = table.flatten()
-    for i, field in enumerate(table.schema):
-        column, kind = table.column(i), field.type
-        if isinstance(kind, pa.BaseExtensionType):
-            column = pa.chunked_array([chunk.storage for chunk in column.chunks], kind.storage_type)
-            kind = kind.storage_type
-        if pa.types.is_dictionary(kind):
-            column = pc.cast(column, kind.value_type)
-            kind = kind.value_type
-        if pa.types.is_decimal(kind):
-            column = pc.cast(column, pa.float64())
-        elif pa.types.is_string_view(kind):
-            column = pc.cast(column, pa.string())
-        elif pa.types.is_binary_view(kind):
-            column = pc.cast(column, pa.binary())
-        if column.type != field.type:
-            table = table.set_column(i, field.name, column)
+        check_names(table, source)
+    for i, name in enumerate(table.column_names):
+        column = _plain_column(table.column(i))
+        if column.type != table.schema.field(i).type:
+            table = table.set_column(i, name, column)
     return table
 
 
-def table_of(arrays: Mapping[str, Any], source: str) -> pa.Table:
-    """The arrays as columns, those of more than one dimension as columns of lists; ValueError if they are not alike."""
-    columns: dict[str, pa.Array] = {}
-    rows = None
-    for name, given in arrays.items():
-        array = given if isinstance(given, np.ndarray) else np.asarray(given)
-        if array.ndim == 0:
-            raise ValueError(f"{name} of {source} is a single value; give one a row")
-        rows = len(array) if rows is None else rows
-        if len(array) != rows:
-            raise ValueError(f"{name} of {source} has {len(array)} rows; {next(iter(arrays))} has {rows}")
-        columns[name] = _column(name, array, source)
-    return pa.table(columns)
+def _plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    kind = column.type
+    if isinstance(kind, pa.BaseExtensionType):
+        return _plain_column(pa.chunked_array([chunk.storage for chunk in column.chunks], kind.storage_type))
+    if pa.types.is_run_end_encoded(kind):
+        return _plain_column(pa.chunked_array([pc.run_end_decode(chunk) for chunk in column.chunks], kind.value_type))
+    if pa.types.is_dictionary(kind):
+        return _plain_column(pc.cast(column, kind.value_type))
+    if pa.types.is_decimal(kind):
+        return pc.cast(column, pa.float64())
+    if pa.types.is_string_view(kind):
+        return pc.cast(column, pa.string())
+    if pa.types.is_binary_view(kind):
+        return pc.cast(column, pa.binary())
+    if pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
+        return pa.chunked_array([_list_of(chunk) for chunk in column.chunks], pa.large_list(kind.value_type))
+    return column
 
 
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of an .npz file by name, or that of an .npy file as 'features'; ValueError if it is damaged."""
-    # Opened here, since NumPy leaves a damaged archive open.
+def _list_of(views: pa.Array) -> pa.Array:
+    """The lists that an array has views of, one after another; Arrow's own cast of them reads past the last one."""
+    lengths = np.asarray(views.value_lengths().fill_null(0), np.int64)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]))
+    return pa.LargeListArray.from_arrays(offsets, views.flatten(), mask=views.is_null())
+
+
+def check_names(columns: pa.Table | pa.Schema, source: Path | str) -> None:
+    """ValueError if two columns have one name."""
+    names = columns.names if isinstance(columns, pa.Schema) else columns.column_names
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(f"{source} has the column '{twice[0]}' more than once; every column needs a name of its own")
+
+
+def _parquet(path: Path) -> pq.ParquetFile:
+    """ValueError if the name of a file says nothing and it is no Parquet either."""
     with path.open("rb") as file:
-        try:
-            if path.suffix == ".npy" and path.stat().st_size > MAX_IN_MEMORY_BYTES:
-                return {"features": np.load(path, mmap_mode="c", allow_pickle=False)}
-            loaded = np.load(file, allow_pickle=False)
-            return {"features": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-        except Exception as error:
-            # What NumPy raises for a damaged file depends on the place of the damage: ValueError, OSError, EOFError,
-            # BadZipFile, zlib.error, tokenize.TokenError, MemoryError and others.
-            raise ValueError(
-                f"{path} cannot be read as {path.suffix} ({words_of(error)}); it is damaged or holds objects: save "
-                "plain arrays again with np.save or np.savez"
-            ) from None
+        start = file.read(len(POINTER))
+    if kind_of(path) is None and not POINTER.startswith(start) and not start.startswith(b"PAR1"):
+        raise ValueError(
+            f"{path} cannot be read as Parquet, and its name ends in nothing else that is known "
+            f"({', '.join(itertools.chain(*KINDS.values()))}); save it as one of these, or rename it"
+        )
+    return pq.ParquetFile(path)
 
 
 def _read_parquet(path: Path) -> pa.Table:
-    file = pq.ParquetFile(path)
-    _check_names(file.schema_arrow.names, path)
+    file = _parquet(path)
+    # Arrow reads no table of two columns of one name.
+    check_names(file.schema_arrow, path)
     return file.read()
 
 
@@ -190,91 +204,18 @@ def _read_arrow(path: Path) -> pa.Table:
     return table
 
 
-def _read_csv(path: Path) -> pa.Table:
-    with pa.input_stream(path, compression="detect") as file:
-        start = file.read(MAX_START_BYTES)
-    encoding = "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"
-    header, _, rest = start.decode(encoding, errors="replace").partition("\n")
-    delimiter = (
-        "\t" if ".tsv" in path.name.lower() else next((each for each in (",", ";", "\t") if each in header), ",")
-    )
-    table = csv.read_csv(
-        path,
-        read_options=csv.ReadOptions(block_size=MAX_CSV_BLOCK_BYTES, encoding=encoding),
-        parse_options=csv.ParseOptions(delimiter=delimiter),
-        convert_options=csv.ConvertOptions(
-            # Where ; stands between the numbers, a comma may stand within them.
-            decimal_point="," if delimiter == ";" and re.search(r"\d,\d", rest) else ".",
-            # An empty cell is nothing in a column of text, too: it is no game's name.
-            strings_can_be_null=True,
-        ),
-    )
-    names = [name.strip() for name in table.column_names]
-    if all(NUMBER.fullmatch(name) for name in names) and {*names} != {*map(str, range(len(names)))}:
-        raise ValueError(
-            f"{path} begins with numbers ({', '.join(names[:5])}), so its first row would be taken for the names of "
-            "the columns; put a line of names above it"
-        )
-    return table.rename_columns(names)
+READERS = {"Parquet": _read_parquet, "CSV": text.read, "Arrow": _read_arrow, "HDF5": hdf5.read, "NumPy": arrays.read}
 
 
-READERS = {"Parquet": _read_parquet, "CSV": _read_csv, "Arrow": _read_arrow, "HDF5": hdf5.read}
+def episode_in_folders(path: Path, base: Path) -> bool:
+    """Whether the name of a folder says which game the frames of the file are of."""
+    return any(plain_name(name) in EPISODE_NAMES for name in _in_folders(path, base))
 
 
-def _check_names(names: list[str], path: Path) -> None:
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise ValueError(f"{path} has the column '{twice[0]}' more than once; every column needs a name of its own")
-
-
-def _in_folders(path: Path, base: Path | None) -> dict[str, Any]:
-    if base is None or not path.is_relative_to(base):
-        return {}
-    parts = [part.partition("=") for part in path.relative_to(base).parts[:-1] if "=" in part]
-    return {name: int(value) if value.lstrip("-").isdecimal() else value for name, _, value in parts}
-
-
-def _frames_among(arrays: dict[str, NDArray[Any]], path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a file that are columns of its frames."""
-    if "features" not in arrays:
-        raise ValueError(
-            f"{path.name} has no array 'features' (it has {sorted(arrays)}); save the rows under that name"
-        )
-    if (kind := arrays["features"].dtype).kind not in "biuf":
-        raise ValueError(f"{path.name} has features of {kind}; they must be real numbers")
-    shape = arrays["features"].shape
-    if len(shape) != 2:
-        raise ValueError(f"{path.name} has features of shape {shape}; they must be [rows, columns]")
-    if not arrays["features"].size:
-        raise ValueError(f"{path.name} has features of shape {shape}; record at least one row of one column")
-    found = {}
-    for name, array in arrays.items():
-        if array.shape[:1] == shape[:1]:
-            found[name] = array
-        # An archive may hold other things than frames, but not under these names.
-        elif matching([name], (*EPISODE_NAMES, *FRAME_NAMES, "split", *LABEL_NAMES)):
-            raise ValueError(
-                f"{path.name} has {name} of shape {array.shape}; it must be one number a row, [{shape[0]}]"
-            )
-    return found
-
-
-def _column(name: str, array: NDArray[Any], source: str) -> pa.Array:
-    try:
-        # As the machine stores numbers.
-        if array.dtype.kind in "iuf":
-            array = array.astype(array.dtype.newbyteorder("=") if array.dtype.itemsize <= 8 else np.float64, copy=False)
-        if array.ndim > 1:
-            width = int(np.prod(array.shape[1:]))
-            return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(array).ravel()), width)
-        return pa.array(array.tolist() if array.dtype.kind in "US" else array)
-    except (pa.ArrowException, ValueError, TypeError) as error:
-        raise ValueError(f"{name} of {source} is no column of numbers or text ({words_of(error)})") from None
-
-
-def _go_together(one: pa.DataType, other: pa.DataType) -> bool:
-    def family(kind: pa.DataType) -> str:
-        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-            return "text"
-        return "list" if pa.types.is_nested(kind) else "other"
-
-    return family(one) == family(other)
+def _in_folders(path: Path, base: Path) -> dict[str, Any]:
+    folders = folders_below(path, base)
+    parts = [part.partition("=") for part in folders if "=" in part]
+    return {
+        name: int(value) if value.lstrip("-").isdecimal() else None if value == NO_VALUE else unquote(value)
+        for name, _, value in parts
+    }

@@ -71,7 +71,8 @@ class Columns:
 
 
 def _read(source: Source, names: Sequence[str], rows: int) -> Mapping[str, Values]:
-    data = recording(source)
+    # Of Parquet files only the columns that are asked for are read.
+    data = recording(source, in_memory_bytes=0)
     if len(data.table) != rows:
         raise ValueError(
             f"{len(data.table) - rows:,} rows were dropped, so labels and rows do not go together; choose --missing "

@@ -46,7 +46,7 @@ class RunLog:
         """`folder` is the run's, `name` that of the model, which TensorBoard does not need."""
         self._kind = kind
         try:
-            self._logger = _logger(kind, folder, name)
+            self._logger, goes_on = _logger(kind, folder, name)
         # What these programs raise for a server that does not answer, or a key that is wrong, is of their own kinds.
         except Exception as error:
             raise ValueError(f"the log for {kind} cannot begin: {error}; mend that, or train without --log") from error
@@ -54,7 +54,8 @@ class RunLog:
             # Its file is begun anew by every process that writes to it.
             for report in _reports(folder):
                 self.write(report)
-        else:
+        # MLflow refuses to change what it knows of a run, such as its steps.
+        elif not (kind == "mlflow" and goes_on):
             self._logger.log_hyperparams(recipe)
 
     def write(self, report: Mapping[str, Any]) -> None:
@@ -74,12 +75,13 @@ def _reports(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
-def _logger(kind: str, folder: Path, name: str) -> Any:
+def _logger(kind: str, folder: Path, name: str) -> tuple[Any, bool]:
+    """And whether it goes on with a run that wandb or MLflow knows already."""
     if kind == "csv":
         shutil.rmtree(folder / kind, ignore_errors=True)
-        return CSVLogger(folder, name=kind, version="", flush_logs_every_n_steps=1)
+        return CSVLogger(folder, name=kind, version="", flush_logs_every_n_steps=1), False
     if kind == "tensorboard":
-        return TensorBoardLogger(folder, name=kind, version="")
+        return TensorBoardLogger(folder, name=kind, version=""), False
     about = folder / LOGGED_AS
     known = json.loads(about.read_text()) if about.is_file() else {}
     title, before = f"{name}-{folder.name}", known.get(kind)
@@ -93,4 +95,4 @@ def _logger(kind: str, folder: Path, name: str) -> Any:
     # Asking for it begins the run there.
     logger.experiment  # noqa: B018
     about.write_text(json.dumps(known | {kind: logger.version}))
-    return logger
+    return logger, before is not None

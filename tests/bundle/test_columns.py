@@ -10,6 +10,7 @@ from bundle.columns import (
     TrainingColumns,
     column_statistics,
     findings,
+    statistics_of_parts,
 )
 
 # Of six columns: kinds of number that differ, one that never changed, and one that never changed from a tenth.
@@ -29,6 +30,18 @@ def training():
 
 def found(training, came):
     return [(one.column, one.kind) for one in findings(training, training.summarise(came))]
+
+
+def test_statistics_leave_out_numbers_that_are_not_there():
+    parts = [np.random.default_rng(i).normal(i, 1 + i, (40, 3)).astype(np.float32) for i in range(3)]
+    parts[1][::2, 0] = np.nan
+    parts[2][:, 1] = np.nan
+    whole = np.concatenate(parts)
+    found = statistics_of_parts(parts)
+    for name, of in (("mean", np.nanmean), ("std", np.nanstd), ("min", np.nanmin), ("max", np.nanmax)):
+        np.testing.assert_allclose(found[name], of(whole.astype(np.float64), 0), rtol=1e-6)
+    nothing = statistics_of_parts([np.full((2, 1), np.nan, np.float32)])
+    assert all(values.tolist() == [0] for values in nothing.values())
 
 
 def test_statistics_are_those_of_each_column():

@@ -7,7 +7,6 @@ from typer.testing import CliRunner
 
 import cli.inspect
 from bundle.arrays import write_arrays
-from cli.inspect import DATA_SUFFIXES
 from cli.main import app
 from model.data.files import KINDS
 from tests.support.bundles import TinyModel, write_manifest
@@ -18,8 +17,8 @@ def folder(tmp_path: Path) -> Path:
     return TinyModel().write(tmp_path)
 
 
-def inspect(bundle: Path | str) -> tuple[int, str]:
-    result = CliRunner().invoke(app, ["inspect", str(bundle)])
+def inspect(*sources: Path | str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["inspect", *map(str, sources)])
     return result.exit_code, result.output
 
 
@@ -113,5 +112,29 @@ def test_what_is_no_bundle_is_said_to_be_none(tmp_path: Path) -> None:
     assert "is no bundle" in text
 
 
-def test_inspect_knows_recordings_by_the_endings_that_are_read() -> None:
-    assert sorted(DATA_SUFFIXES) == sorted(chain.from_iterable(KINDS.values()))
+@pytest.mark.parametrize("suffix", [*chain.from_iterable(KINDS.values()), ".CSV", ".Parquet"])
+def test_inspect_knows_recordings_by_the_endings_that_are_read(suffix: str, tmp_path: Path) -> None:
+    code, text = inspect(tmp_path / f"games{suffix}")
+    assert code == 1
+    assert "no such file, no Parquet file in it nor any other recording" in text
+
+
+def test_several_recordings_are_read_together_and_a_bundle_stands_alone(folder: Path, tmp_path: Path) -> None:
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("episode,x\n0,1\n0,2\n")
+    code, text = inspect(tmp_path / "a.csv", tmp_path / "b.csv")
+    assert code == 0
+    assert "4 rows of 2 episodes" in text
+    code, text = inspect(tmp_path / "a.csv", folder)
+    assert code == 1
+    assert f"{folder} is no recording; name one bundle" in text
+
+
+def test_a_figure_that_nobody_measured_is_not_shown(folder: Path) -> None:
+    document = TinyModel().manifest()
+    measured = {graph: {"float32": parity["float32"]} for graph, parity in document["parity"].items()}
+    write_manifest(folder, document | {"parity": measured})
+    code, text = inspect(folder)
+    assert code == 0
+    assert "parity of predictor float32" in " ".join(text.split())
+    assert "pytorch" not in text

@@ -116,3 +116,34 @@ def test_inspect_shows_what_each_column_is_for_and_why(tmp_path: Path) -> None:
     assert code == 1
     assert "--episode is 'episode'; no column is, and the nearest is 'episode_index'" in said
     assert "own_x" in jepa("inspect", f"{tmp_path}/*.parquet", "--features", "own_*", "--exclude", "*_id")[1]
+
+
+def test_several_files_are_embedded_one_after_another(bundle: Path, table: pa.Table, tmp_path: Path) -> None:
+    whole, _ = embedded(bundle, table, tmp_path / "whole.parquet")
+    for name, part in (("a", table.slice(0, 30)), ("b", table.slice(30))):
+        pq.write_table(part, tmp_path / f"{name}.parquet")
+    out = tmp_path / "both.npy"
+    code, said = jepa("embed", bundle, tmp_path / "a.parquet", tmp_path / "b.parquet", "--out", out)
+    assert code == 0, said
+    assert out.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["train DATA --out OUT", "inspect DATA", "embed BUNDLE DATA --out E.npy", "eval BUNDLE DATA", "report BUNDLE DATA",
+     "heads BUNDLE DATA --labels *", "sample BUNDLE DATA --out OUT"],
+)  # fmt: skip
+def test_every_command_reads_all_files_that_are_named(
+    words: str, bundle: Path, table: pa.Table, tmp_path: Path
+) -> None:
+    pq.write_table(table, tmp_path / "a.parquet")
+    pq.write_table(table.drop_columns("opp_x"), tmp_path / "b.parquet")
+    for second, message in (("b.parquet", "b.parquet has other columns than a.parquet (opp_x)"),
+                            ("c.parquet", "c.parquet: no such file")):  # fmt: skip
+        at = {"DATA": [tmp_path / "a.parquet", tmp_path / second], "BUNDLE": [bundle]}
+        arguments = [each for word in words.split() for each in at.get(word, [word])]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(tmp_path)
+            code, said = jepa(*arguments)
+        assert code == 1
+        assert message in said

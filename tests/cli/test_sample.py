@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from bundle.reader import read_bundle
 from bundle.sample import principal_components
 from cli.main import app
+from model.data.frames import read_frames
 from tests.support.bundles import TinyModel
 
 
@@ -54,6 +55,14 @@ def test_a_bundle_that_has_a_sample_gets_the_new_one_as_its_next_version(game, m
         source = tmp_path / "tiny" if rows == 30 else models / "tiny"
         assert jepa("sample", source, game, "--out", tmp_path, "--rows", rows).exit_code == 0
     assert read_bundle(tmp_path / "tiny" / "2").manifest.sample.rows == 30
+
+
+def test_a_sample_ends_with_its_game_where_nobody_says_how_long_it_is(game, models, tmp_path):
+    assert jepa("sample", models / "tiny", game, "--out", tmp_path, "--first", 5).exit_code == 0
+    episode = read_frames(game).episode
+    rows = read_bundle(tmp_path / "tiny" / "1").manifest.sample.rows
+    assert len({*episode[5 : 5 + rows].tolist()}) == 1
+    assert episode[5 + rows] != episode[5]
 
 
 @pytest.mark.parametrize("first", [20, 200])

@@ -18,7 +18,7 @@ import pytest
 pytest.importorskip("peppi_py", reason="needs the extra: jepa-client[slippi]")
 
 from cli.data.replays import BATCH_BYTES, convert
-from model.data.files import data_files
+from model.data.files import found_files
 from model.data.frames import read_frames
 from tests.support.replays import duel, game, slp, start
 
@@ -67,7 +67,7 @@ def test_a_batch_becomes_a_part_with_the_rows_of_jepa_data(job: ModuleType, repl
         ("a.slp", 30, -10), ("b.slp", 25, -15), ("c.slp", 0, 0), ("d.slp", 40, 0),
     ]  # fmt: skip
     assert rows[2]["remark"].startswith("peppi cannot read it")
-    parts = data_files(out)
+    parts = found_files(out).paths
     assert [path.name for path in parts] == [batches[0]["part"], batches[2]["part"]]
     want = convert([replays / "a.slp", replays / "b.slp"], labels=True)
     assert pq.read_table(parts[0]).equals(want)

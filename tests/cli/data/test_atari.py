@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 pytest.importorskip("ale_py", reason="needs the extra: jepa-client[atari]")
 
 from cli.main import app
-from model.data.files import data_files
+from model.data.files import found_files
 from model.data.frames import read_frames
 from tests.support.serving import ROOT
 
@@ -80,7 +80,7 @@ def test_a_stopped_recording_leaves_the_file_that_was_there_and_goes_on(tmp_path
             assert recording.returncode == 130
             assert f"stopped; the same command goes on from there: what is finished waits in {work}" in said
         assert {path.name for path in tmp_path.iterdir()} == {out.name, work.name}
-        assert data_files(tmp_path) == data_files(f"{tmp_path}/*") == [out]
+        assert found_files(tmp_path).paths == found_files(f"{tmp_path}/*").paths == [out]
         assert not [*tmp_path.rglob("*.parquet")][1:]
         assert kept < (kept := {(path.name, path.stat().st_mtime_ns) for path in work.glob("*.part")})
     assert out.read_bytes() == b"of yesterday"

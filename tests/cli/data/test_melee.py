@@ -15,14 +15,14 @@ from typer.testing import CliRunner
 
 pytest.importorskip("peppi_py", reason="needs the extra: jepa-client[slippi]")
 
-from cli.data.replays import BATCH_BYTES, file, part_name
+from cli.data.replays import BATCH_BYTES, convert, convert_apart, file, part_name
 from cli.main import app
 from jepa_client.games.melee import replay_labels, replay_rows
 from jepa_client.games.melee_labels import COARSE_CLASSES, LABELS
 from jepa_client.games.melee_layout import CHARACTERS
 from jepa_client.games.slippi import read_replay
-from model.data import class_names
-from model.data.files import data_files
+from model.data.descriptions import class_names
+from model.data.files import found_files
 from model.data.frames import read_frames
 from tests.support.replays import Frame, Item, Moment, duel, game, slp, start
 from tests.support.serving import ROOT
@@ -71,6 +71,12 @@ def test_a_replay_that_cannot_be_read_is_named_and_skipped(replays, tmp_path):
     assert f"skipped {replays / 'd.slp'}: it has 4 players" in done.output
     assert "2 of 4 replays were skipped" in done.output
     assert [*np.unique(read_frames(tmp_path / "frames.parquet").episode)] == [0, 1]
+
+
+def test_replays_that_are_read_in_processes_of_their_own_become_the_same_table(replays):
+    (replays / "a.slp").write_bytes(slp(start(), b"\x77"))
+    paths = [replays / "a.slp", replays / "b.slp", replays / "more" / "c.slp"]
+    assert convert_apart(paths, labels=True).equals(convert(paths, labels=True), check_metadata=True)
 
 
 def test_a_replay_that_nobody_closed_is_read_to_its_last_whole_frame_and_said(replays, tmp_path):
@@ -173,7 +179,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(many, tmp_path):
         # Ends when none of its processes is left.
         run.stdout.read()
     assert not two.exists()
-    assert data_files(tmp_path) == [one]
+    assert found_files(tmp_path).paths == [one]
     kept = len([*work.glob("*.part")])
     assert 2 <= kept < 24
     done = data("melee", many, "--jobs", 2, "--out", two)

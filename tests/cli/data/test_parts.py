@@ -1,5 +1,6 @@
 """Tables made by several processes: in order, kept when the run is killed, and no process outlives it."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from cli.data.parts import Parts, Task
+from cli.data.parts import Parts, Task, apart
 
 ROOT = Path(__file__).parents[3]
 # Makes six tables, of which those from the fourth on wait for the gate to be opened.
@@ -113,6 +114,47 @@ def test_a_process_that_ends_is_told_as_what_it_may_be(folder: Path) -> None:
         closing(Parts(folder / "parts", 2).tables([Task("n", partial(end, folder))])) as tables,
     ):
         next(tables)
+
+
+def number_or_end(number: int, _: Path) -> pa.Table:
+    if number == 2:
+        os._exit(1)
+    return pa.table({"number": [number]})
+
+
+def other(number: int) -> pa.Table:
+    return pa.table({"number": [100 + number]})
+
+
+def test_a_task_that_ends_its_process_is_done_in_another_way_and_the_rest_goes_on(folder: Path) -> None:
+    work = [Task(f"n{i}", partial(number_or_end, i, folder), partial(other, i)) for i in range(4)]
+    with closing(Parts(folder / "parts", 2).tables(work)) as tables:
+        found = [table["number"].to_pylist() for table in tables]
+    # Those that were being made by another process at that time may be done in the other way as well.
+    assert found[2] == [102]
+    assert all(numbers in ([i], [100 + i]) for i, numbers in enumerate(found))
+    assert not [*(folder / "parts").glob("*.begun")]
+
+
+def test_a_task_that_ended_the_run_itself_is_done_in_another_way_by_the_next(folder: Path) -> None:
+    work = [Task(f"n{i}", partial(number_or_end, i, folder), partial(other, i)) for i in range(4)]
+    run = multiprocessing.get_context("spawn").Process(target=run_alone, args=(folder, work))
+    run.start()
+    run.join()
+    assert run.exitcode == 1
+    with closing(Parts(folder / "parts", 1).tables(work)) as tables:
+        assert [table["number"].to_pylist() for table in tables] == [[0], [1], [102], [3]]
+
+
+def run_alone(folder: Path, work: list[Task]) -> None:
+    for _ in Parts(folder / "parts", 1).tables(work):
+        pass
+
+
+def test_what_ends_a_process_of_its_own_ends_nothing_else(tmp_path: Path) -> None:
+    assert apart(partial(end, tmp_path)) is None
+    with pytest.raises(ValueError, match="nothing can be made in"):
+        apart(partial(refuse, tmp_path))
 
 
 def test_an_error_of_a_process_is_that_of_the_run(folder: Path) -> None:

@@ -149,7 +149,7 @@ def test_a_run_that_fails_while_it_reads_leaves_nothing(tmp_path: Path) -> None:
     values["own_x"][-1] = np.inf
     with pytest.raises(ValueError, match="own_x is inf in row 1199"):
         kept_frames(recorded(tmp_path / "data", values), tmp_path / "kept", in_memory_bytes=0)
-    assert not [path for path in (tmp_path / "kept").iterdir() if path.is_dir()]
+    assert not (tmp_path / "kept").exists()
 
 
 def write_csv(table: pa.Table, path: Path) -> None:
@@ -217,6 +217,6 @@ def test_a_run_learns_the_same_from_files_as_from_memory(tmp_path: Path) -> None
     )
     batches = [run.batches.draw(run.train_rows, 32, generator()) for run in (small, large)]
     for one, other in zip(*batches, strict=True):
-        assert one is None or one.equal(other)
+        assert one is None or one.nan_to_num(-9).equal(other.nan_to_num(-9))
     for one, other in zip(small.jepa.state_dict().values(), large.jepa.state_dict().values(), strict=True):
         assert one.equal(other)

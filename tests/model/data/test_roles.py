@@ -13,7 +13,9 @@ from bundle.schema import Group
 from model.data.checks import counting_columns
 from model.data.frames import Frames, read_frames
 from model.data.groups import shared_groups
+from model.data.ranges import Ranges
 from model.data.splits import split_notes, split_rows
+from model.data.statistics import statistics_of
 
 ROWS = 12
 
@@ -131,6 +133,9 @@ def test_a_column_that_only_counts_up_is_warned_of(path: Path) -> None:
     pq.write_table(pa.table({"episode": games, "clock": clock, "score": score, "frame": clock.astype(int)}), path)
     (said,) = counting_columns(read_frames(path))
     assert said.startswith("1 of 2 columns (clock) only count up within a game")
+    assert "--frame" not in said
+    (said,) = counting_columns(read_frames(path, exclude=["frame"]))
+    assert "say --frame clock if it counts the frames" in said
 
 
 def test_missing_numbers_are_refused_hidden_dropped_or_averaged(path: Path) -> None:
@@ -144,6 +149,9 @@ def test_missing_numbers_are_refused_hidden_dropped_or_averaged(path: Path) -> N
     assert hidden.absent is not None
     assert np.isnan(hidden.as_seen()).tolist()[:2] == [[True, True, False], [False, False, True]]
     assert np.isfinite(hidden.features).all()
+    statistics, seen = statistics_of(hidden, Ranges.all(len(hidden))), hidden.as_seen().astype(np.float64)
+    np.testing.assert_allclose(statistics["mean"], np.nanmean(seen, 0), rtol=1e-6)
+    np.testing.assert_allclose(statistics["std"], np.nanstd(seen, 0), rtol=1e-6)
     with pytest.raises(ValueError, match="missing is 'guess'; it must be one of refuse, hide"):
         read_frames(path, missing="guess")
 

@@ -44,6 +44,25 @@ def test_tensorboard_reads_the_points(tmp_path):
     assert [(each.step, each.value) for each in read.Scalars("loss")] == [(1, 0.25), (2, 0.25), (3, 0.25)]
 
 
+def test_mlflow_has_one_run_of_one_that_is_resumed_also_with_more_steps(tmp_path, monkeypatch):
+    pytest.importorskip("mlflow", reason="needs mlflow and pytorch-lightning")
+    pytest.importorskip("pytorch_lightning", reason="needs mlflow and pytorch-lightning")
+    from mlflow import MlflowClient
+
+    place = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", place)
+    for steps, first in ((2, 1), (4, 3)):
+        log = RunLog("mlflow", tmp_path, "toy", SMALL.as_dict() | {"steps": steps})
+        for point in points(first, first + 1):
+            log.write(point)
+        log.close(True)
+    client = MlflowClient(place)
+    (experiment,) = (each for each in client.search_experiments() if each.name == "toy")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert [point.step for point in client.get_metric_history(run.info.run_id, "loss")] == [1, 2, 3, 4]
+    assert run.data.params["steps"] == "2"
+
+
 @pytest.mark.parametrize("kind", [kind for kind, packages in PACKAGES.items() if packages])
 def test_a_log_whose_packages_are_missing_says_what_to_install(kind, monkeypatch):
     for package in PACKAGES[kind]:

@@ -1,0 +1,27 @@
+"""Data read for a bundle: its columns, found by their names, and what a user should know of them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+from bundle.reader import Bundle
+from cli.failures import shown
+from model.data.checks import unlike_training
+from model.data.frames import Frames, read_frames
+
+
+def read_for(bundle: Bundle, data: Sequence[str], **choices: Any) -> Frames:
+    """What `read_frames` makes of the data with the columns of the bundle; notes, and how the data is unlike that of
+    training, are printed."""
+    manifest = bundle.manifest
+    frames = read_frames(data, like=manifest.feature_schema, **choices)
+    for note in frames.notes:
+        typer.echo(f"note: {shown(note)}", err=True)
+    for warning in unlike_training(frames.features, manifest.feature_schema.names, manifest.statistics):
+        warn(warning)
+    return frames
+
+
+def warn(warning: str) -> None:
+    typer.secho(f"warning: {shown(warning)}", err=True, fg="yellow")

@@ -1,0 +1,67 @@
+"""Reads CSV and its relatives, however a spreadsheet or a program wrote them."""
+
+import codecs
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as csv
+
+from model.data.damage import check_no_pointer
+
+# CSV is read in blocks, whose first decides the type of a column: a later fraction would break a column of integers.
+MAX_BLOCK_BYTES = 1 << 28
+# The beginning of a file, which shows how it is written.
+MAX_START_BYTES = 1 << 16
+# In the order in which they are looked for.
+DELIMITERS = (",", ";", "\t", "|")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+FRACTION_WITH_COMMA = r"^\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*$"
+
+
+def read(path: Path) -> pa.Table:
+    """The columns of a text file whose first line names them; ValueError if that line holds numbers."""
+    with pa.input_stream(path, compression="detect") as file:
+        start = file.read(MAX_START_BYTES)
+    check_no_pointer(start, path)
+    encoding = "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"
+    header = start.decode(encoding, errors="replace").lstrip("\ufeff\r\n").partition("\n")[0]
+    # A name in quotation marks may hold anything.
+    signs = re.sub('"[^"]*"', "", header)
+    delimiter = "\t" if ".tsv" in path.name.lower() else next((each for each in DELIMITERS if each in signs), ",")
+    table = _read(path, encoding, delimiter, ".")
+    # Where ; stands between the numbers, a comma may stand within them.
+    if delimiter == ";" and any(_has_commas(column) for column in table.columns):
+        table = _read(path, encoding, delimiter, ",")
+    names = [name.strip() for name in table.column_names]
+    if _are_numbers(names):
+        raise ValueError(
+            f"{path} begins with numbers ({', '.join(names[:5])}), so its first row would be taken for the names of "
+            "the columns; put a line of names above it"
+        )
+    return table.rename_columns(names)
+
+
+def _read(path: Path, encoding: str, delimiter: str, decimal_point: str) -> pa.Table:
+    return csv.read_csv(
+        path,
+        read_options=csv.ReadOptions(block_size=MAX_BLOCK_BYTES, encoding=encoding),
+        parse_options=csv.ParseOptions(delimiter=delimiter),
+        # An empty cell is nothing in a column of text, too: it is no game's name.
+        convert_options=csv.ConvertOptions(decimal_point=decimal_point, strings_can_be_null=True),
+    )
+
+
+def _has_commas(column: pa.ChunkedArray) -> bool:
+    return pa.types.is_string(column.type) and bool(
+        pc.any(pc.match_substring_regex(column, FRACTION_WITH_COMMA), min_count=0).as_py()
+    )
+
+
+def _are_numbers(names: list[str]) -> bool:
+    """Whether these are a row of numbers, beside which text may stand, rather than names such as 0, 1, 2."""
+    found = [name for name in names if NUMBER.fullmatch(name)]
+    if len(found) == len(names):
+        return {*names} != {*map(str, range(len(names)))}
+    return 2 * len(found) > len(names) and any(not name.isdecimal() for name in found)
