@@ -67,7 +67,7 @@ class ColumnNovelty:
         # Numbers of any size are asked about; of too large ones the sum may be none.
         with np.errstate(over="ignore", invalid="ignore"):
             residuals = np.nan_to_num((rows - self.mean) @ self.residuals, copy=False, nan=MAX_ODDITY)
-            off: Array = np.minimum(np.abs(flags - low), np.abs(flags - high)) * weights
+            off = np.minimum(np.abs(flags - low), np.abs(flags - high)) * weights
         fourth = _fourth_powers(residuals) + _fourth_powers(off)
         found: Array = np.sqrt(np.sqrt(fourth))
         return found
@@ -81,10 +81,10 @@ class ColumnNovelty:
         return places, low, high, 2 * np.float32(FLAG_WEIGHT) / (high - low)
 
 
-def _fourth_powers(rows: Array) -> Array:
+def _fourth_powers(rows: NDArray[np.floating]) -> NDArray[np.floating]:
     """[B, n] → [B], summed"""
     squares = np.square(np.clip(rows, -MAX_ODDITY, MAX_ODDITY))
-    found: Array = np.einsum("bn,bn->b", squares, squares)
+    found: NDArray[np.floating] = np.einsum("bn,bn->b", squares, squares)
     return found
 
 

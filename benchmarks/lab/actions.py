@@ -11,7 +11,7 @@ on the embedding and the raw columns together with the same inputs. ROC AUC, mea
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -166,10 +166,10 @@ def main() -> None:
         return torch.from_numpy(standardised.clip(-5, 5).astype(np.float32))
 
     results = Results(options.keep / "results.json", fit, test)
-    results.add("ceiling: embedding(t+18)", *(np.asarray(a.target[a.later], np.float32) for a in (fit, test)))
+    results.add("ceiling: embedding(t+18)", (np.asarray(a.target[a.later], np.float32) for a in (fit, test)))
     now = [np.asarray(a.target[a.rows], np.float32) for a in (fit, test)]
-    results.add("embedding(t) + inputs", *(np.hstack([n, a.known()]) for n, a in zip(now, (fit, test), strict=True)))
-    results.add("raw(t) + inputs", *(np.hstack([columns(a.rows).numpy(), a.known()]) for a in (fit, test)))
+    results.add("embedding(t) + inputs", (np.hstack([n, a.known()]) for n, a in zip(now, (fit, test), strict=True)))
+    results.add("raw(t) + inputs", (np.hstack([columns(a.rows).numpy(), a.known()]) for a in (fit, test)))
     encoding = ActionEncoding.fit(frames.actions[questions.rows.evenly(200_000)])  # type: ignore[index]
     for seed in options.seeds:
         for target in TARGETS:
@@ -178,12 +178,12 @@ def main() -> None:
             arm = Arm(target, columns, int(alive.sum()), encoding)
             learn_by(arm, arm.loss, questions, options.steps, seed=seed, batch_size=options.batch_size)
             print(f"{target}, seed {seed}: {options.steps} steps in {time.monotonic() - begun:.0f} s", flush=True)
-            results.add(f"{target}, seed {seed}", *(arm.predict(a.context, a.actions) for a in (fit, test)))
+            results.add(f"{target}, seed {seed}", (arm.predict(a.context, a.actions) for a in (fit, test)))
             shuffled = (arm.predict(a.context, a.shuffled()) for a in (fit, test))
-            results.add(f"{target}, seed {seed}, inputs of another row", *shuffled, only=CONTROL)
+            results.add(f"{target}, seed {seed}, inputs of another row", shuffled, only=CONTROL)
             if target == "embedding":
                 without = (arm.predict(a.context, None) for a in (fit, test))
-                results.add(f"{target}, seed {seed}, no inputs", *without)
+                results.add(f"{target}, seed {seed}, no inputs", without)
 
 
 class Results:
@@ -193,8 +193,10 @@ class Results:
         self.path, self.fit, self.test = path, fit, test
         self.found = json.loads(path.read_text()) if path.is_file() else {}
 
-    def add(self, line: str, learned: Values, tested: Values, only: str | None = None) -> None:
+    def add(self, line: str, views: Iterable[Values], only: str | None = None) -> None:
+        """Of the rows that probes learn on, and of those they are tested on."""
         if line not in self.found:
+            learned, tested = views
             names = READ if only is None else [only]
             self.found[line] = {name: read(self.fit, self.test, (learned, tested), name) for name in names}
             self.path.write_text(json.dumps(self.found, indent=1))

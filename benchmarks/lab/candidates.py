@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from statistics import quantiles
 from time import perf_counter, process_time
+from typing import Literal
 
 import numpy as np
 
@@ -52,7 +53,7 @@ def main() -> None:
         threads.close()
 
 
-def engine(bundle: str, precision: str, threads: BatchThreads) -> Engine:
+def engine(bundle: str, precision: Literal["auto", "float32", "int8"], threads: BatchThreads) -> Engine:
     """That of a service of one process with this model alone."""
     folder = locate(bundle, DEFAULT_MODEL)
     with tempfile.TemporaryDirectory() as models:

@@ -172,7 +172,7 @@ def learn(
         with precision(device, half=half):
             value = loss(asked)
         optimiser.zero_grad()
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         for group in optimiser.param_groups:
             group["lr"] = schedules.learning_rate(step, steps, learning_rate, min(100, steps // 10))

@@ -8,7 +8,7 @@ from http.client import HTTPResponse, IncompleteRead
 from io import BufferedReader, RawIOBase
 from socket import IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY, getaddrinfo, socket
 from time import monotonic
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -157,7 +157,7 @@ class _Incoming(RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:
+    def readinto(self, buffer: Any) -> int:
         if self.deadline is not None:
             self._socket.settimeout(_left(self.deadline))
         return self._socket.recv_into(buffer)

@@ -128,9 +128,10 @@ class ServedActions(nn.Module):
 
     def __init__(self, trained: ActionToken) -> None:
         super().__init__()
-        encoding, (up, self.gelu, self.down) = trained.encoding, map(deepcopy, trained.mlp)
+        encoding, up = trained.encoding, cast("nn.Linear", trained.mlp[0])
+        self.gelu, self.down = deepcopy(trained.mlp[1]), deepcopy(trained.mlp[2])
         frames, actions, classes = len(trained.frame), len(encoding.mean), len(encoding.class_column)
-        weight = up.weight.detach().double().unflatten(1, (frames, -1))  # [hidden, F, A + K + A]
+        weight = up.weight.detach().double().view(len(up.weight), frames, -1)  # [hidden, F, A + K + A]
         numbers, chosen, flags = weight.split([actions, classes, actions], dim=2)
         self.project = linear(torch.cat([part.flatten(1) for part in (numbers, chosen, flags)], 1), up.bias)
         self.frame = nn.Buffer(trained.frame.repeat_interleave(actions)[None].clone())  # [1, F · A]

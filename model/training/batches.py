@@ -123,7 +123,8 @@ class Batches:
         actions = None
         if self.inputs is not None:
             asked = torch.from_numpy(self.horizons)[order]  # [count, K]
-            told = self.inputs.mask(asked.flatten(), generator).unflatten(0, asked.shape)[share]  # [B, K, F, A]
+            told = self.inputs.mask(asked.flatten(), generator)  # [count · K, F, A]
+            told = told.view(*asked.shape, *told.shape[1:])[share]  # [B, K, F, A]
             given = self.inputs.of(now, turned.to("cpu"))[:, None]  # [B, 1, F, A]
             actions = torch.where(told, given, torch.nan).transpose(0, 1).flatten(0, 1).to(device)
         turned = turned.repeat(1 + len(horizon), 1)

@@ -113,5 +113,5 @@ def test_an_empty_name_of_a_file_of_keys_opens_no_door(monkeypatch: pytest.Monke
 def test_what_is_said_of_keys_and_names_none_opens_no_door() -> None:
     for wrong in ({"api_keys_file": ""}, {"api_keys_file": Path("")}, {"api_keys": ","}, {"api_keys": " , "}):
         with pytest.raises(ValidationError, match="let everybody in"):
-            Settings(**wrong)  # type: ignore[arg-type]
+            Settings(**wrong)
     assert Settings(api_keys="").keys == []

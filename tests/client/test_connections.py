@@ -121,7 +121,7 @@ def test_a_proxy_for_plain_http_is_asked_for_the_whole_address(
         monkeypatch.delenv(name, raising=False)
     if where == "environment":
         monkeypatch.setenv("http_proxy", f"http://user:word@{address}")
-    options = {"proxy": f"http://user:word@{address}"} if where == "option" else {}
+    options: dict[str, Any] = {"proxy": f"http://user:word@{address}"} if where == "option" else {}
     client = connect("http://jepa.example", **options)
     for _ in range(2):
         np.testing.assert_allclose(client.embed(tiny.rows(2)), tiny.encode(tiny.rows(2)), atol=1e-5)
@@ -174,7 +174,7 @@ def test_who_never_answers_a_handshake_is_given_up_with_the_deadline(
     odd: Callable[[Behave], str],  # noqa: F811
 ) -> None:
     url = odd(reads_for_ever)
-    options = {"proxy": url} if silent == "proxy" else {}
+    options: dict[str, Any] = {"proxy": url} if silent == "proxy" else {}
     with JepaClient(url.replace("http:", "https:"), timeout=0.1, **options) as client:
         asked = client if kind == "call" else client.stream()
         with pytest.raises(DeadlineExpired):

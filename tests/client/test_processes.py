@@ -143,7 +143,8 @@ def test_tasks_that_share_a_client_do_not_close_each_others_connections(
 
     async def play() -> list[Any]:
         async with AsyncJepaClient(url, timeout=60) as client:
-            return await asyncio.gather(*(bot(client, rows[i::40]) for i in range(40)))
+            embeddings: list[Any] = await asyncio.gather(*(bot(client, rows[i::40]) for i in range(40)))
+            return embeddings
 
     for i, embeddings in enumerate(portal.call(play)):
         np.testing.assert_allclose(embeddings, tiny.encode(rows[i::40]), atol=1e-5)

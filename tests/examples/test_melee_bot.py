@@ -49,7 +49,8 @@ def client(server: Server) -> Iterator[JepaClient]:
 def ahead(row: np.ndarray, between: np.ndarray) -> np.ndarray:
     """[287] and [DELAY, 13] → [E]"""
     context, one = MODEL.encode(row[None], "context"), np.ones((1, 1), np.float32)
-    return MODEL.predict(context, one, np.array([DELAY], np.float32), between[None])[0]
+    predicted: np.ndarray = MODEL.predict(context, one, np.array([DELAY], np.float32), between[None])[0]
+    return predicted
 
 
 def test_examples_are_frames_with_the_inputs_between_and_the_one_that_acts_there(client: JepaClient) -> None:
@@ -74,7 +75,8 @@ def test_it_plays_with_the_inputs_in_flight_and_sends_each_when_it_acts(client: 
     policy = Policy(weights, DELAY)
     games = excerpts()[0], excerpts()[2]
     shown = [menu(), *states(games[0]), None, menu(), menu(), *states(games[1])]
-    controller, bot, menus = FakeController(), Bot(client, policy, port=1), []
+    controller, bot = FakeController(), Bot(client, policy, port=1)
+    menus: list[Any] = []
     melee_bot.play(FakeConsole(shown), bot, Hands(controller, Button, DELAY), menus.append)
     assert (bot.answered, bot.late, len(menus)) == (40, 0, 3)
     for game, sent in zip(games, (controller.sent[:20], controller.sent[20:]), strict=True):

@@ -50,8 +50,10 @@ def states(frames: np.ndarray) -> Iterator[Any]:
 
 
 def _player(of: Any) -> SimpleNamespace:
-    same = ("percent", "jumps_left", "shield_strength", "action_frame", "hitlag_left", "speed_air_x_self")
-    same += ("speed_ground_x_self", "speed_y_self", "speed_x_attack", "speed_y_attack")
+    same = (
+        *("percent", "jumps_left", "shield_strength", "action_frame", "hitlag_left", "speed_air_x_self"),
+        *("speed_ground_x_self", "speed_y_self", "speed_x_attack", "speed_y_attack"),
+    )
     sent = of["controller"]
     hands = SimpleNamespace(
         button={Button[f"BUTTON_{name[4:].upper()}"]: bool(sent["buttons"] >> i & 1) for i, name in enumerate(BUTTONS)},

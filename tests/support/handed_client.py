@@ -36,7 +36,8 @@ def tell(clients: list[Any], row: Any, to: Any) -> None:
 
 
 def main(url: str, method: str, rows: Any) -> None:
-    context, client, client_async = multiprocessing.get_context(method), JepaClient(url), AsyncJepaClient(url)
+    context: Any = multiprocessing.get_context(method)
+    client, client_async = JepaClient(url), AsyncJepaClient(url)
     clients = [client, client.stream(), client_async, client_async.stream()]
     answers, told = [embeddings(clients, rows[0])], []
     for row in rows[1:-1]:

@@ -34,8 +34,8 @@ class Walk(Env[np.ndarray, np.int64]):
         return self.at, {}
 
     def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        self.at = self.at + 0.1 * (1 + action) * self.np_random.normal(size=10).astype(np.float32)
-        return self.at, 0.0, False, False, {}
+        self.at += 0.1 * (1 + np.float32(action)) * self.np_random.normal(size=10).astype(np.float32)
+        return self.at.copy(), 0.0, False, False, {}
 
 
 def embedded(client: JepaClient) -> Env[np.ndarray, np.int64]:

@@ -16,7 +16,8 @@ from gymnasium.spaces import Box, Space
 from gymnasium.vector import VectorEnv, VectorObservationWrapper
 from gymnasium.vector.utils import batch_space
 
-from jepa_client.client import Encoder, JepaClient
+from jepa_client.calls import Encoder
+from jepa_client.client import JepaClient
 from jepa_client.rows import Rows
 
 
