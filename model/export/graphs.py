@@ -132,7 +132,7 @@ class ServedActions(nn.Module):
         self.gelu, self.down = deepcopy(trained.mlp[1]), deepcopy(trained.mlp[2])
         frames, actions, classes = len(trained.frame), len(encoding.mean), len(encoding.class_column)
         weight = up.weight.detach().double().view(len(up.weight), frames, -1)  # [hidden, F, A + K + A]
-        numbers, chosen, flags = weight.split([actions, classes, actions], dim=2)
+        numbers, chosen, flags = torch.split(weight, [actions, classes, actions], dim=2)
         self.project = linear(torch.cat([part.flatten(1) for part in (numbers, chosen, flags)], 1), up.bias)
         self.frame = nn.Buffer(trained.frame.repeat_interleave(actions)[None].clone())  # [1, F · A]
         reach = torch.where(encoding.scale > 0, CLIP / encoding.scale, 0.0)
