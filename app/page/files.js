@@ -5,8 +5,7 @@ const KINDS = {
 	i1: Int8Array, i2: Int16Array, i4: Int32Array, i8: BigInt64Array,
 	u1: Uint8Array, u2: Uint16Array, u4: Uint32Array, u8: BigUint64Array,
 };
-/** Two minutes at 60 frames a second. */
-const MAX_ROWS = 7200;
+const MAX_ROWS = 120 * 60;
 
 /** `{rows, width, features, names, note}`; throws an Error that says what is wrong. */
 export async function read(name, buffer) {

@@ -4,7 +4,6 @@ import { part } from "./recording.js";
 import { Stream } from "./service.js";
 
 const TRAIL_S = 1;
-/** Answers whose times are told. */
 const MAX_TIMES = 600;
 /** A tab in the background does not send all it missed. */
 const MAX_STEPS = 12;
@@ -29,7 +28,7 @@ export class Player {
 	ask(options = this.#options) {
 		this.#options = options;
 		this.close();
-		this.#stream = new Stream(options, (number, embedding, ms) => this.#take(number, embedding, ms));
+		this.#stream = new Stream(options, (number, embedding, ms) => this.#take(number, embedding, ms), () => this.#go(this.at));
 	}
 
 	get frameMs() {

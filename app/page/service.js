@@ -91,11 +91,11 @@ export class Stream {
 	#isClosed = false;
 
 	/** `onAnswer(number, embedding, ms)` gets null for a frame that a newer one replaced. */
-	constructor(options, onAnswer) {
+	constructor(options, onAnswer, onOpen) {
 		Object.assign(this, { options, onAnswer });
 		if (hasKey()) return;
 		this.#socket = new WebSocket(addressOf("stream" + query(options)).href.replace("http", "ws"));
-		this.#socket.binaryType = "arraybuffer";
+		Object.assign(this.#socket, { binaryType: "arraybuffer", onopen: onOpen });
 		this.#socket.onmessage = ({ data }) => {
 			if (typeof data === "string") this.#take(JSON.parse(data).seq, null);
 			else this.#take(new DataView(data).getUint32(0, true), new Float32Array(data, 4));

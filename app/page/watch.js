@@ -172,7 +172,7 @@ function describe(isRest) {
 	write("surprise-now", Number.isNaN(percent)
 		? `Nothing was expected of the first ${plural(horizon, "frame")}.`
 		: `It was more surprising than ${Math.round(percent)} % of held-out frames.`);
-	write("time-now", p50 === undefined ? "No frame was sent yet."
+	write("time-now", p50 === undefined ? "No answer yet."
 		: `${number(p50, 2)} ms to an answer, 99 % within ${number(p99, 2)} ms; a frame lasts ${number(frameMs)} ms. ${late.size ? plural(late.size, "frame") : "No frame"} late.`);
 	if (heads?.novelty) write("novelty-now", `Farther from training than ${Math.round(heads.novelty[at])} % of those held out.`);
 	heads?.say(at);

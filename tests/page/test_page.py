@@ -89,6 +89,8 @@ def test_axe_finds_no_violation_and_nothing_is_wider_than_the_window(chromium, s
 def test_the_sample_plays_and_can_be_stepped_through_by_keyboard(opened):
     watch(opened)
     expect(opened.locator("#source")).to_contain_text("scripted match")
+    # The first frame is sent as soon as the stream is open.
+    expect(opened.locator("#time-now")).to_contain_text("ms to an answer")
     opened.get_by_role("button", name="Play").press("Enter")
     expect(opened.get_by_role("button", name="Pause")).to_be_focused()
     expect(opened.locator("#clock")).to_have_text(re.compile(r"frame ([6-9]|\d\d)"))

@@ -23,7 +23,7 @@ def test_outcomes_that_were_expected_wrongly_are_named_and_numbers_are_none():
         (Head("hit", "binary", ("hit",)), Head("sure", "binary", ("sure",)), Head("x", "number", ("x",))),
         np.array([[4, 0, 100]], np.float32),
         np.zeros(3, np.float32),
-        np.tile(np.array([1, 0], np.float32), (2, 3, 1)),
+        np.tile(np.array([1, 0, 0], np.float32), (2, 3, 1)),
     )
     expected, came = np.array([-1], np.float32), np.array([1], np.float32)
     assert outcomes(heads, 1, expected, came) == ["hit expected at 2%, came at 98%"]
