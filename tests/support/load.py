@@ -98,7 +98,11 @@ class Load:
                 except TimeoutError:
                     self.lost += 1
                     stays = False
-            writer.close()
+            if self._done:
+                # The loop ends, and could not wait for the other side to say goodbye, as TLS wants it.
+                writer.transport.abort()
+            else:
+                writer.close()
 
     async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, question: Question) -> bool:
         """Sends a request and counts its outcome; returns whether the connection stays open."""
