@@ -5,7 +5,8 @@
 Predictors of the bundled size learn on frozen, bundled encoders, with equal inputs, steps and seeds: to predict the
 target encoder's embedding, the standardised columns, or both. Linear probes read off what each predicts of 18 frames
 later: once given the inputs of the frames between, once those of another row, and once none; beside them stand probes
-on the embedding and the raw columns together with the same inputs. ROC AUC, mean over classes.
+on the embedding and the raw columns together with the same inputs. Of a bundle whose predictor takes inputs, that one
+is read off first. ROC AUC, mean over classes.
 """
 
 import argparse
@@ -15,13 +16,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.lab.frozen import Frozen, Question, Questions, View, opened, some_games
+from benchmarks.lab.frozen import Frozen, Question, Questions, View, opened, session, some_games
 from benchmarks.lab.frozen import learn as learn_by
 from bundle.columns import DEAD_STD
 from model.data.frames import read_frames
@@ -114,6 +116,20 @@ class Arm(nn.Module):
         return np.concatenate(parts)
 
 
+def forecasts(served: ort.InferenceSession, context: Values, actions: Tensor) -> Values:
+    """[n, D] and inputs [n, F, A] → [n, D] of all patches, AHEAD frames on, by a bundle's predictor."""
+    patches, parts = served.get_inputs()[1].shape[1], []
+    for rows in np.array_split(np.arange(len(context)), -(-len(context) // CHUNK_ROWS)):
+        asked = {
+            "context": context[rows],
+            "targets": np.ones((len(rows), patches), np.float32),
+            "horizon": np.full(len(rows), AHEAD, np.float32),
+            "actions": actions[rows].numpy(),
+        }
+        parts.append(served.run(None, asked)[0])
+    return np.concatenate(parts)
+
+
 def auc(truth: Rows, scores: Values, classes: Rows) -> float:
     """Mean over the classes of one against the rest; of classes that the truth lacks there is none."""
     found = [
@@ -140,7 +156,7 @@ def main() -> None:
     parser.add_argument("--bundle", default="default")
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--batch-size", type=int, default=512)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1])
     parser.add_argument("--games", type=int, default=36, help="to learn from")
     parser.add_argument("--rows", type=int, default=24_000, help="that the probes learn on, and are tested on")
     options = parser.parse_args()
@@ -170,6 +186,16 @@ def main() -> None:
     now = [np.asarray(a.target[a.rows], np.float32) for a in (fit, test)]
     results.add("embedding(t) + inputs", (np.hstack([n, a.known()]) for n, a in zip(now, (fit, test), strict=True)))
     results.add("raw(t) + inputs", (np.hstack([columns(a.rows).numpy(), a.known()]) for a in (fit, test)))
+    if bundle.manifest.actions:
+        name, served = f"predictor of version {bundle.manifest.version}", session(bundle, "predictor")
+        results.add(name, (forecasts(served, a.context, a.actions) for a in (fit, test)))
+        results.add(
+            f"{name}, inputs of another row",
+            (forecasts(served, a.context, a.shuffled()) for a in (fit, test)),
+            only=CONTROL,
+        )
+        unknown = (forecasts(served, a.context, torch.full_like(a.actions, torch.nan)) for a in (fit, test))
+        results.add(f"{name}, no inputs", unknown)
     encoding = ActionEncoding.fit(frames.actions[questions.rows.evenly(200_000)])  # type: ignore[index]
     for seed in options.seeds:
         for target in TARGETS:

@@ -79,7 +79,9 @@ class Frozen:
     ) -> NDArray[np.float16]:
         """[rows of the recording, D] by that encoder, of the rows of each part in its view, with a share of their
         groups hidden; what is in no part is 0."""
-        key = json.dumps([[view, rows.start.tolist(), rows.stop.tolist()] for view, rows in parts] + [hide_share])
+        encoder = self.bundle.manifest.files[f"{graph}.onnx"].sha256
+        views = [[view, rows.start.tolist(), rows.stop.tolist()] for view, rows in parts]
+        key = json.dumps([encoder, hide_share, views])
         path = self.folder / f"{graph}-{hashlib.sha256(key.encode()).hexdigest()[:8]}.npy"
         if not path.is_file():
             self.folder.mkdir(parents=True, exist_ok=True)
