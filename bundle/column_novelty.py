@@ -78,7 +78,9 @@ class ColumnNovelty:
         low, high = self.flags
         places = np.flatnonzero(high > low)
         low, high = low[places], high[places]
-        return places, low, high, 2 * np.float32(FLAG_WEIGHT) / (high - low)
+        # Two numbers may lie further apart than float32 reaches.
+        apart = high.astype(np.float64) - low
+        return places, low, high, (2 * FLAG_WEIGHT / apart).astype(np.float32)
 
 
 def _fourth_powers(rows: NDArray[np.floating]) -> NDArray[np.floating]:

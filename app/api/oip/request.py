@@ -27,6 +27,8 @@ C = TypeVar("C")
 A = TypeVar("A")
 # The parameters that change an answer, and how many others a request may have, since each is compared with them.
 EFFECTIVE = (*Options.model_fields, "timeout", "binary_data_output")
+# Options of the native endpoints that are parts of a model's name here: whoever sends one means something by it.
+NATIVE = frozenset(("encoder", "model", "schema_hash", "targets"))
 MAX_FOREIGN = 32
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
@@ -151,6 +153,8 @@ def _own(parameters: dict[str, Any]) -> dict[str, Any]:
         raise InvalidInput((("parameters",), f"more than {MAX_FOREIGN} parameters are not known here; leave them out"))
     for name in sorted(foreign):
         hint = did_you_mean(name, EFFECTIVE) if len(name) <= MAX_NAME_CHARS else "no parameter has so long a name"
+        if name in NATIVE:
+            hint = f"the options are {', '.join(Options.model_fields)}"
         if hint:
             raise InvalidInput((("parameters", cut(name)), f"{cut(name)} is not known here; {hint.strip()}"))
     return {name: value for name, value in parameters.items() if name not in foreign}

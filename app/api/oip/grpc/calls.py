@@ -223,7 +223,8 @@ class Calls:
         given = context.invocation_metadata() or ()
         headers = {key.encode(): value if isinstance(value, bytes) else value.encode() for key, value in given}
         guard = self._guard
-        visit = guard.visit(headers, "GRPC", path, monotonic(), route=guard.telemetry.route("GRPC", path))
+        route = guard.telemetry.route("GRPC", path) if guard.counts(path) else None
+        visit = guard.visit(headers, "GRPC", path, monotonic(), route=route)
         if guard.counts(path):
             context.set_trailing_metadata((("x-request-id", visit.context.request_id.decode()),))
         try:
