@@ -160,11 +160,13 @@ def learn(
     seed: int,
     batch_size: int = 1024,
     learning_rate: float = 2e-3,
+    weight_decay: float = 0.05,
 ) -> None:
     """Trains the network as a run of `jepa train` trains a predictor; equal seeds draw equal batches."""
-    matrices = [weight for weight in network.parameters() if weight.ndim >= 2]
-    others = [weight for weight in network.parameters() if weight.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
+    learned = [weight for weight in network.parameters() if weight.requires_grad]
+    matrices = [weight for weight in learned if weight.ndim >= 2]
+    others = [weight for weight in learned if weight.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
     device = torch.device("cpu")
     half = half_precision_pays(device)
@@ -175,7 +177,7 @@ def learn(
             value = loss(asked)
         optimiser.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(learned, 1.0)
         for group in optimiser.param_groups:
             group["lr"] = schedules.learning_rate(step, steps, learning_rate, min(100, steps // 10))
         optimiser.step()

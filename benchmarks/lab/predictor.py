@@ -12,6 +12,7 @@ predictors, told nothing, by the old heads on held-out games: ROC AUC against th
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from copy import deepcopy
 from datetime import date
 from pathlib import Path
@@ -95,6 +96,17 @@ def begun(bundle: Bundle, horizons: tuple[int, ...], encoding: ActionEncoding, m
     weights |= {name: value for name, value in old.items() if name in weights and name != "horizon_position"}
     predictor.load_state_dict(weights)
     return predictor.eval()
+
+
+def hold_fast(predictor: Predictor, horizons: Sequence[int]) -> None:
+    """Lets only the token of inputs learn, and the positions of horizons that are not among these old ones: told no
+    input, the predictor then answers at the old ones as it did, bit for bit."""
+    predictor.requires_grad_(False)
+    assert predictor.actions is not None
+    predictor.actions.requires_grad_(True)
+    is_new = torch.tensor([[horizon not in horizons] for horizon in predictor.config.horizons])
+    predictor.horizon_position.requires_grad_(True)
+    predictor.horizon_position.register_hook(lambda gradient: gradient * is_new)  # type: ignore[no-untyped-call]
 
 
 def check_begun(bundle: Bundle, predictor: Predictor) -> None:
@@ -212,6 +224,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=1024)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--hold", action="store_true", help="keep the old weights, and learn the token of inputs alone")
     options = parser.parse_args()
     frames = read_frames(options.data, labels=["y_*"])
     bundle, started = opened(options.bundle), time.monotonic()
@@ -223,6 +236,8 @@ def main() -> None:
     torch.manual_seed(0)
     predictor = begun(bundle, horizons, encoding, options.max_actions)
     check_begun(bundle, predictor)
+    if options.hold:
+        hold_fast(predictor, bundle.manifest.horizons)
     old = begun(bundle, horizons, encoding, options.max_actions)
     asked = Questions(frozen, views_of(frozen, train), horizons, HIDE_SHARE)
     print(f"{len(asked.rows):,} rows; embeddings after {time.monotonic() - started:.0f} s", flush=True)
@@ -238,6 +253,8 @@ def main() -> None:
         seed=0,
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
+        # A decay would move what gradients leave alone.
+        weight_decay=0.0 if options.hold else 0.05,
     )
     print(f"{options.steps} steps after {time.monotonic() - started:.0f} s", flush=True)
     compared = Compared(frames, options.data, options.events, frozen, val)
@@ -257,6 +274,7 @@ def main() -> None:
                 "steps": options.steps,
                 "batch_size": options.batch_size,
                 "learning_rate": options.learning_rate,
+                "old_weights": "kept" if options.hold else "learned on",
                 "rows": len(asked.rows),
             }
         },

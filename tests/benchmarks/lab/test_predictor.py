@@ -6,7 +6,7 @@ import torch
 
 from benchmarks.lab.actions import TARGETS, Arm, auc
 from benchmarks.lab.frozen import Frozen, Question, Questions, learn
-from benchmarks.lab.predictor import begun, check_begun, views_of
+from benchmarks.lab.predictor import begun, check_begun, hold_fast, views_of
 from bundle.reader import read_bundle
 from model.data.frames import read_frames
 from model.data.ranges import Ranges
@@ -95,3 +95,22 @@ def test_a_class_that_hardly_occurs_does_not_count():
     truth = np.array([0] * 30 + [1] * 30 + [2] * 3)
     scores = np.stack([truth == 0, truth == 1, truth != 2], axis=1).astype(np.float32)
     assert auc(truth, scores, np.array([0, 1, 2])) == 1
+
+
+def test_what_is_held_fast_answers_as_before_and_learns_what_inputs_do(bundle, frames, tmp_path):
+    predictor = begun(bundle, (3, 6, 30), ENCODING, 4)
+    hold_fast(predictor, bundle.manifest.horizons)
+    before = {name: value.clone() for name, value in predictor.state_dict().items()}
+    frozen = Frozen(frames, bundle, tmp_path, max_actions=4)
+    questions = Questions(frozen, views_of(frozen, Ranges.all(len(frames))), (3, 6, 30))
+
+    def loss(asked):
+        return (predictor(asked.context, None, asked.horizon, asked.actions) - asked.target).square().mean()
+
+    learn(predictor, loss, questions, 3, seed=0, batch_size=64, weight_decay=0.0)
+    check_begun(bundle, predictor)
+    moved = {name for name, value in predictor.state_dict().items() if not torch.equal(value, before[name])}
+    assert {name for name in moved if not name.startswith("actions.mlp")} == {"horizon_position"}
+    assert len(moved) == 5
+    assert not torch.equal(predictor.horizon_position[0], before["horizon_position"][0])
+    torch.testing.assert_close(predictor.horizon_position[1:], before["horizon_position"][1:], atol=0, rtol=0)
