@@ -71,7 +71,7 @@ class Admission:
     def outlasts_run(self, busy_s: float, rows: int) -> bool:
         """Whether the loop refuses jobs, and was busy for longer than a run of so many rows takes: the answers of a
         thread would wait for it so long once more, and their deadlines pass."""
-        is_overloaded = self._refused_in >= self._unread.number - 1
+        is_overloaded = self._unread.is_busy and self._refused_in >= self._unread.number - 1
         return is_overloaded and rows * self._run_s <= busy_s * self._run_rows
 
     def refusal_at_door(self, left_s: float) -> QueueFull | None:

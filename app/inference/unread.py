@@ -22,7 +22,7 @@ class Unread:
         # How many there were.
         self.number = 0
         # Whether requests are being read in this turn, and whether this turn or the last was such a one.
-        self._is_reading = self._is_busy = False
+        self._is_reading = self.is_busy = False
         # When this turn's first request was read, and that of the turn before.
         self._looked_at = self._looked_before = 0.0
         self._busy_at = 0.0
@@ -33,9 +33,9 @@ class Unread:
         """How long a request that is read now may have waited at its socket, at most."""
         now = self._clock()
         if not self._is_reading:
-            was_idle = not self._is_busy and now - self._busy_at > IDLE_S
+            was_idle = not self.is_busy and now - self._busy_at > IDLE_S
             self._looked_before, self._looked_at = now if was_idle else self._looked_at, now
-            self._is_reading = self._is_busy = True
+            self._is_reading = self.is_busy = True
             self.number += 1
             asyncio.get_running_loop().call_soon(self._end)
         return now - self._looked_before
@@ -54,4 +54,4 @@ class Unread:
     def _passed(self, number: int) -> None:
         """A turn after the end."""
         self._busy_at = self._clock()
-        self._is_busy = self.number != number
+        self.is_busy = self.number != number

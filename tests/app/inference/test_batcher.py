@@ -183,8 +183,10 @@ async def test_short_runs_stay_on_the_event_loop_and_long_ones_leave_it(threads:
 
 
 @pytest.mark.parametrize("busy_s", [0.001, 0.003])
-@pytest.mark.parametrize("is_overloaded", [False, True])
-async def test_an_overloaded_loop_that_outlasts_a_run_computes_it_itself(is_overloaded: bool, busy_s: float) -> None:
+@pytest.mark.parametrize(("refuses", "is_overloaded"), [("never", False), ("now", True), ("before", False)])
+async def test_an_overloaded_loop_that_outlasts_a_run_computes_it_itself(
+    refuses: str, is_overloaded: bool, busy_s: float
+) -> None:
     now, ran_on = [1.0], set[int]()
 
     def run(rows: np.ndarray) -> np.ndarray:
@@ -196,9 +198,16 @@ async def test_an_overloaded_loop_that_outlasts_a_run_computes_it_itself(is_over
     await asyncio.gather(*(batcher.submit(rows_from(i, 1)) for i in range(2)))
     ran_on.clear()
     batcher.admission.ran(seconds=0.005, rows=5, turnaround_s=0.005)
+    if refuses == "before":
+        earlier = asyncio.gather(*(batcher.submit(rows_from(i, 1)) for i in range(2)))
+        await asyncio.sleep(0)
+        assert batcher.admission.refusal(0.0001)
+        await earlier
+        await asyncio.sleep(0.01)
+        ran_on.clear()
     asked = asyncio.gather(*(batcher.submit(rows_from(i, 1)) for i in range(2)))
     await asyncio.sleep(0)
-    if is_overloaded:
+    if refuses == "now":
         assert batcher.admission.refusal(0.0001)
     now[0] += busy_s
     await asked
