@@ -27,7 +27,7 @@ C = TypeVar("C")
 A = TypeVar("A")
 # The parameters that change an answer, and how many others a request may have, since each is compared with them.
 EFFECTIVE = (*Options.model_fields, "timeout", "binary_data_output")
-# Options of the native endpoints that are parts of a model's name here: whoever sends one means something by it.
+# Options of the native endpoints that are a name, a header or an input here: whoever sends one means something by it.
 NATIVE = frozenset(("encoder", "model", "schema_hash", "targets"))
 MAX_FOREIGN = 32
 HEADER_LENGTH = "Inference-Header-Content-Length"
