@@ -1,8 +1,13 @@
-"""The minimal cost of ASGI: an app that reads the request and answers with the bytes of a file named in `ANSWERS`."""
+"""The minimal cost of ASGI: an app that reads the request and answers with what is in a file named in `ANSWERS`.
+
+At `/json` it reads the numbers of a request and writes those of the answer, as every server of JSON has to.
+"""
 
 import os
 from pathlib import Path
 
+import numpy as np
+import orjson
 from starlette.types import Message, Receive, Scope, Send
 
 # "/json=FILE,/binary=FILE"
@@ -13,12 +18,22 @@ for pair in os.environ["ANSWERS"].split(","):
     head = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]}
     ANSWERS[path] = head, {"type": "http.response.body", "body": body}
 
+# The answer of `/json`, whose numbers are an array, as those of a model are.
+DOCUMENT = orjson.loads(ANSWERS["/json"][1]["body"])
+DOCUMENT["embeddings"] = np.array(DOCUMENT["embeddings"], np.float32)
+
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] != "http":
         return
-    while (await receive())["more_body"]:
-        pass
-    head, body = ANSWERS[scope["path"]]
+    message = await receive()
+    body = message["body"]
+    while message["more_body"]:
+        message = await receive()
+        body += message["body"]
+    head, answer = ANSWERS[scope["path"]]
+    if scope["path"] == "/json":
+        np.asarray(orjson.loads(body)["features"], np.float32)
+        answer = {"type": "http.response.body", "body": orjson.dumps(DOCUMENT, option=orjson.OPT_SERIALIZE_NUMPY)}
     await send(head)
-    await send(body)
+    await send(answer)

@@ -5,8 +5,9 @@
 
 The ceiling of a request rate is 1/(1/raw + 1/empty): `raw` is ONNX Runtime alone on the same cores, in the same number
 format, at the best of a sweep over batches and threads with no more rows at once than the load has in flight; `empty`
-is bare ASGI under uvicorn, one process per core, that reads the same bodies and answers with fixed bytes. Each ratio is
-between two measurements next to each other in time, and the table shows the median over the rounds.
+is bare ASGI under uvicorn, one process per core, that reads the same bodies and answers with fixed bytes; where they
+are JSON, it reads and writes their numbers. Each ratio is between two measurements next to each other in time, and the
+table shows the median over the rounds.
 """
 
 import argparse
@@ -95,7 +96,7 @@ class Bench:
             service.wait_until_it_answers(self.binary)
             yield self.idle(service)
             yield self.ceiling("one row, JSON, 32 connections", 0.85, service, empty, self.json)[0]
-            row, ceiling = self.ceiling("one row, binary, 32 connections", 0.92, service, empty, self.binary)
+            row, ceiling = self.ceiling("one row, binary, 32 connections", 0.9, service, empty, self.binary)
             yield row
             yield self.many_rows(service)
             yield from self.lone(service, empty)
@@ -154,7 +155,7 @@ class Bench:
             rounds.append((rows / raw, rows, raw))
         ratio, rows, raw = (median(values) for values in zip(*rounds, strict=True))
         text = f"{ratio:.2f} ({rows:,.0f} rows/s; raw {raw:,.0f} as {layout})"
-        return Row("64 rows, binary, 4 connections", ">= 0.95 of raw", ratio >= 0.95, ratio, text)
+        return Row("64 rows, binary, 4 connections", ">= 0.9 of raw", ratio >= 0.9, ratio, text)
 
     def lone(self, service: Service, empty: Empty) -> Iterator[Row]:
         rounds = []
@@ -162,13 +163,11 @@ class Bench:
             raw_ms = self.raw.lone_ms(self.plan.seconds)
             bare_ms = closed_loop(empty.urls[:1], "/binary", self.binary, 1, self.plan.seconds)["p50_ms"]
             served = closed_loop([service.url], "/embed", self.binary, 1, self.plan.seconds)
-            rounds.append(
-                (served["p50_ms"] / raw_ms, served["p99_ms"] / served["p50_ms"], served["p50_ms"], raw_ms, bare_ms)
-            )
+            p50_ms = served["p50_ms"]
+            rounds.append((p50_ms / (raw_ms + bare_ms), served["p99_ms"] / p50_ms, p50_ms, raw_ms, bare_ms))
         ratio, tail, p50_ms, raw_ms, bare_ms = (median(values) for values in zip(*rounds, strict=True))
-        goal = 1.25 if raw_ms > 1 else 1.5
         text = f"{ratio:.2f} ({p50_ms:.3f} ms; raw {raw_ms:.3f}, empty {bare_ms:.3f})"
-        yield Row("one connection, p50 to that of raw", "<= 1.25, or 1.5 below 1 ms", ratio <= goal, ratio, text)
+        yield Row("one connection, p50 to raw + empty", "<= 1.25", ratio <= 1.25, ratio, text)
         yield Row("one connection, p99 to p50", "<= 2", tail <= 2, tail, f"{tail:.2f}")
 
     def bots_in_time(self, service: Service, ceiling: float) -> Row:
@@ -184,10 +183,10 @@ class Bench:
                     break
             return held >= 2
 
-        goal = math.ceil(0.6 * ceiling / 60)
+        goal = math.ceil(0.65 * ceiling / 60)
         most = _most(are_in_time, goal, int(ceiling / 60) + 1)
         text = f"{most} ({most / (ceiling / 60):.2f} of the ceiling's {ceiling / 60:.0f})"
-        return Row("60 Hz bots in time", ">= 0.6 of the ceiling", most >= goal, most, text)
+        return Row("60 Hz bots in time", ">= 0.65 of the ceiling", most >= goal, most, text)
 
     def overload(self, service: Service) -> Row:
         """The rate answered under overload, relative to the best rate that the same bots got when they offered less."""
