@@ -54,14 +54,18 @@ class Body(NamedTuple):
     rows: int
     file: Path
 
+    @property
+    def name(self) -> str:
+        return f"{self.kind}-{self.rows}"
+
 
 def write_body(folder: Path, kind: str, width: int, rows: int) -> Body:
     drawn = np.random.default_rng(0).uniform(0, 1, (rows, width)).astype("<f4")
     features = drawn if rows > 1 else drawn[0]
     document = orjson.dumps({"features": features}, option=orjson.OPT_SERIALIZE_NUMPY)
-    file = folder / f"{kind}-{rows}-{width}"
-    file.write_bytes(drawn.tobytes() if kind == "binary" else document)
-    return Body(kind, rows, file)
+    body = Body(kind, rows, folder / f"{kind}-{rows}-{width}")
+    body.file.write_bytes(drawn.tobytes() if kind == "binary" else document)
+    return body
 
 
 def ask(url: str, body: Body) -> bytes:
@@ -180,13 +184,13 @@ class Service:
 
 
 class Empty:
-    """Bare ASGI apps under uvicorn, one per core, that answer `/json` and `/binary` with the bytes of a file.
+    """Bare ASGI apps under uvicorn, one per core, that answer a body's `/NAME` with what is in a file.
 
     Each has its own port, because processes that share one get connections unevenly, which would lower the limit.
     """
 
     def __init__(self, answers: dict[str, Path]) -> None:
-        environment = os.environ | {"ANSWERS": ",".join(f"/{kind}={file}" for kind, file in answers.items())}
+        environment = os.environ | {"ANSWERS": ",".join(f"/{name}={file}" for name, file in answers.items())}
         self.urls, self._processes = [], []
         for _ in range(CORES):
             with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -3,7 +3,7 @@
     make bench                                        three models, about eight minutes on a quiet machine
     .venv/bin/python -m benchmarks.serving --quick    the bundled model alone, two minutes
 
-The ceiling of a request rate is 1/(1/raw + 1/empty): `raw` is ONNX Runtime alone on the same cores, in the same number
+The ceiling of a rate is 1/(1/raw + 1/empty): `raw` is ONNX Runtime alone on the same cores, in the same number
 format, at the best of a sweep over batches and threads with no more rows at once than the load has in flight; `empty`
 is bare ASGI under uvicorn, one process per core, that reads the same bodies and answers with fixed bytes; where they
 are JSON, it reads and writes their numbers. Each ratio is between two measurements next to each other in time, and the
@@ -79,9 +79,9 @@ class Bench:
         with Service(self.models) as service:
             service.wait_until_it_answers(self.binary)
             card = service.card()
-            for body in (self.json, self.binary):
-                answers[body.kind] = folder / f"answer-{body.kind}"
-                answers[body.kind].write_bytes(ask(service.url, body))
+            for body in (self.json, self.binary, self.many):
+                answers[body.name] = folder / f"answer-{body.name}"
+                answers[body.name].write_bytes(ask(service.url, body))
         self.answers = answers
         self.formats = {name: Raw(bundle, name) for name in get_args(Precision) if name != "auto"}
         self.raw = self.formats[card["precision"]]
@@ -98,7 +98,7 @@ class Bench:
             yield self.ceiling("one row, JSON, 32 connections", 0.85, service, empty, self.json)[0]
             row, ceiling = self.ceiling("one row, binary, 32 connections", 0.9, service, empty, self.binary)
             yield row
-            yield self.many_rows(service)
+            yield self.ceiling("64 rows, binary, 4 connections", 0.9, service, empty, self.many, 4)[0]
             yield from self.lone(service, empty)
             yield self.bots_in_time(service, ceiling)
             yield self.overload(service)
@@ -134,34 +134,28 @@ class Bench:
             connection.close()
         return Row("idle, 20 bots connected", "< 1 % of a core", share < 0.01, share, f"{share:.2%}")
 
-    def ceiling(self, name: str, goal: float, service: Service, empty: Empty, body: Body) -> tuple[Row, float]:
-        layout, rounds, failed = self.raw.best(32), [], 0.0
+    def ceiling(
+        self, name: str, goal: float, service: Service, empty: Empty, body: Body, connections: int = 32
+    ) -> tuple[Row, float]:
+        """The row, and the ceiling in rows a second."""
+        layout, rounds, failed = self.raw.best(connections * body.rows), [], 0.0
         for _ in range(self.plan.rounds):
             raw = self.raw.rate(layout, self.plan.seconds)
-            bare = closed_loop(empty.urls, f"/{body.kind}", body, 32, self.plan.seconds)["rate"]
-            served = closed_loop([service.url], "/embed", body, 32, self.plan.seconds)
+            bare = closed_loop(empty.urls, f"/{body.name}", body, connections, self.plan.seconds)["rate"] * body.rows
+            served = closed_loop([service.url], "/embed", body, connections, self.plan.seconds)
             failed += served["failed"]
-            rounds.append((served["rate"] * (1 / raw + 1 / bare), served["rate"], raw, bare))
+            rate = served["rate"] * body.rows
+            rounds.append((rate * (1 / raw + 1 / bare), rate, raw, bare))
         ratio, rate, raw, bare = (median(values) for values in zip(*rounds, strict=True))
-        text = f"{ratio:.2f} ({rate:,.0f}/s; raw {raw:,.0f} as {layout}, empty {bare:,.0f})"
+        text = f"{ratio:.2f} ({rate:,.0f} rows/s; raw {raw:,.0f} as {layout}, empty {bare:,.0f})"
         row = Row(name, f">= {goal} of the ceiling", ratio >= goal and not failed, ratio, text)
         return row, 1 / (1 / raw + 1 / bare)
-
-    def many_rows(self, service: Service) -> Row:
-        layout, rounds = self.raw.best(4 * self.many.rows), []
-        for _ in range(self.plan.rounds):
-            raw = self.raw.rate(layout, self.plan.seconds)
-            rows = closed_loop([service.url], "/embed", self.many, 4, self.plan.seconds)["rate"] * self.many.rows
-            rounds.append((rows / raw, rows, raw))
-        ratio, rows, raw = (median(values) for values in zip(*rounds, strict=True))
-        text = f"{ratio:.2f} ({rows:,.0f} rows/s; raw {raw:,.0f} as {layout})"
-        return Row("64 rows, binary, 4 connections", ">= 0.9 of raw", ratio >= 0.9, ratio, text)
 
     def lone(self, service: Service, empty: Empty) -> Iterator[Row]:
         rounds = []
         for _ in range(self.plan.rounds):
             raw_ms = self.raw.lone_ms(self.plan.seconds)
-            bare_ms = closed_loop(empty.urls[:1], "/binary", self.binary, 1, self.plan.seconds)["p50_ms"]
+            bare_ms = closed_loop(empty.urls[:1], f"/{self.binary.name}", self.binary, 1, self.plan.seconds)["p50_ms"]
             served = closed_loop([service.url], "/embed", self.binary, 1, self.plan.seconds)
             p50_ms = served["p50_ms"]
             rounds.append((p50_ms / (raw_ms + bare_ms), served["p99_ms"] / p50_ms, p50_ms, raw_ms, bare_ms))
