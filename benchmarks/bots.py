@@ -32,6 +32,8 @@ class Outcome(NamedTuple):
     from when they were due (infinite for a frame that was skipped), and how long the others took to be refused."""
 
     seconds: float
+    # Processor time that the bots took.
+    cpu_s: float
     statuses: Counter[int]
     answered_ms: np.ndarray
     since_due_ms: np.ndarray
@@ -105,10 +107,12 @@ def run_bots(
     command += [f"--count={count}", f"--seconds={seconds}", f"--hz={hz}"]
     command += [] if timeout_ms is None else [f"--timeout-ms={timeout_ms:g}"]
     played = subprocess.run(command, stdout=subprocess.PIPE, cwd=ROOT, timeout=seconds + 60, check=True).stdout
-    status, since_due_s, since_sent_s = np.load(BytesIO(played)).T
+    file = BytesIO(played)
+    cpu_s, (status, since_due_s, since_sent_s) = float(np.load(file)), np.load(file).T
     answered, skipped = status == 200, status == 0
     return Outcome(
         seconds,
+        cpu_s,
         Counter(status[~skipped].astype(int).tolist()),
         since_sent_s[answered] * 1e3,
         np.concatenate([since_due_s[answered] * 1e3, np.full(skipped.sum(), np.inf)]),
@@ -133,7 +137,9 @@ def main() -> None:
     began_s, period_s = time.monotonic() + 0.1 + given.count * 1e-3, 1 / given.hz
     address = url.hostname or "", url.port or 80
     bots = [Bot(address, began_s + period_s * number / given.count) for number in range(given.count)]
+    began_cpu_s = time.process_time()
     frames = list(play(bots, request, period_s, began_s + given.seconds))
+    np.save(sys.stdout.buffer, time.process_time() - began_cpu_s)
     np.save(sys.stdout.buffer, np.array(frames).reshape(-1, 3))
 
 

@@ -1,17 +1,20 @@
 """What bots with deadlines get from an overloaded service, relative to what the same bots get without deadlines.
 
     make bench                                            one and eight tokens, one and two processes
-    .venv/bin/python -m benchmarks.overload --quick       the bundled model alone, one process
+    .venv/bin/python -m benchmarks.overload --quick       the bundled model alone, and shorter
 
 Bots send a row 60 times a second, skip the frames that become due while they wait, and count an answer that comes
-after the deadline as none. Not all can be in time, as refusing takes time too. A service that answers `c` requests a
-second, 1/c seconds each, and refuses one in `r` seconds, is offered `o` a second; if it answers `a` of them,
+after the deadline as none. Not all can be in time, as refusing takes time too, and so do the bots, on the same cores.
+Of the `o` requests a second that they send, no more than `a` can be answered, and the others have to be refused. Each
+of P event loops computes for one second a second, `e` for an answer and `r` for a refusal. Each of N cores does, too:
+`s` for an answer, with its part of a run and of the bots, and `q` for a refusal, with its part of the bots:
 
-    a/c + (o - a)·r = 1  second,  so that  a = (1 - o·r) / (1/c - r),
+    a·e + (o - a)·r <= P    so that  a <= (P - o·r) / (e - r)
+    a·s + (o - a)·q <= N    so that  a <= (N - o·q) / (s - q)
 
-which is 0 where refusing alone would take all the time. `r` over 1/c is measured in processor time, on a service that
-is made to refuse whatever has less than a millisecond left. The goal is 0.8 of the lesser of `a` and the rate without
-deadlines.
+which is 0 where refusing alone would take all the time. All four are measured in processor time, refusals on a service
+that is made to refuse whatever has less than a millisecond left. The goal is 0.8 of the least of both and of the rate
+without deadlines.
 """
 
 import argparse
@@ -29,6 +32,7 @@ from bundle.manifest import read_manifest
 DEADLINES_MS = (16, 33, 100)
 TIMES = (1.25, 2.0, 4.0)
 SHARE = 0.8
+ROUNDS = 3
 
 
 class Row(NamedTuple):
@@ -43,6 +47,23 @@ class Row(NamedTuple):
         mark = "ok    " if self.share >= self.goal else "missed"
         name = f"{self.processes} process{'es' * (self.processes > 1)}, {self.times:g} times the capacity"
         return f"  {mark} {name:40} {self.deadline_ms:4} ms   {self.share:.2f}   goal {self.goal:.2f}"
+
+
+class Cost(NamedTuple):
+    """The processor time of a request."""
+
+    loop_s: float
+    # With the loop.
+    service_s: float
+    bots_s: float
+
+    @property
+    def all_s(self) -> float:
+        return self.service_s + self.bots_s
+
+    def __str__(self) -> str:
+        loop, service, bots = (f"{seconds * 1e6:.0f}" for seconds in self)
+        return f"{service} µs, {loop} of them on the loop, and the bots {bots}"
 
 
 # Deadlines that this service refuses at the door, as an overloaded one does.
@@ -62,26 +83,39 @@ class Load:
 
     def __init__(self, service: Service, body: Body, seconds: float) -> None:
         self.service, self.body, self.seconds = service, body, seconds
-        closed = (closed_loop([service.url], "/embed", body, 64, seconds)["rate"] for _ in range(3))
+        closed = (closed_loop([service.url], "/embed", body, 64, seconds)["rate"] for _ in range(ROUNDS))
         self.capacity = median(closed)
-        # What a refusal costs, in answers.
-        self.refusal = median(self._cost_s(HOPELESS_MS) / self._cost_s(None) for _ in range(3))
+        self.answer, self.refusal = (self._cost(timeout_ms) for timeout_ms in (None, HOPELESS_MS))
 
-    def _cost_s(self, timeout_ms: float | None) -> float:
-        """The processor time of the service for a request of bots."""
-        began_s = self.service.cpu_s()
-        statuses = self._offer(1.0, timeout_ms).statuses
-        return (self.service.cpu_s() - began_s) / statuses.total()
+    def _cost(self, timeout_ms: float | None) -> Cost:
+        rounds = []
+        for _ in range(ROUNDS):
+            loops_s, began_s = self.service.cpu_s(loops_alone=True), self.service.cpu_s()
+            outcome = self._offer(1.0, timeout_ms)
+            taken = self.service.cpu_s(loops_alone=True) - loops_s, self.service.cpu_s() - began_s, outcome.cpu_s
+            rounds.append([seconds / outcome.statuses.total() for seconds in taken])
+        return Cost(*(median(values) for values in zip(*rounds, strict=True)))
+
+    def possible(self, processes: int, offered: float) -> float:
+        """Answers a second, of so many requests a second."""
+        answer, refusal = self.answer, self.refusal
+        by_loops = (processes - offered * refusal.loop_s) / (answer.loop_s - refusal.loop_s)
+        by_cores = (CORES - offered * refusal.all_s) / (answer.all_s - refusal.all_s)
+        return max(0.0, min(by_loops, by_cores))
 
     def rows(self, processes: int) -> Iterator[Row]:
         for times in TIMES:
-            free = self._offer(times, None)
-            without = free.statuses[200] / free.seconds
-            possible = self.capacity * max(0.0, (1 - times * self.refusal) / (1 - self.refusal))
-            for deadline_ms in DEADLINES_MS:
-                outcome = self._offer(times, deadline_ms)
-                in_time = float((outcome.answered_ms <= deadline_ms).sum()) / outcome.seconds
-                yield Row(processes, times, deadline_ms, in_time / without, SHARE * min(1.0, possible / without))
+            rounds: dict[int, list[tuple[float, float]]] = {deadline_ms: [] for deadline_ms in DEADLINES_MS}
+            for _ in range(ROUNDS):
+                free = self._offer(times, None)
+                without = free.statuses[200] / free.seconds
+                for deadline_ms, shares in rounds.items():
+                    outcome = self._offer(times, deadline_ms)
+                    in_time = float((outcome.answered_ms <= deadline_ms).sum()) / outcome.seconds
+                    possible = self.possible(processes, outcome.statuses.total() / outcome.seconds)
+                    shares.append((in_time / without, SHARE * min(1.0, possible / without)))
+            for deadline_ms, shares in rounds.items():
+                yield Row(processes, times, deadline_ms, *(median(values) for values in zip(*shares, strict=True)))
 
     def _offer(self, times: float, timeout_ms: float | None) -> Outcome:
         count = round(times * self.capacity / 60)
@@ -90,7 +124,7 @@ class Load:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="the bundled model alone, one process, and shorter")
+    parser.add_argument("--quick", action="store_true", help="the bundled model alone, and shorter")
     given = parser.parse_args()
     need_wrk()
     with tempfile.TemporaryDirectory() as folder:
@@ -98,13 +132,13 @@ def main() -> None:
             manifest = read_manifest(bundle)
             tokens = len(manifest.patches)
             print(f"\n{manifest.name}, {tokens} token{'s' * (tokens > 1)}: in time, relative to no deadline")
-            for processes in (1,) if given.quick else range(1, min(2, CORES) + 1):
+            for processes in range(1, min(2, CORES) + 1):
                 os.environ["JEPA_WORKERS"] = str(processes)
                 body = write_body(Path(folder), "binary", manifest.input_dim, 1)
                 with Service(bundle.parents[1], HOPELESS) as service:
                     service.wait_until_it_answers(body)
                     load = Load(service, body, 1.0 if given.quick else 3.0)
-                    print(f"  a refusal costs {load.refusal:.2f} of an answer")
+                    print(f"  an answer costs {load.answer}, a refusal {load.refusal}")
                     for row in load.rows(processes):
                         print(row, flush=True)
 

@@ -154,8 +154,10 @@ class Service:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return [self.process.pid, *map(int, children.split())]
 
-    def cpu_s(self) -> float:
-        fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in self.pids]
+    def cpu_s(self, *, loops_alone: bool = False) -> float:
+        """The processor time of all processes, or of the threads alone that their event loops run on."""
+        files = [f"/proc/{pid}/task/{pid}/stat" if loops_alone else f"/proc/{pid}/stat" for pid in self.pids]
+        fields = [Path(file).read_text().rpartition(")")[2].split() for file in files]
         return sum(int(user) + int(system) for *_, user, system in (each[:13] for each in fields)) / TICKS
 
     def resident_mib(self) -> list[float]:
