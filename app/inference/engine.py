@@ -7,8 +7,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from app.actions import ActionLayout
 from app.errors import InvalidInput, did_you_mean, listed
+from app.inference.actions import ActionLayout
 from app.inference.batcher import Batcher
 from app.inference.forecasts import NOW, Forecast, Forecasts, known_horizon
 from app.inference.jobs import ANY_TIME, NOT_RUN, Readout, Ticket, Timing

@@ -10,11 +10,11 @@ from functools import lru_cache
 from typing import Any, Generic, NamedTuple, TypeVar
 from urllib.parse import parse_qsl
 
-from app.actions import FIELD
 from app.api.headers import BINARY, JSON, RawHeaders, read_timeout, timing_headers
 from app.api.native.schemas import ROWS, InputQuery, InputRows, Options
 from app.api.validation import check_schema, checked
 from app.errors import InvalidInput, UnsupportedMediaType
+from app.inference.actions import FIELD
 from app.inference.jobs import ANY_TIME, Ticket, Timing
 from app.repository.registry import ServedModel
 from app.rows import (

@@ -16,9 +16,9 @@ from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from app.actions import FIELD
 from app.api.oip.tensors import Input
 from app.errors import InvalidInput, UnknownModel, listed
+from app.inference.actions import FIELD
 from app.inference.batcher import Batcher
 from app.inference.engine import Encoder
 from app.inference.jobs import Ticket, Timing

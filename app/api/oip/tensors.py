@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from app.actions import FIELD, ActionLayout
 from app.api.oip.schemas import InferInput, InferOutput
 from app.errors import InvalidInput, MalformedBody, listed
+from app.inference.actions import FIELD, ActionLayout
 from app.rows import (
     FLOAT32_LE,
     Array,
