@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # Compiled modules are kept even where the shell says otherwise: hundreds of processes import them.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: serve test suite pictures fuzz bench bench-peers soak installs hashes audit sbom lint types clean help
+.PHONY: serve test suite pictures fuzz bench bench-peers bench-play soak installs hashes audit sbom lint types clean help
 
 help:
 	@echo "make serve   start the service on http://$(HOST):$(PORT) with the bundled model (HOST=, PORT= change that)"
@@ -19,6 +19,7 @@ help:
 	@echo "make fuzz    random and malformed requests, bodies and bundles, for some minutes (ROUNDS=50)"
 	@echo "make bench   how much serving costs on top of the model's arithmetic, and what an overloaded service answers (needs wrk)"
 	@echo "make bench-peers   compare with LitServe, BentoML, MLServer, Ray Serve and FastAPI (ARGS=--help)"
+	@echo "make bench-play   what policies score in SlimeVolley at a delay, by what they see of it; hours (ARGS=--help)"
 	@echo "make soak MIN=30   mixed load for MIN minutes: memory and p99 over time in soak.png, and a verdict"
 	@echo "make pictures   draw the pictures of README and docs from the running program (needs Chromium)"
 	@echo "make installs   install it as users do, by pip, uv and pipx, with Python 3.11 to 3.13 (ARGS=--help)"
@@ -61,6 +62,9 @@ pictures: .venv/test
 # Each peer has a virtual environment of its own, created on the first call.
 bench-peers: .venv/test
 	$(BIN)/python -m benchmarks.peers.run $(ARGS)
+
+bench-play: .venvs/play/made
+	OMP_NUM_THREADS=1 .venvs/play/bin/python -W ignore -m benchmarks.play.run $(ARGS)
 
 # For the image's Python on Linux. `make hashes UPGRADE=--upgrade` also updates the tools.
 hashes: .venvs/tools/made
@@ -118,6 +122,11 @@ OLD := import sys; v = sys.version_info[:2]; v >= (3, 11) or sys.exit('jepa-serv
 	.venvs/clients/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r $<
 	@! command -v npm > /dev/null || npm install --prefix .venvs/clients --no-save --no-package-lock --silent $(TYPESCRIPT) || \
 		echo "TypeScript could not be installed; the test of a client in it is skipped" >&2
+	@touch $@
+
+.venvs/play/made: requirements/play.txt pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear .venvs/play
+	.venvs/play/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r $< -e '.[train]'
 	@touch $@
 
 .venvs/image/made: requirements/serve.txt .venvs/tools/made

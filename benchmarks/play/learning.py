@@ -1,0 +1,37 @@
+"""A JEPA of recorded games, whose predictor takes the player's inputs."""
+
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.play.views import Values
+from model import frames, train
+
+DELAYS = (0, 6, 9)
+# Over the default preset: a smaller network, for fifteen columns, and the delays among its horizons.
+RECIPE = {
+    "embed_dim": 128,
+    "predictor_embed_dim": 64,
+    "encoder_depth": 2,
+    "num_heads": 4,
+    "batch_size": 256,
+    "horizons": (1, *DELAYS[1:], 20),
+    "max_actions": 12,
+}
+
+
+def learn(games: list[tuple[Values, Values]], models: Path, name: str, steps: int) -> Path:
+    """The folder of a bundle that learned from states [rows, C] and inputs [rows, A] of each game; one that is there
+    already is taken as it is."""
+    if found := sorted((models / name).glob("*")):
+        return found[-1]
+    lengths = [len(states) for states, _ in games]
+    states, inputs = (np.concatenate(part).T for part in zip(*games, strict=True))
+    table = {
+        "game": np.repeat(np.arange(len(games)), lengths),
+        "t": np.concatenate([np.arange(length) for length in lengths]),
+        **{f"c{column:02}": values for column, values in enumerate(states)},
+        **{f"action_{column}": values for column, values in enumerate(inputs)},
+    }
+    data = frames(table, episode="game", frame="t", actions="action_*")
+    return train(data, out=models, name=name, steps=steps, **RECIPE)
