@@ -1,6 +1,6 @@
 // Call: the request for the frame in view, to copy.
 
-import { by, chips, h, head, write } from "./dom.js";
+import { by, chips, h, write } from "./dom.js";
 import { addressOf, hasKey } from "./service.js";
 
 const ENDPOINTS = {
@@ -16,8 +16,8 @@ export function enter(shared) {
 	const choice = (legend, values, chosen, choose) => chips(legend, "radio", values, (value) =>
 		({ checked: value === chosen, onchange: () => (choose(value), update()) }));
 	const endpoints = Object.keys(ENDPOINTS).filter((name) => name !== "forecast" || page.model.heads?.length);
-	by("call").replaceChildren(
-		head("Call it", h("p.soft", page.frame ? `Frame ${page.frame.at} of the recording.` : "The mean frame of training, until you watch one.")),
+	write("of", page.frame ? `Frame ${page.frame.at} of the recording.` : "The mean frame of training, until you watch one.");
+	by("request").replaceChildren(
 		h("div.columns",
 			choice("Endpoint", endpoints, endpoint, (value) => (endpoint = value)),
 			choice("Language", Object.keys(LANGUAGES), language, (value) => (language = value))),

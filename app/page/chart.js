@@ -36,7 +36,8 @@ function layered(canvas, key, draw) {
 		kept.set(canvas, { layer, key: wanted });
 	}
 	const context = fresh(canvas, size);
-	context.drawImage(layer, 0, 0, ...size);
+	// A view that is hidden has no size.
+	if (size[0]) context.drawImage(layer, 0, 0, ...size);
 	return context;
 }
 

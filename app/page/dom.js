@@ -26,8 +26,6 @@ export const table = (caption, head, rows) =>
 			h("tbody", rows.map(([first, ...rest]) =>
 				h("tr", h("th", { scope: "row" }, first), rest.map((cell) => h("td", cell)))))));
 
-export const head = (title, ...rest) => h("div.head", h("h1", title), rest);
-
 export const panel = (name, title, ...content) =>
 	h(`section.panel#p-${name}`, { "aria-labelledby": `t-${name}` }, h(`h2#t-${name}`, title), content);
 

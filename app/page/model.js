@@ -1,4 +1,4 @@
-// Model: what the program does, what is served, and what to do next.
+// Model: what is served, below what the program does and what to do next.
 
 import { by, h, number, plural, table } from "./dom.js";
 
@@ -16,22 +16,14 @@ export function enter({ model, refused }) {
 	if (built === model) return;
 	built = model;
 	const { training, metrics, statistics } = model;
-	const next = (href, title, text) => h("a.next", { href }, h("b", title), h("span.soft", text));
 	const facts = [
+		`${plural(model.input_dim, "number")} in, ${model.embed_dim} out, up to ${model.horizons.at(-1)} frames ahead`,
 		training.episodes && `Made of ${plural(training.rows, "frame")} of ${plural(training.episodes, "game")}`,
-		model.data.source, model.licence && `licence ${model.licence}`,
+		model.data.source, model.licence && `Licence ${model.licence}`,
 	];
-	by("model").replaceChildren(
-		h("div.hero",
-			h("h1", "Your bot's frame, understood before the next one"),
-			h("p", `Post the ${plural(model.input_dim, "number")} that your bot sees. Get back ${model.embed_dim} that sum up the moment, what the model expects up to ${model.horizons.at(-1)} frames on, and how surprising what came was. It learned that from recorded games, without labels.`)),
-		h("div.nexts",
-			next("#/watch", "Watch it play", model.sample ? "with what it expects and what surprises it" : "a recording of yours"),
-			next("#/call", "Call it from your bot", "in curl, Python or JavaScript"),
-			next("#/service", "See how it keeps up", "requests, latency, drift"),
-			next("docs", "Look up the API", "with requests to try")),
+	by("served").replaceChildren(
 		h("h2", `Served: ${model.name}, version ${model.version}`),
-		h("p", facts.filter(Boolean).join("; "), "."),
+		h("p", facts.filter(Boolean).join(". "), "."),
 		...refused.map(({ bundle, reason }) => h("p.notice.wrong", `${bundle} is not served: ${reason}`)),
 		h("h2", "How good is it"),
 		table("On games held out of training", ["measure", "value"], Object.entries(metrics).map(([name, value]) => [METRICS[name] ?? name, number(value)])),

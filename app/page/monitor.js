@@ -1,7 +1,7 @@
 // Service: how it keeps up, asked for while this view is looked at.
 
 import { timeline } from "./chart.js";
-import { by, canvas, h, head, number, panel, plural, table, write } from "./dom.js";
+import { by, canvas, h, number, panel, plural, table, write } from "./dom.js";
 import { parse, quantile, sum, sums } from "./metrics.js";
 import { ask, json } from "./service.js";
 
@@ -17,7 +17,7 @@ export const renew = () => ([before, looks, past] = [null, 0, {}]);
 
 export function enter(shared) {
 	page = shared;
-	if (!by("service").childElementCount) build();
+	if (!by("drift")) build();
 	if (timer === null) look();
 }
 
@@ -27,8 +27,7 @@ export function leave() {
 }
 
 function build() {
-	by("service").append(
-		head("How it keeps up", h("p.soft", "A frame at 60 Hz lasts 16.7 ms.")),
+	by("figures").append(
 		h("div.tiles", Object.entries(TILES).map(([name, title]) =>
 			panel(name, title, h(`b#n-${name}`, "–"), canvas(`c-${name}`, `${title} over time`)))),
 		h("div.columns", h("section#refusals"), h("section#drift")));

@@ -88,7 +88,6 @@ export async function postRows(path, rows, options, signal) {
 export class Stream {
 	#socket = null;
 	#sent = new Map();
-	#isClosed = false;
 
 	/** `onAnswer(number, embedding, ms)` gets null for a frame that a newer one replaced. */
 	constructor(options, onAnswer, onOpen) {
@@ -103,7 +102,7 @@ export class Stream {
 		this.#socket.onclose = () => {
 			this.#socket = null;
 			this.#sent.clear();
-			if (!this.#isClosed) lost("the stream ended");
+			lost("the stream ended");
 		};
 	}
 
@@ -117,7 +116,7 @@ export class Stream {
 	send(number, row) {
 		// A browser opens six connections to a host.
 		const isOpen = this.#socket ? this.#socket.readyState === WebSocket.OPEN : hasKey() && this.#sent.size < 6;
-		if (this.#isClosed || !isOpen) return false;
+		if (!isOpen) return false;
 		this.#sent.set(number, performance.now());
 		if (this.#socket) {
 			const message = Float32Array.of(0, ...row);
@@ -128,7 +127,8 @@ export class Stream {
 	}
 
 	close() {
-		this.#isClosed = true;
-		this.#socket?.close();
+		if (!this.#socket) return;
+		this.#socket.onclose = null;
+		this.#socket.close();
 	}
 }

@@ -1,7 +1,7 @@
 // Watch: a recording plays, beside what the model makes of it.
 
 import { extent, map, timeline } from "./chart.js";
-import { by, canvas, chips, clock, h, head, number, panel, plural, write } from "./dom.js";
+import { by, canvas, chips, clock, h, number, panel, plural, write } from "./dom.js";
 import { Heads } from "./heads.js";
 import { Player } from "./player.js";
 import { changes, embeddings, forecasts, part, peaks, places, sample, dropped, surprise, things } from "./recording.js";
@@ -23,33 +23,30 @@ export function renew(shared) {
 	recording = player = null;
 	hidden = [];
 	horizon = nearest(30);
-	by("watch").replaceChildren();
+	by("player").replaceChildren();
+	write("source", "");
 }
 
 const nearest = (frames) => model.horizons.reduce((a, b) => (Math.abs(b - frames) < Math.abs(a - frames) ? b : a));
 
 export function enter() {
-	if (!by("watch").childElementCount) build();
-	if (recording) draw();
+	if (!by("deck")) build();
+	if (recording) update(true);
 	else if (model.sample) open(sample(model));
 	else say("Open or drop a recording: a row a frame, columns in the model's order or with names.");
 }
 
-export function leave() {
-	player?.pause();
-	named();
-}
+export const leave = () => player?.pause();
 
 function build() {
 	const button = (id, text, name, onclick) => h(`button#${id}`, { "aria-label": name, onclick }, text);
 	const speeds = [0.1, 0.5, 1, 2].map((value) => h("option", { value, selected: value === 1 }, `${value} ×`));
-	by("watch").append(
-		head("Watch it play", h("p.soft#source"),
-			h("label.button", "Open a recording …", h("input.unseen#file", { type: "file", accept: ".csv,.npy,.npz", onchange: ({ target }) => drop(target.files[0]) }))),
+	Object.assign(by("file"), { disabled: false, onchange: ({ target }) => drop(target.files[0]) });
+	by("player").append(
 		h("p.notice#said", { role: "status", hidden: true }),
 		h("div.deck#deck", { hidden: true },
 			button("back", "◂", "One frame back", () => seek(player.at - 1)),
-			button("play", "▶", "Play", () => (player.isPlaying ? player.pause() : player.play(), named())),
+			button("play", "▶", "Play", () => (player.isPlaying ? seek(player.at) : player.play())),
 			button("on", "▸", "One frame on", () => seek(player.at + 1)),
 			h("input#scrub", { type: "range", min: 0, value: 0, "aria-label": "Frame", oninput: ({ target }) => seek(Number(target.value)) }),
 			h("output#clock", { for: "scrub" }),
@@ -87,7 +84,6 @@ async function open(reading) {
 	full = whole = null;
 	await analyse();
 	if (recording && !by("watch").hidden && !matchMedia("(prefers-reduced-motion: reduce)").matches) player.play();
-	named();
 }
 
 function fail(error) {
@@ -152,11 +148,6 @@ function seek(at) {
 	player.seek(at);
 }
 
-function named() {
-	const [text, name] = player?.isPlaying ? ["❚❚", "Pause"] : ["▶", "Play"];
-	if (by("play")) Object.assign(by("play"), { textContent: text, ariaLabel: name });
-}
-
 /** `isRest`: not playing, so that a screen reader hears of it. */
 function update(isRest) {
 	page.frame = { row: part(recording, player.at), at: player.at, hidden };
@@ -166,7 +157,9 @@ function update(isRest) {
 
 function describe(isRest) {
 	const { at, frameMs, late, latency: [p50, p99] } = player, percent = seen.percents[at], time = clock(at / recording.rate);
+	const [textContent, ariaLabel] = player.isPlaying ? ["❚❚", "Pause"] : ["▶", "Play"];
 	saidAt = performance.now();
+	Object.assign(by("play"), { textContent, ariaLabel });
 	Object.assign(by("scrub"), { value: at, ariaValueText: `frame ${at}, ${time}` });
 	write("clock", `${time} · frame ${at}`);
 	write("surprise-now", Number.isNaN(percent)
@@ -176,9 +169,7 @@ function describe(isRest) {
 		: `${number(p50, 2)} ms to an answer, 99 % within ${number(p99, 2)} ms; a frame lasts ${number(frameMs)} ms. ${late.size ? plural(late.size, "frame") : "No frame"} late.`);
 	if (heads?.novelty) write("novelty-now", `Farther from training than ${Math.round(heads.novelty[at])} % of those held out.`);
 	heads?.say(at);
-	if (!isRest) return;
-	named();
-	write("live", `Frame ${at}. ${by("surprise-now").textContent}`);
+	if (isRest) write("live", `Frame ${at}. ${by("surprise-now").textContent}`);
 }
 
 export function draw() {

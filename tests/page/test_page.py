@@ -23,6 +23,7 @@ pytestmark = [
     # The rest of it is of the browser's own making.
     pytest.mark.timeout(240),
 ]
+VIEWS = ("Model", "Watch", "Call", "Service")
 KEY = "of-this-test-alone-0123"
 expect.set_options(timeout=TIMEOUT_MS)
 
@@ -74,10 +75,23 @@ def test_model_shows_the_range_of_each_column_in_training(opened):
     assert least < mean < most
 
 
+def test_each_view_has_its_heading_before_the_service_has_answered(chromium, server):
+    with tab(chromium, "about:blank") as found:
+        # Never answered: what a visitor on a slow link looks at.
+        found.page.route("**/models", lambda _: None)
+        for view in VIEWS:
+            found.page.goto(f"{server.url}/#/{view.lower()}")
+            found.page.reload()
+            expect(found.page.get_by_role("link", name=view, exact=True)).to_have_attribute("aria-current", "page")
+            expect(found.page.get_by_role("heading", level=1)).to_be_visible()
+            assert Axe().run(found.page).violations_count == 0, view
+        found.page.goto("about:blank")
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (2000, "dark")])
 def test_axe_finds_no_violation_and_nothing_is_wider_than_the_window(chromium, server, width, scheme):
     with tab(chromium, server.url, color_scheme=scheme, viewport={"width": width, "height": 800}) as found:
-        for view in ("Model", "Watch", "Call", "Service"):
+        for view in VIEWS:
             found.page.get_by_role("link", name=view, exact=True).click()
             if view == "Watch":
                 expect(found.page.locator("#surprise-now")).not_to_be_empty()
