@@ -1,7 +1,8 @@
 """Tables of files that are read when their columns are asked for, some rows at a time."""
 
+import itertools
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -41,16 +42,25 @@ class LazyTable:
             parts.append(self._alike(self._finish(table, path).select([name])))
         return pa.concat_tables(parts)[name]
 
-    def in_parts(self, rows: int) -> Iterator[pa.Table]:
-        """All columns, at most so many rows at once."""
+    def in_parts(self, rows: int, columns: Collection[str] | None = None) -> Iterator[pa.Table]:
+        """At most so many rows at once, of the columns (None: all) and perhaps of some more."""
         for path in self._paths:
             with reading(path, "Parquet"):
-                for batch in pq.ParquetFile(path).iter_batches(rows):
+                file = pq.ParquetFile(path)
+                # What stands in the names of folders is in no file, and of no column there would be no rows.
+                stored = None if columns is None else [*(_names_in(file) & {*columns})] or None
+                for batch in file.iter_batches(rows, columns=stored):
                     yield self._alike(self._finish(pa.Table.from_batches([batch]), path))
 
     def _alike(self, table: pa.Table) -> pa.Table:
         whole = pa.schema([self.schema.field(name) for name in table.column_names])
         return pa.concat_tables([whole.empty_table(), table], promote_options="permissive")
+
+
+def _names_in(file: pq.ParquetFile) -> set[str]:
+    """The columns of the file and their parts, such as observation.position."""
+    paths = (file.schema.column(i).path.split(".") for i in range(len(file.schema)))
+    return {name for path in paths for name in itertools.accumulate(path, "{}.{}".format)}
 
 
 class Spool:
@@ -80,10 +90,10 @@ def head(table: Any) -> pa.Table:
     return next(table.in_parts(HEAD_ROWS)) if isinstance(table, LazyTable) else table
 
 
-def in_parts(table: Any, rows: int) -> Iterator[pa.Table]:
-    """The rows of the table, at most so many at once."""
+def in_parts(table: Any, rows: int, columns: Collection[str] | None = None) -> Iterator[pa.Table]:
+    """The rows of the table, at most so many at once; of columns that are not named, nothing need be read."""
     if isinstance(table, LazyTable):
-        yield from table.in_parts(rows)
+        yield from table.in_parts(rows, columns)
         return
     for start in range(0, len(table), max(rows, 1)):
         yield table.slice(start, rows)

@@ -34,7 +34,7 @@ class Shelf:
         """The parts of the table's rows [n, C], as many at once as may be in memory, at which `look` looks as they are
         stored; ValueError where they differ."""
         step, first = len(table) if self.folder is None else rows_at_once(len(parts)), 0
-        for some in in_parts(table, step):
+        for some in in_parts(table, step, {part.column for part in parts}):
             try:
                 values = values_of(some, parts)
                 if look is not None:

@@ -35,8 +35,13 @@ class ColumnHeads(nn.Module):
             self.register_buffer(f"direction_{name}", torch.zeros(len(self.ahead), 2 * config.input_dim))
 
     def measure_directions(self, ahead: int, changes: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Stores how often each column rises and falls between frames [n, M] and those `ahead` of them [n, M]."""
-        share = torch.cat([direction(now, later, self.columns) for now, later in changes]).mean(0)
+        """Stores how often each column rises and falls between frames [n, M] and those `ahead` of them [n, M], where
+        neither is NaN."""
+        parts = []
+        for now, later in changes:
+            unknown = (now + later)[:, : self.columns].isnan().repeat(1, 2)
+            parts.append(direction(now, later, self.columns).masked_fill(unknown, torch.nan))
+        share = torch.cat(parts).nanmean(0).nan_to_num(0.0)
         std = (share * (1 - share)).sqrt()
         place = self.ahead.index(ahead)
         self.direction_share[place] = share

@@ -53,19 +53,22 @@ class FeatureEncoding(nn.Module):
     def fit(
         cls, rows: RowSource, schema: Schema, statistics: Statistics, categorical: Sequence[str] = CATEGORICAL
     ) -> "FeatureEncoding":
-        """Fits an encoding to the training rows [n, C]; `categorical` lists name patterns of id columns."""
+        """Fits an encoding to the training rows [n, C], NaN where a number is not there; `categorical` lists name
+        patterns of id columns."""
         mean, std = statistics["mean"], statistics["std"]
         alive = std > DEAD_STD
         ramps: list[tuple[int, float, float]] = []
         ids: list[tuple[int, float, float]] = []
         for column in np.flatnonzero(alive).tolist():
-            values, counts = np.unique(rows[:, column], return_counts=True)
+            there = rows[:, column]
+            there = there[~np.isnan(there)]
+            values, counts = np.unique(there, return_counts=True)
             is_id = any(fnmatch.fnmatchcase(schema.names[column], pattern) for pattern in categorical)
             if is_id and len(values) <= MAX_CATEGORIES:
                 tolerance = float(np.diff(values).min()) / 2 if len(values) > 1 else 0.5
                 ids += [(column, float(value), tolerance) for value in values]
             elif len(values) > MAX_RAMPLESS_VALUES:
-                edges = _quantile_edges(rows[:, column], values, counts, gap=0.02 * float(std[column]))
+                edges = _quantile_edges(there, values, counts, gap=0.02 * float(std[column]))
                 ramps += [(column, low, 1 / (high - low)) for low, high in itertools.pairwise(edges)]
         numbers = alive & ~np.isin(np.arange(len(std)), [column for column, *_ in ids])
         scale = np.where(numbers, 1 / np.where(alive, std, 1), 0)

@@ -129,8 +129,16 @@ class Batches:
             actions = torch.where(told, given, torch.nan).transpose(0, 1).flatten(0, 1).to(device)
         turned = turned.repeat(1 + len(horizon), 1)
         ahead = torch.from_numpy(horizon.ravel()).to(device, torch.float32)
-        later_known = None if self.absent is None else ~self.absent[torch.from_numpy(taken[len(now) :])].to(device)
-        return Batch(self.seen(taken, turned), ahead, *rest, later_known, actions)
+        return Batch(self.seen(taken, turned), ahead, *rest, self.known(taken[len(now) :]), actions)
+
+    def known(self, rows: Rows) -> Tensor | None:
+        """[n, G] bool: which groups of the rows [n] the data has (None: all of them)."""
+        return None if self.absent is None else ~self.absent[torch.from_numpy(rows)].to(self.device)
+
+    def as_seen(self, rows: Rows) -> Tensor:
+        """Raw features [n, C] of the rows [n], NaN where the data lacks the group."""
+        known = self.known(rows)
+        return self.seen(rows) if known is None else self.seen(rows).where(known[:, self.group], torch.nan)
 
     def seen(self, rows: Rows, turned: Tensor | None = None) -> Tensor:
         """Raw features [n, C] of the rows [n], by each symmetry where `turned` [n, S]."""

@@ -64,18 +64,20 @@ def evaluate(run: Run, steps_per_second: float = math.inf) -> Report:
 
 def loss_quantiles(run: Run, jepa: JEPA) -> dict[str, list[float]]:
     """Per horizon the 0 … 100 % quantiles of the loss of a held-out row, as the service computes it: between the
-    predictor's answer to the whole row's context embedding and the target encoder's embedding."""
+    predictor's answer to the context embedding of the row and the target encoder's embedding. Of either row, groups
+    that the data lacks are hidden."""
     batches = run.batches
     jepa.eval()
     losses: dict[int, list[Tensor]] = {horizon: [] for horizon in run.horizons}
     rows = run.val_rows.evenly(QUANTILE_ROWS)
     for part in np.split(rows, range(CHUNK_ROWS, len(rows), CHUNK_ROWS)):
         with torch.inference_mode():
-            context = jepa.context_encoder(jepa.encoding(batches.seen(part)))
+            context = jepa.context_encoder(jepa.encoding(batches.seen(part)), batches.known(part))
             for horizon in run.horizons:
                 asked = torch.full((len(part),), float(horizon), device=context.device)
                 predicted = jepa.predictor(context, None, asked)
-                target = jepa.target_encoder(jepa.encoding(batches.seen(batches.later(part, horizon))))
+                later = batches.later(part, horizon)
+                target = jepa.target_encoder(jepa.encoding(batches.seen(later)), batches.known(later))
                 losses[horizon].append(nn.functional.smooth_l1_loss(predicted, target, reduction="none").mean(1))
     quantiles = {}
     for horizon, each in losses.items():

@@ -235,7 +235,8 @@ def _networks(frames: Frames, train: Ranges, statistics: Statistics, recipe: Rec
     torch.manual_seed(recipe.seed)
     # In their order, since what is fitted does not depend on it and a file is read faster so.
     drawn = np.sort(train.drawn(FIT_ROWS, np.random.default_rng(recipe.seed)))
-    encoding = FeatureEncoding.fit(taken(frames.features, drawn), frames.schema, statistics)
+    rows = taken(frames.features, drawn) if frames.absent is None else frames.as_seen(drawn)
+    encoding = FeatureEncoding.fit(rows, frames.schema, statistics)
     actions = _actions(frames, recipe)
     config = recipe.config(frames.schema, ordered=frames.frame is not None, actions=len(actions))
     if frames.actions is None or not actions:
@@ -260,9 +261,9 @@ def _actions(frames: Frames, recipe: Recipe) -> tuple[str, ...]:
 def _measure_directions(jepa: JEPA, batches: Batches, rows: Ranges, horizons: tuple[int, ...]) -> None:
     some = rows.evenly(DIRECTION_ROWS)
     parts = np.split(some, range(CHUNK_ROWS, len(some), CHUNK_ROWS))
-    now = [jepa.encoding(batches.seen(part)) for part in parts]
+    now = [jepa.encoding(batches.as_seen(part)) for part in parts]
     for horizon in horizons:
-        later = (jepa.encoding(batches.seen(batches.later(part, horizon))) for part in parts)
+        later = (jepa.encoding(batches.as_seen(batches.later(part, horizon))) for part in parts)
         jepa.column_heads.measure_directions(horizon, zip(now, later, strict=True))
 
 

@@ -15,7 +15,9 @@ from pyarrow.feather import write_feather
 
 from model.data.frames import ARRAYS, Frames, read_frames
 from model.data.kept import kept_frames
+from model.data.lazy import in_parts
 from model.data.matrix import Matrix
+from model.data.recordings import recording
 from model.data.splits import split_rows
 from model.data.statistics import statistics_of
 from model.data.symmetry import Symmetry
@@ -187,6 +189,20 @@ def test_columns_of_lists_and_folders_that_name_a_column_are_read_in_parts(kind:
         pq.write_table(pa.table(columns), folder / "part.parquet", row_group_size=7)
     options: dict[str, Any] = {"exclude": ["text"]}
     assert_same(read_frames(tmp_path, **options), read_frames(tmp_path, in_memory_bytes=0, **options))
+
+
+def test_of_large_files_only_the_columns_that_are_asked_for_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / "episode=3"
+    folder.mkdir()
+    state = [{"x": float(i), "hp": [i, i + 1]} for i in range(20)]
+    pq.write_table(pa.table({"state": state, "wide": LISTS["fixed"], "frame": range(20)}), folder / "a.parquet")
+    data = recording(folder.parent, in_memory_bytes=0)
+    for asked in ("state.x", "state.hp", "wide", "frame"):
+        parts = [*in_parts(data.table, 6, {asked})]
+        assert [len(part) for part in parts] == [6, 6, 6, 2]
+        assert {*parts[0].column_names} == {asked, "episode"}, "the folder's name is always known"
+        assert pa.concat_tables(parts)[asked] == data.table[asked]
+    assert [*pa.concat_tables(in_parts(data.table, 6, {"episode"}))["episode"].to_pylist()] == [3] * 20
 
 
 def test_lists_of_other_lengths_further_on_are_refused(tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ from model.data.ranges import Ranges
 from model.networks.encoding import FeatureEncoding
 from model.networks.jepa import JEPA
 from model.training.batches import Batches
+from model.training.held_out import loss_quantiles
 from model.training.objective import Objective
 from model.training.recipe import Recipe
+from model.training.run import prepare
 from tests.support.games import make_games
 
 HORIZONS = (2, 5)
@@ -61,3 +63,20 @@ def test_what_stands_in_place_of_a_missing_number_changes_nothing_that_is_learne
     assert loss == loss_of_other
     assert all(torch.equal(one, same) for one, same in zip(gradients, gradients_of_other, strict=True))
     assert learned(replace(other, absent=None), recipe)[0] != loss
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_what_stands_in_place_of_a_missing_number_changes_no_network_and_no_quantile(games, ordered):
+    recipe = Recipe(
+        horizons=HORIZONS, batch_size=8, embed_dim=16, predictor_embed_dim=16, encoder_depth=1, predictor_depth=1,
+        num_heads=2,
+    )  # fmt: skip
+    games = games if ordered else replace(games, frame=None)
+    columns = np.repeat(games.absent, [group.width for group in games.schema.groups], axis=1)
+    other = replace(games, features=np.where(columns, np.float32(ELSEWHERE), games.features))
+    one, same = prepare(games, recipe), prepare(other, recipe)
+    weights = [each.jepa.state_dict().values() for each in (one, same)]
+    assert all(torch.equal(*pair) for pair in zip(*weights, strict=True))
+    assert loss_quantiles(one, one.jepa) == loss_quantiles(same, same.jepa)
+    shown = prepare(replace(other, absent=None), recipe)
+    assert loss_quantiles(shown, shown.jepa) != loss_quantiles(one, one.jepa)
