@@ -1,9 +1,9 @@
 """`heads.npz`: linear heads on the embedding, which answer named questions about a frame and about later ones.
 
-An output is `u = scale · (e · W + b) + shift`, and of that the sigmoid of `u + bend · log(1 + exp(u))` (binary heads),
-the softmax over the outputs of its head (classes) or itself, in the label's unit (numbers). At horizon 0, now, e is the
-embedding; at later horizons it is what the predictor expects. Each horizon has a scale, a shift and a bend of its own
-for each output.
+An output is `u = scale · (e · W + b) + shift`, and of that the sigmoid of `u + bend · log(1 + exp(u + knee))` (binary
+heads), the softmax over the outputs of its head (classes) or itself, in the label's unit (numbers). At horizon 0, now,
+e is the embedding; at later horizons it is what the predictor expects. Each horizon has a scale, a shift, a bend and a
+knee of its own for each output.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ class Heads:
     heads: tuple[Head, ...]
     weights: Array  # [embed_dim, O]
     biases: Array  # [O]
-    calibration: Array  # [1 + H, O, 3], scale, shift and bend; first those of horizon 0, then those of each horizon
+    calibration: Array  # [1 + H, O, 4]: scale, shift, bend and knee; first of horizon 0, then of each horizon
 
     @property
     def outputs(self) -> list[str]:
@@ -82,7 +82,8 @@ class Heads:
             part = values[:, columns]
             if kind == "binary":
                 if self._is_bent:
-                    part += self._bends[horizon_index][..., columns] * np.logaddexp(np.float32(0), part)
+                    knees = self._knees[horizon_index][..., columns]
+                    part += self._bends[horizon_index][..., columns] * np.logaddexp(np.float32(0), part + knees)
                 # The sigmoid, in a form that no large number makes overflow.
                 part *= 0.5
                 np.tanh(part, out=part)
@@ -105,6 +106,10 @@ class Heads:
     @cached_property
     def _bends(self) -> Array:
         return np.ascontiguousarray(self.calibration[..., 2])
+
+    @cached_property
+    def _knees(self) -> Array:
+        return np.ascontiguousarray(self.calibration[..., 3])
 
     @cached_property
     def _is_bent(self) -> bool:
@@ -132,7 +137,7 @@ def parse_heads(content: bytes, path: Path, heads: Sequence[Head], embed_dim: in
     """Reads the archive for those heads of the manifest; BundleError where an array is missing, has another shape or
     holds what is no number, and ValueError where the content is no archive of arrays."""
     count = sum(len(head.outputs) for head in heads)
-    shapes = {"weights": (embed_dim, count), "biases": (count,), "calibration": (1 + horizons, count, 3)}
+    shapes = {"weights": (embed_dim, count), "biases": (count,), "calibration": (1 + horizons, count, 4)}
     arrays = parse_arrays(content, path, shapes, Limits("heads", count, MAX_HEADS_BYTES))
     for name, array in arrays.items():
         if not np.isfinite(array).all():

@@ -19,15 +19,16 @@ BINS = 15
 
 def calibrate(scores: Rows, wanted: Rows, kind: Kind) -> Rows:
     """Scores [n, K] of one head and what they should say, [n, K] as probabilities (one column if binary) or numbers →
-    [K, 3], the scale, the shift and the bend of each output that make the likeliest answers or the nearest ones.
+    [K, 4], the scale, the shift, the bend and the knee of each output that make the likeliest answers or the nearest
+    ones.
 
-    A scale and a shift are after Platt (1999). The log-odds of a binary head may rise by another slope above zero than
-    below, as in beta calibration (Kull et al. 2017); classes and numbers have a bend of 0.
+    A scale and a shift are after Platt (1999). The log-odds of a binary head may rise by another slope on one side of
+    the knee than on the other, as in beta calibration (Kull et al. 2017); classes and numbers have a bend of 0.
     """
     centre, spread = scores.mean(0), np.maximum(scores.std(0), 1e-6)
     x = torch.from_numpy(((scores - centre) / spread).astype(np.float64))  # [n, K]
     y = torch.from_numpy(wanted.astype(np.float64))
-    bend = torch.zeros(x.shape[1], dtype=x.dtype)
+    bend, knee = torch.zeros((2, x.shape[1]), dtype=x.dtype)
     if kind == "number":
         level = y.mean(0)
         slope = (x * (y - level)).mean(0) / (x.square().mean(0) + 1e-12)
@@ -35,15 +36,16 @@ def calibrate(scores: Rows, wanted: Rows, kind: Kind) -> Rows:
         straight = torch.stack([torch.ones_like(bend), bend])
         slope, level = straight = _likeliest(x, y, kind, straight)
         if kind == "binary":
-            slope, level, steepness = _likeliest(x, y, kind, torch.cat([straight, bend[None]]))
+            slope, level, steepness, knee = _likeliest(x, y, kind, torch.cat([straight, bend[None], knee[None]]))
             bend = torch.expm1(steepness)
     scale = slope.numpy() / spread
-    return np.stack([scale, level.numpy() - scale * centre, bend.numpy()], axis=-1).astype(np.float32)
+    shift = level.numpy() - scale * centre
+    return np.stack([scale, shift, bend.numpy(), knee.numpy()], axis=-1).astype(np.float32)
 
 
 def _likeliest(x: Tensor, y: Tensor, kind: Kind, start: Tensor) -> Tensor:
     """[n, K], [n, K] and a first guess → slopes, levels and, where the guess has them, the logarithms of how much
-    steeper outputs are above zero than below, each [K]."""
+    steeper outputs are above their knee than below, and the knees, each [K]."""
     weights = start.clone().requires_grad_()
     optimiser = torch.optim.LBFGS([weights], max_iter=100, line_search_fn="strong_wolfe")
 
@@ -51,7 +53,7 @@ def _likeliest(x: Tensor, y: Tensor, kind: Kind, start: Tensor) -> Tensor:
         optimiser.zero_grad()
         logits = x * weights[0] + weights[1]
         if len(weights) > 2:
-            logits = logits + torch.expm1(weights[2]) * F.softplus(logits)
+            logits = logits + torch.expm1(weights[2]) * F.softplus(logits + weights[3])
         fit = F.binary_cross_entropy_with_logits(logits, y) if kind == "binary" else F.cross_entropy(logits, y)
         total = fit + PENALTY * weights.square().sum()
         total.backward()  # type: ignore[no-untyped-call]

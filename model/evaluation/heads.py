@@ -28,8 +28,8 @@ Step = tuple[NDArray[Any], NDArray[Any], float, float]
 PENALTIES = (10_000.0, 1000.0, 100.0, 10.0, 1.0)
 # How much less likely a class without a training row is than the others.
 ABSENT_LOG_ODDS = 10.0
-# The scale, the shift and the bend of an output that is not calibrated.
-STRAIGHT = (1, 0, 0)
+# The scale, the shift, the bend and the knee of an output that is not calibrated.
+STRAIGHT = (1, 0, 0, 0)
 # Parts of the held-out games; the table of each part is made with a calibration from the others.
 FOLDS = 5
 

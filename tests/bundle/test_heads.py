@@ -66,7 +66,7 @@ def test_selected_heads_answer_as_they_do_among_all_in_the_order_asked(bundle: B
 def test_no_score_is_so_large_that_a_probability_is_none() -> None:
     heads = (Head("a", "binary", ("a",)), Head("b", "classes", ("b=1", "b=2")))
     all_heads = Heads(
-        heads, np.array([[1e30, 1e30, -1e30]], np.float32), np.zeros(3, np.float32), np.ones((1, 3, 3), np.float32)
+        heads, np.array([[1e30, 1e30, -1e30]], np.float32), np.zeros(3, np.float32), np.ones((1, 3, 4), np.float32)
     )
     values = all_heads.values(np.array([[1], [-1]], np.float32), 0)
     np.testing.assert_array_equal(values, [[1, 1, 0], [0, 0, 1]])
@@ -95,8 +95,8 @@ def test_what_is_written_is_read_again(bundle: Bundle, folder: Path) -> None:
         ({"weights": np.zeros((4, 6), np.int32)}, "weights holds int32; it must hold floats"),
         ({"biases": np.zeros(7, np.float32)}, r"biases has shape \[7\]; it must be \[6\]"),
         ({"biases": np.full(6, np.nan, np.float32)}, "biases holds NaN or an infinite number"),
-        ({"calibration": np.zeros((2, 6, 3), np.float32)}, r"it must be \[3, 6, 3\]"),
-        ({"calibration": np.full((3, 6, 3), np.inf)}, "calibration holds NaN or an infinite number"),
+        ({"calibration": np.zeros((2, 6, 4), np.float32)}, r"it must be \[3, 6, 4\]"),
+        ({"calibration": np.full((3, 6, 4), np.inf)}, "calibration holds NaN or an infinite number"),
         ({"calibration": None}, "lacks calibration"),
     ],
 )

@@ -148,7 +148,7 @@ def test_a_model_of_rows_without_order_has_heads_too(columns, tmp_path):
     data = write(tmp_path / "rows.parquet", {name: columns[name] for name in (*NAMES, "mood")})
     code, _, text = fit(folder, data, "--labels", "mood")
     assert code == 0, text
-    assert read_bundle(folder.parent / "2").heads.calibration.shape == (2, 3, 3)
+    assert read_bundle(folder.parent / "2").heads.calibration.shape == (2, 3, 4)
 
 
 def test_rows_in_which_a_needed_number_is_missing_have_no_label(bundle, columns, tmp_path):

@@ -113,7 +113,7 @@ class TinyModel:
         outputs = sum(len(outputs) for _, outputs in HEADS.values())
         shapes = {"weights": (self.embed_dim, outputs), "biases": (outputs,)}
         drawn = {name: rng.normal(size=shape) for name, shape in shapes.items()}
-        drawn["calibration"] = rng.uniform(0.5, 1.5, (1 + len(self.horizons), outputs, 3))
+        drawn["calibration"] = rng.uniform(0.5, 1.5, (1 + len(self.horizons), outputs, 4))
         return {name: values.astype(np.float32) for name, values in drawn.items()}
 
     def novelty(self) -> dict[str, Array]:
@@ -131,9 +131,9 @@ class TinyModel:
         for kind, outputs in HEADS.values():
             scores = []
             for _ in outputs:
-                scale, shift, bend = w["calibration"][horizon_index, column].astype(np.float64)
+                scale, shift, bend, knee = w["calibration"][horizon_index, column].astype(np.float64)
                 score = scale * (embeddings @ w["weights"][:, column] + w["biases"][column]) + shift
-                scores.append(score + bend * np.log1p(np.exp(score)) if kind == "binary" else score)
+                scores.append(score + bend * np.log1p(np.exp(score + knee)) if kind == "binary" else score)
                 column += 1
             for output, score in zip(outputs, scores, strict=True):
                 if kind == "classes":

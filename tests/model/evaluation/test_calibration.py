@@ -23,28 +23,29 @@ def test_probabilities_that_hold_have_no_error_and_others_the_distance_from_what
 
 
 def answers(found, scores):
-    scale, shift, bend = found[0]
+    scale, shift, bend, knee = found[0]
     scores = scale * scores + shift
-    return sigmoid(scores + bend * np.logaddexp(0, scores))
+    return sigmoid(scores + bend * np.logaddexp(0, scores + knee))
 
 
 def test_a_binary_head_finds_the_scale_and_the_shift_that_made_its_answers():
     rng = np.random.default_rng(0)
     scores = rng.normal(3, 20, size=(20_000, 1)).astype(np.float32)
     wanted = sigmoid(0.1 * scores - 0.7)
-    np.testing.assert_allclose(calibrate(scores, wanted, "binary"), [[0.1, -0.7, 0]], atol=0.06)
+    np.testing.assert_allclose(calibrate(scores, wanted, "binary"), [[0.1, -0.7, 0, 0]], atol=0.06)
     drawn = (rng.uniform(size=wanted.shape) < wanted).astype(np.float32)
     np.testing.assert_allclose(answers(calibrate(scores, drawn, "binary"), scores), wanted, atol=0.03)
 
 
-@pytest.mark.parametrize("bend", [-0.8, 3])
-def test_a_binary_head_may_be_surer_that_something_happens_than_that_it_does_not(bend):
+@pytest.mark.parametrize(("bend", "knee"), [(-0.8, 0), (3, 0), (-0.8, 2), (-0.8, -2), (3, 2), (3, -2)])
+def test_a_binary_head_may_be_surer_that_something_happens_than_that_it_does_not(bend, knee):
     scores = np.random.default_rng(0).normal(0, 2, size=(20_000, 1)).astype(np.float32)
-    wanted = sigmoid(scores + bend * np.logaddexp(0, scores))
+    wanted = sigmoid(scores + bend * np.logaddexp(0, scores + knee))
     found = calibrate(scores, wanted, "binary")
-    np.testing.assert_allclose(answers(found, scores), wanted, atol=0.02)
-    straight = found * [[1, 1, 0]]
-    assert np.abs(answers(straight, scores) - wanted).max() > 0.1
+    assert np.abs(answers(found, scores) - wanted).mean() < 0.005
+    np.testing.assert_allclose(answers(found, scores), wanted, atol=0.05)
+    straight = found * [[1, 1, 0, 0]]
+    assert np.abs(answers(straight, scores) - wanted).max() > 0.06
 
 
 def test_classes_have_a_scale_and_a_shift_each():
@@ -61,7 +62,7 @@ def test_classes_have_a_scale_and_a_shift_each():
 def test_numbers_are_calibrated_by_least_squares():
     rng = np.random.default_rng(0)
     scores = rng.normal(100, 3, size=(5000, 1)).astype(np.float32)
-    np.testing.assert_allclose(calibrate(scores, 2 * scores - 50, "number"), [[2, -50, 0]], rtol=1e-3)
+    np.testing.assert_allclose(calibrate(scores, 2 * scores - 50, "number"), [[2, -50, 0, 0]], rtol=1e-3)
 
 
 def test_scores_that_are_always_right_or_say_nothing_stay_finite():
