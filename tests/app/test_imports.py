@@ -8,7 +8,6 @@ NOT_FOR_SERVING = (
     "lightning_fabric",
     "model",
     "onnx",
-    "onnxscript",
     "pyarrow",
     "sklearn",
     "matplotlib",
