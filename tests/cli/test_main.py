@@ -89,9 +89,10 @@ sys.meta_path = [Few if finder is PathFinder else finder for finder in sys.meta_
 """
 
 
-# Each in a fork, where nothing of what the others imported is left.
+# Each in a fork, where nothing of the project that the others imported is left.
 HELP_OF_EACH = f"""{WITHOUT}
 import os
+import numpy, pydantic_settings, typer
 from cli.main import main
 
 for names in {{names}}:

@@ -1,4 +1,4 @@
-"""Runs the examples as a user would, in a process that need not import what the client needs."""
+"""Runs the examples and benchmarks as a user would, in a process that need not import what they need."""
 
 import os
 import subprocess
@@ -14,3 +14,9 @@ def run_example(name: str, *arguments: object) -> subprocess.CompletedProcess[st
     program = f"import runpy, sys; sys.path.insert(0, {str(EXAMPLES)!r})\n"
     program += f"runpy.run_path({str(EXAMPLES / name)!r}, run_name='__main__')"
     return run_forked(program, [*map(str, arguments)], os.environ, ("jepa_client.games.gymnasium",))
+
+
+def run_module(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """`python -m name`, where the service is imported already."""
+    program = f"import runpy; runpy.run_module({name!r}, run_name='__main__', alter_sys=True)"
+    return run_forked(program, [*map(str, arguments)])

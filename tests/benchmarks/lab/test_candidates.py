@@ -1,18 +1,13 @@
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 from tests.support.acting import ACTING
 from tests.support.bundles import TinyModel
-
-ROOT = Path(__file__).parents[3]
+from tests.support.scripts import run_module
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "benchmarks.lab.candidates", *map(str, arguments)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    return run_module("benchmarks.lab.candidates", *arguments)
 
 
 def test_each_call_has_a_line_with_what_it_costs(tmp_path: Path) -> None:
