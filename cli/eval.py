@@ -100,7 +100,7 @@ def eval(
     with threadpool_limits(idle_cores()):
         views = _views(loaded, train, test, seed)
         scores = _scores(planned(views, trees=trees, neighbours=neighbours), usable, test)
-        scarce = _few_labels(views, usable, train, test, trees, seed) if few_labels else {}
+        scarce = _few_labels(views, usable, train, trees, seed) if few_labels else {}
         forecast = (
             forecasts(loaded, frames, data, train_rows, held_out_rows, console.print, trees=trees) if heads else {}
         )
@@ -228,14 +228,14 @@ def _scores(jobs: list[Job], labels: dict[str, Label], test: Frames) -> Scores:
 
 
 def _few_labels(
-    views: dict[str, View], labels: dict[str, Label], train: Frames, test: Frames, trees: bool, seed: int
+    views: dict[str, View], labels: dict[str, Label], train: Frames, trees: bool, seed: int
 ) -> few.FewLabels:
     if train.independent:
         return {}
     chosen = {name: view for name, view in views.items() if "int8" not in name}
     jobs = planned(chosen, trees=trees, neighbours=False)
     console.print(f"few labels: {', '.join(job.name for job in jobs)} on 1 to 16 games, and on all")
-    return few.few_labels(jobs, labels, train.episode, test.episode, seed)
+    return few.few_labels(jobs, labels, train.episode, seed)
 
 
 def _without_nan(value: Any) -> Any:

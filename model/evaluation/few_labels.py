@@ -42,9 +42,7 @@ class Mean(NamedTuple):
 FewLabels = dict[str, dict[str, dict[int, Mean]]]
 
 
-def few_labels(
-    jobs: list[Job], labels: Mapping[str, Label], games: Classes, test_games: Classes, seed: int
-) -> FewLabels:
+def few_labels(jobs: list[Job], labels: Mapping[str, Label], games: Classes, seed: int) -> FewLabels:
     """Fits each job on the rows of some training games, whose games are `games` [n], for each label, and on those of
     all. All lines learn from the same games; numbers of games that there are not are left out. Boosted trees are tuned
     to each draw of up to 16 games."""
@@ -62,7 +60,7 @@ def few_labels(
                 train, test = job.view
                 lines[job.name][count] = Mean.of(
                     [
-                        probes.score(_classifier(job, part, games[rows]), train[rows], test, part, test_games).auc
+                        probes.auc(*probes.predicted(_classifier(job, part, games[rows]), train[rows], test, part))
                         for rows, part in parts
                     ]
                 )

@@ -154,12 +154,8 @@ def score(classifier: Classifier, train: Rows, test: Rows, label: Label, games: 
     Rows without a label are ignored. Test rows of a class that training lacks count as errors in `accuracy`, and the
     class is left out of means over classes.
     """
-    fit, asked = label.train >= 0, label.test >= 0
-    classes, truth, games = np.unique(label.train[fit]), label.test[asked], games[asked]
-    fitted = classifier(train[fit], label.train[fit])
-    # A classifier may not have fitted every class (nearest neighbours use a part of the rows); the others stay at 0.
-    probabilities = np.zeros((len(truth), len(classes)))
-    probabilities[:, np.isin(classes, fitted.classes_)] = fitted.predict_proba(test[asked])
+    probabilities, truth, classes = predicted(classifier, train, test, label)
+    games = games[label.test >= 0]
     names, counts = np.unique(games, return_counts=True)
     each = [
         _measures(probabilities[games == game], truth[games == game], classes)
@@ -169,6 +165,20 @@ def score(classifier: Classifier, train: Rows, test: Rows, label: Label, games: 
         f"{name}_spread": _spread([one[name] for one in each]) for name in ("auc", "accuracy", "balanced_accuracy")
     }
     return Score(**_measures(probabilities, truth, classes), **spreads)
+
+
+def predicted(
+    classifier: Classifier, train: Rows, test: Rows, label: Label
+) -> tuple[NDArray[np.float64], Classes, Classes]:
+    """Fits a classifier on the training rows that have a label → for the m test rows that have one the probabilities
+    [m, K] and the true classes [m]; and the K classes of the training rows."""
+    fit, asked = label.train >= 0, label.test >= 0
+    classes, truth = np.unique(label.train[fit]), label.test[asked]
+    fitted = classifier(train[fit], label.train[fit])
+    # A classifier may not have fitted every class (nearest neighbours use a part of the rows); the others stay at 0.
+    probabilities = np.zeros((len(truth), len(classes)))
+    probabilities[:, np.isin(classes, fitted.classes_)] = fitted.predict_proba(test[asked])
+    return probabilities, truth, classes
 
 
 def _measures(probabilities: NDArray[np.float64], truth: Classes, classes: Classes) -> dict[str, float]:

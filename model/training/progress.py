@@ -48,7 +48,8 @@ class RunProgress:
             ", ".join(map(str, run.horizons)) + " frames ahead" if run.batches.ordered else "hidden groups of the row"
         )
         left = recipe.steps - run.checkpoint.step
-        seconds = left * seconds_a_step(run)
+        # Of a few steps, no more are measured than are taken.
+        seconds = left * seconds_a_step(run, max(1, min(left, 3)))
         self._console.print(
             f"{summary.rows:,} rows of {summary.episodes} episodes, {schema.input_dim} columns in "
             f"{len(schema.groups)} groups; predicting {ahead}"

@@ -20,7 +20,7 @@ LABEL = Label(TRUTH, np.arange(400) % 2)
 def found(label=LABEL, games=GAME):
     noise = RNG.normal(size=ROWS_SEEN.shape).astype(np.float32), RNG.normal(size=TEST.shape).astype(np.float32)
     jobs = [Job("told", linear_probe, (ROWS_SEEN, TEST)), Job("noise", linear_probe, noise)]
-    return few_labels(jobs, {"y": label}, games, np.zeros(400, np.int64), 0)["y"]
+    return few_labels(jobs, {"y": label}, games, 0)["y"]
 
 
 def test_more_labelled_games_tell_more_and_noise_nothing():
@@ -60,7 +60,7 @@ def test_trees_are_tuned_to_games_held_out_and_to_no_more_than_some(monkeypatch)
     monkeypatch.setattr(few, "DRAWS", {1: 1, 2: 1})
     monkeypatch.setattr(few, "MAX_TUNED_GAMES", 2)
     job = Job("trees", boosted_trees, (ROWS_SEEN, TEST))
-    cells = few_labels([job], {"y": LABEL}, GAME, np.zeros(400, np.int64), 0)["y"]["trees"]
+    cells = few_labels([job], {"y": LABEL}, GAME, 0)["y"]["trees"]
     assert [*cells] == [1, 2]
     assert all(cell.auc > 0.5 for cell in cells.values())
     # A rule of two columns, which trees of two leaves cannot learn.
