@@ -12,6 +12,8 @@ from model.export.tracing import OPERATORS, Served, trace
 from tests.model.conftest import ROWS, SCHEMA
 
 WIDTH = 6
+# No network has it.
+ELSEWHERE = torch.ones(WIDTH)
 
 
 class Calls(nn.Module):
@@ -128,6 +130,3 @@ def test_networks_that_differ_in_their_weights_have_the_same_nodes(exported):
 def test_what_a_graph_cannot_say_is_refused(function, said):
     with pytest.raises(NotImplementedError, match=said):
         trace(Served(Calls(function), {"x": rows(1, 0)}, "y"))
-
-
-ELSEWHERE = torch.ones(WIDTH)
