@@ -3,7 +3,6 @@
     python -m benchmarks.lab.formats BUNDLE      float32 and int8 graphs of a bundle; /predict in two runs and in one
     python -m benchmarks.lab.formats reference   new networks of the reference's sizes, with 1 and 8 tokens a frame:
                                                  also exported as they are trained, and in dynamic int8
-                                                 (PyTorch's exporter needs `pip install onnxscript`)
 
 The variants in a row of a table run in turn, over and over, so that other work on the machine affects all alike; the
 lower quartile of the times counts. With one thread the clock is that thread's CPU time.

@@ -175,7 +175,7 @@ def write(
         said = copy_into(writer, bundle)
         (writer.path / HEADS).unlink(missing_ok=True)
         path = writer.path / "predictor.onnx"
-        onnx.save(trace(judged.served), path)
+        onnx.save(trace(judged.served)[0], path)
         parity = {"pytorch": judged.pytorch, "float32": check_graph(path, judged)}
         rows = {
             "features": golden.features,

@@ -46,7 +46,7 @@ def main() -> None:
         rate = recipe.steps * recipe.batch_size / run.checkpoint.summary.seconds
         print(f"{name:30}" + "".join(f"{auc:>16.3f}" for auc in aucs) + f"{count:>16,}{rate:>16,.0f}", flush=True)
         encoder = ServedEncoder(run.jepa.encoding, run.jepa.target_encoder, frames.schema)
-        graph = trace(Served(encoder, {"features": frames.features[:16]}, "embedding"))
+        (graph,) = trace(Served(encoder, {"features": frames.features[:16]}, "embedding"))
         graphs[name] = graph.SerializeToString()
     print("\nrows/s of the target encoder, one thread, " + " and ".join(f"{n} rows a run" for n in BATCHES))
     for name, rates in speeds(graphs, frames.features[:64]).items():

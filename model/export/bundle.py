@@ -21,7 +21,7 @@ from bundle.writer import BundleWriter
 from model.export.graphs import ServedEncoder, ServedPredictor, embed, predict
 from model.export.int8 import Arrays, golden_distances, write_int8
 from model.export.parity import Judged, check_graph, judge
-from model.export.tracing import Served, trace
+from model.export.tracing import Served, refill, trace
 from model.networks.config import Config
 from model.networks.encoder import ContextEncoder
 from model.networks.predictor import Predictor
@@ -235,10 +235,17 @@ def questions(predictor: Predictor, schema: Schema, rows: NDArray[np.floating]) 
 def _write_graphs(folder: Path, context: Judged, target: Judged, predictor: Judged) -> dict[str, dict[str, float]]:
     """Writes the three graphs, and returns how far the answers of each are from the right ones; ValueError if one is
     too far off."""
+    graphs = {}
+    graphs["context_encoder"], graphs["predictor"] = trace(context.served, predictor.served)
+    # The encoders differ in their weights alone.
+    alike = onnx.ModelProto()
+    alike.CopyFrom(graphs["context_encoder"])
+    refilled = refill(alike, context.served.network, target.served.network)
+    graphs["target_encoder"] = alike if refilled else trace(target.served)[0]
     parity = {}
     for judged in (context, target, predictor):
         path = folder / f"{judged.graph}.onnx"
-        onnx.save(trace(judged.served), path)
+        onnx.save(graphs[judged.graph], path)
         parity[judged.graph] = {"pytorch": judged.pytorch, "float32": check_graph(path, judged)}
     return parity
 

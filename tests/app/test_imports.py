@@ -8,6 +8,7 @@ NOT_FOR_SERVING = (
     "lightning_fabric",
     "model",
     "onnx",
+    "onnxscript",
     "pyarrow",
     "sklearn",
     "matplotlib",

@@ -24,7 +24,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CLIENT = tomllib.loads((ROOT / "client" / "pyproject.toml").read_text())["project"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
-TRAINING_ONLY = {"torch", "lightning-fabric", "pyarrow", "onnx", "scikit-learn", "matplotlib"}
+TRAINING_ONLY = {"torch", "lightning-fabric", "pyarrow", "onnx", "onnxscript", "scikit-learn", "matplotlib"}
 
 
 def pins():

@@ -25,8 +25,9 @@ NUMBER = struct.Struct("i")
 MAX_MESSAGE_BYTES = 1 << 20
 # What forks share, by what they are for.
 SERVICE = ("cli.serve", "app.main", "app.server.protocol", "app.server.watchdog", "app.server.workers")
+# PyTorch's exporter imports onnxscript at its first use.
 LEARNING = ("model.evaluation.probes", "model.export.bundle", "model.training.loop")
-TRAINING = (*LEARNING, "cli.train")
+TRAINING = (*LEARNING, "cli.train", "onnxscript")
 # In the process that forks: the packages that were there once each of these was imported.
 LOADED: dict[str, set[str]] = {}
 
