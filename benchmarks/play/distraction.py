@@ -1,7 +1,6 @@
 """Columns of noise that are mixed with those of a state by a random rotation, the same in all games."""
 
 import numpy as np
-from scipy.signal import lfilter
 
 from benchmarks.play.views import Values
 
@@ -31,12 +30,15 @@ class Distraction:
 
     def _mixed(self, states: Values, noise: Values) -> Values:
         mixed = np.concatenate([(states - self._mean) / self._std, noise], axis=1) @ self._rotation
-        return mixed.astype(np.float32)
+        seen: Values = mixed.astype(np.float32)
+        return seen
 
     def _of(self, seed: int) -> Values:
         if seed not in self._noise:
-            drawn = np.random.default_rng(seed).standard_normal((MAX_FRAMES, NOISE_COLUMNS))
-            # Its variance is 1, after the first frames.
-            fresh = (1 - NOISE_MEMORY**2) ** 0.5
-            self._noise[seed] = lfilter([fresh], [1, -NOISE_MEMORY], drawn, axis=0).astype(np.float32)
+            noise = np.random.default_rng(seed).standard_normal((MAX_FRAMES, NOISE_COLUMNS))
+            # So that its variance stays 1.
+            noise[1:] *= (1 - NOISE_MEMORY**2) ** 0.5
+            for frame in range(1, MAX_FRAMES):
+                noise[frame] += NOISE_MEMORY * noise[frame - 1]
+            self._noise[seed] = noise.astype(np.float32)
         return self._noise[seed]

@@ -1,6 +1,7 @@
 """A JEPA of recorded games, whose predictor takes the player's inputs."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from model import frames, train
 
 DELAYS = (0, 6, 9)
 # Over the default preset: a smaller network, for fifteen columns, and the delays among its horizons.
-RECIPE = {
+RECIPE: dict[str, Any] = {
     "embed_dim": 128,
     "predictor_embed_dim": 64,
     "encoder_depth": 2,

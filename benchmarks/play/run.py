@@ -29,9 +29,10 @@ MAX_RECORDED = 1000
 FIRST_PLAYED = 1_000_000
 
 
-def views(embeddings: Embeddings) -> dict[str, tuple[str, View]]:
-    """Name of a policy → how it learns, and from what."""
-    return {
+def views(embeddings: Embeddings, delay: int) -> dict[str, tuple[str, View]]:
+    """Name of a policy → how it learns, and from what. Without a delay nothing is in flight, and the three are left
+    out that would be equal to others."""
+    everything = {
         "linear, state": ("linear", state),
         AGAINST: ("linear", state_and_inputs),
         "linear, embedding": ("linear", embeddings.now),
@@ -40,6 +41,8 @@ def views(embeddings: Embeddings) -> dict[str, tuple[str, View]]:
         "trees, state + inputs": ("trees", state_and_inputs),
         "network, state + inputs": ("network", state_and_inputs),
     }
+    same = () if delay else ("linear, state", "linear, embedding + inputs", "linear, ahead")
+    return {name: how for name, how in everything.items() if name not in same}
 
 
 def scored(seed: int, recorded: int, delays: list[int], played: range, distract: bool, keep: Path, steps: int) -> None:
@@ -55,7 +58,7 @@ def scored(seed: int, recorded: int, delays: list[int], played: range, distract:
     embeddings = Embeddings(learn(pairs, folder, f"slime{seed}", steps))
     for delay in left:
         scores: Scores = {}
-        for name, (learner, view) in views(embeddings).items():
+        for name, (learner, view) in views(embeddings, delay).items():
             scores[name] = play(imitate(pairs, learner, view, delay), delay, played, look).tolist()
             print(f"  seed {seed}, delay {delay}: {name} {np.mean(scores[name]):+.2f}", flush=True)
         for name, policy in (("random", Random()), ("built-in", BuiltIn())):

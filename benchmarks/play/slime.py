@@ -68,17 +68,17 @@ class Game:
 def record(seed: int) -> Iterator[Recording]:
     """A game of the built-in player against itself, as either side."""
     game, players = Game(seed), (BaselinePolicy(), BaselinePolicy())
+    # Of each frame what either saw and pressed.
     seen: list[tuple[Values, Values]] = []
     pressed: list[list[Values]] = []
     while not game.is_over:
         states = game.states()
-        # It knows nothing of the input that led here but what it remembers.
         inputs = [_asked(player, state) for player, state in zip(players, states, strict=True)]
         seen.append(states)
         pressed.append(inputs)
         game.step(*inputs)
-    for states, inputs in zip(zip(*seen, strict=True), zip(*pressed, strict=True), strict=True):
-        yield Recording(seed, np.array(states), np.array(inputs))
+    for side in range(len(players)):
+        yield Recording(seed, np.array([each[side] for each in seen]), np.array([each[side] for each in pressed]))
 
 
 def play(policy: Policy, delay: int, seeds: range, look: Look | None = None) -> NDArray[np.float64]:

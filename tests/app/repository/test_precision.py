@@ -15,7 +15,7 @@ from app.repository import precision
 from app.repository.precision import Choice, choose
 from app.rows import Array
 from app.settings import Device
-from bundle.folders import BundleError
+from bundle.folders import DEFAULT_MODEL, BundleError, locate
 from bundle.reader import Bundle, read_bundle
 from tests.support.bundles import COST, TinyModel, write_manifest
 from tests.support.forks import in_child
@@ -167,3 +167,11 @@ async def test_models_metrics_and_log_say_the_format_and_why(
     assert f"precision_reason={json.dumps(card['precision_reason'])}" in info
     assert f"serving tiny version 1 in {card['precision']} ({card['precision_reason']})" in caplog.text
     assert answer.status_code == 200
+
+
+def test_the_bundled_model_is_served_in_int8_and_takes_inputs_at_the_delays_of_bots() -> None:
+    bundled = read_bundle(locate(str(DEFAULT_MODEL), DEFAULT_MODEL))
+    assert choose(bundled, "auto", threads=1).precision == "int8"
+    manifest = bundled.manifest
+    assert (len(manifest.actions), manifest.max_actions) == (13, 24)
+    assert {18, 21} <= {*manifest.horizons}
