@@ -82,3 +82,40 @@ def test_a_file_whose_name_says_nothing_is_told_what_names_say(tmp_path: Path) -
     (tmp_path / "g.txt").write_text("x,z\n1,2\n")
     with pytest.raises(ValueError, match=r"its name ends in nothing else that is known \(\.parquet, .*rename it"):
         read_frames(tmp_path / "g.txt")
+
+
+BEYOND = 2**63
+# What stands in a column that tells games apart, and the games of its rows.
+IDS = {
+    "zeros in front": (["007", "7", "007", "0"], [0, 1, 0, 2]),
+    "as many digits each": (["007", "000", "007", "001"], [7, 0, 7, 1]),
+    "more digits than int64 has": ([f"{BEYOND}", f"{BEYOND + 1}", f"{BEYOND}", "5"], [0, 1, 0, 2]),
+    "more digits than float64 has": ([f"{2**62 + 1}", f"{2**62}", f"{2**62}", "5"], [2**62 + 1, 2**62, 2**62, 5]),
+    "versions": (["1.1", "1.10", "1.1", "2"], [0, 1, 0, 2]),
+    "fractions": (["0.5", "1.5", "0.5", "2.5"], [0, 1, 0, 2]),
+    "signs": (["-1", "1", "-1", "2"], [-1, 1, -1, 2]),
+    "blanks": (["1 ", " 2", "1", "2"], [1, 2, 1, 2]),
+    "days": (["2026-01-02", "2026-01-03", "2026-01-02", "2026-01-04"], [0, 1, 0, 2]),
+    "truths": (["true", "false", "true", "True"], [0, 1, 0, 2]),
+}
+
+
+@pytest.mark.parametrize("way", ["by name", "by --episode", "by schema.json"])
+@pytest.mark.parametrize("ids", IDS)
+def test_what_tells_games_apart_is_the_text_of_it(ids: str, way: str, tmp_path: Path) -> None:
+    texts, games = IDS[ids]
+    name = "episode" if way == "by name" else "level"
+    lines = [f"{text},{frame},{frame / 2}\n" for frame, text in enumerate(texts)]
+    (tmp_path / "g.csv").write_text(f"{name},frame,x\n" + "".join(lines))
+    if way == "by schema.json":
+        (tmp_path / "schema.json").write_text('{"episode": "level"}')
+    frames = read_frames(tmp_path / "g.csv", episode="level" if way == "by --episode" else None)
+    assert frames.episode.tolist() == games
+    assert [frames.called(game) for game in games] == [text.strip() for text in texts] or not frames.episode_names
+
+
+def test_a_game_without_a_name_is_refused_whatever_is_written_for_nothing(tmp_path: Path) -> None:
+    for nothing in ("", "NA", "null", "NaN", "nan"):
+        (tmp_path / "g.csv").write_text(f"episode,x\n1,2\n{nothing},3\n")
+        with pytest.raises(ValueError, match="'episode' has nothing in 1 rows, first in row 1"):
+            read_frames(tmp_path / "g.csv")
