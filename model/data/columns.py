@@ -1,7 +1,7 @@
 """The columns of a table as arrays of what they must hold; ValueError for others, naming the column and the row."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 MAX_FLAGS = 8
 # What int64 cannot hold any more.
 MAX_WHOLE = 2**63
+# A number, written out.
+A_NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 # What a split is called: by this program, and by others.
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -38,22 +40,37 @@ def innermost(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def check_numbers(kinds: Mapping[str, pa.DataType]) -> None:
-    """ValueError that names all columns, given by their types, which hold neither numbers nor lists."""
+def check_numbers(kinds: Mapping[str, pa.DataType], column_of: Callable[[str], pa.ChunkedArray]) -> None:
+    """ValueError that names all columns, given by their types, which hold neither numbers nor lists; `column_of` gives
+    what is in one."""
     odd = [name for name, kind in kinds.items() if not is_number(kind) and not is_list(kind)]
     if not odd:
         return
     others = "".join(f", nor is '{name}'" for name in odd[1:MAX_FLAGS])
     flags = " ".join(f"--exclude '{name}'" for name in odd[:MAX_FLAGS]) + (" …" if len(odd) > MAX_FLAGS else "")
     raise ValueError(
-        f"column '{odd[0]}' is {kinds[odd[0]]}, not numbers{others}; pick the feature columns with --features, or "
-        f"leave {'them' if others else 'it'} out with {flags}"
+        f"column '{odd[0]}' is {kinds[odd[0]]}, not numbers{others}{_odd_text(odd[0], column_of(odd[0]))}; pick the "
+        f"feature columns with --features, or leave {'them' if others else 'it'} out with {flags}"
     )
+
+
+def _odd_text(name: str, column: pa.ChunkedArray) -> str:
+    """What it is in a column of text that is no number, in words."""
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return ""
+    is_number_or_nothing = pc.fill_null(pc.match_substring_regex(column, A_NUMBER), True).to_numpy()
+    texts = np.flatnonzero(~is_number_or_nothing)
+    if not len(texts):
+        return ""
+    among = ""
+    if len(texts) + column.null_count < len(column):
+        among = ", and other rows numbers: write nothing where a number is missing"
+    return f"; '{name}' holds {column[int(texts[0])].as_py()!r:.80} in row {texts[0]}{among}"
 
 
 def numbers(name: str, column: pa.ChunkedArray) -> NDArray[np.float32]:
     """[rows], NaN where there is nothing."""
-    check_numbers({name: column.type})
+    check_numbers({name: column.type}, lambda _: column)
     if column.null_count or pa.types.is_boolean(column.type):
         column = pc.cast(column, pa.float64() if is_wide(column.type) else pa.float32(), safe=False)
     return _narrowed(name, column.to_numpy(), 1)

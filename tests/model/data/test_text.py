@@ -59,6 +59,13 @@ def test_names_may_hold_any_delimiter_in_quotation_marks(delimiter: str, tmp_pat
         ("x,z\n1,2\n3\n", "Expected 2 columns, got 1"),
         ("x,z\n(m),(s)\n1,2\n", "'x' is string, not numbers"),
         ("x,z\n5%,1\n", "'x' is string, not numbers"),
+        (
+            "x,z\n1,1\n,2\n-,3\n",
+            r"numbers; 'x' holds '-' in row 2, and other rows numbers: write nothing where a number is missing; pick",
+        ),
+        ("x,z\nm,s\n1,2\n", r"not numbers, nor is 'z'; 'x' holds 'm' in row 0, and other rows numbers"),
+        ("x,z\nleft,1\nright,2\n", r"not numbers; 'x' holds 'left' in row 0; pick"),
+        ('x,z\n"1,5","2,5"\n', r"not numbers, nor is 'z'; 'x' holds '1,5' in row 0; pick"),
         ("x;z\n1.000,5;1\n2;3\n", "'x' is string, not numbers"),
         ("at,x\n2024-01-01 00:00:00,1\n", r"'at' is timestamp\[s\], not numbers"),
         ("episode,x\nNA,1\nb,2\n", "'episode' has nothing in 1 rows"),
@@ -119,3 +126,19 @@ def test_a_game_without_a_name_is_refused_whatever_is_written_for_nothing(tmp_pa
         (tmp_path / "g.csv").write_text(f"episode,x\n1,2\n{nothing},3\n")
         with pytest.raises(ValueError, match="'episode' has nothing in 1 rows, first in row 1"):
             read_frames(tmp_path / "g.csv")
+
+
+@pytest.mark.parametrize("nothing", ["", "NA", "N/A", "null", "NULL", "NaN", "nan", "None", "<NA>"])
+def test_nothing_is_nothing_however_it_is_written(nothing: str, tmp_path: Path) -> None:
+    (tmp_path / "g.csv").write_text(f"x,z\n1,2\n{nothing},3\n3,4\n")
+    frames = read_frames(tmp_path, missing="mean")
+    assert frames.features[:].tolist() == [[1, 2], [2, 3], [3, 4]]
+    with pytest.raises(ValueError, match="x is nan in row 1; .* --missing hide, drop or mean"):
+        read_frames(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["größe,z\n1,2\n", "episode,z\nÄ,2\n"])
+def test_text_in_another_encoding_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "g.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"g\.csv holds text that is neither UTF-8 nor UTF-16; save it as UTF-8"):
+        read_frames(tmp_path)
