@@ -133,7 +133,7 @@ def test_nothing_is_nothing_however_it_is_written(nothing: str, tmp_path: Path) 
     (tmp_path / "g.csv").write_text(f"x,z\n1,2\n{nothing},3\n3,4\n")
     frames = read_frames(tmp_path, missing="mean")
     assert frames.features[:].tolist() == [[1, 2], [2, 3], [3, 4]]
-    with pytest.raises(ValueError, match="x is nan in row 1; .* --missing hide, drop or mean"):
+    with pytest.raises(ValueError, match=r"x is nan in row 1; .* --missing hide, drop or mean"):
         read_frames(tmp_path)
 
 
