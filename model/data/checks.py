@@ -89,10 +89,10 @@ def repeated_games(frames: Frames) -> list[str]:
             copies.append((episode, first))
     if not copies:
         return []
-    copy, first = (frames.called(each) for each in copies[0])
+    copy, original = (frames.called(each) for each in copies[0])
     return [
-        f"{len(copies):,} of {len(timeline.episodes):,} games are the same as others, first {copy} as {first}: if one "
-        "of the two is held out, it is known by heart, and every figure will look too good; leave copies out"
+        f"{len(copies):,} of {len(timeline.episodes):,} games are the same as others, first {copy} as {original}: if "
+        "one of the two is held out, it is known by heart, and every figure will look too good; leave copies out"
     ]
 
 

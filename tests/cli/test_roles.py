@@ -64,6 +64,10 @@ def test_a_missing_column_is_named_with_the_nearest(bundle: Path, table: pa.Tabl
         assert code == 1
         assert "lacks 1 of the 8 columns of the model: 'opp_x' (the nearest is 'opponent_x'); rename or add" in said
     assert not out.exists()
+    pq.write_table(table.rename_columns([*map(str.upper, table.column_names)]), tmp_path / "renamed.parquet")
+    code, said = jepa("embed", bundle, tmp_path / "renamed.parquet", "--out", out)
+    assert code == 1
+    assert "'own_x' (the nearest is 'OWN_X'), 'own_y' (the nearest is 'OWN_Y')" in said
 
 
 @pytest.mark.parametrize("side", ["data", "model", "both"])
