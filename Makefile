@@ -43,7 +43,8 @@ suite: .venv/test .venvs/clients/made
 # The property-based tests, with 50 times as many examples, and the tests that draw what they send, with as many rounds.
 fuzz: .venv/test
 	JEPA_FUZZ_ROUNDS=$(or $(ROUNDS),50) $(BIN)/python -m pytest --hypothesis-profile=fuzz --timeout=0 \
-		tests/wire tests/bundle/test_reader.py tests/app/test_rows.py tests/app/api/test_documents.py tests/app/api/oip/test_tensors.py
+		tests/wire tests/bundle/test_reader.py tests/app/test_rows.py tests/app/api/test_documents.py tests/app/api/oip/test_tensors.py \
+		tests/cli/test_damaged_recordings.py tests/model/data/test_round_trip.py
 
 bench: .venv/test
 	$(BIN)/python -m benchmarks.serving $(ARGS)

@@ -61,6 +61,8 @@ def surplus(wanted: Sequence[str], features: Sequence[str]) -> str | None:
 
 
 def nearest(name: str, names: Sequence[str]) -> str | None:
-    """The most similar of the names."""
+    """The most similar of the names; one that differs in its capitals alone is nearest."""
+    if same := [each for each in names if each.casefold() == name.casefold()]:
+        return same[0]
     found = difflib.get_close_matches(name, names, 1, 0.0)
     return found[0] if found else None

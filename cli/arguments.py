@@ -28,7 +28,7 @@ MissingOption = Annotated[
     Literal["refuse", "hide", "drop", "mean"] | None,
     typer.Option(
         help="Where a number is missing: refuse the data (the default), hide its group in that row, drop the row, or "
-        "put the column's mean there"
+        "put the column's mean there, which is that of the training where a bundle is used"
     ),
 ]
 ModelsOption = Annotated[Path, typer.Option(help="Folder of models; the bundle is written to OUT/NAME/VERSION")]

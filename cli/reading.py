@@ -15,7 +15,8 @@ def read_for(bundle: Bundle, data: Sequence[str], **choices: Any) -> Frames:
     """What `read_frames` makes of the data with the columns of the bundle; notes, and how the data is unlike that of
     training, are printed."""
     manifest = bundle.manifest
-    frames = read_frames(data, like=manifest.feature_schema, **choices)
+    means = manifest.statistics.get("mean")
+    frames = read_frames(data, like=manifest.feature_schema, means=means, **choices)
     for note in frames.notes:
         typer.echo(f"note: {shown(note)}", err=True)
     for warning in unlike_training(frames.features, manifest.feature_schema.names, manifest.statistics):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from bundle.schema import group_of_columns
 from cli.failures import shown
-from model.data.checks import counting_columns
+from model.data.checks import counting_columns, repeated_games
 from model.data.frames import Frames
 from model.data.roles import Column
 from model.data.splits import split_notes, split_warnings
@@ -39,7 +39,7 @@ def remarks(frames: Frames) -> Iterator[tuple[str, str]]:
     """'note' or 'warning', and the sentence."""
     for note in (*frames.notes, *split_notes(frames)):
         yield "note", shown(note)
-    for warning in (*split_warnings(frames), *counting_columns(frames)):
+    for warning in (*split_warnings(frames), *repeated_games(frames), *counting_columns(frames)):
         yield "warning", shown(warning)
 
 

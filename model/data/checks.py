@@ -1,6 +1,7 @@
 """What is wrong with the frames given, in sentences that say what to do: unnoticed, it would end in a model that has
 learned nothing."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -27,6 +28,8 @@ SAMPLE_ROWS = 20_000
 # rises a few times on end.
 COUNTED_EPISODES = 20
 MIN_COUNTED_ROWS = 30
+# Games are compared by this many of their rows.
+ROWS_OF_A_GAME = 8
 # A sentence names this many columns or episodes and only counts the rest.
 MAX_NAMED = 5
 
@@ -69,6 +72,28 @@ def _repeated(frames: Frames, timeline: Timeline) -> str | None:
         f"{count:,} rows repeat a frame of their episode, first frame {first.before} of episode "
         f"{frames.called(first.episode)}; give every game, and every player's view of it, an 'episode' of its own"
     )
+
+
+def repeated_games(frames: Frames) -> list[str]:
+    """Which games are those of others once more, as a few rows of each show, in a sentence."""
+    if frames.frame is None:
+        return []
+    timeline = Timeline(frames.episode, frames.frame)
+    lengths, rows = timeline.lengths(), timeline.spread(ROWS_OF_A_GAME)
+    found: dict[bytes, int] = {}
+    copies: list[tuple[int, int]] = []
+    for at, episode in enumerate(timeline.episodes.tolist()):
+        digest = hashlib.sha256(np.ascontiguousarray(frames.features[rows[at]]).data)
+        digest.update(lengths[at].tobytes())
+        if (first := found.setdefault(digest.digest(), episode)) != episode and lengths[at]:
+            copies.append((episode, first))
+    if not copies:
+        return []
+    copy, original = (frames.called(each) for each in copies[0])
+    return [
+        f"{len(copies):,} of {len(timeline.episodes):,} games are the same as others, first {copy} as {original}: if "
+        "one of the two is held out, it is known by heart, and every figure will look too good; leave copies out"
+    ]
 
 
 def training_warnings(

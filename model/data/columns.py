@@ -1,7 +1,7 @@
 """The columns of a table as arrays of what they must hold; ValueError for others, naming the column and the row."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 MAX_FLAGS = 8
 # What int64 cannot hold any more.
 MAX_WHOLE = 2**63
+# A number, written out.
+A_NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 # What a split is called: by this program, and by others.
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -38,22 +40,37 @@ def innermost(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def check_numbers(kinds: Mapping[str, pa.DataType]) -> None:
-    """ValueError that names all columns, given by their types, which hold neither numbers nor lists."""
+def check_numbers(kinds: Mapping[str, pa.DataType], column_of: Callable[[str], pa.ChunkedArray]) -> None:
+    """ValueError that names all columns, given by their types, which hold neither numbers nor lists; `column_of` gives
+    what is in one."""
     odd = [name for name, kind in kinds.items() if not is_number(kind) and not is_list(kind)]
     if not odd:
         return
     others = "".join(f", nor is '{name}'" for name in odd[1:MAX_FLAGS])
     flags = " ".join(f"--exclude '{name}'" for name in odd[:MAX_FLAGS]) + (" …" if len(odd) > MAX_FLAGS else "")
     raise ValueError(
-        f"column '{odd[0]}' is {kinds[odd[0]]}, not numbers{others}; pick the feature columns with --features, or "
-        f"leave {'them' if others else 'it'} out with {flags}"
+        f"column '{odd[0]}' is {kinds[odd[0]]}, not numbers{others}{_odd_text(odd[0], column_of(odd[0]))}; pick the "
+        f"feature columns with --features, or leave {'them' if others else 'it'} out with {flags}"
     )
+
+
+def _odd_text(name: str, column: pa.ChunkedArray) -> str:
+    """What it is in a column of text that is no number, in words."""
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return ""
+    is_number_or_nothing = pc.fill_null(pc.match_substring_regex(column, A_NUMBER), True).to_numpy()
+    texts = np.flatnonzero(~is_number_or_nothing)
+    if not len(texts):
+        return ""
+    among = ""
+    if len(texts) + column.null_count < len(column):
+        among = ", and other rows numbers: write nothing where a number is missing"
+    return f"; '{name}' holds {column[int(texts[0])].as_py()!r:.80} in row {texts[0]}{among}"
 
 
 def numbers(name: str, column: pa.ChunkedArray) -> NDArray[np.float32]:
     """[rows], NaN where there is nothing."""
-    check_numbers({name: column.type})
+    check_numbers({name: column.type}, lambda _: column)
     if column.null_count or pa.types.is_boolean(column.type):
         column = pc.cast(column, pa.float64() if is_wide(column.type) else pa.float32(), safe=False)
     return _narrowed(name, column.to_numpy(), 1)
@@ -152,8 +169,9 @@ class Episodes(NamedTuple):
     number: NDArray[np.int64]  # [rows]
     # The name of each number where numbers are not the data's own.
     names: tuple[str, ...] = ()
-    # How many go on from one file to another.
+    # How many go on from one file to another, and where the first does.
     going_on: int = 0
+    first: str = ""
 
 
 def episodes(
@@ -183,24 +201,30 @@ def episodes(
     changes = (code[1:] != code[:-1]) | (file[1:] != file[:-1])
     begins = np.flatnonzero(np.concatenate([[True], changes])[: len(code)])
     pairs, number = np.unique(code[begins] + file[begins] * len(values), return_inverse=True)
-    going_on = 0
+    going_on, where = 0, ""
     if frame is not None and len(pairs) > len(values):
-        first = _earlier_file(pairs, len(values), _ends(frame, begins, number, len(pairs)))
-        going_on = int((first != np.arange(len(pairs))).sum())
+        ends = _ends(frame, begins, number, len(pairs))
+        first, before = _earlier_file(pairs, len(values), ends)
+        goes_on = np.flatnonzero(first != np.arange(len(pairs)))
+        going_on = len(goes_on)
+        for at in goes_on[:1].tolist():
+            named = _text(values[pairs[at] % len(values)])
+            one, other = (files[pairs[place] // len(values)] for place in (before[at], at))
+            where = f"{named} ends in {one} with frame {ends[before[at], 1]} and begins in {other} with {ends[at, 0]}"
         kept, number = np.unique(first[number], return_inverse=True)
         pairs = pairs[kept]
     if len(pairs) == len(values) and own:
-        return Episodes(whole(name, column), going_on=going_on)
+        return Episodes(whole(name, column), going_on=going_on, first=where)
     # Numbered in the order in which the games come.
     first_row = np.full(len(pairs), len(code))
     np.minimum.at(first_row, number, begins)
     rank = np.argsort(np.argsort(first_row, kind="stable"), kind="stable")
-    named = [_text(values[pair % len(values)]) for pair in pairs.tolist()]
+    names = [_text(values[pair % len(values)]) for pair in pairs.tolist()]
     if len(pairs) > len(values):
-        named = [f"{files[pair // len(values)]}:{text}" for pair, text in zip(pairs.tolist(), named, strict=True)]
-    ordered = tuple(text for _, text in sorted(zip(rank.tolist(), named, strict=True)))
+        names = [f"{files[pair // len(values)]}:{text}" for pair, text in zip(pairs.tolist(), names, strict=True)]
+    ordered = tuple(text for _, text in sorted(zip(rank.tolist(), names, strict=True)))
     counts = np.diff(np.concatenate([begins, [len(code)]]))
-    return Episodes(np.repeat(rank[number].astype(np.int64), counts), ordered, going_on)
+    return Episodes(np.repeat(rank[number].astype(np.int64), counts), ordered, going_on, where)
 
 
 def _ends(frame: NDArray[np.int64], begins: NDArray[Any], number: NDArray[Any], count: int) -> NDArray[np.int64]:
@@ -213,16 +237,19 @@ def _ends(frame: NDArray[np.int64], begins: NDArray[Any], number: NDArray[Any], 
     return ends
 
 
-def _earlier_file(pairs: NDArray[Any], values: int, ends: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each of the pairs of a file and one of so many values the first pair that it goes on with, or itself."""
-    first = np.arange(len(pairs))
+def _earlier_file(
+    pairs: NDArray[Any], values: int, ends: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For each of the pairs of a file and one of so many values the first pair that it goes on with, or itself; and the
+    last one before it."""
+    first, previous = np.arange(len(pairs)), np.arange(len(pairs))
     order = np.lexsort((ends[:, 0], pairs % values))
     for before, after in itertools.pairwise(order.tolist()):
         low, high, count = ends[before].tolist()
         step = (high - low) / (count - 1) if count > 1 else 1
         if pairs[before] % values == pairs[after] % values and ends[after, 0] - high == step:
-            first[after] = first[before]
-    return first
+            first[after], previous[after] = first[before], before
+    return first, previous
 
 
 def splits(name: str, column: pa.ChunkedArray) -> NDArray[np.str_]:

@@ -20,6 +20,8 @@ def reading(path: Path, kind: str) -> Iterator[None]:
             raise
         with path.open("rb") as file:
             check_no_pointer(file.read(len(POINTER)), path)
+        if isinstance(error, UnicodeDecodeError) or "invalid UTF8" in str(error):
+            raise ValueError(f"{path} holds text that is neither UTF-8 nor UTF-16; save it as UTF-8") from None
         raise ValueError(
             f"{path} cannot be read as {kind} ({words_of(error)}); it is damaged or something else: copy or record it "
             "again, as Parquet, CSV, .npy or .npz"

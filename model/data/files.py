@@ -49,6 +49,10 @@ def found_files(source: str | Path | Sequence[str | Path]) -> Found:
     paths = [path for found in each for path in found.paths]
     if twice := [path for path, count in Counter(paths).items() if count > 1]:
         raise ValueError(f"{twice[0]} is named twice; name every file once")
+    known: dict[str, Path] = {}
+    for path in paths:
+        if (first := known.setdefault(os.path.realpath(path), path)) != path:
+            raise ValueError(f"{path} leads to the same file as {first}; name every file once, or take the link away")
     bases = [os.path.abspath(found.base) for found in each]
     base = each[0].base if len(each) == 1 else Path(os.path.commonpath(bases))
     return Found(paths, base, tuple(note for found in each for note in found.notes))

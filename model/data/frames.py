@@ -100,6 +100,7 @@ def read_frames(
     frame: str | None = None,
     missing: str | None = None,
     like: Schema | None = None,
+    means: Sequence[float] | None = None,
     folder: Path | None = None,
     in_memory_bytes: int = MAX_IN_MEMORY_BYTES,
 ) -> Frames:
@@ -108,10 +109,11 @@ def read_frames(
 
     `features`, `exclude`, `labels` and `actions` are patterns of names, such as `ram_*`; see `roles.assign`. Labels
     hold whole numbers and must not be features as well; None reads those named y_* that do, to look for leaks. `like`,
-    the schema of a model, picks the features by its names. `missing` is one of MISSING, refuse if not said. Rows of
+    the schema of a model, picks the features by its names, and `means` [C] are those of its training, which stand in
+    the place of missing numbers (None: the means of the data). `missing` is one of MISSING, refuse if not said. Rows of
     more than `in_memory_bytes` lie in files in `folder`, or (None) in temporary ones that last as long as the frames.
     """
-    data = recording(source, in_memory_bytes)
+    data = recording(source, in_memory_bytes, episode)
     said = Choices(
         features=_patterns(features) or (),
         exclude=_patterns(exclude) or (),
@@ -121,7 +123,7 @@ def read_frames(
         frame=frame,
     ).over(data.told)
     chosen = select(data, said, like)
-    gaps = Gaps(chosen.schema.names, data.told.get("missing", "refuse") if missing is None else missing)
+    gaps = Gaps(chosen.schema.names, data.told.get("missing", "refuse") if missing is None else missing, means)
     shelf = Shelf.of(len(data.table) * len(chosen.features), folder, in_memory_bytes)
     asked = () if labels is not None and not labels else said.labels
     try:
@@ -160,9 +162,16 @@ def _read(
         action_names=tuple(part.name for part in chosen.actions),
         actions_recorded=chosen.actions_recorded,
         episode_names=known.names,
-        roles=tuple(chosen.roles),
+        roles=tuple(_shown(column, known.going_on) for column in chosen.roles),
         notes=tuple(notes),
     )
+
+
+def _shown(column: Column, going_on: int) -> Column:
+    """The column, of which the table of roles also says where a choice was made that could be meant otherwise."""
+    if column.role != "episode" or not going_on:
+        return column
+    return column._replace(why=f"{column.why}; {going_on:,} times one game goes on in another file")
 
 
 def _features(
@@ -223,7 +232,8 @@ def _without_gaps(frames: Frames, gaps: Gaps, shelf: Shelf) -> Frames:
         row += len(values)
 
     features = shelf.rewritten("features", frames.features, len(names), change)
-    what = "their groups are hidden in" if hides else "the mean of the column stands in"
+    whose = "the mean of the column" if gaps.training is None else "the mean of the column in the model's training"
+    what = "their groups are hidden in" if hides else f"{whose} stands in"
     note = f"{some}: {what} {odd.sum():,} of {len(odd):,} rows"
     return replace(frames, features=features, absent=hidden, notes=(*frames.notes, note))
 

@@ -17,6 +17,8 @@ class Games(NamedTuple):
     # What the data calls episodes 0, 1, …; empty where it numbers them itself.
     names: tuple[str, ...] = ()
     note: str | None = None
+    # How many go on from one file to another.
+    going_on: int = 0
 
 
 def games(
@@ -28,10 +30,10 @@ def games(
     if column := keys.get("episode"):
         found = of_column.episodes(column, table[column], file, files, frame)
         note = (
-            f"{found.going_on} times an episode goes on in another file where the frame numbers of the last one end; "
-            "it is read as one game"
+            f"{found.going_on:,} times an episode goes on in another file where the frame numbers of the last one end, "
+            f"and is read as one game: {column} {found.first}; give each an '{column}' of its own if they are two"
         )
-        return Games(found.number, frame, found.names, note if found.going_on else None)
+        return Games(found.number, frame, found.names, note if found.going_on else None, found.going_on)
     flags = [column.name for column in roles if column.role == "left out" and column.why != BY_EXCLUDE]
     if (begins := _beginnings(table, flags, file)) is not None:
         first, by = begins

@@ -16,10 +16,11 @@ Mask = NDArray[np.bool_]
 class Gaps:
     """Where the numbers of rows are missing that are looked at one part after another."""
 
-    def __init__(self, names: Sequence[str], missing: object) -> None:
+    def __init__(self, names: Sequence[str], missing: object, training: Sequence[float] | None = None) -> None:
+        """`training` [C] are the means of the columns in the training of a model, where they are known."""
         if missing not in MISSING:
             raise ValueError(f"missing is {missing!r}; it must be one of {', '.join(MISSING)}")
-        self.names, self.missing = names, missing
+        self.names, self.missing, self.training = names, missing, training
         self.rows = 0
         self._parts: list[Mask] = []
         self._sums, self._lacks = np.zeros(len(names)), np.zeros(len(names), np.int64)
@@ -52,7 +53,10 @@ class Gaps:
         return np.concatenate(self._parts)
 
     def means(self) -> Rows:
-        """The mean of the rest of each of the `columns`; ValueError for a column that is all gaps."""
+        """What stands in the gaps of each of the `columns`: its mean in training, else that of the rest of it;
+        ValueError for a column that is all gaps then."""
+        if self.training is not None:
+            return np.asarray(self.training, np.float32)[self.columns]
         for i in self.columns:
             if self._lacks[i] == self.rows:
                 name = self.names[i]

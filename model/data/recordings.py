@@ -49,12 +49,12 @@ class Recording(NamedTuple):
     notes: tuple[str, ...]
 
 
-def recording(source: Source, in_memory_bytes: int = MAX_IN_MEMORY_BYTES) -> Recording:
+def recording(source: Source, in_memory_bytes: int = MAX_IN_MEMORY_BYTES, episode: str | None = None) -> Recording:
     """Reads files, or takes a DataFrame of pandas or polars, an Arrow table, a dict of arrays or one array [rows,
     columns]; ValueError for what is none of them. Of Parquet files of more than `in_memory_bytes`, columns are read
-    when they are asked for."""
+    when they are asked for. `episode` is the column that tells games apart, where that was said."""
     if are_files(source):
-        return _of_files(source, in_memory_bytes)
+        return _of_files(source, in_memory_bytes, episode)
     table = _in_memory(source)
     if not len(table):
         raise ValueError("the data has no rows; record some")
@@ -69,8 +69,9 @@ def are_files(source: Source) -> TypeGuard[Files]:
     return isinstance(source, Sequence) and len(source) > 0 and all(isinstance(each, str | Path) for each in source)
 
 
-def _of_files(source: Files, in_memory_bytes: int) -> Recording:
+def _of_files(source: Files, in_memory_bytes: int, episode: str | None) -> Recording:
     found = found_files(source)
+    told = description(found)
     paths, base, notes = found.paths, found.base, [*found.notes]
     splits: Mapping[Path, str | None] = {path: _split_of(path, base) for path in paths}
     if by_name := _splits_by_name(paths):
@@ -87,15 +88,14 @@ def _of_files(source: Files, in_memory_bytes: int) -> Recording:
         table: Any = open_tables(paths, lambda table, path: finish(finished(table, path, base), path), called)
         rows = table.rows
     else:
-        spool = Spool(in_memory_bytes)
-        tables = [spool.kept(finish(read_table(path, base), path)) for path in paths]
+        spool, ids = Spool(in_memory_bytes), told.get("episode") if episode is None else episode
+        tables = [spool.kept(finish(read_table(path, base, ids), path)) for path in paths]
         table, rows = join(tables, called), [len(one) for one in tables]
         del tables
     # Files in a folder that is named after an episode are of one.
     origins = [path.parent if episode_in_folders(path, base) else path for path in paths]
     number = {origin: i for i, origin in enumerate(dict.fromkeys(origins))}
     file = np.repeat([number[origin] for origin in origins], rows)
-    told = description(found)
     known = layout(table.schema.metadata or {}, paths[0])
     return Recording(table, file, tuple(_called([*number], base)), told, told | known, known, tuple(notes))
 

@@ -1,5 +1,6 @@
 """What float32 makes of numbers that have more digits than it, such as the time since 1970 or long ids."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -63,13 +64,17 @@ def _changed(values: NDArray[Any]) -> NDArray[np.bool_]:
     """[columns] whether float32 changes a whole number of the rows [n, columns]."""
     if values.dtype.kind not in "iu" or (values.min() >= -EXACT and values.max() <= EXACT):
         return np.zeros(values.shape[1], np.bool_)
-    changed: NDArray[np.bool_] = values.astype(np.float32).astype(np.float64) != values.astype(np.float64)
+    size = (np.abs(values.astype(np.int64)) if values.dtype.kind == "i" else values).astype(np.uint64)
+    # Without the zeros that it ends with in binary, as float64 holds no more than 2⁵³ either.
+    digits = size // np.maximum(size & (~size + np.uint64(1)), np.uint64(1))
+    changed: NDArray[np.bool_] = digits > EXACT
     return np.asarray(changed.any(0))
 
 
 def _sentence(name: str, found: Range, place: int) -> str | None:
-    low, high = float(found.low[place]), float(found.high[place])
-    if not np.isfinite([low, high]).all():
+    # As Python's numbers, whose difference is exact.
+    low, high = found.low[place].item(), found.high[place].item()
+    if not (math.isfinite(low) and math.isfinite(high)):
         return None
     step = float(np.spacing(np.float32(max(abs(low), abs(high)))))
     if 0 < high - low < MIN_STEPS * step:

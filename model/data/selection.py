@@ -66,7 +66,8 @@ def select(data: Recording, said: Choices, like: Schema | None) -> Selection:
         picked, remarks = matched(like.names, picked, picked if said.features else [*parts])
         notes += remarks
     features = [parts[name] for name in picked]
-    of_column.check_numbers({part.name: table.schema.field(part.column).type for part in features})
+    kinds = {part.name: table.schema.field(part.column).type for part in features}
+    of_column.check_numbers(kinds, lambda name: table[parts[name].column])
     return Selection(
         roles,
         features,

@@ -25,12 +25,12 @@ from model.data.roles import EPISODE_NAMES, plain_name
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
-def read_table(path: Path, base: Path) -> pa.Table:
+def read_table(path: Path, base: Path, episode: str | None = None) -> pa.Table:
     """The columns of a file, and those that the names of its folders below `base` hold (`episode=3/part.parquet`);
-    ValueError if the file is damaged or none."""
+    `episode` is the column that tells games apart, where that was said. ValueError if the file is damaged or none."""
     kind = kind_of(path) or "Parquet"
     with reading(path, kind):
-        table = READERS[kind](path)
+        table = text.read(path, episode) if kind == "CSV" else READERS[kind](path)
     check_names(table, path)
     return finished(table, path, base)
 
@@ -204,7 +204,7 @@ def _read_arrow(path: Path) -> pa.Table:
     return table
 
 
-READERS = {"Parquet": _read_parquet, "CSV": text.read, "Arrow": _read_arrow, "HDF5": hdf5.read, "NumPy": arrays.read}
+READERS = {"Parquet": _read_parquet, "Arrow": _read_arrow, "HDF5": hdf5.read, "NumPy": arrays.read}
 
 
 def episode_in_folders(path: Path, base: Path) -> bool:

@@ -2,6 +2,8 @@
 
 import codecs
 import re
+from collections.abc import Sequence
+from csv import reader
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,31 +11,43 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 
 from model.data.damage import check_no_pointer
+from model.data.roles import EPISODE_NAMES, plain_name
 
 # CSV is read in blocks, whose first decides the type of a column: a later fraction would break a column of integers.
 MAX_BLOCK_BYTES = 1 << 28
 # The beginning of a file, which shows how it is written.
 MAX_START_BYTES = 1 << 16
+# Up to here float64 holds every whole number.
+MAX_EXACT = 1 << 53
+# How programs write that there is nothing: what Arrow knows, Python and pandas.
+NOTHING = [*csv.ConvertOptions().null_values, "None", "<NA>"]
 # In the order in which they are looked for.
 DELIMITERS = (",", ";", "\t", "|")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 FRACTION_WITH_COMMA = r"^\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*$"
 
 
-def read(path: Path) -> pa.Table:
-    """The columns of a text file whose first line names them; ValueError if that line holds numbers."""
+def read(path: Path, episode: str | None = None) -> pa.Table:
+    """The columns of a text file whose first line names them, of which `episode` tells games apart (None: one that is
+    named so); ValueError if that line holds numbers."""
     with pa.input_stream(path, compression="detect") as file:
         start = file.read(MAX_START_BYTES)
     check_no_pointer(start, path)
     encoding = "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"
-    header = start.decode(encoding, errors="replace").lstrip("\ufeff\r\n").partition("\n")[0]
+    header = start.decode(encoding, errors="replace").lstrip("\ufeff\r\n")
+    header = re.split("[\r\n]", header, maxsplit=1)[0]
     # A name in quotation marks may hold anything.
     signs = re.sub('"[^"]*"', "", header)
     delimiter = "\t" if ".tsv" in path.name.lower() else next((each for each in DELIMITERS if each in signs), ",")
-    table = _read(path, encoding, delimiter, ".")
+    named = next(reader([header], delimiter=delimiter), [])
+    ids = [name for name in named if plain_name(name) in EPISODE_NAMES or name.strip() == episode]
+    table = _read(path, encoding, delimiter, ".", ids)
     # Where ; stands between the numbers, a comma may stand within them.
-    if delimiter == ";" and any(_has_commas(column) for column in table.columns):
-        table = _read(path, encoding, delimiter, ",")
+    if delimiter == ";" and any(_has_commas(table[name]) for name in table.column_names if name not in ids):
+        table = _read(path, encoding, delimiter, ",", ids)
+    for i, name in enumerate(table.column_names):
+        if name in ids:
+            table = table.set_column(i, name, _of_ids(table.column(i)))
     names = [name.strip() for name in table.column_names]
     if _are_numbers(names):
         raise ValueError(
@@ -43,14 +57,39 @@ def read(path: Path) -> pa.Table:
     return table.rename_columns(names)
 
 
-def _read(path: Path, encoding: str, delimiter: str, decimal_point: str) -> pa.Table:
+def _read(path: Path, encoding: str, delimiter: str, decimal_point: str, texts: Sequence[str]) -> pa.Table:
     return csv.read_csv(
         path,
         read_options=csv.ReadOptions(block_size=MAX_BLOCK_BYTES, encoding=encoding),
         parse_options=csv.ParseOptions(delimiter=delimiter),
         # An empty cell is nothing in a column of text, too: it is no game's name.
-        convert_options=csv.ConvertOptions(decimal_point=decimal_point, strings_can_be_null=True),
+        convert_options=csv.ConvertOptions(
+            decimal_point=decimal_point,
+            strings_can_be_null=True,
+            null_values=NOTHING,
+            column_types=dict.fromkeys(texts, pa.string()),
+        ),
     )
+
+
+def _of_ids(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """What tells games apart, as numbers where those do as well as the text: 007 and 7 are two games, and so are ids
+    with more digits than a number has."""
+    column = pc.utf8_trim_whitespace(column)
+    texts = pc.unique(column).drop_null()
+    for kind in (pa.int64(), pa.float64()):
+        try:
+            numbers = pc.cast(texts, kind)
+            if len(pc.unique(numbers)) == len(texts) and (kind == pa.int64() or _are_exact(numbers)):
+                return pc.cast(column, kind)
+        except pa.ArrowException:
+            continue
+    return column
+
+
+def _are_exact(numbers: pa.Array) -> bool:
+    """Whether float64 holds every digit of the numbers."""
+    return bool((abs(numbers.to_numpy(zero_copy_only=False)) < MAX_EXACT).all())
 
 
 def _has_commas(column: pa.ChunkedArray) -> bool:

@@ -133,6 +133,12 @@ class Timeline:
         last = np.maximum.reduceat(self.last, bounds)
         return last - self.first[bounds]
 
+    def spread(self, count: int) -> Rows:
+        """[episodes, count] rows of each of the `episodes`, at even distances in its first run."""
+        run = np.searchsorted(self.episode, self.episodes)
+        place = self.start[run, None] + (self.count[run, None] - 1) * np.arange(count) // max(count - 1, 1)
+        return place if self._order is None else self._order[place]
+
     def _steps(self) -> Rows:
         """By how much the frame number rises from the end of each run to the next, −1 where that is another episode."""
         return np.where(np.diff(self.episode) == 0, self.first[1:] - self.last[:-1], -1)

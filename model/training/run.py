@@ -226,7 +226,10 @@ def _check_shares(batch_size: int, processes: int) -> None:
 def _usable_rows(batches: Batches, rows: Ranges, horizons: tuple[int, ...], purpose: str) -> Ranges:
     kept = batches.with_later_rows(rows)
     if not len(kept):
-        raise ValueError(f"no {purpose} row has a frame {max(horizons)} later in its episode; choose shorter horizons")
+        way = "choose shorter horizons"
+        if max(horizons) == 1:
+            way = "name what tells games apart with --episode, or learn from single rows with --unordered"
+        raise ValueError(f"no {purpose} row has a frame {max(horizons)} later in its episode; {way}")
     return kept
 
 

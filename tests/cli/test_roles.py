@@ -64,6 +64,10 @@ def test_a_missing_column_is_named_with_the_nearest(bundle: Path, table: pa.Tabl
         assert code == 1
         assert "lacks 1 of the 8 columns of the model: 'opp_x' (the nearest is 'opponent_x'); rename or add" in said
     assert not out.exists()
+    pq.write_table(table.rename_columns([*map(str.upper, table.column_names)]), tmp_path / "renamed.parquet")
+    code, said = jepa("embed", bundle, tmp_path / "renamed.parquet", "--out", out)
+    assert code == 1
+    assert "'own_x' (the nearest is 'OWN_X'), 'own_y' (the nearest is 'OWN_Y')" in said
 
 
 @pytest.mark.parametrize("side", ["data", "model", "both"])
@@ -92,6 +96,22 @@ def test_a_missing_number_hides_its_group_as_a_bot_would(bundle: Path, table: pa
     assert "their groups are hidden in 3 of 80 rows" in said
     assert one == embedded(bundle, pa.table(other), tmp_path / "two.parquet", "--missing", "hide")[0]
     assert one != embedded(bundle, table, tmp_path / "full.parquet")[0]
+
+
+@pytest.mark.parametrize("rows", [3, 80])
+def test_the_mean_in_the_place_of_a_missing_number_is_that_of_the_training(
+    rows: int, bundle: Path, table: pa.Table, tmp_path: Path
+) -> None:
+    full = {name: table[name].to_numpy() for name in table.column_names}
+    gaps = np.arange(80) < rows
+    gappy = pa.table(full | {"opp_y": np.where(gaps, np.nan, full["opp_y"] + 5)})
+    # The manifest of the model says that each column had a mean of 0.
+    right = pa.table(full | {"opp_y": np.where(gaps, 0, full["opp_y"] + 5)})
+    found, said = embedded(bundle, gappy, tmp_path / "gappy.parquet", "--missing", "mean")
+    assert f"the mean of the column in the model's training stands in {rows} of 80 rows" in said
+    assert found == embedded(bundle, right, tmp_path / "right.parquet")[0]
+    hidden, _ = embedded(bundle, gappy, tmp_path / "gappy.parquet", "--missing", "hide")
+    assert hidden != found
 
 
 def test_inspect_shows_what_each_column_is_for_and_why(tmp_path: Path) -> None:

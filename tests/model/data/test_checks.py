@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bundle.columns import MIN_STILL_ROWS, STATISTICS, column_statistics
-from model.data.checks import check_trainable, leaked_labels, training_warnings, unlike_training
+from model.data.checks import check_trainable, leaked_labels, repeated_games, training_warnings, unlike_training
 from model.data.ranges import Ranges
 from tests.support.games import make_games
 
@@ -162,3 +162,19 @@ def test_a_few_rows_beyond_the_range_are_no_news(games, statistics):
     own_x[:5] = 100.0
     own_x[5:] *= 1.02
     assert unlike_training(changed(games, time=0.5, own_x=own_x).features, games.schema.names, statistics) == []
+
+
+def test_games_that_are_copies_of_others_are_named(games):
+    assert repeated_games(games) == []
+    assert repeated_games(replace(games, frame=None)) == []
+    rows = np.arange(len(games))
+    again = np.concatenate([rows, rows[games.episode == 1], rows[games.episode == 0]])
+    twice = games.take(again)
+    twice.episode[len(rows) :] = np.repeat([101, 102], [(games.episode == 1).sum(), (games.episode == 0).sum()])
+    count = len(np.unique(twice.episode))
+    (said,) = repeated_games(twice)
+    assert said.startswith(f"2 of {count} games are the same as others, first 101 as 1: ")
+    assert repeated_games(twice.take(np.random.default_rng(0).permutation(len(twice)))) == [said]
+    # Games that begin alike, and those of one row, are no copies.
+    assert repeated_games(twice.take(np.arange(len(twice) - 1))) == [said.replace("2 of", "1 of")]
+    assert repeated_games(twice.take(np.flatnonzero(twice.frame == twice.frame.min()))) == []

@@ -126,6 +126,19 @@ def test_whole_numbers_that_float32_rounds_are_said() -> None:
     assert "'z' holds whole numbers" in said
 
 
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize("kind", [np.int64, np.uint64])
+def test_ids_past_float64_that_float32_makes_one_are_said(listed: bool, kind: type) -> None:
+    ids = (np.arange(ROWS) + 2**60).astype(kind)
+    (said,) = read(z=ids[:, None].repeat(2, 1).tolist() if listed else ids).notes[:1]
+    assert "and float32 rounds such numbers to multiples of" in said
+    apart = np.array([1, 2, 3, 4, 5, 6, 7, 2**60 + 1], kind)
+    (said,) = read(z=apart).notes
+    assert "'z' holds whole numbers from 1 to" in said
+    assert read(z=apart // 2**40 * 2**40).notes == ()
+    assert read(z=np.array([-(2**31), 0] * 4, np.int32)).notes == ()
+
+
 def test_numbers_in_lists_that_float32_rounds_are_said_and_many_are_counted() -> None:
     notes = read(obs=[[1.7e9 + i / 60, i] for i in range(ROWS)]).notes
     assert [note.partition(" goes")[0] for note in notes] == ["'obs_0'"]

@@ -281,6 +281,11 @@ def test_what_a_folder_or_a_pattern_also_holds_is_said(tmp_path: Path) -> None:
     assert len(frames([tmp_path / "a.parquet", tmp_path / "below"], episode="game")) == 2 * ROWS
     with pytest.raises(ValueError, match=r"a\.parquet is named twice"):
         frames([tmp_path / "a.parquet", tmp_path / "a.parquet"])
+    (tmp_path / "below" / "link.parquet").symlink_to(tmp_path / "a.parquet")
+    (tmp_path / "link").symlink_to(tmp_path / "a.parquet")
+    for source in ([tmp_path / "a.parquet", tmp_path / "below"], [tmp_path / "a.parquet", tmp_path / "link"]):
+        with pytest.raises(ValueError, match=r"link.* leads to the same file as .*a\.parquet; name every file once"):
+            frames(source)
     # Files of several kinds are read together where all are meant.
     pa.csv.write_csv(pa.table(COLUMNS), tmp_path / "a.csv")
     assert len(frames(f"{tmp_path}/a.*", episode="game")) == 2 * ROWS

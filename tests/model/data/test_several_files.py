@@ -29,6 +29,10 @@ def test_a_game_that_goes_on_in_the_next_file_is_one(named: Any, tmp_path: Path)
     frames = read_frames(tmp_path)
     assert len({*frames.episode.tolist()}) == 1
     assert "2 times an episode goes on in another file" in frames.notes[0]
+    where = f"episode {named} ends in part-0.parquet with frame {ROWS - 1} and begins in part-1.parquet with {ROWS}"
+    assert where in frames.notes[0]
+    why = next(column.why for column in frames.roles if column.role == "episode")
+    assert why.endswith("; 2 times one game goes on in another file"), "the table of roles says so"
 
 
 @pytest.mark.parametrize("start", [0, 3, ROWS + 1])

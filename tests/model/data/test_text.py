@@ -59,6 +59,13 @@ def test_names_may_hold_any_delimiter_in_quotation_marks(delimiter: str, tmp_pat
         ("x,z\n1,2\n3\n", "Expected 2 columns, got 1"),
         ("x,z\n(m),(s)\n1,2\n", "'x' is string, not numbers"),
         ("x,z\n5%,1\n", "'x' is string, not numbers"),
+        (
+            "x,z\n1,1\n,2\n-,3\n",
+            r"numbers; 'x' holds '-' in row 2, and other rows numbers: write nothing where a number is missing; pick",
+        ),
+        ("x,z\nm,s\n1,2\n", r"not numbers, nor is 'z'; 'x' holds 'm' in row 0, and other rows numbers"),
+        ("x,z\nleft,1\nright,2\n", r"not numbers; 'x' holds 'left' in row 0; pick"),
+        ('x,z\n"1,5","2,5"\n', r"not numbers, nor is 'z'; 'x' holds '1,5' in row 0; pick"),
         ("x;z\n1.000,5;1\n2;3\n", "'x' is string, not numbers"),
         ("at,x\n2024-01-01 00:00:00,1\n", r"'at' is timestamp\[s\], not numbers"),
         ("episode,x\nNA,1\nb,2\n", "'episode' has nothing in 1 rows"),
@@ -82,3 +89,56 @@ def test_a_file_whose_name_says_nothing_is_told_what_names_say(tmp_path: Path) -
     (tmp_path / "g.txt").write_text("x,z\n1,2\n")
     with pytest.raises(ValueError, match=r"its name ends in nothing else that is known \(\.parquet, .*rename it"):
         read_frames(tmp_path / "g.txt")
+
+
+BEYOND = 2**63
+# What stands in a column that tells games apart, and the games of its rows.
+IDS = {
+    "zeros in front": (["007", "7", "007", "0"], [0, 1, 0, 2]),
+    "as many digits each": (["007", "000", "007", "001"], [7, 0, 7, 1]),
+    "more digits than int64 has": ([f"{BEYOND}", f"{BEYOND + 1}", f"{BEYOND}", "5"], [0, 1, 0, 2]),
+    "more digits than float64 has": ([f"{2**62 + 1}", f"{2**62}", f"{2**62}", "5"], [2**62 + 1, 2**62, 2**62, 5]),
+    "versions": (["1.1", "1.10", "1.1", "2"], [0, 1, 0, 2]),
+    "fractions": (["0.5", "1.5", "0.5", "2.5"], [0, 1, 0, 2]),
+    "signs": (["-1", "1", "-1", "2"], [-1, 1, -1, 2]),
+    "blanks": (["1 ", " 2", "1", "2"], [1, 2, 1, 2]),
+    "days": (["2026-01-02", "2026-01-03", "2026-01-02", "2026-01-04"], [0, 1, 0, 2]),
+    "truths": (["true", "false", "true", "True"], [0, 1, 0, 2]),
+}
+
+
+@pytest.mark.parametrize("way", ["by name", "by --episode", "by schema.json"])
+@pytest.mark.parametrize("ids", IDS)
+def test_what_tells_games_apart_is_the_text_of_it(ids: str, way: str, tmp_path: Path) -> None:
+    texts, games = IDS[ids]
+    name = "episode" if way == "by name" else "level"
+    lines = [f"{text},{frame},{frame / 2}\n" for frame, text in enumerate(texts)]
+    (tmp_path / "g.csv").write_text(f"{name},frame,x\n" + "".join(lines))
+    if way == "by schema.json":
+        (tmp_path / "schema.json").write_text('{"episode": "level"}')
+    frames = read_frames(tmp_path / "g.csv", episode="level" if way == "by --episode" else None)
+    assert frames.episode.tolist() == games
+    assert [frames.called(game) for game in games] == [text.strip() for text in texts] or not frames.episode_names
+
+
+def test_a_game_without_a_name_is_refused_whatever_is_written_for_nothing(tmp_path: Path) -> None:
+    for nothing in ("", "NA", "null", "NaN", "nan"):
+        (tmp_path / "g.csv").write_text(f"episode,x\n1,2\n{nothing},3\n")
+        with pytest.raises(ValueError, match="'episode' has nothing in 1 rows, first in row 1"):
+            read_frames(tmp_path / "g.csv")
+
+
+@pytest.mark.parametrize("nothing", ["", "NA", "N/A", "null", "NULL", "NaN", "nan", "None", "<NA>"])
+def test_nothing_is_nothing_however_it_is_written(nothing: str, tmp_path: Path) -> None:
+    (tmp_path / "g.csv").write_text(f"x,z\n1,2\n{nothing},3\n3,4\n")
+    frames = read_frames(tmp_path, missing="mean")
+    assert frames.features[:].tolist() == [[1, 2], [2, 3], [3, 4]]
+    with pytest.raises(ValueError, match=r"x is nan in row 1; .* --missing hide, drop or mean"):
+        read_frames(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["größe,z\n1,2\n", "episode,z\nÄ,2\n"])
+def test_text_in_another_encoding_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "g.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"g\.csv holds text that is neither UTF-8 nor UTF-16; save it as UTF-8"):
+        read_frames(tmp_path)
