@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.feather as feather
 import pytest
+from numpy.typing import NDArray
 
 from model.data.checks import repeated_frames
 from model.data.frames import Frames, read_frames
@@ -129,10 +130,10 @@ def test_whole_numbers_that_float32_rounds_are_said() -> None:
 @pytest.mark.parametrize("listed", [False, True])
 @pytest.mark.parametrize("kind", [np.int64, np.uint64])
 def test_ids_past_float64_that_float32_makes_one_are_said(listed: bool, kind: type) -> None:
-    ids = (np.arange(ROWS) + 2**60).astype(kind)
+    ids: NDArray[Any] = (np.arange(ROWS) + 2**60).astype(kind)
     (said,) = read(z=ids[:, None].repeat(2, 1).tolist() if listed else ids).notes[:1]
     assert "and float32 rounds such numbers to multiples of" in said
-    apart = np.array([1, 2, 3, 4, 5, 6, 7, 2**60 + 1], kind)
+    apart: NDArray[Any] = np.array([1, 2, 3, 4, 5, 6, 7, 2**60 + 1], kind)
     (said,) = read(z=apart).notes
     assert "'z' holds whole numbers from 1 to" in said
     assert read(z=apart // 2**40 * 2**40).notes == ()
