@@ -122,10 +122,10 @@ export function map(canvas, tracks, [[x0, x1], [y0, y1]], numbered = []) {
 		dot(context, [x, y], 8.5, "card", "orange");
 		write(context, i + 1, x, y + 0.5, "center", "ink");
 	});
-	for (const { trail, color = "blue", label } of tracks) {
+	for (const [i, { trail, color = "blue", label }] of tracks.entries()) {
 		const path = trail.map(onto), end = path.at(-1);
-		for (let i = 1; i < path.length; i += 1) line(context, color, path.slice(i - 1, i + 1), 1 + (3 * i) / path.length, i / path.length);
+		for (let k = 1; k < path.length; k += 1) line(context, color, path.slice(k - 1, k + 1), 1 + (3 * k) / path.length, k / path.length);
 		if (end) dot(context, end, 6.5, color, "card");
-		if (label) write(context, label, end[0], end[1] - 16, "center", "ink");
+		if (label) write(context, label, end[0], end[1] + (i % 2 ? 17 : -16), "center", "ink");
 	}
 }
