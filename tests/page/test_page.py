@@ -194,7 +194,7 @@ def test_a_dropped_file_is_played(opened, tmp_path):
 def test_a_file_chosen_before_the_service_has_answered_is_played(chromium, server, tmp_path):
     held = []
     with tab(chromium, "about:blank") as found:
-        found.page.route("**/models", held.append)
+        found.page.route("**/models", lambda route: held.append(route))
         with found.page.expect_request("**/models"):
             found.page.goto(f"{server.url}/#/watch")
         found.page.locator("#file").set_input_files(npy(tmp_path / "game.npy", np.zeros((40, 287), "f4")))
