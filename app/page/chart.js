@@ -106,7 +106,7 @@ export const extent = (tracks) => [0, 1].map((odd) => {
  * of the first are `numbered`. */
 export function map(canvas, tracks, [[x0, x1], [y0, y1]], numbered = []) {
 	const [width, height] = sizeOf(canvas), points = tracks.map((track) => track.points);
-	const scale = Math.min((width - 60) / (x1 - x0 || 1), (height - 30) / (y1 - y0 || 1));
+	const scale = Math.min((width - 60) / (x1 - x0 || 1), (height - 60) / (y1 - y0 || 1));
 	const onto = ([x, y]) => [width / 2 + (x - (x0 + x1) / 2) * scale, height / 2 - (y - (y0 + y1) / 2) * scale];
 	const context = layered(canvas, points, (all) => {
 		Object.assign(all, { fillStyle: colors.soft, globalAlpha: 0.4 });
