@@ -18,7 +18,7 @@ help:
 	@echo "make test    lint, types and the whole test suite"
 	@echo "make fuzz    random and malformed requests, bodies and bundles, for some minutes (ROUNDS=50)"
 	@echo "make bench   how much serving costs on top of the model's arithmetic, and what an overloaded service answers (needs wrk)"
-	@echo "make bench-peers   compare with LitServe, BentoML, MLServer, Ray Serve and FastAPI (ARGS=--help)"
+	@echo "make bench-peers   compare with LitServe, BentoML, MLServer, Triton, Ray Serve and FastAPI (ARGS=--help)"
 	@echo "make bench-play   what policies score in SlimeVolley at a delay, by what they see of it; hours (ARGS=--help)"
 	@echo "make soak MIN=30   mixed load for MIN minutes: memory and p99 over time in soak.png, and a verdict"
 	@echo "make pictures   draw the pictures of README and docs from the running program (needs Chromium)"

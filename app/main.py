@@ -23,7 +23,7 @@ from app.api.oip import openapi as oip_openapi
 from app.api.oip import repository
 from app.api.oip import routes as oip
 from app.api.oip.problems import OPEN_INFERENCE
-from app.api.openapi import operation_id
+from app.api.openapi import fill_paths, operation_id
 from app.service import Service
 from app.settings import Settings
 
@@ -101,6 +101,9 @@ def _openapi(app: FastAPI, service: Service) -> dict[str, Any]:
         app.openapi_schema, app.state.documented = None, served
         for dialect in (native_openapi, oip_openapi):
             dialect.complete(FastAPI.openapi(app), models)
+        for model in models[:1]:
+            manifest = model.bundle.manifest
+            fill_paths(FastAPI.openapi(app), {"name": manifest.name, "version": str(manifest.version)})
     return FastAPI.openapi(app)
 
 

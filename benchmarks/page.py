@@ -1,11 +1,15 @@
 """How many frames a second the page plays, and what it costs the service and the browser: python -m benchmarks.page
 
 Costs are CPU time, which other programs on the machine disturb less than a rate. A closed page asks for nothing; what
-one on Service asks for is a share of what the service could answer instead.
+one on Service asks for is a share of what the service could answer instead. The last second that is played, the
+service stands still for 100 ms, which the page has to notice. To cut the network but for loopback:
+
+    unshare --net --map-root-user sh -c 'ip link set lo up && exec python -m benchmarks.page'
 """
 
 import argparse
 import os
+import signal
 import tempfile
 import time
 from collections import Counter
@@ -19,6 +23,7 @@ from tests.support.browser import CHROMIUM
 
 # The time that a page takes to open.
 SETTLED_MS = 2000
+STOPPED_MS = 100
 
 
 class Meter:
@@ -65,6 +70,15 @@ def play(browser: Browser, service: Service, seconds: float) -> None:
     words = page.locator("#time-now").inner_text()
     print(f"Watch plays {1000 * frames / took_ms:.1f} frames a second: {words}")
     print(f"CPU time of a frame: {meter.per(frames)}")
+    for part in ("#surprise-now", "#heads h3 >> nth=0", "#novelty-now"):
+        print(f"It says: {page.locator(part).inner_text()}")
+    for pid in service.pids:
+        os.kill(pid, signal.SIGSTOP)
+    page.wait_for_timeout(STOPPED_MS)
+    for pid in reversed(service.pids):
+        os.kill(pid, signal.SIGCONT)
+    page.wait_for_timeout(STOPPED_MS * 5)
+    print(f"After {STOPPED_MS} ms in which the service stood still: {page.locator('#time-now').inner_text()}")
     page.close()
 
 

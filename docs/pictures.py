@@ -1,12 +1,15 @@
 """Draws the pictures of README and the documents from the running program, in light and dark: make pictures.
 
-It takes some minutes, most of them for the model of docs/first-hour.md. The figure of few labels is drawn of the table
-in docs/lab/heads.md.
+Those of docs/first-hour.md come from the commands of that page, which take about a quarter of an hour, most of it for
+training; what they print is printed here too, for the page to quote. The figure of few labels is drawn of the table in
+docs/lab/heads.md.
 """
 
 import argparse
 import os
 import re
+import runpy
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -39,8 +42,6 @@ SIZE = {"width": 1280, "height": 800}
 FRAME = 137
 # How long the service is asked by bots before it is drawn.
 LOAD_S = 30
-# Of the first hour, whose own numbers take longer.
-GAMES = 60
 TERMINAL_COLUMNS = 110
 MAX_TERMINAL_LINES = 24
 
@@ -171,8 +172,10 @@ def views(album: Album, port: int) -> None:
         album.draw("service", service_view(url))
 
 
-def first_hour(album: Album, port: int, steps: int) -> None:
-    """A picture a step of docs/first-hour.md, of a smaller model of the same game."""
+def first_hour(album: Album, port: int, steps: int | None) -> None:
+    """Runs docs/first-hour.md, and takes a picture of each of its steps."""
+    example = ROOT / "examples" / "cartpole.py"
+    pictures = {"inspect": "hour-record", "heads": "hour-heads"}
     with tempfile.TemporaryDirectory() as place:
         folder, url = Path(place), f"http://127.0.0.1:{port}"
 
@@ -181,41 +184,41 @@ def first_hour(album: Album, port: int, steps: int) -> None:
             done = subprocess.run(
                 [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, check=False
             )
+            print(shlex.join(command), done.stdout, done.stderr, sep="\n", flush=True)
             if done.returncode:
-                sys.exit(done.stdout + done.stderr)
+                sys.exit(done.returncode)
             return done.stdout
 
-        def jepa(name: str | None, *command: str) -> None:
-            output = run("-m", "cli", *command)
-            if name is not None:
-                quoted = [f"'{word}'" if " " in word else word for word in command]
-                album.terminal(name, " ".join(["jepa", *quoted]), output)
-
-        example = str(ROOT / "examples" / "cartpole.py")
-        run(example, "record", "--games", str(GAMES))
-        jepa("hour-record", "inspect", "cartpole.csv")
-        horizons = [word for horizon in (1, 5, 15) for word in ("--horizon", str(horizon))]
-        jepa(None, "train", "cartpole.csv", "--out", "models", "--name", "cartpole", "--preset", "quick",
-             "--steps", str(steps), *horizons)  # fmt: skip
-        jepa("hour-heads", "heads", "models/cartpole", "cartpole.csv", "--label", "danger = abs(pole_angle) > 0.1")
-        jepa(None, "report", "models/cartpole", "cartpole.csv", "--out", "report")
-        report = f"file://{folder}/report/index.html"
-        album.draw("hour-learn", lambda page: page.goto(report), "section:has(h2:text-is('Training')) figure")
-        album.draw("hour-judge", lambda page: page.goto(report), "section:has(h2:text-is('What surprised it'))")
+        run(str(example), "record")
+        for command in runpy.run_path(str(example))["COMMANDS"]:
+            words = shlex.split(command)
+            more = ["--steps", str(steps)] if words[0] == "train" and steps else []
+            output = run("-m", "cli", *words, *more)
+            if words[0] in pictures:
+                album.terminal(pictures[words[0]], f"jepa {command}", output)
+        (report,) = folder.glob("models/*/report-*/index.html")
+        address = report.as_uri()
+        album.draw("hour-learn", lambda page: page.goto(address), "section:has(h2:text-is('Training')) figure")
+        album.draw("hour-judge", lambda page: page.goto(address), "section:has(h2:text-is('What surprised it'))")
         with service(port, "--models", str(folder / "models")) as log:
             album.terminal("hour-serve", "jepa serve --models models", "".join(log).replace(str(folder), "."))
             album.draw("hour-watch", watch(url, 60, folder / "cartpole.csv"))
-            played = run(example, "play", "--url", url)
+            played = run(str(example), "play", "--url", url)
         album.terminal("hour-bot", "python examples/cartpole.py play", played)
 
 
 def few_labels() -> None:
     """What the embedding knows with few labelled games, from the table in the lab book."""
-    section = (ROOT / "docs" / "lab" / "heads.md").read_text(encoding="utf-8").partition("## Few labels")[2]
+    section = (
+        (ROOT / "docs" / "lab" / "heads.md")
+        .read_text(encoding="utf-8")
+        .partition("## Few labels")[2]
+        .partition("\n## ")[0]
+    )
     cells = [
         [cell.strip(" *") for cell in line.strip("|").split("|")] for line in re.findall(r"^\|.*\|$", section, re.M)
     ]
-    (_, first, *others), _, *rows = cells[: next((i for i, row in enumerate(cells) if not row[0] and i), len(cells))]
+    (_, first, *others), _, *rows = cells
     label, _, counts = first.partition(": ")
     games = [int(count) for count in re.findall(r"\d+", counts)]
     colors = {
@@ -260,15 +263,15 @@ def main() -> None:
     parser.add_argument(
         "--port", type=int, default=8000, help="where the program runs meanwhile (default: %(default)s)"
     )
-    parser.add_argument("--steps", type=int, default=160, help="of the first hour's training (default: %(default)s)")
+    parser.add_argument("--steps", type=int, help="of the first hour's training (default: those of the page)")
     options = parser.parse_args()
     OUT.mkdir(exist_ok=True)
     few_labels()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         album = Album(browser)
-        views(album, options.port)
         first_hour(album, options.port, options.steps)
+        views(album, options.port)
         browser.close()
 
 

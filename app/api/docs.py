@@ -2,8 +2,10 @@
 
 from fastapi import APIRouter, Request
 from fastapi.openapi.docs import get_swagger_ui_html
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
+
+from app.api.dependencies import service_of
 
 # Swagger UI starts by a script and styles within its page.
 POLICY = "default-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
@@ -16,15 +18,23 @@ PAGE = get_swagger_ui_html(
     swagger_favicon_url="docs/assets/favicon-32x32.png",
     swagger_ui_parameters={"tryItOutEnabled": True, "displayRequestDuration": True},
 )
-PAGE.headers["Content-Security-Policy"] = POLICY
+# Operations, by the end of their id, that no form can ask: one is a WebSocket.
+WITHOUT_FORM = ("-stream",)
+# Those that answer 403 unless JEPA_MODEL_CONTROL is set.
+CONTROL = ("_load", "_unload")
 ASSETS = StaticFiles(packages=[("fastapi_swagger", "resources")])
 
 router = APIRouter(include_in_schema=False)
 
 
 @router.get("/docs")
-async def docs() -> Response:
-    return PAGE
+async def docs(request: Request) -> Response:
+    """The page, with a button *Execute* where that can succeed."""
+    hidden = WITHOUT_FORM if service_of(request).settings.model_control else WITHOUT_FORM + CONTROL
+    buttons = ", ".join(f'[id^="operations-"][id$="{end}"] .execute-wrapper' for end in hidden)
+    style = f"<style>{buttons} {{ display: none }}</style></head>"
+    page = bytes(PAGE.body).decode().replace("</head>", style)
+    return HTMLResponse(page, headers={"Content-Security-Policy": POLICY})
 
 
 @router.get("/docs/assets/{name}")

@@ -54,6 +54,16 @@ def header_parameters(headers: Mapping[str, tuple[str, str]] = HEADERS) -> list[
     ]
 
 
+def fill_paths(document: dict[str, Any], served: Mapping[str, str]) -> None:
+    """Gives the parameters of all paths examples from `served`, which is name → value; a form of /docs begins with
+    them."""
+    for path in document["paths"].values():
+        for operation in path.values():
+            for parameter in operation.get("parameters", ()):
+                if parameter["in"] == "path":
+                    parameter["example"] = served[parameter["name"]]
+
+
 def add_schemas(document: dict[str, Any], *schemas: type[BaseModel]) -> None:
     """Adds the schemas of bodies that routes parse themselves, which FastAPI therefore does not know."""
     for schema in schemas:

@@ -106,7 +106,7 @@ export const extent = (tracks) => [0, 1].map((odd) => {
  * of the first are `numbered`. */
 export function map(canvas, tracks, [[x0, x1], [y0, y1]], numbered = []) {
 	const [width, height] = sizeOf(canvas), points = tracks.map((track) => track.points);
-	const scale = Math.min((width - 60) / (x1 - x0 || 1), (height - 30) / (y1 - y0 || 1));
+	const scale = Math.min((width - 60) / (x1 - x0 || 1), (height - 60) / (y1 - y0 || 1));
 	const onto = ([x, y]) => [width / 2 + (x - (x0 + x1) / 2) * scale, height / 2 - (y - (y0 + y1) / 2) * scale];
 	const context = layered(canvas, points, (all) => {
 		Object.assign(all, { fillStyle: colors.soft, globalAlpha: 0.4 });
@@ -122,10 +122,10 @@ export function map(canvas, tracks, [[x0, x1], [y0, y1]], numbered = []) {
 		dot(context, [x, y], 8.5, "card", "orange");
 		write(context, i + 1, x, y + 0.5, "center", "ink");
 	});
-	for (const { trail, color = "blue", label } of tracks) {
+	for (const [i, { trail, color = "blue", label }] of tracks.entries()) {
 		const path = trail.map(onto), end = path.at(-1);
-		for (let i = 1; i < path.length; i += 1) line(context, color, path.slice(i - 1, i + 1), 1 + (3 * i) / path.length, i / path.length);
+		for (let k = 1; k < path.length; k += 1) line(context, color, path.slice(k - 1, k + 1), 1 + (3 * k) / path.length, k / path.length);
 		if (end) dot(context, end, 6.5, color, "card");
-		if (label) write(context, label, end[0], end[1] - 16, "center", "ink");
+		if (label) write(context, label, end[0], end[1] + (i % 2 ? 17 : -16), "center", "ink");
 	}
 }

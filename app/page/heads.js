@@ -5,7 +5,7 @@ import { canvas, h, number } from "./dom.js";
 
 const MIN_GAP = 0.1;
 const top = (row) => row.indexOf(Math.max(...row));
-const percent = (share) => `${Math.round(100 * share)} %`;
+const percent = (share) => `${Math.round(100 * share)}\xa0%`;
 
 const KINDS = {
 	binary: ([share]) => percent(share),

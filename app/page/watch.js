@@ -32,6 +32,7 @@ const nearest = (frames) => model.horizons.reduce((a, b) => (Math.abs(b - frames
 export function enter() {
 	if (!by("deck")) build();
 	if (recording) update(true);
+	else if (chosen()) return;
 	else if (model.sample) open(sample(model));
 	else say("Open or drop a recording: a row a frame, columns in the model's order or with names.");
 }
@@ -41,7 +42,7 @@ export const leave = () => player?.pause();
 function build() {
 	const button = (id, text, name, onclick) => h(`button#${id}`, { "aria-label": name, onclick }, text);
 	const speeds = [0.1, 0.5, 1, 2].map((value) => h("option", { value, selected: value === 1 }, `${value} ×`));
-	Object.assign(by("file"), { disabled: false, onchange: ({ target }) => drop(target.files[0]) });
+	by("file").onchange = chosen;
 	by("player").append(
 		h("p.notice#said", { role: "status", hidden: true }),
 		h("div.deck#deck", { hidden: true },
@@ -56,7 +57,7 @@ function build() {
 		h("div.panels#panels", { hidden: true },
 			h("div",
 				panel("game", "The game", canvas("game", "Where things are in the game")),
-				panel("map", "Where the model takes it to be", canvas("map", "Map of the embeddings"), h("p.soft#map-note")),
+				panel("map", "Map of moments", canvas("map", "Map of the embeddings"), h("p.soft#map-note")),
 				panel("novelty", "How far it is from training", canvas("novelty", "Novelty over time"), h("p#novelty-now"))),
 			h("div",
 				panel("surprise", "How surprising it was", canvas("surprise", "Surprise over time"), h("p#surprise-now")),
@@ -73,6 +74,8 @@ function build() {
 const say = (textContent, kind = "") => Object.assign(by("said"), { textContent, hidden: !textContent, className: `notice ${kind}` });
 
 const drop = (file) => file && open(dropped(file, model));
+
+const chosen = () => drop(by("file").files[0]);
 
 async function open(reading) {
 	leave();
@@ -124,7 +127,7 @@ function present() {
 	for (const [id, has] of Object.entries(isShown)) by(id).hidden = !has;
 	by("scrub").max = rows - 1;
 	by("heads").replaceChildren(...(heads?.elements() ?? []));
-	if (points.length) write("map-note", `Two principal components, ${number(100 * (model.map.explained[0] + model.map.explained[1]), 2)} % of the variance of ${model.map.source}.`);
+	if (points.length) write("map-note", `Alike moments lie close. Two principal components, ${number(100 * (model.map.explained[0] + model.map.explained[1]), 2)} % of the variance of ${model.map.source}.`);
 	by("moments").replaceChildren(...moments.map((at) =>
 		h("li", h("button", { onclick: () => seek(at) }, h("b", clock(at / rate)), ` more surprising than ${Math.round(whole.percents[at])} %`,
 			h("span.soft", [...changes(recording, model, at, horizon), ...(heads?.worst(at) ?? [])].join(", "))))));

@@ -26,10 +26,11 @@ import onnxruntime as ort
 
 from app import __version__
 from benchmarks.bots import run_bots
-from benchmarks.peers.servers import HERE, JEPA, PEERS, Rows, Server, ask, body, install, running
+from benchmarks.peers.servers import HERE, JEPA, PEERS, Rows, Server, ask, body, install, running, v2_of_jepa
 from benchmarks.programs import CORES, Body, closed_loop, need_wrk, percentile
 
-LOADS = {"1 row, 1 connection": (1, 1), "1 row, 32 connections": (1, 32), "64 rows, 4 connections": (64, 4)}
+ONE_ROW = "1 row, 1 connection"
+LOADS = {ONE_ROW: (1, 1), "1 row, 32 connections": (1, 32), "64 rows, 4 connections": (64, 4)}
 MAX_DIFFERENCE = 1e-5
 # wrk accepts whole seconds only.
 WARM_UP_S = 1
@@ -60,8 +61,10 @@ def main() -> None:
 
     about = about_this_run(arguments.model, chosen)
     skipped = {name: why for name in chosen if (why := install(name))}
-    servers = [JEPA, *(server for server in PEERS if server.peer in set(chosen) - skipped.keys())]
     models = folder_of_models(arguments.model)
+    (bundle,) = models.glob("*/1")
+    v2 = v2_of_jepa(bundle.parent.name)
+    servers = [JEPA, v2, *(server for server in PEERS if server.peer in set(chosen) - skipped.keys())]
     runs: dict[str, list[Run]] = {server.label: [] for server in servers}
     minutes = arguments.rounds * len(servers) * (3 * (arguments.seconds + WARM_UP_S) + 25) / 60
     print(f"{len(servers)} servers, {arguments.rounds} rounds: about {minutes:.0f} minutes", flush=True)
@@ -70,7 +73,7 @@ def main() -> None:
             try:
                 run = measure(server, models, arguments.seconds)
             except (RuntimeError, ValueError, OSError, httpx.HTTPError) as error:
-                if server is JEPA:
+                if not server.peer:
                     raise
                 skipped[server.label] = f"{type(error).__name__}: {error}"
                 servers.remove(server)
@@ -83,6 +86,8 @@ def main() -> None:
     print(f"\n{about['date']}, {about['cpu']}, {CORES} cores, load average before {about['load_average']:.1f}")
     print(", ".join(f"{name} {version}" for name, version in about["versions"].items()), end="\n\n")
     print(table(runs))
+    native, by_v2 = (median(run[ONE_ROW]["p50_ms"] for run in runs[each.label]) for each in (JEPA, v2))
+    print(f"\np50 of {ONE_ROW}: /v2 takes {by_v2 / native:.2f} times as long as {JEPA.path}")
     for name, why in skipped.items():
         print(f"{name} is left out: {why}")
     if arguments.json:
@@ -96,7 +101,7 @@ def about_this_run(model: str, peers: list[str]) -> dict[str, Any]:
     versions = {"jepa-serve": __version__, "onnxruntime": ort.__version__, "python": platform.python_version()}
     for peer in peers:
         pins = (HERE / peer / "requirements.txt").read_text()
-        name = "fastapi" if peer == "naive" else peer
+        name = {"naive": "fastapi", "triton": "nvidia-pytriton"}.get(peer, peer)
         versions[name] = re.findall(rf"^{name}\S*==(.*)$", pins, re.MULTILINE)[0]
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ Rows = NDArray[np.float32]
 
 
 class Server(NamedTuple):
-    # The folder next to this file with requirements.txt and server.py.
+    # The folder next to this file with requirements.txt and server.py; none for jepa-serve.
     peer: str
     label: str
     environment: dict[str, str]
@@ -40,6 +41,8 @@ class Server(NamedTuple):
 BENTO = ("-m", "bentoml", "serve", "server:Embedder")
 V2 = "/v2/models/encoder/infer"
 JEPA = Server("", "jepa-serve", {})
+# The process in which Triton runs Python takes libpython from the system, whose release may differ from its modules'.
+LIBPYTHON = {"LD_LIBRARY_PATH": sysconfig.get_config_var("LIBDIR")}
 PEERS = [
     Server("naive", "FastAPI, 1 worker", {"WORKERS": "1"}),
     Server("naive", f"FastAPI, {CORES} workers", {"WORKERS": f"{CORES}"}),
@@ -51,11 +54,17 @@ PEERS = [
     Server("bentoml", f"BentoML, {CORES} workers, batches", {"WORKERS": f"{CORES}", "BATCH": "1"}, BENTO),
     Server("mlserver", "MLServer", {"BATCH": "0", "WAIT_S": "0"}, path=V2),
     Server("mlserver", "MLServer, batches", {"BATCH": "64", "WAIT_S": "0.002"}, path=V2),
+    Server("triton", "Triton, batches", LIBPYTHON, path=V2),
     Server("ray", "Ray Serve, batches", {}),
     Server("ray", "Ray Serve, batches, for throughput", {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}),
 ]
 # Turns off telemetry, which would also wait for a network that may not be there.
 QUIET = {"BENTOML_DO_NOT_TRACK": "True", "RAY_USAGE_STATS_ENABLED": "0", "ORT_DISABLE_TELEMETRY": "1"}
+
+
+def v2_of_jepa(model: str) -> Server:
+    """jepa-serve again, by the protocol that some of its peers speak."""
+    return Server("", "jepa-serve, /v2", {}, path=f"/v2/models/{model}/infer")
 
 
 def install(peer: str) -> str | None:
@@ -81,7 +90,7 @@ def running(server: Server, models: Path, encoder: Path, row: Rows) -> Iterator[
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     where = {"MODEL": str(encoder), "PORT": str(port), "BENTOML_PORT": str(port), "BENTOML_HOST": "127.0.0.1"}
-    if server is JEPA:
+    if not server.peer:
         folder = HERE.parents[1]
         command = [str(Path(sys.executable).with_name("jepa")), "serve", "--models", str(models), "--port", str(port)]
         command += ["--precision", "float32"]
@@ -121,7 +130,7 @@ def ask(server: Server, port: int, features: Rows) -> Rows:
     headers = {"Content-Type": "application/json"}
     url = f"http://127.0.0.1:{port}{server.path}"
     answer = httpx.post(url, content=body(server, features), headers=headers, timeout=30).raise_for_status().json()
-    if server.path == V2:
+    if server.path.startswith("/v2/"):
         (output,) = answer["outputs"]
         return np.array(output["data"], np.float32).reshape(output["shape"])
     return np.array(answer["embeddings"] if isinstance(answer, dict) else answer, np.float32)
@@ -130,7 +139,7 @@ def ask(server: Server, port: int, features: Rows) -> Rows:
 def body(server: Server, features: Rows) -> bytes:
     """The rows as JSON in the server's dialect, each number as short as float32 allows."""
     document: dict[str, object] = {"features": features}
-    if server.path == V2:
+    if server.path.startswith("/v2/"):
         tensor = {"name": "features", "datatype": "FP32", "shape": features.shape, "data": features.ravel()}
         document = {"inputs": [tensor]}
     return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)

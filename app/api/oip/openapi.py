@@ -24,12 +24,12 @@ def v2_problems(*statuses: int, described: Mapping[int, str] = REFUSALS) -> dict
 
 
 def complete(document: dict[str, Any], models: list[ServedModel]) -> None:
-    """Adds the schemas of bodies that routes parse themselves, and an example that a loaded model answers."""
+    """Adds the schemas of bodies that routes parse themselves, and examples that a loaded model answers."""
     add_schemas(document, InferRequest, RepositoryRequest)
     for model in models[:1]:
-        infer = document["paths"]["/v2/models/{name}/infer"]["post"]
-        next(each for each in infer["parameters"] if each["name"] == "name")["example"] = model.bundle.manifest.name
-        infer["requestBody"]["content"]["application/json"]["example"] = _infer_example(model)
+        for path in ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"):
+            content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+            content["example"] = _infer_example(model)
 
 
 def _infer_example(model: ServedModel) -> dict[str, Any]:
