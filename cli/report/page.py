@@ -9,7 +9,7 @@ from string import Template
 
 import app
 
-STYLE = Path(app.__file__).parent / "page" / "style.css"
+STYLE = Path(app.__file__).parent / "api" / "page" / "style.css"
 PAGE = Template("""<!DOCTYPE html>
 <html lang="en">
 <head>

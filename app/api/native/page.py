@@ -17,7 +17,7 @@ from app import __version__
 from app.api.headers import JSON
 from app.rows import json_bytes
 
-FOLDER = Path(__file__).parents[2] / "page"
+FOLDER = Path(__file__).parents[1] / "page"
 INDEX = "index.html"
 # What the HTML file has in place of the folder that the other files are in.
 ASSETS = "{assets}"
