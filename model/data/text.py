@@ -19,8 +19,8 @@ MAX_BLOCK_BYTES = 1 << 28
 MAX_START_BYTES = 1 << 16
 # Up to here float64 holds every whole number.
 MAX_EXACT = 1 << 53
-# How programs write that there is nothing: what Arrow knows, Python and pandas.
-NOTHING = [*csv.ConvertOptions().null_values, "None", "<NA>"]
+# How Python and pandas write that there is nothing; Arrow knows how others do.
+NOTHING = ("None", "<NA>")
 # In the order in which they are looked for.
 DELIMITERS = (",", ";", "\t", "|")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -66,7 +66,7 @@ def _read(path: Path, encoding: str, delimiter: str, decimal_point: str, texts: 
         convert_options=csv.ConvertOptions(
             decimal_point=decimal_point,
             strings_can_be_null=True,
-            null_values=NOTHING,
+            null_values=[*csv.ConvertOptions().null_values, *NOTHING],
             column_types=dict.fromkeys(texts, pa.string()),
         ),
     )
