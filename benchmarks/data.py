@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.data_recording import make_recording
 
-# What issue 17 asks for.
+# The goals, on two cores.
 MAX_ANONYMOUS_GIB = 1.5
 MAX_READY_S = 20.0
 MAX_SLOWDOWN = 0.05
