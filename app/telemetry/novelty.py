@@ -17,6 +17,8 @@ WINDOW_S = 5
 MAX_STREAMS = 32
 # One request for embeddings in this many is judged, at random. Forecasts that ask for their novelty all count.
 SAMPLED = 16
+# Between two such requests there are at least so many seconds: to judge one takes about as long as to answer one.
+MIN_REST_S = 0.02
 # Of one request: its rows are judged on the event loop.
 MAX_JUDGED_ROWS = 16
 # Of each stream and second: which second it was, how many frames, and the sum of their percentiles.
@@ -38,6 +40,8 @@ class NoveltyWatch:
         self.measure, self._ledger, self._key = novelty, ledger, ("novelty", manifest.name)
         # Requests until the next one that is judged.
         self._wait = 1
+        # Until when no further one is.
+        self._rests_until = 0.0
         # The place of each stream on the sheet.
         self._slots: dict[str, int] = {}
         if novelty is None:
@@ -54,11 +58,14 @@ class NoveltyWatch:
             ledger.numbers[place] = 0.0
 
     def judge(self, stream: str | None, embeddings: Array, rows: Array) -> None:
-        """Counts present frames [B, embed_dim] of nothing hidden, whose rows are [B, C], on one call in SAMPLED."""
+        """Counts present frames [B, embed_dim] of nothing hidden, whose rows are [B, C], on at most one call in SAMPLED."""
         self._wait -= 1
         if self._wait > 0 or self.measure is None:
             return
         self._wait = random.randint(1, 2 * SAMPLED - 1)
+        if (now := monotonic()) < self._rests_until:
+            return
+        self._rests_until = now + MIN_REST_S
         percentiles = self.measure.percentiles(embeddings[:MAX_JUDGED_ROWS])
         self.see(stream, self.measure.with_columns(percentiles, rows[:MAX_JUDGED_ROWS]))
 

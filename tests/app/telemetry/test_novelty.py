@@ -69,12 +69,12 @@ def test_streams_beyond_the_most_are_followed_once_another_is_silent(watch: Nove
     assert watch.report() == [(1, 90.0)]
 
 
-@pytest.mark.usefixtures("clock")
 def test_a_sample_of_embeddings_is_judged_and_none_without_a_measure(
-    watch: NoveltyWatch, models: Path, tiny: TinyModel
+    watch: NoveltyWatch, models: Path, tiny: TinyModel, clock: Clock
 ) -> None:
     embeddings = tiny.encode(tiny.rows(1))
     for _ in range(40 * novelty.SAMPLED):
+        clock.now += novelty.MIN_REST_S / 8
         watch.judge("bot", embeddings, embeddings)
     ((frames, mean),) = watch.report()
     assert 20 <= frames <= 80
@@ -84,6 +84,17 @@ def test_a_sample_of_embeddings_is_judged_and_none_without_a_measure(
     bare.judge("bot", embeddings, embeddings)
     bare.see("bot", percentiles(1))
     assert bare.report() == []
+
+
+def test_however_many_requests_there_are_few_a_second_are_judged(
+    watch: NoveltyWatch, tiny: TinyModel, clock: Clock
+) -> None:
+    embeddings = tiny.encode(tiny.rows(1))
+    for _ in range(100 * novelty.SAMPLED):
+        clock.now += novelty.MIN_REST_S / 160
+        watch.judge("bot", embeddings, embeddings)
+    ((frames, _),) = watch.report()
+    assert 3 <= frames <= 10
 
 
 @pytest.mark.usefixtures("clock")
