@@ -58,7 +58,7 @@ class NoveltyWatch:
             ledger.numbers[place] = 0.0
 
     def judge(self, stream: str | None, embeddings: Array, rows: Array) -> None:
-        """Counts present frames [B, embed_dim] of nothing hidden, whose rows are [B, C], on at most one call in SAMPLED."""
+        """Counts present frames [B, embed_dim], nothing hidden, whose rows are [B, C]: one call in SAMPLED at most."""
         self._wait -= 1
         if self._wait > 0 or self.measure is None:
             return
