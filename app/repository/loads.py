@@ -133,6 +133,9 @@ class Loads:
                 raise NotReady(f"no more than {MAX_LOADS} models are loaded at once, and these are: {under_way}")
             load = Load(about, work)
             self._loads.append(load)  # type: ignore[arg-type]
+        if self._is_closed:
+            # By a signal's handler, between the look above and the list that it goes through.
+            self.close()
         return load
 
     def begin_apart(self, about: str, work: Callable[[], T]) -> Load[T]:

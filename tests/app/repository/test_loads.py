@@ -1,6 +1,7 @@
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -12,6 +13,8 @@ from bundle.reader import read_bundle
 from tests.support.bundles import TinyModel
 from tests.support.changes import until
 from tests.support.endless import put_endless_loop
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -52,6 +55,24 @@ def test_an_outcome_that_is_there_is_not_taken_away() -> None:
     assert load.wait(10)
     load.give_up(BundleError("too slow"))
     assert load.result() == "done"
+
+
+def test_a_load_that_begins_while_a_signal_ends_the_service_is_given_up_too(
+    gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads = Loads(10)
+
+    class Interrupted(Load[T]):
+        def __init__(self, about: str, work: Callable[[], T]) -> None:
+            super().__init__(about, work)
+            # As the handler of SIGTERM does, which may run between any two steps.
+            loads.close()
+
+    monkeypatch.setattr("app.repository.loads.Load", Interrupted)
+    load = loads.begin("late", gate.wait)
+    assert load.is_over
+    with pytest.raises(Draining):
+        load.result()
 
 
 def test_threads_that_do_not_come_back_take_all_places_in_the_end(gate: threading.Event) -> None:
