@@ -14,7 +14,7 @@ MAX_FLAGS = 8
 # What int64 cannot hold any more.
 MAX_WHOLE = 2**63
 # A number, written out.
-A_NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
+NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 # What a split is called: by this program, and by others.
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -58,7 +58,7 @@ def _odd_text(name: str, column: pa.ChunkedArray) -> str:
     """What it is in a column of text that is no number, in words."""
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         return ""
-    is_number_or_nothing = pc.fill_null(pc.match_substring_regex(column, A_NUMBER), True).to_numpy()
+    is_number_or_nothing = pc.fill_null(pc.match_substring_regex(column, rf"^\s*{NUMBER}\s*$"), True).to_numpy()
     texts = np.flatnonzero(~is_number_or_nothing)
     if not len(texts):
         return ""

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as csv
 
+from model.data.columns import NUMBER
 from model.data.damage import check_no_pointer
 from model.data.roles import EPISODE_NAMES, plain_name
 
@@ -23,7 +24,6 @@ MAX_EXACT = 1 << 53
 NOTHING = ("None", "<NA>")
 # In the order in which they are looked for.
 DELIMITERS = (",", ";", "\t", "|")
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 FRACTION_WITH_COMMA = r"^\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*$"
 
 
@@ -100,7 +100,7 @@ def _has_commas(column: pa.ChunkedArray) -> bool:
 
 def _are_numbers(names: list[str]) -> bool:
     """Whether these are a row of numbers, beside which text may stand, rather than names such as 0, 1, 2."""
-    found = [name for name in names if NUMBER.fullmatch(name)]
+    found = [name for name in names if re.fullmatch(NUMBER, name)]
     if len(found) == len(names):
         return {*names} != {*map(str, range(len(names)))}
     return 2 * len(found) > len(names) and any(not name.isdecimal() for name in found)
