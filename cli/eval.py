@@ -1,6 +1,5 @@
 """`jepa eval`: probes a bundle's embeddings, raw features, PCA and an untrained encoder, and prints a table."""
 
-import fnmatch
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -33,7 +32,7 @@ from cli.eval_table import few_labels_document, few_labels_table, health_line, t
 from cli.files import check_output, replacing
 from cli.idle_cores import idle_cores
 from cli.progress import duration
-from cli.reading import read_for, warn
+from cli.reading import read_labelled, require_labels, warn
 from model.data.checks import leaked_labels
 from model.data.frames import Frames
 from model.data.roles import LABEL_NAMES
@@ -78,19 +77,11 @@ def eval(
         raise ValueError(f"--plot is {plot}; the picture is written as .png")
     check_output(out, plot)
     loaded = read_bundle(locate(bundle, DEFAULT_MODEL))
-    frames = read_for(
-        loaded,
-        data,
-        features=features,
-        exclude=exclude,
-        labels=labels or LABEL_NAMES,
-        episode=episode,
-        frame=frame,
-        missing=missing,
+    frames = read_labelled(
+        loaded, data, labels, features=features, exclude=exclude, episode=episode, frame=frame, missing=missing
     )
-    patterns = labels or ([] if frames.labels else LABEL_NAMES)
-    if unmatched := [pattern for pattern in patterns if not fnmatch.filter(frames.labels, pattern)]:
-        raise ValueError(f"no column matches {unmatched}; name columns of whole numbers with --labels")
+    if not frames.labels:
+        require_labels(frames, LABEL_NAMES)
     for warning in leaked_labels(frames):
         warn(warning)
     train_rows, held_out_rows = _draw(frames, split, rows, test_rows, seed)

@@ -27,13 +27,19 @@ ASSETS = StaticFiles(packages=[("fastapi_swagger", "resources")])
 router = APIRouter(include_in_schema=False)
 
 
+def _with_buttons(without: tuple[str, ...]) -> bytes:
+    """The page, without a button *Execute* at operations whose ids end so."""
+    buttons = ", ".join(f'[id^="operations-"][id$="{end}"] .execute-wrapper' for end in without)
+    style = f"<style>{buttons} {{ display: none }}</style></head>"
+    return bytes(PAGE.body).replace(b"</head>", style.encode())
+
+
+PAGES = {True: _with_buttons(WITHOUT_FORM), False: _with_buttons(WITHOUT_FORM + CONTROL)}
+
+
 @router.get("/docs")
 async def docs(request: Request) -> Response:
-    """The page, with a button *Execute* where that can succeed."""
-    hidden = WITHOUT_FORM if service_of(request).settings.model_control else WITHOUT_FORM + CONTROL
-    buttons = ", ".join(f'[id^="operations-"][id$="{end}"] .execute-wrapper' for end in hidden)
-    style = f"<style>{buttons} {{ display: none }}</style></head>"
-    page = bytes(PAGE.body).decode().replace("</head>", style)
+    page = PAGES[service_of(request).settings.model_control]
     return HTMLResponse(page, headers={"Content-Security-Policy": POLICY})
 
 

@@ -21,13 +21,12 @@ from cli.arguments import (
 )
 from cli.embedding import BundleEmbedder
 from cli.files import output_folder, replacing
-from cli.reading import read_for
+from cli.reading import read_labelled
 from cli.report import comparison, sections
 from cli.report.folders import folder_of
 from cli.report.page import Section, render
 from model.data.descriptions import class_names
 from model.data.frames import Frames
-from model.data.roles import LABEL_NAMES
 
 # Rows of the spectrum, and of data without games.
 MAX_SAMPLE_ROWS = 4096
@@ -66,17 +65,9 @@ def report(
         of_data: list[Section] = []
         # Before anything is drawn, as this is what may be wrong.
         if data:
-            frames = read_for(
-                loaded,
-                data,
-                features=features,
-                exclude=exclude,
-                labels=labels or LABEL_NAMES,
-                frame=frame,
-                missing=missing,
+            frames = read_labelled(
+                loaded, data, labels, features=features, exclude=exclude, frame=frame, missing=missing
             )
-            if labels and not frames.labels:
-                raise ValueError(f"no column matches {labels}; name columns of whole numbers with --labels")
             of_data = _data_sections(loaded, frames, class_names(data), episode, seed, folder)
         of_model = [
             sections.facts(manifest),

@@ -64,7 +64,8 @@ def _odd_text(name: str, column: pa.ChunkedArray) -> str:
         return ""
     among = ""
     if len(texts) + column.null_count < len(column):
-        among = ", and other rows numbers: write nothing where a number is missing"
+        units = "take the row away if it holds units, or " if texts[-1] == 0 else ""
+        among = f", and other rows numbers: {units}write nothing where a number is missing"
     return f"; '{name}' holds {column[int(texts[0])].as_py()!r:.80} in row {texts[0]}{among}"
 
 

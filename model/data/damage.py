@@ -9,6 +9,9 @@ import pyarrow as pa
 # What Git leaves in the place of a large file that was not fetched.
 POINTER = b"version https://git-lfs"
 
+# What Arrow says of a line of text that has more or fewer cells than the first one.
+UNEVEN = "CSV parse error: Expected "
+
 
 @contextmanager
 def reading(path: Path, kind: str) -> Iterator[None]:
@@ -22,6 +25,11 @@ def reading(path: Path, kind: str) -> Iterator[None]:
             check_no_pointer(file.read(len(POINTER)), path)
         if isinstance(error, UnicodeDecodeError) or "invalid UTF8" in str(error):
             raise ValueError(f"{path} holds text that is neither UTF-8 nor UTF-16; save it as UTF-8") from None
+        if UNEVEN in str(error):
+            raise ValueError(
+                f"{path} cannot be read as {kind} ({words_of(error)}); its first line must name the columns and each "
+                "line below hold a row: take away lines of remarks, or record it again if it is damaged"
+            ) from None
         raise ValueError(
             f"{path} cannot be read as {kind} ({words_of(error)}); it is damaged or something else: copy or record it "
             "again, as Parquet, CSV, .npy or .npz"

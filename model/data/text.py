@@ -3,7 +3,6 @@
 import codecs
 import re
 from collections.abc import Sequence
-from csv import reader
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,6 +11,7 @@ import pyarrow.csv as csv
 
 from model.data.columns import NUMBER
 from model.data.damage import check_no_pointer
+from model.data.preamble import Preamble, preamble
 from model.data.roles import EPISODE_NAMES, plain_name
 
 # CSV is read in blocks, whose first decides the type of a column: a later fraction would break a column of integers.
@@ -22,29 +22,24 @@ MAX_START_BYTES = 1 << 16
 MAX_EXACT = 1 << 53
 # How Python and pandas write that there is nothing; Arrow knows how others do.
 NOTHING = ("None", "<NA>")
-# In the order in which they are looked for.
-DELIMITERS = (",", ";", "\t", "|")
+# In the metadata of a table: a line above the names of the columns that was not read.
+PASSED_OVER = b"passed over"
 FRACTION_WITH_COMMA = r"^\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*$"
 
 
 def read(path: Path, episode: str | None = None) -> pa.Table:
-    """The columns of a text file whose first line names them, of which `episode` tells games apart (None: one that is
-    named so); ValueError if that line holds numbers."""
+    """The columns of a text file, of which `episode` tells games apart (None: one that is named so); ValueError if its
+    first line, which must name them, holds numbers. Comments above that line are passed over."""
     with pa.input_stream(path, compression="detect") as file:
         start = file.read(MAX_START_BYTES)
     check_no_pointer(start, path)
     encoding = "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"
-    header = start.decode(encoding, errors="replace").lstrip("\ufeff\r\n")
-    header = re.split("[\r\n]", header, maxsplit=1)[0]
-    # A name in quotation marks may hold anything.
-    signs = re.sub('"[^"]*"', "", header)
-    delimiter = "\t" if ".tsv" in path.name.lower() else next((each for each in DELIMITERS if each in signs), ",")
-    named = next(reader([header], delimiter=delimiter), [])
-    ids = [name for name in named if plain_name(name) in EPISODE_NAMES or name.strip() == episode]
-    table = _read(path, encoding, delimiter, ".", ids)
+    head = preamble(start.decode(encoding, errors="replace"), "\t" if ".tsv" in path.name.lower() else None)
+    ids = [name for name in head.names if plain_name(name) in EPISODE_NAMES or name.strip() == episode]
+    table = _read(path, encoding, head, ".", ids)
     # Where ; stands between the numbers, a comma may stand within them.
-    if delimiter == ";" and any(_has_commas(table[name]) for name in table.column_names if name not in ids):
-        table = _read(path, encoding, delimiter, ",", ids)
+    if head.delimiter == ";" and any(_has_commas(table[name]) for name in table.column_names if name not in ids):
+        table = _read(path, encoding, head, ",", ids)
     for i, name in enumerate(table.column_names):
         if name in ids:
             table = table.set_column(i, name, _of_ids(table.column(i)))
@@ -54,14 +49,20 @@ def read(path: Path, episode: str | None = None) -> pa.Table:
             f"{path} begins with numbers ({', '.join(names[:5])}), so its first row would be taken for the names of "
             "the columns; put a line of names above it"
         )
-    return table.rename_columns(names)
+    table = table.rename_columns(names)
+    return table.replace_schema_metadata({PASSED_OVER: head.passed_over}) if head.passed_over else table
 
 
-def _read(path: Path, encoding: str, delimiter: str, decimal_point: str, texts: Sequence[str]) -> pa.Table:
+def _read(path: Path, encoding: str, head: Preamble, decimal_point: str, texts: Sequence[str]) -> pa.Table:
     return csv.read_csv(
         path,
-        read_options=csv.ReadOptions(block_size=MAX_BLOCK_BYTES, encoding=encoding),
-        parse_options=csv.ParseOptions(delimiter=delimiter),
+        read_options=csv.ReadOptions(
+            block_size=MAX_BLOCK_BYTES,
+            encoding=encoding,
+            skip_rows=head.lines + head.in_comment,
+            column_names=head.names if head.in_comment else None,
+        ),
+        parse_options=csv.ParseOptions(delimiter=head.delimiter),
         # An empty cell is nothing in a column of text, too: it is no game's name.
         convert_options=csv.ConvertOptions(
             decimal_point=decimal_point,

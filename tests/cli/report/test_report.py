@@ -180,6 +180,7 @@ def test_names_from_the_bundle_cannot_put_markup_into_the_page(data, tmp_path):
     ("arguments", "message"),
     [
         (["DATA", "--episode", "7"], "the data has no episode 7; it has 3, such as 0"),
+        (["DATA", "--labels", "y_*", "--labels", "z_*"], "no column matches ['z_*']; name columns of whole numbers"),
         (["DATA", "--labels", "z_*"], "no column matches ['z_*']; name columns of whole numbers with --labels"),
         (["DATA", "--features", "own_*"], "the data lacks 5 of the 8 columns of the model: 'opp_x'"),
         (["ROWS", "--episode", "7"], "--episode names a game, but the data has no 'episode' column"),

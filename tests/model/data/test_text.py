@@ -28,6 +28,15 @@ SPELLINGS = {
     "an index called Unnamed: 0": ("Unnamed: 0,x,z\n7,1.5,2\n9,2.5,-3\n", "utf-8"),
     "an index behind": ("x,z,Unnamed: 2\n1.5,2,\n2.5,-3,\n", "utf-8"),
     "a comma behind": ("x,z,\n1.5,2,\n2.5,-3,\n", "utf-8"),
+    "a comment above": ("# by me, on Monday\n#\n\n# seed: 7\nx,z\n1.5,2\n2.5,-3\n", "utf-8-sig"),
+    "comments of other programs": ("// by me\r\n// x,z\r\nx,z\r\n1.5,2\r\n2.5,-3\r\n", "utf-16"),
+    "a comment with semicolons": (";; by me\n; x\nx,z\n1.5,2\n2.5,-3\n", "utf-8"),
+    "a comment above semicolons": ("% by me, on Monday\nx;z\n1,5;2\n2,5;-3\n", "utf-8"),
+    "a comment as wide as the table": ("# by me,\nx,z\n1.5,2\n2.5,-3\n", "utf-8"),
+    "names in a comment, as NumPy writes": ("# by me\n# x,z\n1.5,2\n2.5,-3\n", "utf-8"),
+    "semicolons, as a spreadsheet is told": ("sep=;\r\nx;z\r\n1,5;2\r\n2,5;-3\r\n", "utf-8-sig"),
+    "an index without a name before semicolons": (";x;z\n7;1.5;2\n9;2.5;-3\n", "utf-8"),
+    "an index called #": ("#,x,z\n7,1.5,2\n9,2.5,-3\n", "utf-8"),
     "text with commas beside semicolons": ('"who, where";x;z\n"a, 1,2";1.5;2\n"b";2.5;-3\n', "utf-8"),
 }  # fmt: skip
 
@@ -45,6 +54,26 @@ def test_a_comma_in_a_number_far_down_is_seen(tmp_path: Path) -> None:
     assert read_frames(tmp_path).features[-1].tolist() == [1.5, 2]
 
 
+@pytest.mark.parametrize("name", ["#x", "%x", "//x", "# x", "% x"])
+def test_a_name_may_begin_as_a_comment_does(name: str, tmp_path: Path) -> None:
+    (tmp_path / "g.csv").write_text(f"{name},z\n1,2\n3,4\n")
+    frames = read_frames(tmp_path)
+    assert (frames.schema.names, frames.notes) == ((name.replace("# ", "").replace("% ", ""), "z"), ())
+
+
+def test_lines_that_are_passed_over_are_told(tmp_path: Path) -> None:
+    for i in range(4):
+        (tmp_path / f"{i}.csv").write_text(f"{'# by me' if i else ''}\nx,z\n1,2\n")
+    assert read_frames(tmp_path).notes == (
+        "1.csv begins with '# by me', as do 2 other files: lines above the names of columns are not read",
+    )
+
+
+def test_a_game_is_told_by_a_column_that_a_comment_names(tmp_path: Path) -> None:
+    (tmp_path / "g.csv").write_text("# episode,x\n007,1\n7,2\n")
+    assert read_frames(tmp_path).episode.tolist() == [0, 1]
+
+
 @pytest.mark.parametrize("delimiter", [";", "\t", "|"])
 def test_names_may_hold_any_delimiter_in_quotation_marks(delimiter: str, tmp_path: Path) -> None:
     (tmp_path / "g.csv").write_text(f'"a,b"{delimiter}"c"\n1{delimiter}2\n3{delimiter}4\n')
@@ -57,6 +86,11 @@ def test_names_may_hold_any_delimiter_in_quotation_marks(delimiter: str, tmp_pat
         ("0.5,1\n2,3\n", r"begins with numbers \(0.5, 1\)"),
         ("a,0.5,1\nb,2,3\n", r"begins with numbers \(a, 0.5, 1\)"),
         ("x,z\n1,2\n3\n", "Expected 2 columns, got 1"),
+        ("# by me\n0.5,1\n2,3\n", r"begins with numbers \(0.5, 1\)"),
+        ("# x,y,z\n0.5,1\n2,3\n", r"begins with numbers \(0.5, 1\)"),
+        ("by me\nx,z\n1,2\n", "got 2: x,z.; its first line must name the columns .* take away lines of remarks"),
+        ("x,z\n1,2\n# end\n", "got 1: # end.; .* take away lines of remarks, or record it again if it is damaged"),
+        ("x,z\nm,s\n1,2\n", "other rows numbers: take the row away if it holds units, or write nothing where"),
         ("x,z\n(m),(s)\n1,2\n", "'x' is string, not numbers"),
         ("x,z\n5%,1\n", "'x' is string, not numbers"),
         (
