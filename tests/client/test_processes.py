@@ -69,15 +69,32 @@ def test_environments_in_processes_of_their_own_share_a_client(method: str, runn
     assert float(printed("tests.support.vector_bot", running.url, method)) < 1e-5
 
 
-def test_tasks_of_ray_are_handed_a_client_or_a_stream(running: Running, tiny: TinyModel) -> None:
+def test_tasks_and_actors_of_ray_are_handed_a_client_or_a_stream(running: Running, tiny: TinyModel) -> None:
     ray = pytest.importorskip("ray", reason="needs Ray: pip install ray")
+    rows = tiny.rows(6)
+
+    # Within the test, as classes of a module travel by its name, which Ray's workers cannot import.
+    class Bot:
+        def __init__(self, asked: Any) -> None:
+            self._asked = asked
+
+        def act(self, frame: Any) -> Any:
+            return self._asked.embed(frame)
+
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
     try:
         with JepaClient(running.url) as client:
-            expected = client.embed(tiny.rows(2))
-            ask = ray.remote(lambda asked: asked.embed(tiny.rows(2)))
-            for answer in ray.get([ask.remote(client), ask.remote(client.stream())]):
-                np.testing.assert_allclose(answer, expected, atol=1e-5)
+            # What is handed on has connections that are open, and goes on here.
+            np.testing.assert_allclose(client.embed(rows[:2]), tiny.encode(rows[:2]), atol=1e-5)
+            ask = ray.remote(lambda asked, frame: asked.embed(frame))
+            with client.stream() as stream:
+                np.testing.assert_allclose(stream.embed(rows[0]), tiny.encode(rows[:1])[0], atol=1e-5)
+                bots = [ray.remote(num_cpus=0)(Bot).remote(asked) for asked in (client, stream)]
+                for asked, bot in zip((client, stream), bots, strict=True):
+                    answers = ray.get([ask.remote(asked, rows[0]), *(bot.act.remote(row) for row in rows[1:])])
+                    np.testing.assert_allclose(answers, tiny.encode(rows), atol=1e-5)
+                np.testing.assert_allclose(stream.embed(rows[5]), tiny.encode(rows[5:])[0], atol=1e-5)
+            np.testing.assert_allclose(client.embed(rows), tiny.encode(rows), atol=1e-5)
     finally:
         ray.shutdown()
 
