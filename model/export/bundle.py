@@ -209,13 +209,14 @@ def _golden_inputs(predictor: Predictor, schema: Schema, statistics: Statistics 
 
 
 def questions(predictor: Predictor, schema: Schema, rows: NDArray[np.floating]) -> Arrays:
-    """The rows [n, C], every third with a hidden group, and what the predictor is asked about each: where it takes
-    inputs, of every third row without, of every third row with some that are unknown."""
+    """The rows [n, C], every third with a hidden group where another is left, and what the predictor is asked about
+    each: where it takes inputs, of every third row without, of every third row with some that are unknown."""
     rng, config = np.random.default_rng(0), predictor.config
     features, count = rows.astype(np.float32), len(rows)
-    if len(schema.groups) > 1:
-        for row in range(0, count, 3):
-            group = schema.groups[row % len(schema.groups)]
+    for row in range(0, count, 3):
+        group = schema.groups[row % len(schema.groups)]
+        # Where the data lacks groups already, one is left.
+        if not np.isnan(np.delete(features[row], slice(group.start, group.stop))).all():
             features[row, group.start : group.stop] = np.nan
     targets = rng.random((count, len(config.patches))) < 0.5
     targets[np.arange(count), rng.integers(len(config.patches), size=count)] = True

@@ -271,8 +271,8 @@ def _measure_directions(jepa: JEPA, batches: Batches, rows: Ranges, horizons: tu
 
 
 def _sample(batches: Batches, train_rows: Ranges, val_rows: Ranges) -> NDArray[np.float32]:
-    """[2n, C]: n training rows, then n held-out ones."""
+    """[2n, C]: n training rows, then n held-out ones; NaN in groups that the data lacks in a row."""
     count = min(SAMPLE_ROWS, len(train_rows), len(val_rows))
     chosen = np.concatenate([train_rows.evenly(count), val_rows.evenly(count)])
-    rows: NDArray[np.float32] = batches.seen(chosen).numpy(force=True)
+    rows: NDArray[np.float32] = batches.as_seen(chosen).numpy(force=True)
     return rows

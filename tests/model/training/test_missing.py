@@ -7,9 +7,12 @@ import pytest
 import torch
 
 from bundle.columns import column_statistics
+from bundle.schema import Group, Schema
 from model.data.ranges import Ranges
+from model.export.bundle import questions
 from model.networks.encoding import FeatureEncoding
 from model.networks.jepa import JEPA
+from model.networks.predictor import Predictor
 from model.training.batches import Batches
 from model.training.held_out import loss_quantiles
 from model.training.objective import Objective
@@ -66,7 +69,7 @@ def test_what_stands_in_place_of_a_missing_number_changes_nothing_that_is_learne
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-def test_what_stands_in_place_of_a_missing_number_changes_no_network_and_no_quantile(games, ordered):
+def test_what_stands_in_place_of_a_missing_number_changes_no_network_no_sample_and_no_quantile(games, ordered):
     recipe = Recipe(
         horizons=HORIZONS, batch_size=8, embed_dim=16, predictor_embed_dim=16, encoder_depth=1, predictor_depth=1,
         num_heads=2,
@@ -77,6 +80,18 @@ def test_what_stands_in_place_of_a_missing_number_changes_no_network_and_no_quan
     one, same = prepare(games, recipe), prepare(other, recipe)
     weights = [each.jepa.state_dict().values() for each in (one, same)]
     assert all(torch.equal(*pair) for pair in zip(*weights, strict=True))
+    assert np.array_equal(one.checkpoint.sample, same.checkpoint.sample, equal_nan=True)
+    assert np.isnan(one.checkpoint.sample).any()
     assert loss_quantiles(one, one.jepa) == loss_quantiles(same, same.jepa)
     shown = prepare(replace(other, absent=None), recipe)
     assert loss_quantiles(shown, shown.jepa) != loss_quantiles(one, one.jepa)
+
+
+def test_a_row_with_gaps_is_asked_about_with_a_group_left():
+    schema = Schema(("own_x", "own_y", "opp_x"), (Group("own", 0, 2), Group("opp", 2, 3)))
+    config = Recipe(embed_dim=16, predictor_embed_dim=16, predictor_depth=1, num_heads=2).config(schema, ordered=False)
+    rows = np.ones((12, 3), np.float32)
+    rows[::2, 2], rows[1::4, :2] = np.nan, np.nan
+    asked = np.isnan(questions(Predictor(config), schema, rows)["features"])
+    assert not asked.all(1).any()
+    assert asked[~np.isnan(rows).any(1)].any()
