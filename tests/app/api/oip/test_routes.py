@@ -1,10 +1,8 @@
 """The Open Inference Protocol on the wire; tests/app/api/oip/test_triton_client.py has it through Triton's client."""
 
-import asyncio
 import gzip
 import json
 import zlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,56 +11,11 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.main import create_app
-from app.service import Service
-from app.settings import Settings
+from tests.app.api.oip.conftest import INFER, LENGTH, ROW, asked, embedding, refusal
 from tests.support.bundles import TinyModel
-from tests.support.serving import client_of, serving
+from tests.support.serving import serving
 
 pytestmark = pytest.mark.anyio
-
-MAX_BODY_BYTES = 4000
-LENGTH = "Inference-Header-Content-Length"
-INFER = "/v2/models/tiny/infer"
-
-
-@pytest.fixture(scope="module", params=["asgi", "socket"])
-def way(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-async def client(models: Path, way: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(way, models=models, max_rows=8, max_body_bytes=MAX_BODY_BYTES) as client:
-        yield client
-
-
-def refusal(response: httpx.Response, status: int) -> str:
-    """What Triton's and KServe's clients show of a refusal; KServe's looks into nothing but exactly this type."""
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/json"
-    assert response.headers["x-request-id"]
-    document = response.json()
-    assert document.keys() == {"error"}
-    return str(document["error"])
-
-
-def asked(rows: np.ndarray, **further: Any) -> dict[str, Any]:
-    tensor = {"name": "features", "shape": rows.shape, "datatype": "FP32", "data": rows.tolist()}
-    return {"inputs": [tensor], **further}
-
-
-def embedding(response: httpx.Response) -> np.ndarray:
-    assert response.status_code == 200, response.text
-    header = response.headers.get(LENGTH)
-    document = json.loads(response.content if header is None else response.content[: int(header)])
-    (output,) = document["outputs"]
-    assert (output["name"], output["datatype"]) == ("embedding", "FP32")
-    numbers = output["data"] if header is None else np.frombuffer(response.content[int(header) :], "<f4")
-    return np.reshape(numbers, output["shape"])
-
-
-# What is answered
 
 
 async def test_the_request_of_kserves_client_is_answered_as_it_reads_it(
@@ -147,213 +100,11 @@ async def test_answers_say_where_the_time_went(client: httpx.AsyncClient, tiny: 
     assert response.headers["x-batch-rows"] == "3"
 
 
-# What is refused
-
-ROW = np.zeros((1, 10), np.float32)
-
-
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        (b"", "the body is no JSON"),
-        (b"{", "the body is no JSON"),
-        (b"[1]", 'the body must be a JSON object such as {"inputs"'),
-        (b"{}", "inputs is missing"),
-        (json.dumps({"inputs": [{"name": "features"}]}).encode(), "inputs.0.shape is missing"),
-        (json.dumps(asked(ROW) | {"id": 7}).encode(), "id: this must be a valid string"),
-        (json.dumps(asked(ROW) | {"id": "\ud800"}).encode(), "half a surrogate pair"),
-        (json.dumps(asked(ROW, parameters={"timeout": "1"})).encode(), "timeout: this must be a valid integer"),
-        (json.dumps(asked(ROW, parameters={"timeout": -1})).encode(), "timeout: this must be greater"),
-        (
-            json.dumps(asked(ROW, parameters={"hiden": "own"})).encode(),
-            "hiden is not known here; did you mean 'hidden'",
-        ),
-        (json.dumps(asked(ROW, parameters={"Hidden": "own"})).encode(), "Hidden is not known here; did you mean"),
-        (
-            json.dumps(asked(ROW, parameters={"timout": 5})).encode(),
-            "timout is not known here; did you mean 'timeout'?",
-        ),
-        (
-            json.dumps(asked(ROW, parameters={"binary_output": True})).encode(),
-            "binary_output is not known here; did you mean 'binary_data_output'?",
-        ),
-        (
-            json.dumps(asked(ROW, parameters={f"x-{i}": i for i in range(33)})).encode(),
-            "more than 32 parameters are not known here; leave them out",
-        ),
-        (json.dumps(asked(ROW, parameters={"hidden": {"own": 1}})).encode(), "hidden: this must be a valid string"),
-        (json.dumps(asked(ROW, parameters={"hidden": "me"})).encode(), "hidden[0] is no group of this model"),
-        (json.dumps(asked(ROW, parameters={"horizon": 6})).encode(), "horizon does not go with model 'tiny'; it takes"),
-        (json.dumps(asked(ROW, outputs=[{"name": "x"}])).encode(), "outputs[0] is no output of this model; it has"),
-        (
-            json.dumps({"inputs": [{"name": "features", "shape": [1, -1], "datatype": "FP32"}]}).encode(),
-            "inputs.0.shape.1: this must be greater than or equal to 0",
-        ),
-        (
-            json.dumps({"inputs": [{"name": "features", "shape": [1, 10], "datatype": "float32"}]}).encode(),
-            "inputs.0.datatype: this must be 'FP32', 'FP64'",
-        ),
-        (json.dumps(asked(ROW)).replace("0.0", "1e39", 1).encode(), "(own_0) is infinite or beyond float32"),
-    ],
-)
-async def test_a_request_that_is_wrong_is_400_with_the_way_to_mend_it(
-    client: httpx.AsyncClient, body: bytes, message: str
-) -> None:
-    assert message in refusal(await client.post(INFER, content=body), 400)
-
-
-@pytest.mark.parametrize("length", ["-1", "x", "", "9" * 5000, "200"])
-async def test_a_header_length_that_cannot_be_is_400(client: httpx.AsyncClient, length: str) -> None:
-    assert LENGTH in refusal(await client.post(INFER, json=asked(ROW), headers={LENGTH: length}), 400)
-
-
-@pytest.mark.parametrize("coding", ["gzip", "deflate"])
-async def test_a_compressed_body_is_unpacked_no_further_than_a_body_may_be_large(
-    client: httpx.AsyncClient, coding: str
-) -> None:
-    pack = gzip.compress if coding == "gzip" else zlib.compress
-    headers = {"content-encoding": coding}
-    bomb = pack(bytes(1_000_000))
-    assert len(bomb) < MAX_BODY_BYTES
-    assert f"larger than {MAX_BODY_BYTES} bytes" in refusal(
-        await client.post(INFER, content=bomb, headers=headers), 413
-    )
-    largest = pack(json.dumps(asked(ROW)).encode().ljust(MAX_BODY_BYTES))
-    assert (await client.post(INFER, content=largest, headers=headers)).status_code == 200
-    for broken in (largest[:-1], largest + b"x", largest[2:], b""):
-        assert coding in refusal(await client.post(INFER, content=broken, headers=headers), 400)
-    message = refusal(await client.post(INFER, content=largest, headers={"content-encoding": "br"}), 415)
-    assert "send gzip, deflate, or the body as it is" in message
-
-
-async def test_limits_hold_as_for_the_native_endpoints(client: httpx.AsyncClient, tiny: TinyModel) -> None:
-    many = tiny.rows(9)
-    assert "9 rows, the limit is 8" in refusal(
-        await client.post(INFER, content=many.tobytes(), headers={LENGTH: "0"}), 413
-    )
-    too_large = await client.post(INFER, content=bytes(MAX_BODY_BYTES + 1), headers={LENGTH: "0"})
-    assert f"larger than {MAX_BODY_BYTES} bytes" in refusal(too_large, 413)
-
-
-async def test_unknown_models_versions_paths_and_methods_are_refused_alike(client: httpx.AsyncClient) -> None:
-    for suffix in ("", "/ready", "/config", "/stats"):
-        assert "loaded: 'tiny'" in refusal(await client.get(f"/v2/models/chess{suffix}"), 404)
-        assert "of 'tiny' there is 'tiny'" in refusal(await client.get(f"/v2/models/tiny.decoder{suffix}"), 404)
-        assert "in version 1" in refusal(await client.get(f"/v2/models/tiny/versions/2{suffix}"), 404)
-    refusal(await client.get("/v2/nowhere"), 404)
-    response = await client.get(INFER)
-    refusal(response, 405)
-    assert response.headers["allow"] == "POST"
-    assert (await client.get("/v2models")).headers["content-type"] == "application/problem+json"
-
-
-async def test_another_schema_hash_is_409(client: httpx.AsyncClient, tiny: TinyModel) -> None:
-    right = {"x-schema-hash": tiny.manifest()["schema_hash"]}
-    assert (await client.post(INFER, json=asked(ROW), headers=right)).status_code == 200
-    assert "schema_hash" in refusal(await client.post(INFER, json=asked(ROW), headers={"x-schema-hash": "0"}), 409)
-
-
-async def test_a_bug_is_a_500_without_its_traceback(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.api.oip.request.parse_json", lambda _: 1 / 0)
-    async with serving(models=models) as client:
-        message = refusal_of_a_bug(await client.post(INFER, json=asked(ROW)))
-    assert message == "the service failed on this request; its log has the reason"
-
-
-def refusal_of_a_bug(response: httpx.Response) -> str:
-    """Starlette answers outside of what gives requests their ids."""
-    assert response.status_code == 500
-    return str(response.json()["error"])
-
-
-# What happens when more comes than can be computed
-
-Held = tuple[httpx.AsyncClient, Service]
-
-
-@pytest.fixture
-async def held(models: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Held]:
-    """A service whose only thread is taken, until it is released."""
-    monkeypatch.setattr("app.inference.batch_limits.MAX_LOOP_BLOCK_S", 0)
-    app = create_app(Settings(models=models, batch_threads=1, max_rows=4, max_queue_rows=5))
-    service: Service = app.state.service
-    async with client_of(app) as client:
-        assert service.threads.acquire(lambda: None)
-        yield client, service
-
-
-async def waits(service: Service, rows: int) -> None:
-    while service.registry.get("tiny").engine.queues.target_encoder.queue_rows != rows:
-        await asyncio.sleep(0.001)
-
-
-async def test_a_full_queue_is_429_with_when_to_come_again(held: Held) -> None:
-    client, service = held
-    waiting = asyncio.create_task(client.post(INFER, json=asked(ROW.repeat(4, 0))))
-    await waits(service, 4)
-    response = await client.post(INFER, json=asked(ROW.repeat(2, 0)))
-    assert "4 rows wait already" in refusal(response, 429)
-    assert int(response.headers["retry-after"]) >= 1
-    service.threads.release()
-    assert (await waiting).status_code == 200
-
-
-@pytest.mark.parametrize(
-    ("timeout_us", "header_ms"), [(20_000, None), (None, "20"), (20_000, "60000"), (60_000_000, "20"), (0, "20")]
-)
-async def test_a_request_past_the_earlier_of_its_deadlines_is_504(
-    held: Held, timeout_us: int | None, header_ms: str | None
-) -> None:
-    client, service = held
-    body = asked(ROW, parameters={} if timeout_us is None else {"timeout": timeout_us})
-    headers = {} if header_ms is None else {"x-request-timeout-ms": header_ms}
-    assert "deadline" in refusal(await client.post(INFER, json=body, headers=headers), 504)
-    await waits(service, 0)
-    service.threads.release()
-
-
-async def test_a_newer_frame_of_a_stream_supersedes_one_that_waits(held: Held) -> None:
-    client, service = held
-    stream = {"x-stream-id": "bot 1"}
-    older = asyncio.create_task(client.post(INFER, json=asked(ROW), headers=stream))
-    await waits(service, 1)
-    newer = asyncio.create_task(client.post(INFER, json=asked(ROW), headers=stream))
-    assert "newer frame" in refusal(await older, 409)
-    service.threads.release()
-    assert (await newer).status_code == 200
-
-
-async def test_a_draining_service_is_503_and_finishes_what_it_has(held: Held) -> None:
-    client, service = held
-    waiting = asyncio.create_task(client.post(INFER, json=asked(ROW)))
-    await waits(service, 1)
-    service.drain()
-    for response in (
-        await client.post(INFER, json=asked(ROW)),
-        await client.get("/v2/health/ready"),
-        await client.get("/v2/models/tiny/ready"),
-    ):
-        assert "draining" in refusal_unmeasured(response)
-        assert int(response.headers["retry-after"]) >= 1
-    assert (await client.get("/v2/health/live")).status_code == 200
-    service.threads.release()
-    assert (await waiting).status_code == 200
-
-
-def refusal_unmeasured(response: httpx.Response) -> str:
-    """Probes are given no id."""
-    assert response.status_code == 503
-    return str(response.json()["error"])
-
-
 async def test_without_a_model_nothing_is_ready(tmp_path: Path) -> None:
     async with serving(models=tmp_path) as client:
         assert (await client.get("/v2/health/ready")).status_code == 503
         assert "no model is loaded" in refusal(await client.post(INFER, json=asked(ROW)), 503)
         assert (await client.get("/v2/models")).json() == {"models": []}
-
-
-# What is told of models
 
 
 async def test_the_index_has_what_was_refused_unless_asked_for_what_is_ready(tmp_path: Path) -> None:

@@ -1,9 +1,6 @@
 """What Triton's gRPC client sends and reads; what it shares with REST, tests/app/api/oip/test_routes.py tests."""
 
-import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,104 +10,18 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
-from google.protobuf.descriptor import FieldDescriptor
-from tritonclient.grpc import model_config_pb2, service_pb2
+from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import InferenceServerException
 
 from app.api.guard import Guard
-from app.api.oip.grpc.messages import METHODS, SERVICE, message
+from app.api.oip.grpc.messages import SERVICE, message
 from app.api.oip.grpc.server import serving
 from app.main import create_app
-from app.service import Service
 from app.settings import GRPC_PACKAGES, Settings
+from tests.app.api.oip.grpc.conftest import KEY, address, answering, tensor
 from tests.support.bundles import TinyModel
 from tests.support.changes import put, served, version
-from tests.support.serving import ROOT, Server
-
-KEY = "key-0123456789abcdef"
-PROTO = (ROOT / "app" / "api" / "oip" / "grpc" / "inference.proto").read_text()
-
-
-@pytest.fixture(scope="module")
-def server(models: Path) -> Iterator[Server]:
-    with Server("--models", str(models), "--workers", "2", "--grpc-port", "0") as server:
-        yield server
-        assert server.stop() == 0
-
-
-def address(server: Server) -> str:
-    (found,) = re.findall(r"gRPC on ([\d.]+:\d+)", server.log)
-    return str(found)
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator[triton.InferenceServerClient]:
-    with triton.InferenceServerClient(address(server)) as client:
-        yield client
-
-
-def tensor(name: str, values: Any, datatype: str = "FP32") -> triton.InferInput:
-    return triton.InferInput(name, values.shape, datatype).set_data_from_numpy(values)
-
-
-@asynccontextmanager
-async def answering(models: Path, **settings: Any) -> AsyncIterator[tuple[triton_aio.InferenceServerClient, Service]]:
-    """A client of a server in this process."""
-    service = create_app(Settings(models=models, grpc_port=0, **settings)).state.service
-    service.open()
-    async with (
-        serving(service, Guard(service)) as port,
-        triton_aio.InferenceServerClient(f"127.0.0.1:{port}") as client,
-    ):
-        yield client, service
-    service.close()
-
-
-@pytest.fixture
-def holds(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Settings with which whoever takes the thread can hold requests up."""
-    monkeypatch.setattr("app.inference.batch_limits.MAX_LOOP_BLOCK_S", 0)
-    return {"batch_threads": 1, "max_rows": 4, "max_queue_rows": 4, "max_body_bytes": 4000}
-
-
-async def queued(service: Service, rows: int) -> None:
-    while service.registry.get(None).engine.queues.target_encoder.queue_rows != rows:
-        await asyncio.sleep(0.001)
-
-
-# Messages
-
-
-def fields(described: Any) -> dict[str, tuple[int, int, bool]]:
-    """Number, type and whether it is a list, by name."""
-    return {each.name: (each.number, each.type, each.is_repeated) for each in described.fields}
-
-
-@pytest.mark.parametrize("name", re.findall(r"^message (\w+)", PROTO, re.MULTILINE))
-def test_fields_have_the_numbers_that_are_published(name: str) -> None:
-    published = getattr(service_pb2, name, None) or getattr(model_config_pb2, name)
-    ours, theirs = message(name).DESCRIPTOR, published.DESCRIPTOR
-    assert fields(ours).items() <= fields(theirs).items()
-    for nested in ours.nested_types:
-        assert fields(nested).items() <= fields(theirs.nested_types_by_name[nested.name]).items()
-    for enum in (each.enum_type for each in ours.fields if each.type == FieldDescriptor.TYPE_ENUM):
-        values = {each.name: each.number for each in model_config_pb2.DataType.DESCRIPTOR.values}
-        assert {each.name: each.number for each in enum.values}.items() <= values.items()
-
-
-def test_the_descriptor_that_is_loaded_is_that_of_the_proto_file() -> None:
-    assert {each.name for each in METHODS} == set(re.findall(r"rpc (\w+)\(", PROTO))
-    for name, body in re.findall(r"^message (\w+) \{\n(.*?)^\}", PROTO, re.MULTILINE | re.DOTALL):
-        written = re.findall(r"^ *(?:repeated )?(?:map<[^>]*>|[\w.]+) (\w+) = (\d+);", body, re.MULTILINE)
-        described = message(name).DESCRIPTOR
-        found = [(each.name, str(each.number)) for each in described.fields]
-        for nested in described.nested_types:
-            if not nested.GetOptions().map_entry:
-                found += [(each.name, str(each.number)) for each in nested.fields]
-        assert sorted(found) == sorted(written)
-
-
-# Requests
+from tests.support.serving import Server
 
 
 def test_tensors_go_in_and_out(client: triton.InferenceServerClient, tiny: TinyModel) -> None:
@@ -293,9 +204,6 @@ def test_models_are_loaded_and_unloaded_and_a_lone_process_stops_with_its_grpc_s
         assert server.stop() == 0
 
 
-# Who may ask, and for how long
-
-
 @pytest.mark.anyio
 async def test_keys_are_metadata_and_probes_need_none(models: Path, tiny: TinyModel) -> None:
     async with answering(models, api_keys=KEY) as (client, service):
@@ -311,94 +219,6 @@ async def test_keys_are_metadata_and_probes_need_none(models: Path, tiny: TinyMo
         text = service.telemetry.text().decode()
         assert f'route="/{SERVICE}/ModelInfer",status="401"}} 2.0' in text
         assert 'rejected_total{reason="unauthorized"} 2.0' in text
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("limit", [{"client_timeout": 0.05}, {"timeout": 50_000}])
-async def test_a_request_past_its_deadline_is_refused_and_never_computed(
-    models: Path, tiny: TinyModel, holds: dict[str, Any], limit: dict[str, Any]
-) -> None:
-    async with answering(models, **holds) as (client, service):
-        assert service.threads.acquire(lambda: None)
-        with pytest.raises(InferenceServerException) as expired:
-            await client.infer("tiny", [tensor("features", tiny.rows(1))], **limit)
-        assert expired.value.status() == "StatusCode.DEADLINE_EXCEEDED"
-        await queued(service, 0)
-        service.threads.release()
-        text = service.telemetry.text()
-        assert b'jepa_infer_rows_total{graph="target_encoder",model="tiny"} 0.0' in text
-        assert b"jepa_http_requests_in_flight 0.0" in text
-
-
-@pytest.mark.anyio
-async def test_rows_of_a_client_that_left_are_not_computed(
-    models: Path, tiny: TinyModel, holds: dict[str, Any]
-) -> None:
-    async with answering(models, **holds) as (client, service):
-        assert service.threads.acquire(lambda: None)
-        infer = asyncio.create_task(client.infer("tiny", [tensor("features", tiny.rows(1))]))
-        await queued(service, 1)
-        infer.cancel()
-        await queued(service, 0)
-        service.threads.release()
-        text = service.telemetry.text()
-        assert b'jepa_infer_rows_total{graph="target_encoder",model="tiny"} 0.0' in text
-        assert f'route="/{SERVICE}/ModelInfer",status="499"}} 1.0'.encode() in text
-
-
-@pytest.mark.anyio
-async def test_what_a_busy_service_refuses_has_codes_of_its_own(
-    models: Path, tiny: TinyModel, holds: dict[str, Any]
-) -> None:
-    async with answering(models, **holds) as (client, service):
-
-        def infer(rows: int, **headers: str) -> "asyncio.Task[Any]":
-            named = {name.replace("_", "-"): value for name, value in headers.items()}
-            inputs = [tensor("features", tiny.rows(rows))]
-            return asyncio.create_task(client.infer("tiny", inputs, headers=named))
-
-        assert service.threads.acquire(lambda: None)
-        older = infer(4, x_stream_id="bot 1")
-        await queued(service, 4)
-        for task, code in ((infer(1), "RESOURCE_EXHAUSTED"), (infer(101), "RESOURCE_EXHAUSTED")):
-            with pytest.raises(InferenceServerException) as refused:
-                await task
-            assert refused.value.status() == f"StatusCode.{code}"
-        newer = infer(3, x_stream_id="bot 1")
-        with pytest.raises(InferenceServerException) as superseded:
-            await older
-        assert superseded.value.status() == "StatusCode.ABORTED"
-        service.threads.release()
-        assert (await newer).as_numpy("embedding").shape == (3, 4)
-        with pytest.raises(InferenceServerException, match="the request expects another") as mismatch:
-            await infer(1, x_schema_hash="another")
-        assert mismatch.value.status() == "StatusCode.FAILED_PRECONDITION"
-
-
-@pytest.mark.anyio
-async def test_a_stopping_server_answers_what_has_come_and_nothing_else(
-    models: Path, tiny: TinyModel, holds: dict[str, Any]
-) -> None:
-    service = create_app(Settings(models=models, grpc_port=0, **holds)).state.service
-    service.open()
-    running = serving(service, Guard(service))
-    port = await running.__aenter__()
-    async with triton_aio.InferenceServerClient(f"127.0.0.1:{port}") as client:
-        assert service.threads.acquire(lambda: None)
-        inputs = [tensor("features", tiny.rows(1))]
-        waiting = asyncio.create_task(client.infer("tiny", inputs))
-        await queued(service, 1)
-        service.drain()
-        assert not await client.is_server_ready()
-        with pytest.raises(InferenceServerException, match="the service is draining") as refused:
-            await client.infer("tiny", inputs)
-        assert refused.value.status() == "StatusCode.UNAVAILABLE"
-        stopping = asyncio.create_task(running.__aexit__(None, None, None))
-        await asyncio.sleep(0.05)
-        service.threads.release()
-        assert (await waiting).as_numpy("embedding").shape == (1, 4)
-        await stopping
-    service.close()
 
 
 @pytest.mark.anyio
