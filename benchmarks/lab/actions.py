@@ -100,10 +100,11 @@ class Arm(nn.Module):
             "both": lambda: [asked.target, self.columns(asked.later)],
         }[self.target]()
         # Each as a share of what always predicting its mean would cost, so that neither of both drowns the other.
-        return sum(  # type: ignore[return-value]
+        shares = [
             F.smooth_l1_loss(one, goal) / F.smooth_l1_loss(goal.mean(0).expand_as(goal), goal)
             for one, goal in zip(found, right, strict=True)
-        )
+        ]
+        return torch.stack(shares).sum()
 
     def predict(self, context: Values, actions: Tensor | None) -> Values:
         """[n, D] and inputs [n, F, A] → [n, D], [n, columns] or both side by side, AHEAD frames on."""
@@ -196,7 +197,8 @@ def main() -> None:
         )
         unknown = (forecasts(served, a.context, torch.full_like(a.actions, torch.nan)) for a in (fit, test))
         results.add(f"{name}, no inputs", unknown)
-    encoding = ActionEncoding.fit(frames.actions[questions.rows.evenly(200_000)])  # type: ignore[index]
+    assert frames.actions is not None
+    encoding = ActionEncoding.fit(frames.actions[questions.rows.evenly(200_000)])
     for seed in options.seeds:
         for target in TARGETS:
             begun = time.monotonic()

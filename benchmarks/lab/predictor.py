@@ -146,10 +146,11 @@ def views_of(frozen: Frozen, rows: Ranges) -> list[tuple[View, Ranges]]:
     place = np.arange(len(games))
     turn = place // 5 * (5 - PLAIN_OF_FIVE) + place % 5
     chosen = np.where((place % 5 < PLAIN_OF_FIVE) | (not others), 0, 1 + turn % max(1, len(others)))
-    parts = []
-    for i, view in enumerate([plain, *others]):
-        of_view = games[chosen == i]
-        parts.append((view, rows.where(lambda part, kept=of_view: np.isin(frames.episode[part], kept))))  # type: ignore[misc]
+
+    def of(view: int) -> Ranges:
+        return rows.where(lambda part: np.isin(frames.episode[part], games[chosen == view]))
+
+    parts = [(view, of(i)) for i, view in enumerate([plain, *others])]
     return [(view, found) for view, found in parts if len(found)]
 
 
@@ -232,7 +233,8 @@ def main() -> None:
     train = some_games(frames, train, options.games)
     frozen = Frozen(frames, bundle, options.keep, options.max_actions)
     horizons = tuple(options.horizons)
-    encoding = ActionEncoding.fit(frames.actions[train.evenly(200_000)])  # type: ignore[index]
+    assert frames.actions is not None
+    encoding = ActionEncoding.fit(frames.actions[train.evenly(200_000)])
     torch.manual_seed(0)
     predictor = begun(bundle, horizons, encoding, options.max_actions)
     check_begun(bundle, predictor)
