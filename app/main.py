@@ -57,6 +57,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
+        # A client whose path ends in a slash is told so by app.api.astray.
+        redirect_slashes=False,
         generate_unique_id_function=operation_id,
         # FastAPI's own telemetry would miss requests on the fast path and count all others twice.
         telemetry={"tracing": False, "metrics": False, "logs": False},
@@ -71,13 +73,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     }
     app.router.routes += [handler.route() for handler in handlers]
     app.router.routes += oip.infer_routes()
-    app.include_router(page.router)
-    app.include_router(native.router)
-    app.include_router(oip.router)
-    app.include_router(repository.router)
-    app.include_router(health.router)
-    app.include_router(docs.router)
-    guard_app(app, guard, [OPEN_INFERENCE], service.settings.root_path)
+    routes = [*app.routes]
+    for router in (page.router, native.router, oip.router, repository.router, health.router, docs.router):
+        app.include_router(router)
+        routes += router.routes
+    guard_app(app, guard, [OPEN_INFERENCE], service.settings.root_path, routes)
     return app
 
 

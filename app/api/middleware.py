@@ -10,8 +10,10 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.astray import direction
 from app.api.dependencies import path_of
 from app.api.guard import CLIENT_LEFT, Guard, Visit
 from app.api.problems import Dialect, render, render_http, status_of
@@ -86,13 +88,13 @@ def dialect_of(path: str, dialects: Sequence[Dialect]) -> Dialect:
     return next((each for each in dialects if each.speaks_at(path)), PROBLEMS)
 
 
-def guard_app(app: FastAPI, guard: Guard, dialects: Sequence[Dialect], root_path: str) -> None:
-    """Puts the guard in front of all routes, and renders the errors that Starlette raises itself in each dialect."""
+def guard_app(
+    app: FastAPI, guard: Guard, dialects: Sequence[Dialect], root_path: str, routes: Sequence[BaseRoute]
+) -> None:
+    """Puts the guard in front of all `routes`, and renders the errors that Starlette raises itself in each dialect."""
     app.add_middleware(GuardMiddleware, guard=guard, dialects=dialects, root_path=root_path)
 
     @app.exception_handler(HTTPException)
     async def refuse_http(request: Request, error: HTTPException) -> Response:
-        dialect, headers = dialect_of(path_of(request.scope), dialects), error.headers
-        if headers is not None and headers.get("Allow") == "GET":
-            headers = {**headers, "Allow": "GET, HEAD"}
-        return dialect.render_http(error.status_code, error.detail, headers)
+        told = direction(request, error, routes)
+        return dialect_of(path_of(request.scope), dialects).render_http(*told)
