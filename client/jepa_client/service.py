@@ -4,15 +4,16 @@ import ssl
 from base64 import b64encode
 from dataclasses import astuple, dataclass, field
 from functools import cached_property
-from ipaddress import ip_address
 from math import isfinite
 from os import PathLike, fspath
 from typing import Any, Self
-from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
+from jepa_client.proxies import proxy_of_environment
+
 MAX_CONNECTIONS = 100
+MAX_PORT = 65535
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Service:
     def via(self) -> httpx.URL | None:
         """The proxy on the way, with name and password if it has any: the one that was given, or else the environment's
         (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY); None where the service is asked directly."""
-        given = self._proxy_of_environment() if self.proxy is None else self.proxy
+        given = proxy_of_environment(self.address) if self.proxy is None else self.proxy
         if not given:
             return None
         url = _parsed(given if "://" in given else f"http://{given}")
@@ -125,20 +126,6 @@ class Service:
         """Zero in a stream, where a resent frame would replace a newer one."""
         return 0 if self.stream else self.retries
 
-    def _proxy_of_environment(self) -> str | None:
-        # A proxy cannot reach this machine's own loopback.
-        if self._is_loopback() or proxy_bypass(self.address.netloc.decode()):
-            return None
-        proxies = getproxies()
-        return proxies.get(self.address.scheme) or proxies.get("all")
-
-    def _is_loopback(self) -> bool:
-        host = self.address.host
-        try:
-            return ip_address(host).is_loopback
-        except ValueError:
-            return host == "localhost" or host.endswith(".localhost")
-
 
 def basic(url: httpx.URL) -> str | None:
     """The header for the name and password in a URL."""
@@ -150,6 +137,8 @@ def basic(url: httpx.URL) -> str | None:
 def _parsed(url: str) -> httpx.URL:
     """An empty one where the text is none."""
     try:
-        return httpx.URL(url)
+        found = httpx.URL(url)
     except httpx.InvalidURL:
         return httpx.URL("")
+    # Some libraries would take the rest of a port that is too large.
+    return found if found.port is None or 0 < found.port <= MAX_PORT else httpx.URL("")

@@ -146,7 +146,7 @@ def test_all_else_goes_through_a_tunnel(
 def test_the_proxy_of_the_environment_can_be_left_out(
     running: Running, ask_by: Callable[..., Ask], tiny: TinyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jepa_client.service.Service._is_loopback", lambda _: False)
+    monkeypatch.setattr("jepa_client.proxies._is_loopback", lambda *_: False)
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")

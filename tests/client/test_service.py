@@ -13,7 +13,10 @@ def service(base_url: str = URL, **options: object) -> Service:
     return Service(base_url, **given)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "127.0.0.1", "", "ftp://host", "http://", "http://host:port"])
+@pytest.mark.parametrize(
+    "url",
+    ["localhost:8000", "127.0.0.1", "", "ftp://host", "http://", "http://host:port", "http://host:99999", "http://h:0"],
+)
 def test_an_address_that_is_none_is_refused_with_one_that_is(url: str) -> None:
     with pytest.raises(ValueError, match=r"base_url is '.*'; it must be like http://127\.0\.0\.1:8000"):
         service(url)
@@ -64,6 +67,30 @@ def test_proxies_of_the_environment_are_for_other_machines_only(
     assert service(url, proxy="http://10.0.0.2:3128").via == httpx.URL("http://10.0.0.2:3128")
     monkeypatch.setenv("no_proxy", "10.0.0.7,.example")
     assert service(url).via is None
+
+
+@pytest.mark.parametrize(
+    ("url", "spared", "others"),
+    [
+        ("http://10.1.2.3:8000", "corp.example, 10.0.0.0/8", "10.2.0.0/16"),
+        ("http://10.1.2.3", "10.1.2.3", "10.1.2.30"),
+        ("http://[fd00::7]:8000", "fd00::/8", "fe80::/10"),
+        ("http://[fd00::7]:8000", "fd00:0::7", "fd00::8"),
+        ("http://[fd00::7]:8000", "[fd00::7]", "10.0.0.0/8"),
+        ("http://bots.corp.example:8000", ".corp.example", "corp.example.org"),
+        ("http://bots.corp.example:8000", "corp.example:8000", "corp.example:9000"),
+        ("http://bots.corp.example:8000", "*", "10.0.0.0/8,/8,,[,fd00::/999"),
+    ],
+)
+def test_what_no_proxy_names_is_asked_directly(
+    url: str, spared: str, others: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setenv("http_proxy", "http://10.0.0.1:3128")
+    monkeypatch.setenv("no_proxy", spared)
+    assert service(url).via is None
+    monkeypatch.setenv("no_proxy", others)
+    assert service(url).via == httpx.URL("http://10.0.0.1:3128")
 
 
 @pytest.mark.parametrize(("file", "reason"), [("missing.pem", "No such file"), ("empty.pem", "NO_CERTIFICATE")])
