@@ -153,6 +153,8 @@ def test_the_proxy_of_the_environment_can_be_left_out(
     with pytest.raises(ServiceUnreachable):
         ask_by(running.url, retries=0)(ROW)
     assert ask_by(running.url, proxy="")(tiny.rows(1)).shape == (1, 4)
+    monkeypatch.setenv("no_proxy", "corp.example, 127.0.0.0/8")
+    assert ask_by(running.url)(tiny.rows(1)).shape == (1, 4)
 
 
 def test_a_proxy_that_refuses_is_an_error_that_says_why(secure: Secure, proxy: Any, ask_by: Callable[..., Ask]) -> None:
