@@ -11,7 +11,9 @@ from app.errors import BodyTooLarge, BuffersFull, ClientLeft, MalformedBody, Uns
 from app.system.buffers import Buffers, Share
 
 # The `wbits` argument of zlib for each content coding of HTTP. What HTTP calls deflate is the zlib format.
-CODINGS = {b"gzip": 31, b"deflate": 15}
+CODINGS = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
+# How a Content-Encoding says that the body is not compressed.
+PLAIN = (b"", b"identity")
 
 
 async def read_body(headers: RawHeaders, receive: Receive, max_bytes: int) -> bytes:

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any, Generic, NamedTuple, TypeVar
 from urllib.parse import parse_qsl
 
+from app.api.body import PLAIN
 from app.api.headers import BINARY, JSON, RawHeaders, read_timeout, timing_headers
 from app.api.native.schemas import ROWS, InputQuery, InputRows, Options
 from app.api.validation import check_schema, checked
@@ -225,7 +226,7 @@ def _beside(document: dict[str, Any], query: Options, body: type[Options]) -> di
 
 
 def _media_type(headers: RawHeaders) -> bytes:
-    if headers.get(b"content-encoding", b"identity") != b"identity":
+    if (coding := headers.get(b"content-encoding")) and coding.strip().lower() not in PLAIN:
         raise UnsupportedMediaType("the body is compressed; send it as it is")
     media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if media_type in (BINARY, JSON, b""):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api.body import CODINGS, inflate, read_body, room
+from app.api.body import CODINGS, PLAIN, inflate, read_body, room
 from app.api.documents import MAX_PIECE_BYTES, parse_document
 from app.api.headers import BINARY, JSON, RawHeaders, read_timeout, timing_headers
 from app.api.oip import schemas
@@ -108,8 +108,8 @@ async def read_plain_body(request: Request, headers: RawHeaders, service: Servic
     """The body, decompressed if need be (in a thread, so that other requests need not wait)."""
     max_bytes = service.settings.max_body_bytes
     content = await read_body(headers, request.receive, max_bytes)
-    coding = headers.get(b"content-encoding", b"identity").strip().lower()
-    if coding == b"identity":
+    coding = headers.get(b"content-encoding", b"").strip().lower()
+    if coding in PLAIN:
         return await _parsed(content, headers, service)
     # A few kilobytes may become as many bytes as a body may have.
     with room(service.buffers, max_bytes):
@@ -197,7 +197,8 @@ async def respond(answer: Written, timing: Timing, request_headers: RawHeaders) 
     # libraries send on their own.
     if (accepted := request_headers.get(b"accept-encoding", b"").strip().lower()) in CODINGS:
         body = await asyncio.to_thread(zlib.compress, body, 1, CODINGS[accepted])
-        headers.append((b"content-encoding", accepted))
+        # Clients that ask for x-gzip know gzip, and some of the others do not know x-gzip.
+        headers.append((b"content-encoding", accepted.removeprefix(b"x-")))
     response = Response(body)
     response.raw_headers += headers
     return response

@@ -114,6 +114,11 @@ async def test_json_goes_by_several_names(client: httpx.AsyncClient, content_typ
     assert response.status_code == 200
 
 
+@pytest.mark.parametrize("coding", ["", "identity", "Identity"])
+async def test_a_coding_that_is_none_is_none(client: httpx.AsyncClient, coding: str) -> None:
+    assert (await post(client, "/embed", json.dumps({"features": ROW}), content_encoding=coding)).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("accept", "binary"),
     [
