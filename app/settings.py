@@ -66,7 +66,10 @@ class Settings(BaseSettings):
         description="Let clients load, pin and unload models through /v2/repository/models/…; set keys as well",
     )
 
-    host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 listens on every interface")
+    # An empty one would mean every interface.
+    host: str = Field(
+        default="127.0.0.1", min_length=1, description="Address to listen on; 0.0.0.0 listens on every interface"
+    )
     allowed_hosts: str = Field(
         default="",
         description="Names of this service, separated by commas, besides localhost; pages of these hosts may change "

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from pydantic import ValidationError
 
 from app.settings import Settings
 from tests.support.bundles import TinyModel
@@ -77,6 +78,15 @@ def test_a_start_that_cannot_work_stops_with_one_plain_sentence(
     assert result.stderr.startswith("jepa serve: ")
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_an_empty_flag_is_as_unset_and_opens_no_door(models: Path) -> None:
+    flags = [word for name in ("--host", "--root-path", "--default-model", "--allowed-hosts") for word in (name, "")]
+    with Server("--models", str(models), "--workers", "1", *flags) as server:
+        assert server.host == "127.0.0.1"
+        assert "can use this service" not in server.log
+    with pytest.raises(ValidationError, match="host"):
+        Settings(host="")
 
 
 def test_the_log_ends_with_where_it_is_ready_and_a_connection_is_taken_from_then_on(models: Path) -> None:
