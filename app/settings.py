@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bundle import folders
@@ -187,6 +187,14 @@ class Settings(BaseSettings):
     def allowed_host_names(self) -> list[str]:
         """The names from `allowed_hosts`, in lower case."""
         return [name for host in self.allowed_hosts.split(",") if (name := host.strip().lower())]
+
+    @field_validator("host")
+    @classmethod
+    def _host_is_an_address(cls, host: str) -> str:
+        """Without the brackets that an IPv6 address has in a URL."""
+        if "://" in host or re.fullmatch(r"([^:]*|\[.*\]):\d*", host):
+            raise ValueError(f"'{host}' is more than an address such as 127.0.0.1; the port goes into JEPA_PORT")
+        return host.strip("[]")
 
     @model_validator(mode="after")
     def _allowed_hosts_are_names(self) -> Self:

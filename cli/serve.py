@@ -15,8 +15,8 @@ from app.settings import PREFIX, Settings
 def serve(**flags: Any) -> None:
     """Serve the models of a folder, or the bundled model, to bots over HTTP."""
     try:
-        # A flag is empty where a script's variable was: as unset as an empty JEPA_ variable is. An empty host would mean
-        # every interface.
+        # A flag is empty where a script's variable was: as unset as an empty JEPA_ variable is. An empty host would
+        # mean every interface.
         settings = Settings(**{name: value for name, value in flags.items() if value not in (None, "")})
     except ValidationError as error:
         _stop("\n".join(_readable(each) for each in error.errors()))

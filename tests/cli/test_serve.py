@@ -66,6 +66,13 @@ def test_the_signature_is_one_optional_flag_a_setting() -> None:
         (["--models", "/nowhere"], {}, "/nowhere is not a folder; --models takes a folder of bundles"),
         (["--host", "192.0.2.1"], {}, "cannot listen on 192.0.2.1:"),
         (["--host", "2001:db8::1"], {}, "cannot listen on [2001:db8::1]:"),
+        (["--host", "[2001:db8::1]"], {}, "cannot listen on [2001:db8::1]:"),
+        (
+            ["--host", "127.0.0.1:9000"],
+            {},
+            "host: '127.0.0.1:9000' is more than an address such as 127.0.0.1; the port",
+        ),
+        (["--host", "http://[::1]"], {}, "host: 'http://[::1]' is more than an address"),
         ([], {"JEPA_API_KEYS_FILE": ""}, "api_keys_file is empty; name the file of keys, or leave it out"),
         (["--api-keys-file", ""], {}, "api_keys_file is empty; name the file of keys, or leave it out"),
     ],
