@@ -177,7 +177,9 @@ def test_a_dropped_file_is_played(opened, tmp_path):
     watch(opened)
     names = opened.evaluate("fetch('models/melee').then((answer) => answer.json()).then(({ names }) => names)")
     backwards = tmp_path / "game.csv"
-    backwards.write_text(",".join(names[::-1]) + "\n" + "\n".join([",".join(["0.5"] * len(names))] * 40))
+    backwards.write_text(
+        "# by me, on Monday\n" + ",".join(names[::-1]) + "\n" + "\n".join([",".join(["0.5"] * len(names))] * 40)
+    )
     content = list(backwards.read_bytes())
     opened.evaluate(
         """(content) => {

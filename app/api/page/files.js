@@ -34,7 +34,7 @@ function npy(bytes) {
 	const [, order, kind] = /'descr':\s*'([<>|=])([a-z]\d+)'/.exec(header) ?? [], Kind = KINDS[kind];
 	const shape = (/'shape':\s*\(([^)]*)\)/.exec(header)?.[1].match(/\d+/g) ?? []).map(Number);
 	if (order === ">" || !Kind) throw new Error(`the array holds ${kind ?? "no plain numbers"}; save it as float32`);
-	const count = shape.reduce((a, b) => a * b, 1), size = count * Kind.BYTES_PER_ELEMENT;
+	const size = shape.reduce((a, b) => a * b, Kind.BYTES_PER_ELEMENT);
 	if (bytes.length - end < size) throw new Error("the file ends before the array does");
 	const values = new Kind(bytes.slice(end, end + size).buffer), [rows, width] = shape;
 	if (!/'fortran_order':\s*True/.test(header)) return { shape, values };
@@ -68,7 +68,7 @@ async function unpacked(packed) {
 }
 
 function csv(text) {
-	const lines = text.split(/\r?\n/).filter((line) => line.trim()), [mark] = /[\t;,]/.exec(lines[0]) ?? [","];
+	const lines = text.split(/\r?\n/).filter((line) => !/^\s*(# |$)/.test(line)), [mark] = /[\t;,]/.exec(lines[0]) ?? [","];
 	const cells = (line) => line.split(mark).map((cell) => cell.trim().replace(/^"(.*)"$/, "$1"));
 	const head = cells(lines[0] ?? ""), names = head.some((cell) => Number.isNaN(Number(cell))) ? head : null;
 	const body = lines.slice(names ? 1 : 0), width = head.length;
