@@ -53,7 +53,8 @@ def sample(
         )
     drawn = frames if map_data is None else read_for(loaded, [map_data], labels=(), missing=missing)
     spread = drawn.as_seen(slice(None, None, max(1, len(drawn) // MAP_ROWS)))
-    features = frames.as_seen(shown)
+    # The page asks about whole frames, so where a group is hidden its means stand.
+    features = frames.features[shown]
     drawn_from = f"{len(spread):,} rows of {name_of(map_data or data)}"
     with BundleWriter(out, loaded.manifest.name) as writer:
         copy_into(writer, loaded)

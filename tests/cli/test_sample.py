@@ -57,6 +57,22 @@ def test_a_bundle_that_has_a_sample_gets_the_new_one_as_its_next_version(game, m
     assert read_bundle(tmp_path / "tiny" / "2").manifest.sample.rows == 30
 
 
+def test_frames_with_gaps_can_be_asked_about_as_they_are_shown(game, models, tmp_path):
+    table = pq.read_table(game)
+    name, place = "stage_0", table.column_names.index("stage_0")
+    gaps = pa.array([None if i % 4 == 0 else value.as_py() for i, value in enumerate(table[name])])
+    pq.write_table(table.set_column(place, name, gaps), game)
+    done = jepa("sample", models / "tiny", game, "--missing", "hide", "--out", tmp_path)
+    assert done.exit_code == 0, done.output
+    with np.load(tmp_path / "tiny" / "1" / "sample.npz") as arrays:
+        shown = arrays["features"]
+    assert np.isfinite(shown).all()
+    at = TinyModel().manifest()["schema"]["names"].index(name)
+    np.testing.assert_array_equal(np.delete(shown, at, axis=1), np.delete(TinyModel().rows(100)[:50], at, axis=1))
+    mean = TinyModel().manifest()["statistics"]["mean"][at]
+    np.testing.assert_allclose(shown[::4, at], mean, rtol=1e-5)
+
+
 def test_a_sample_ends_with_its_game_where_nobody_says_how_long_it_is(game, models, tmp_path):
     assert jepa("sample", models / "tiny", game, "--out", tmp_path, "--first", 5).exit_code == 0
     episode = read_frames(game).episode
