@@ -38,6 +38,13 @@ def rows_of(source: Any, wanted: Sequence[str]) -> Rows:
     return rows
 
 
+def unmasked(values: Any) -> Any:
+    """With NaN for the numbers that a masked array of NumPy hides, in whose place anything may stand."""
+    if not isinstance(values, np.ma.MaskedArray) or not np.ma.is_masked(values) or values.dtype.kind not in "biuf":
+        return values
+    return values.astype(np.promote_types(values.dtype, np.float32)).filled(np.nan)
+
+
 def hide(rows: Rows, schema: Schema, missing: str) -> Rows:
     """The rows with NaN in whole groups where a number is missing, which is how graphs are told what to hide;
     ValueError where missing numbers are refused, for infinite ones, and where nothing would be left to see."""
@@ -102,7 +109,7 @@ def _columns(source: Any, columns: list[str], wanted: Sequence[str]) -> dict[str
 def _array(name: str, column: Any) -> NDArray[np.float32]:
     """[rows] or, of a column of lists, [rows, …] as float32, NaN for nothing."""
     try:
-        array = np.asarray(column)
+        array = np.asarray(unmasked(column))
         if array.dtype.kind == "O":
             # Columns of lists, and numbers with gaps.
             array = np.asarray([_number(each) for each in column], np.float32)
@@ -128,7 +135,7 @@ def _number(value: Any) -> Any:
 
 def _matrix(source: Any, width: int) -> Rows:
     try:
-        array = np.asarray(source)
+        array = np.asarray(unmasked(source))
     except ValueError as error:
         raise ValueError(f"the rows cannot be made an array ({error}); they must be [rows, {width}]") from None
     if array.dtype.kind not in "biuf":

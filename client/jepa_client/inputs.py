@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jepa_client.rows import FLOAT32_LE, Rows
+from jepa_client.rows import FLOAT32_LE, Rows, unmasked
 
 # Arrays, or lists in which a number or a whole input may be None.
 Inputs = ArrayLike | Sequence[Any]
@@ -62,7 +62,7 @@ def beside(rows: Rows, inputs: Rows | None) -> Sent:
 
 def _array(actions: Inputs) -> Rows:
     try:
-        array = np.asarray(_without_none(actions))
+        array = np.asarray(unmasked(_without_none(actions)))
     except ValueError as error:
         raise ValueError(f"actions is no array ({error}); all inputs must have the same length") from None
     if array.dtype == object and all(each is None for each in array.flat):

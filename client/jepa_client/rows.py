@@ -1,6 +1,7 @@
 """Checks rows and converts them to float32 before sending, and restores their rank on return."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,7 +14,7 @@ def to_rows(field: str, values: ArrayLike) -> Rows:
     """One row [D] or many [B, D] of real numbers → little-endian float32, row-major. NaN and infinity pass, since the
     service can name their column in its error."""
     try:
-        array = np.asarray(values)
+        array = np.asarray(unmasked(values))
     except ValueError as error:
         raise ValueError(f"{field} is no array ({error}); all rows must have the same length") from None
     if array.ndim not in (1, 2):
@@ -25,6 +26,13 @@ def to_rows(field: str, values: ArrayLike) -> Rows:
         raise TypeError(f"{field} is of {array.dtype}; a row is real numbers: convert it with .astype(np.float32)")
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(array, FLOAT32_LE)
+
+
+def unmasked(values: Any) -> Any:
+    """With NaN for the numbers that a masked array of NumPy hides, in whose place anything may stand."""
+    if not isinstance(values, np.ma.MaskedArray) or not np.ma.is_masked(values) or values.dtype.kind not in "biuf":
+        return values
+    return values.astype(np.promote_types(values.dtype, np.float32)).filled(np.nan)
 
 
 def side_by_side(**fields: Rows) -> Rows:

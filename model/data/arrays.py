@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from bundle.rows import unmasked
 from model.data.damage import check_no_pointer, words_of
 from model.data.matrix import MAX_IN_MEMORY_BYTES
 from model.data.roles import EPISODE_NAMES, FRAME_NAMES, LABEL_NAMES, OBSERVATION_NAMES, matching
@@ -34,6 +35,9 @@ def table_of(arrays: Mapping[str, Any], source: str) -> pa.Table:
     rows = None
     for name, given in arrays.items():
         array = given if isinstance(given, np.ndarray) else np.asarray(given)
+        if array.ndim > 1:
+            # Arrow minds the mask of plain columns itself.
+            array = unmasked(array)
         if array.ndim == 0:
             raise ValueError(f"{name} of {source} is a single value; give one a row")
         rows = len(array) if rows is None else rows

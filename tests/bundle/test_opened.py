@@ -104,6 +104,8 @@ def test_nothing_is_missing_in_every_way_that_tables_have(bundle: OpenBundle) ->
         pandas.DataFrame(made).assign(own_0=[None, 1.5]),
         pandas.DataFrame(made).assign(own_0=[pandas.NA, 1.5]),
         made | {"own_0": [None, 1.5]},
+        made | {"own_0": np.ma.array([1, 2], mask=[True, False])},
+        np.ma.array(ROWS[:2], mask=np.arange(20).reshape(2, 10) == 0),
     ):
         with pytest.raises(ValueError, match="own_0 is nan in row"):
             bundle.embed(nothing)

@@ -155,6 +155,8 @@ def test_what_is_none_becomes_nan() -> None:
     row = np.zeros(3, np.float32)
     for given in ([None, [1, None]], [[None, None], (1, None)], [np.array([np.nan, np.nan]), np.array([True, None])]):
         np.testing.assert_array_equal(to_inputs(given, row), [[np.nan, np.nan], [1, np.nan]])
+    masked = np.ma.array([[7, 7], [1, 7]], mask=[[True, True], [False, True]])
+    np.testing.assert_array_equal(to_inputs(masked, row), [[np.nan, np.nan], [1, np.nan]])
     found = to_inputs([[None, [1, 2]], [[3, None], None]], row)
     nan = np.nan
     np.testing.assert_array_equal(found, [[[nan, nan], [1, 2]], [[3, nan], [nan, nan]]])

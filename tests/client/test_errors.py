@@ -64,6 +64,15 @@ def test_a_wrong_number_is_named_by_its_column(running: Running, connect: Connec
     assert error.errors == (FieldError(("body", "features", 1, 4), error.detail),)
 
 
+def test_what_an_array_masks_is_not_sent_as_a_number(running: Running, connect: Connect, tiny: TinyModel) -> None:
+    rows = np.ma.array(tiny.rows(3), mask=np.zeros((3, 10), bool))
+    np.testing.assert_allclose(connect(running.url).embed(rows), tiny.encode(tiny.rows(3)), atol=1e-5)
+    rows.mask[1, 4] = True
+    for masked in (rows, (rows * 9).astype(int)):
+        with pytest.raises(InvalidInput, match=r"features\[1\]\[4\] .* is NaN; replace it, or hide its group"):
+            connect(running.url).embed(masked)
+
+
 def test_a_number_beyond_float32_is_refused_by_the_service(running: Running, connect: Connect, tiny: TinyModel) -> None:
     with pytest.raises(InvalidInput, match="is infinite or beyond float32"):
         connect(running.url).embed(tiny.rows(1).astype(float) * 1e300)

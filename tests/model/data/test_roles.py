@@ -138,6 +138,16 @@ def test_a_column_that_only_counts_up_is_warned_of(path: Path) -> None:
     assert "say --frame clock if it counts the frames" in said
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.int64, np.bool_])
+def test_what_an_array_masks_is_missing(kind: type) -> None:
+    masked = np.ma.array(np.arange(12).reshape(6, 2).astype(kind), mask=np.zeros((6, 2), bool))
+    assert read_frames({"features": masked}).features[:].tolist() == masked.data.astype(float).tolist()
+    masked.mask[1, 0] = True
+    for given in (masked, {"features": masked}, {"x": masked[:, 0], "z": masked[:, 1]}):
+        with pytest.raises(ValueError, match="is nan in row 1"):
+            read_frames(given)
+
+
 def test_missing_numbers_are_refused_hidden_dropped_or_averaged(path: Path) -> None:
     write(path, own_x=pa.array([None, 1, *[3] * (ROWS - 2)], pa.int64()), own_y=np.ones(ROWS), flag=[True, None] * 6)
     with pytest.raises(ValueError, match=r"own_x is nan in row 0; .* --missing hide, drop or mean goes on"):
