@@ -42,7 +42,7 @@ def unmasked(values: Any) -> Any:
     """With NaN for the numbers that a masked array of NumPy hides, in whose place anything may stand."""
     if not isinstance(values, np.ma.MaskedArray) or not np.ma.is_masked(values) or values.dtype.kind not in "biuf":
         return values
-    return values.astype(np.promote_types(values.dtype, np.float32)).filled(np.nan)
+    return np.ma.filled(values.astype(np.promote_types(values.dtype, np.float32)), np.nan)
 
 
 def hide(rows: Rows, schema: Schema, missing: str) -> Rows:

@@ -67,7 +67,7 @@ def test_a_wrong_number_is_named_by_its_column(running: Running, connect: Connec
 def test_what_an_array_masks_is_not_sent_as_a_number(running: Running, connect: Connect, tiny: TinyModel) -> None:
     rows = np.ma.array(tiny.rows(3), mask=np.zeros((3, 10), bool))
     np.testing.assert_allclose(connect(running.url).embed(rows), tiny.encode(tiny.rows(3)), atol=1e-5)
-    rows.mask[1, 4] = True
+    rows[1, 4] = np.ma.masked
     for masked in (rows, (rows * 9).astype(int)):
         with pytest.raises(InvalidInput, match=r"features\[1\]\[4\] .* is NaN; replace it, or hide its group"):
             connect(running.url).embed(masked)

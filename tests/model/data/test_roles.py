@@ -140,9 +140,9 @@ def test_a_column_that_only_counts_up_is_warned_of(path: Path) -> None:
 
 @pytest.mark.parametrize("kind", [np.float32, np.int64, np.bool_])
 def test_what_an_array_masks_is_missing(kind: type) -> None:
-    masked = np.ma.array(np.arange(12).reshape(6, 2).astype(kind), mask=np.zeros((6, 2), bool))
+    masked: Any = np.ma.array(np.arange(12).reshape(6, 2).astype(kind), mask=np.zeros((6, 2), bool))
     assert read_frames({"features": masked}).features[:].tolist() == masked.data.astype(float).tolist()
-    masked.mask[1, 0] = True
+    masked[1, 0] = np.ma.masked
     for given in (masked, {"features": masked}, {"x": masked[:, 0], "z": masked[:, 1]}):
         with pytest.raises(ValueError, match="is nan in row 1"):
             read_frames(given)
