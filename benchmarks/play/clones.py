@@ -1,6 +1,6 @@
 """Policies that imitate recorded players: from what is seen, and the inputs in flight, to the one that lands next."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from benchmarks.play.games import Recording
 from benchmarks.play.views import Values, View
 
 LEARNERS: dict[str, Any] = {
@@ -20,8 +21,8 @@ LEARNERS: dict[str, Any] = {
     "trees": HistGradientBoostingClassifier(max_iter=100, early_stopping=True, random_state=0),
     "network": make_pipeline(StandardScaler(), MLPClassifier((128, 128), early_stopping=True, random_state=0)),
 }
-# Of the rows that are learned from: one frame is almost the last one.
-EVERY = 2
+# Of the rows, one in so many is learned from where there are more than MAX_ROWS: one frame is almost the last one.
+MAX_ROWS = 30_000
 
 
 @dataclass(frozen=True)
@@ -37,21 +38,21 @@ class Clone:
         return combination(self.classifier.predict(self.view(states, in_flight)), self.buttons)
 
 
-def imitate(games: Iterable[tuple[Values, Values]], learner: str, view: View, delay: int) -> Clone:
-    """A clone of the players of `games`: states [rows, C] and inputs [rows, A] of each, an input leading to the next
-    row. It answers a state by the input that was pressed `delay` rows later."""
-    parts = [[part[::EVERY] for part in lagged(states, inputs, delay)] for states, inputs in games]
+def imitate(recordings: Sequence[Recording], learner: str, view: View, delay: int) -> Clone:
+    """A clone of the players, which answers a state by what they wanted to press `delay` rows later."""
+    every = -(-sum(len(each.states) for each in recordings) // MAX_ROWS)
+    parts = [[part[::every] for part in lagged(each, delay)] for each in recordings]
     states, in_flight, landing = (np.concatenate(part) for part in zip(*parts, strict=True))
     classifier = clone(LEARNERS[learner]).fit(view(states, in_flight), number(landing))
     return Clone(view, classifier, landing.shape[1])
 
 
-def lagged(states: Values, inputs: Values, delay: int) -> tuple[Values, Values, Values]:
-    """States [n, C], the inputs in flight [n, delay, A] when they are seen, and the inputs [n, A] that land next."""
-    rows = len(states) - delay
+def lagged(recording: Recording, delay: int) -> tuple[Values, Values, Values]:
+    """States [n, C], the inputs in flight [n, delay, A] when they are seen, and those [n, A] that were wanted next."""
+    inputs, rows = recording.inputs, len(recording.states) - delay
     flying = [inputs[i : i + rows] for i in range(delay)]
     in_flight = np.stack(flying, axis=1) if delay else np.empty((rows, 0, inputs.shape[1]), np.float32)
-    return states[:rows], in_flight, inputs[delay:]
+    return recording.states[:rows], in_flight, recording.wanted[delay:]
 
 
 def number(inputs: Values) -> NDArray[np.int64]:

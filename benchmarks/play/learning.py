@@ -1,11 +1,12 @@
 """A JEPA of recorded games, whose predictor takes the player's inputs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.play.views import Values
+from benchmarks.play.games import Recording
 from model import frames, train
 
 DELAYS = (0, 6, 9)
@@ -21,15 +22,16 @@ RECIPE: dict[str, Any] = {
 }
 
 
-def learn(games: list[tuple[Values, Values]], models: Path, name: str, steps: int) -> Path:
-    """The folder of a bundle that learned from states [rows, C] and inputs [rows, A] of each game; one that is there
-    already is taken as it is."""
+def learn(recordings: Sequence[Recording], models: Path, name: str, steps: int) -> Path:
+    """The folder of a bundle that learned from the states and inputs of recordings; one that is there already is taken
+    as it is."""
     if found := sorted((models / name).glob("*")):
         return found[-1]
-    lengths = [len(states) for states, _ in games]
-    states, inputs = (np.concatenate(part).T for part in zip(*games, strict=True))
+    lengths = [len(each.states) for each in recordings]
+    states = np.concatenate([each.states for each in recordings]).T
+    inputs = np.concatenate([each.inputs for each in recordings]).T
     table = {
-        "game": np.repeat(np.arange(len(games)), lengths),
+        "game": np.repeat(np.arange(len(recordings)), lengths),
         "t": np.concatenate([np.arange(length) for length in lengths]),
         **{f"c{column:02}": values for column, values in enumerate(states)},
         **{f"action_{column}": values for column, values in enumerate(inputs)},
