@@ -201,17 +201,19 @@ def main() -> None:
     encoding = ActionEncoding.fit(frames.actions[questions.rows.evenly(200_000)])
     for seed in options.seeds:
         for target in TARGETS:
+            name = f"{target}, seed {seed}"
+            lines = [name, f"{name}, inputs of another row", *([f"{name}, no inputs"] * (target == "embedding"))]
+            if results.found.keys() >= {*lines}:
+                continue
             begun = time.monotonic()
             torch.manual_seed(seed)
             arm = Arm(target, columns, int(alive.sum()), encoding)
             learn_by(arm, arm.loss, questions, options.steps, seed=seed, batch_size=options.batch_size)
-            print(f"{target}, seed {seed}: {options.steps} steps in {time.monotonic() - begun:.0f} s", flush=True)
-            results.add(f"{target}, seed {seed}", (arm.predict(a.context, a.actions) for a in (fit, test)))
-            shuffled = (arm.predict(a.context, a.shuffled()) for a in (fit, test))
-            results.add(f"{target}, seed {seed}, inputs of another row", shuffled, only=CONTROL)
+            print(f"{name}: {options.steps} steps in {time.monotonic() - begun:.0f} s", flush=True)
+            results.add(name, (arm.predict(a.context, a.actions) for a in (fit, test)))
+            results.add(lines[1], (arm.predict(a.context, a.shuffled()) for a in (fit, test)), only=CONTROL)
             if target == "embedding":
-                without = (arm.predict(a.context, None) for a in (fit, test))
-                results.add(f"{target}, seed {seed}, no inputs", without)
+                results.add(lines[2], (arm.predict(a.context, None) for a in (fit, test)))
 
 
 class Results:
