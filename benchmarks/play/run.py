@@ -50,7 +50,8 @@ class Trial:
     steps: int
 
     def __str__(self) -> str:
-        slips = f"-slips-{self.slips:g}" * bool(self.slips)
+        # Also the name of a bundle, which takes no dot.
+        slips = f"-slips-{self.slips:g}".replace(".", "_") * bool(self.slips)
         return f"{self.game}-{self.recorded}-games{'-distract' * self.distract}{slips}-seed-{self.seed}"
 
     def scores(self, delay: int, keep: Path) -> Path:
