@@ -21,14 +21,14 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.play.clones import imitate
 from benchmarks.play.distraction import Distraction
-from benchmarks.play.games import BuiltIn, Random, Task, play, record
+from benchmarks.play.games import Task, play, record
 from benchmarks.play.learning import DELAYS, learn
 from benchmarks.play.lunar import LUNAR
-from benchmarks.play.points import AGAINST, Scores, table
+from benchmarks.play.points import Scores, table
+from benchmarks.play.policies import policies
 from benchmarks.play.slime import SLIME
-from benchmarks.play.views import Embeddings, View, state, state_and_inputs
+from benchmarks.play.views import Embeddings
 
 GAMES = {"slime": SLIME, "lunar": LUNAR}
 # Numbers of the games of a seed: those that are recorded count from seed · MAX_GAMES, those that are played from
@@ -58,27 +58,8 @@ class Trial:
         return keep / f"{self}-delay-{delay}.json"
 
 
-def views(embeddings: Embeddings, delay: int) -> dict[str, tuple[str, View]]:
-    """Name of a policy → how it learns, and from what. Without a delay nothing is in flight, and the three are left
-    out that would be equal to others."""
-    everything = {
-        "linear, state": ("linear", state),
-        AGAINST: ("linear", state_and_inputs),
-        "linear, embedding": ("linear", embeddings.now),
-        "linear, embedding + inputs": ("linear", embeddings.now_and_inputs),
-        "linear, ahead": ("linear", embeddings.ahead),
-        "trees, state + inputs": ("trees", state_and_inputs),
-        "network, state + inputs": ("network", state_and_inputs),
-    }
-    same = () if delay else ("linear, state", "linear, embedding + inputs", "linear, ahead")
-    return {name: how for name, how in everything.items() if name not in same}
-
-
 def score(trial: Trial, delays: list[int], keep: Path) -> None:
     """Writes what each policy scores in each game, for each delay, into the folder."""
-    left = [delay for delay in delays if not trial.scores(delay, keep).exists()]
-    if not left:
-        return
     task: Task = GAMES[trial.game]
     first = trial.seed * MAX_GAMES
     played = range(FIRST_PLAYED + first, FIRST_PLAYED + first + trial.played)
@@ -88,14 +69,15 @@ def score(trial: Trial, delays: list[int], keep: Path) -> None:
         recordings = [replace(each, states=look.of_game(each.states, each.seed)) for each in recordings]
     print(f"{trial}: {sum(len(each.states) for each in recordings):,} rows", flush=True)
     embeddings = Embeddings(learn(recordings, keep / "models", str(trial), trial.steps))
-    for delay in left:
-        scores: Scores = {}
-        for name, (learner, view) in views(embeddings, delay).items():
-            scores[name] = play(task, imitate(recordings, learner, view, delay), delay, played, look).tolist()
+    for delay in delays:
+        file = trial.scores(delay, keep)
+        scores: Scores = json.loads(file.read_text()) if file.exists() else {}
+        for name, made in policies(task, recordings, embeddings, delay).items():
+            if name not in scores:
+                # What is mixed with noise is only seen by those who learned from it.
+                scores[name] = play(task, made(), delay, played, None if name == "built-in" else look).tolist()
+                file.write_text(json.dumps(scores))
             print(f"  delay {delay}: {name} {np.mean(scores[name]):+.2f}", flush=True)
-        for name, policy in (("random", Random(task)), ("built-in", BuiltIn(task))):
-            scores[name] = play(task, policy, delay, played).tolist()
-        trial.scores(delay, keep).write_text(json.dumps(scores))
 
 
 def main() -> None:

@@ -5,10 +5,12 @@ import pytest
 
 from benchmarks.play.clones import combination, imitate, lagged, number
 from benchmarks.play.distraction import NOISE_COLUMNS, Distraction
+from benchmarks.play.forecast import Forecast
 from benchmarks.play.games import BuiltIn, Random, Recording, Task, play, record
 from benchmarks.play.hands import SLIP_FRAMES, Hand
 from benchmarks.play.learning import RECIPE, learn
 from benchmarks.play.points import AGAINST, table
+from benchmarks.play.policies import policies
 from benchmarks.play.views import Embeddings, state, state_and_inputs
 
 RNG = np.random.default_rng(0)
@@ -173,6 +175,33 @@ def test_the_embedding_ahead_depends_on_the_inputs_in_flight(embeddings):
 def test_without_a_delay_the_embedding_ahead_is_that_of_the_state(embeddings):
     states, none = RNG.normal(size=(5, 4)).astype(np.float32), np.empty((5, 0, 2), np.float32)
     np.testing.assert_array_equal(embeddings.ahead(states, none), embeddings.now(states, none))
+
+
+def test_a_linear_game_is_foretold_from_its_inputs():
+    class Steady(Pushed):
+        """Drifts by the same in each frame."""
+
+        def __init__(self, seed: int) -> None:
+            super().__init__(seed)
+            self._at = float(self._draw.normal())
+
+        def step(self, *inputs: np.ndarray) -> None:
+            self._draw = np.random.default_rng(0)
+            super().step(*inputs)
+
+    recordings = [next(record(Task(Steady, TASK.built_in, INPUTS), seed, slips=0.1)) for seed in range(4)]
+    states, in_flight, _ = lagged(recordings[0], 6)
+    later = Forecast(recordings, 6)(states, in_flight)
+    # All but the second column, a clock.
+    np.testing.assert_allclose(np.delete(later, 1, 1), np.delete(recordings[0].states[6:], 1, 1), atol=1e-3)
+
+
+def test_each_policy_plays_and_has_the_rivals_that_a_delay_gives_it(embeddings):
+    at_once, late = (policies(TASK, games(), embeddings, delay) for delay in (0, 6))
+    assert at_once.keys() < late.keys()
+    assert AGAINST in at_once
+    for name in ("linear, ahead", "linear of no delay, ahead", "linear of no delay, forecast state"):
+        assert play(TASK, late[name](), 6, [0, 1]).shape == (2,)
 
 
 def test_points_are_compared_in_pairs():
