@@ -47,7 +47,8 @@ READ = {
     "damage, t+18 … t+78": ("y_dmg60", 0),
     "stick, t+18": ("y_stick_now", 0),
 }
-CONTROL = "own action, t+18"
+CONTROL = ["own action, t+18"]
+GOALS = ["own action, t+48", "opponent's action, t+48"]
 CHUNK_ROWS = 2048
 Parts = Sequence[tuple[View, Ranges]]
 Rows = NDArray[np.int64]
@@ -189,7 +190,10 @@ def main() -> None:
     results.add("raw(t) + inputs", (np.hstack([columns(a.rows).numpy(), a.known()]) for a in (fit, test)))
     if bundle.manifest.actions:
         name, served = f"predictor of version {bundle.manifest.version}", session(bundle, "predictor")
-        results.add(name, (forecasts(served, a.context, a.actions) for a in (fit, test)))
+        told = [forecasts(served, a.context, a.actions) for a in (fit, test)]
+        results.add(name, told)
+        beside = (np.hstack(both) for both in zip(told, now, strict=True))
+        results.add(f"{name}, beside embedding(t)", beside, only=GOALS)
         results.add(
             f"{name}, inputs of another row",
             (forecasts(served, a.context, a.shuffled()) for a in (fit, test)),
@@ -223,12 +227,11 @@ class Results:
         self.path, self.fit, self.test = path, fit, test
         self.found = json.loads(path.read_text()) if path.is_file() else {}
 
-    def add(self, line: str, views: Iterable[Values], only: str | None = None) -> None:
+    def add(self, line: str, views: Iterable[Values], only: Sequence[str] = tuple(READ)) -> None:
         """Of the rows that probes learn on, and of those they are tested on."""
         if line not in self.found:
             learned, tested = views
-            names = READ if only is None else [only]
-            self.found[line] = {name: read(self.fit, self.test, (learned, tested), name) for name in names}
+            self.found[line] = {name: read(self.fit, self.test, (learned, tested), name) for name in only}
             self.path.write_text(json.dumps(self.found, indent=1))
         shown = "  ".join(f"{name} {each['all']:.3f}" for name, each in self.found[line].items())
         print(f"{line}: {shown}", flush=True)
