@@ -118,14 +118,14 @@ class Arm(nn.Module):
         return np.concatenate(parts)
 
 
-def forecasts(served: ort.InferenceSession, context: Values, actions: Tensor) -> Values:
-    """[n, D] and inputs [n, F, A] → [n, D] of all patches, AHEAD frames on, by a bundle's predictor."""
+def forecasts(served: ort.InferenceSession, context: Values, actions: Tensor, horizon: int = AHEAD) -> Values:
+    """[n, D] and inputs [n, F, A] → [n, D] of all patches, so many frames on, by a bundle's predictor."""
     patches, parts = served.get_inputs()[1].shape[1], []
     for rows in np.array_split(np.arange(len(context)), -(-len(context) // CHUNK_ROWS)):
         asked = {
             "context": context[rows],
             "targets": np.ones((len(rows), patches), np.float32),
-            "horizon": np.full(len(rows), AHEAD, np.float32),
+            "horizon": np.full(len(rows), horizon, np.float32),
             "actions": actions[rows].numpy(),
         }
         parts.append(served.run(None, asked)[0])
