@@ -13,7 +13,8 @@ class Hand:
 
     def __init__(self, inputs: Values, slips: float, draw: np.random.Generator) -> None:
         self._inputs, self._slips, self._draw = inputs, slips, draw
-        self._held, self._left = inputs[0], 0
+        self._held: Values = inputs[0]
+        self._left = 0
 
     def __call__(self, wanted: Values) -> Values:
         if not self._left and self._draw.random() < self._slips:

@@ -51,7 +51,7 @@ class Heuristic:
         self._env = SimpleNamespace(unwrapped=SimpleNamespace(continuous=False))
 
     def __call__(self, state: Values) -> Values:
-        pressed: Values = INPUTS[heuristic(self._env, state)]
+        pressed: Values = INPUTS[heuristic(self._env, state)]  # type: ignore[no-untyped-call]
         return pressed
 
 

@@ -16,12 +16,17 @@ def table(seeds: list[Scores]) -> str:
     base = np.array([scores[AGAINST] for scores in seeds])  # [seeds, games]
     for name in seeds[0]:
         points = np.array([scores[name] for scores in seeds])
-        above = "" if name == AGAINST else f"{(points - base).mean():+.2f} ± {error(points - base):.2f}"
-        lines.append(f"| {name} | {points.mean():+.2f} ± {error(points):.2f} | {above} |")
+        lines.append(f"| {name} | {mean(points)} | {'' if name == AGAINST else mean(points - base)} |")
     return "\n".join(lines)
 
 
+def mean(points: NDArray[np.float64]) -> str:
+    """Of points [seeds, games], with its standard error over all games, and where there are several seeds over these,
+    each of which has a recording and a JEPA of its own."""
+    over_seeds = f" ({error(points.mean(1)):.2f} over seeds)" if len(points) > 1 else ""
+    return f"{points.mean():+.2f} ± {error(points.ravel()):.2f}{over_seeds}"
+
+
 def error(points: NDArray[np.float64]) -> float:
-    """The standard error of the mean of points [seeds, games]: over seeds, or over games where there is one seed."""
-    each = points[0] if len(points) == 1 else points.mean(1)
-    return float(each.std(ddof=1) / len(each) ** 0.5)
+    """The standard error of the mean of points [n]."""
+    return float(points.std(ddof=1) / len(points) ** 0.5)

@@ -2,16 +2,16 @@
 
     make bench-play                                       everything in SlimeVolley, for some hours of a core
     make bench-play ARGS="--seeds 0 --games 20 --delays 6"
-    make bench-play ARGS="--game lunar --recorded 100"    LunarLander
+    make bench-play ARGS="--game lunar --recorded 200 --slips 0.1 --delays 6 0"
 
 A policy sees the state of a frame; its input lands `delay` frames later. It imitates the built-in player, whose games
 were recorded (in SlimeVolley, against itself), and then plays. All policies of a seed play the same games; seeds differ
 in the games that are recorded and in those that are played. Points are those of the game (in SlimeVolley ours less
-theirs, at most five); the standard error is that of the mean over seeds, or over games where there is one seed. "ahead"
-is the embedding of the frame in which the next input lands, by the predictor, given the inputs in flight. With
---distract eight columns of noise are mixed with those of the state by a random rotation. With --slips the recorded
-player's hand slips in that share of the frames; policies imitate what it wanted. What a seed scored is kept in --keep,
-and not played again.
+theirs, at most five), with the standard error over all games and over seeds. "ahead" is the embedding of the frame in
+which the next input lands, by the predictor, given the inputs in flight. Policies "of no delay" imitate the player as
+if there were none, and act on what is forecast of that frame. With --distract eight columns of noise are mixed with
+those of the state by a random rotation. With --slips the recorded player's hand slips in that share of the frames;
+policies imitate what it wanted. What a seed scored is kept in --keep, and not played again.
 """
 
 import argparse
