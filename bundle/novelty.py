@@ -3,6 +3,7 @@ the archive has their arrays too, its columns."""
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,14 @@ QUANTILES = 101
 # The arrays of columns begin with this.
 COLUMNS = "columns_"
 PERCENTILES = np.arange(QUANTILES, dtype=np.float64)
+
+
+class Judged(NamedTuple):
+    """How novel frames are, [B], by the embedding or by the columns, the larger percentile; and how odd their columns
+    are, [B], None if nothing is known of columns."""
+
+    percentiles: Array
+    oddities: Array | None
 
 
 @dataclass(frozen=True)
@@ -56,12 +65,13 @@ class Novelty:
         """[B, embed_dim] → [B], 0–100: the share of held-out frames that are nearer to those of training."""
         return np.interp(self.distances(embeddings), self.quantiles, PERCENTILES).astype(np.float32)
 
-    def with_columns(self, percentiles: Array, rows: Array) -> Array:
-        """[B] percentiles of embeddings and their rows [B, C] → [B]: by the embedding or by the columns, the larger."""
+    def judge(self, percentiles: Array, rows: Array) -> "Judged":
+        """Of frames whose embeddings have these percentiles [B]: their rows are [B, C]."""
         if self.columns is None:
-            return percentiles
-        by_columns = np.interp(self.columns.oddity(rows), self.columns.quantiles, PERCENTILES)
-        return np.maximum(percentiles, by_columns.astype(np.float32))
+            return Judged(percentiles, None)
+        oddities = self.columns.oddity(rows)
+        by_columns = np.interp(oddities, self.columns.quantiles, PERCENTILES).astype(np.float32)
+        return Judged(np.maximum(percentiles, by_columns), oddities)
 
     def write(self, path: Path) -> None:
         """Writes `novelty.npz`."""

@@ -190,11 +190,11 @@ class Engine:
     async def _judged(self, percentiles: Array, features: Array, ticket: Ticket) -> Array:
         """Of frames of nothing hidden [B, input_dim], whose embeddings have these percentiles [B]; they are counted."""
         if len(features) <= MAX_LOOP_ROWS:
-            judged = self._forecasts.with_columns(percentiles, features)
+            judged = self._forecasts.judge(percentiles, features)
         else:
-            judged = await asyncio.to_thread(self._forecasts.with_columns, percentiles, features)
-        self.drift.novelty.see(ticket.stream, judged)
-        return judged
+            judged = await asyncio.to_thread(self._forecasts.judge, percentiles, features)
+        self.drift.novelty.see(ticket.stream, judged, features)
+        return judged.percentiles
 
     async def loss(
         self, features: Array, target_features: Array, *, horizon: float | None = None, ticket: Ticket = ANY_TIME

@@ -15,7 +15,7 @@ from app.inference.jobs import Timing
 from app.rows import Array
 from bundle.heads import Heads
 from bundle.manifest import Manifest
-from bundle.novelty import Novelty
+from bundle.novelty import Judged, Novelty
 
 # The horizon of the frame itself.
 NOW = 0
@@ -89,9 +89,9 @@ class Forecasts:
         self._known_novelty()
         return self._novelty_alone
 
-    def with_columns(self, percentiles: Array, rows: Array) -> Array:
-        """Percentiles [B] by the embedding → [B] by it or by the columns of the rows [B, input_dim], the larger."""
-        return self._known_novelty().with_columns(percentiles, rows)
+    def judge(self, percentiles: Array, rows: Array) -> Judged:
+        """Of frames whose embeddings have these percentiles [B]: their rows are [B, input_dim]."""
+        return self._known_novelty().judge(percentiles, rows)
 
     def _selected(self, names: Sequence[str] | None) -> Heads:
         model = self._manifest.name

@@ -38,6 +38,11 @@ class ModelMetrics(Collector):
         novelty = GaugeMetricFamily(
             "jepa_novelty_percentile", "Mean over the frames judged in the last 5 s", labels=["model", "streams"]
         )
+        misfit = GaugeMetricFamily(
+            "jepa_columns_misfit_percentile",
+            "How badly columns fit each other in the frames judged in the last 5 s, of the stream where it is worst",
+            labels=["model"],
+        )
         for name, model in self._models.models.items():
             findings = [found.kind for found in model.engine.drift.report().findings]
             for kind in KINDS:
@@ -46,6 +51,8 @@ class ModelMetrics(Collector):
                 frames = sum(stream.frames for stream in streams)
                 novelty.add_metric([name, "all"], sum(stream.frames * stream.mean for stream in streams) / frames)
                 novelty.add_metric([name, "most novel"], streams[0].mean)
+                if columns := [stream.columns for stream in streams if stream.columns is not None]:
+                    misfit.add_metric([name], max(columns))
             for graph, queue in model.engine.queues.items():
                 limit.add_metric([name, graph], queue.limits.max_rows)
                 inline.add_metric([name, graph], queue.limits.inline_rows)
@@ -53,4 +60,4 @@ class ModelMetrics(Collector):
             about = [model.precision, model.precision_reason, manifest.schema_hash]
             info.add_metric([name, str(manifest.version), *about], 1)
             load.add_metric([name], model.load_s)
-        yield from (build, info, load, layout, limit, inline, drifted, novelty)
+        yield from (build, info, load, layout, limit, inline, drifted, novelty, misfit)

@@ -2,6 +2,7 @@
 
 import logging
 import random
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,9 +10,10 @@ from numpy.typing import NDArray
 
 from app.rows import Array
 from app.system.counters import COLUMNS_SHARE, Ledger
-from app.telemetry.novelty import NoveltyWatch
+from app.telemetry.novelty import ODD_PERCENTILE, NoveltyWatch
 from bundle.columns import KINDS, Finding, TrainingColumns, findings
 from bundle.manifest import Manifest
+from bundle.misfits import Misfits
 from bundle.novelty import Novelty
 
 # One request in this many is counted, at random: every n-th could always be the same bot's.
@@ -81,19 +83,11 @@ class Drift:
 def described(drift: Drift, manifest: Manifest) -> dict[str, Any]:
     """The answer that `schemas.DriftReport` describes."""
     report, names = drift.report(), manifest.feature_schema.names
-    streams = drift.novelty.report()
-    frames = sum(stream.frames for stream in streams)
     return {
         "model": manifest.name,
         "version": manifest.version,
         "rows": report.rows,
-        "novelty": None
-        if drift.novelty.measure is None
-        else {
-            "frames": frames,
-            "mean": sum(stream.frames * stream.mean for stream in streams) / frames if frames else None,
-            "streams": [stream._asdict() for stream in streams],
-        },
+        "novelty": None if drift.novelty.measure is None else _novelty(drift.novelty, names),
         "features": [
             {
                 "name": names[found.column],
@@ -109,4 +103,20 @@ def described(drift: Drift, manifest: Manifest) -> dict[str, Any]:
             }
             for found in report.findings
         ],
+    }
+
+
+def _novelty(watch: NoveltyWatch, names: Sequence[str]) -> dict[str, Any]:
+    streams = watch.report()
+    frames = sum(stream.frames for stream in streams)
+    columns = max((stream.columns for stream in streams if stream.columns is not None), default=None)
+    is_odd = columns is not None and columns >= ODD_PERCENTILE
+    found = watch.misfits() if is_odd else Misfits((), None)
+    return {
+        "frames": frames,
+        "mean": sum(stream.frames * stream.mean for stream in streams) / frames if frames else None,
+        "columns": columns,
+        "misfits": [names[column] for column in found.columns],
+        "swapped": None if found.swap is None else [names[column] for column in found.swap],
+        "streams": [stream._asdict() for stream in streams],
     }

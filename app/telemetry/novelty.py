@@ -7,8 +7,10 @@ from typing import NamedTuple
 
 from app.rows import Array
 from app.system.counters import COLUMNS_SHARE, Ledger
+from app.telemetry.odd_rows import OddRows
 from bundle.manifest import Manifest
-from bundle.novelty import Novelty
+from bundle.misfits import Misfits, misfits
+from bundle.novelty import Judged, Novelty
 
 logger = logging.getLogger(__name__)
 
@@ -21,15 +23,20 @@ SAMPLED = 16
 MIN_REST_S = 0.02
 # Of one request: its rows are judged on the event loop.
 MAX_JUDGED_ROWS = 16
-# Of each stream and second: which second it was, how many frames, and the sum of their percentiles.
-WIDTH = 3
+# Of each stream and second: which second it was, how many frames, and the sums of their percentiles and of how odd
+# their columns were.
+WIDTH = 4
+# Columns are named once the mean frame of a stream is odder than this percentage of held-out frames.
+ODD_PERCENTILE = 99
 
 
 class StreamNovelty(NamedTuple):
-    """How many frames of a stream were judged in the last seconds, and the mean of their percentiles."""
+    """How many frames were judged in the last seconds, the mean of their percentiles, and the percentile of how odd
+    their columns were on average; None if nothing is known of columns."""
 
     frames: int
     mean: float
+    columns: float | None
 
 
 class NoveltyWatch:
@@ -44,6 +51,7 @@ class NoveltyWatch:
         self._rests_until = 0.0
         # The place of each stream on the sheet.
         self._slots: dict[str, int] = {}
+        self._odd_rows: OddRows | None = None
         if novelty is None:
             return
         size = MAX_STREAMS * WINDOW_S * WIDTH
@@ -56,6 +64,13 @@ class NoveltyWatch:
         # The version that was served before has left its counts here.
         for place in range(self._start, self._start + size):
             ledger.numbers[place] = 0.0
+        if (columns := novelty.columns) is None:
+            return
+        try:
+            limit = float(columns.quantiles[ODD_PERCENTILE])
+            self._odd_rows = OddRows(ledger, manifest.name, manifest.input_dim, limit)
+        except MemoryError as error:
+            logger.warning("columns of %s that do not fit are not named: %s", manifest.name, error)
 
     def judge(self, stream: str | None, embeddings: Array, rows: Array) -> None:
         """Counts present frames [B, embed_dim], nothing hidden, whose rows are [B, C]: one call in SAMPLED at most."""
@@ -66,19 +81,23 @@ class NoveltyWatch:
         if (now := monotonic()) < self._rests_until:
             return
         self._rests_until = now + MIN_REST_S
-        percentiles = self.measure.percentiles(embeddings[:MAX_JUDGED_ROWS])
-        self.see(stream, self.measure.with_columns(percentiles, rows[:MAX_JUDGED_ROWS]))
+        rows = rows[:MAX_JUDGED_ROWS]
+        self.see(stream, self.measure.judge(self.measure.percentiles(embeddings[:MAX_JUDGED_ROWS]), rows), rows)
 
-    def see(self, stream: str | None, percentiles: Array) -> None:
-        """Counts frames [B] that were judged already."""
+    def see(self, stream: str | None, judged: Judged, rows: Array) -> None:
+        """Counts frames that were judged already, whose rows are [B, C]."""
         if self.measure is None or (slot := self._slot(stream or "")) is None:
             return
         numbers, second = self._ledger.numbers, float(int(monotonic()))
         place = self._start + WIDTH * (slot * WINDOW_S + int(second) % WINDOW_S)
         if numbers[place] != second:
-            numbers[place], numbers[place + 1], numbers[place + 2] = second, 0.0, 0.0
-        numbers[place + 1] += len(percentiles)
-        numbers[place + 2] += float(percentiles.sum())
+            numbers[place], numbers[place + 1], numbers[place + 2], numbers[place + 3] = second, 0.0, 0.0, 0.0
+        numbers[place + 1] += len(judged.percentiles)
+        numbers[place + 2] += float(judged.percentiles.sum())
+        if judged.oddities is not None:
+            numbers[place + 3] += float(judged.oddities.sum())
+            if self._odd_rows is not None:
+                self._odd_rows.see(rows, judged.oddities)
 
     def _slot(self, stream: str) -> int | None:
         """None where other streams take all places."""
@@ -102,8 +121,19 @@ class NoveltyWatch:
         for numbers in self._ledger.on_each_sheet(self._key):
             for start in range(0, len(numbers), WINDOW_S * WIDTH):
                 seconds = [numbers[at : at + WIDTH] for at in range(start, start + WINDOW_S * WIDTH, WIDTH)]
-                recent = [(frames, total) for second, frames, total in seconds if second > oldest and frames]
+                recent = [counts for second, *counts in seconds if second > oldest and counts[0]]
                 if recent:
-                    frames, total = map(sum, zip(*recent, strict=True))
-                    found.append(StreamNovelty(int(frames), total / frames))
+                    frames, total, oddity = map(sum, zip(*recent, strict=True))
+                    columns = self.measure.columns
+                    odd = None if columns is None else columns.percentile(oddity / frames)
+                    found.append(StreamNovelty(int(frames), total / frames, odd))
         return sorted(found, key=lambda stream: -stream.mean)
+
+    def misfits(self) -> Misfits:
+        """The columns that do not fit the others in the odd frames of the last seconds: tens of milliseconds of work,
+        and only worth it for a stream that is odd on average, since a usual one has rare odd frames as well."""
+        if self.measure is not None and self.measure.columns is not None and self._odd_rows is not None:
+            rows = self._odd_rows.since(monotonic() - WINDOW_S)
+            if len(rows):
+                return misfits(self.measure.columns, rows)
+        return Misfits((), None)

@@ -3,15 +3,18 @@
     .venv/bin/python -m benchmarks.lab.novelty melee287_train.parquet --labels y_own_char y_opp_char y_stage
 
 Swapped columns: in each try, two columns that vary are exchanged in 60 frames of a held-out game whose labels training
-knew, and found if the mean novelty of these frames, in percent, is above that of 90 or 99 of 100 usual stretches of
-such games. A try whose frames are the same afterwards, as where both columns are 0 throughout, is counted apart. Left
-out: mean and covariance are fitted without the games of one class of a label, and its five-second windows told from
-those of held-out games (ROC AUC). The encoder itself has seen that class, so this says what the distance can do with a
-known space.
+knew. The quantiles are those of half of these games, the tries and usual stretches of the other half, and the other way
+round. A try is found if the stretch is above so many percent by the novelty of its frames, the mean, or by how badly
+its columns fit each other, both as the service counts them. A try whose frames are the same afterwards, as where both
+columns are 0 throughout, is counted apart. Of what is found by the columns, those that are named are counted.
+
+Left out: mean and covariance are fitted without the games of one class of a label, and its five-second windows told
+from those of held-out games (ROC AUC). The encoder itself has seen that class, so this says what the distance can do
+with a known space.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,15 +22,19 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from app.settings import DEFAULT_MODEL
+from app.telemetry.novelty import ODD_PERCENTILE
+from app.telemetry.odd_rows import MAX_ROWS
 from bundle.folders import locate
-from bundle.novelty import Novelty
+from bundle.misfits import Misfits, misfits
+from bundle.novelty import Judged, Novelty
 from bundle.reader import Bundle, read_bundle
 from cli.embedding import BundleEmbedder
 from model.data.frames import Frames, read_frames
 from model.data.splits import split_rows
 
 SOON_FRAMES, WINDOW_FRAMES = 60, 300
-SHARES = (0.9, 0.99)
+# Percentiles above which a stretch is found.
+LIMITS = (90, 95, 99)
 # A class needs as many games to be left out, and as many rows of other classes to remain.
 MIN_GAMES, MIN_ROWS = 2, 1000
 
@@ -44,44 +51,102 @@ def means(values: Rows, games: NDArray[np.int64], length: int) -> Rows:
 
 
 class Swaps(NamedTuple):
-    """Of so many tries: how many changed a number at all, more than half of the frames, and how many of each kind were
-    found, by the share of usual stretches that they must be above."""
+    """Of tries [n]: the two columns, which tries changed a number at all, and what the service would say of each; and
+    of usual stretches [m]."""
 
-    tries: int
-    changed: int
-    mostly_changed: int
-    found: dict[float, tuple[int, int, int]]
+    pairs: NDArray[np.int64]  # [n, 2]
+    changed: NDArray[np.bool_]
+    novelty: Rows
+    columns: Rows
+    named: list[Misfits | None]  # None where columns are not named
+    usual_novelty: Rows
+    usual_columns: Rows
 
 
-def swaps_found(bundle: Bundle, frames: Frames, rows: NDArray[np.int64], tries: int, *, by_columns: bool) -> Swaps:
-    """Of frames in `rows` [n], which lie game by game; `by_columns` says whether these count or the embedding alone."""
-    embedder, novelty, rng = BundleEmbedder(bundle), bundle.novelty, np.random.default_rng(0)
-    assert novelty is not None
+def swaps_of(bundle: Bundle, novelty: Novelty, frames: Frames, rows: NDArray[np.int64], tries: int) -> Swaps:
+    """In frames of `rows` [n], which lie game by game."""
+    embedder, rng, measure = BundleEmbedder(bundle), np.random.default_rng(0), novelty.columns
+    if measure is None:
+        raise ValueError("the columns have no measure; give rows of at most 1,024 columns")
 
-    def percentiles(features: Rows) -> Rows:
-        found = novelty.percentiles(embedder.now(features))
-        return novelty.with_columns(found, features) if by_columns else found
+    def judged(features: Rows) -> Judged:
+        return novelty.judge(novelty.percentiles(embedder.now(features)), features)
+
+    def by_columns(oddities: Rows) -> Rows:
+        return np.array([measure.percentile(float(oddity)) for oddity in oddities], np.float32)
 
     features, games = frames.features[rows], frames.episode[rows]
-    stretches = means(percentiles(features), games, SOON_FRAMES)
     varying = np.flatnonzero(features.std(0) > 0)
     starts = np.flatnonzero(games[:-SOON_FRAMES] == games[SOON_FRAMES:])
-    parts, changed = [], []
+    parts, pairs, changed = [], [], []
     for _ in range(tries):
         start = rng.choice(starts)
         part = features[start : start + SOON_FRAMES].copy()
-        one, other = rng.choice(varying, 2, replace=False)
-        changed.append(float((part[:, one] != part[:, other]).mean()))
+        one, other = np.sort(rng.choice(varying, 2, replace=False))
+        pairs.append((one, other))
+        changed.append(bool((part[:, one] != part[:, other]).any()))
         part[:, [one, other]] = part[:, [other, one]]
         parts.append(part)
-    novelties = percentiles(np.concatenate(parts)).reshape(tries, SOON_FRAMES).mean(1)
-    kinds = np.ones(tries, bool), np.array(changed) > 0, np.array(changed) > 0.5
-    found = {}
-    for share in SHARES:
-        stands_out = novelties > np.quantile(stretches, share)
-        every, some, most = (int((stands_out & kind).sum()) for kind in kinds)
-        found[share] = every, some, most
-    return Swaps(tries, int(kinds[1].sum()), int(kinds[2].sum()), found)
+    found, usual = judged(np.concatenate(parts)), judged(features)
+    assert found.oddities is not None
+    assert usual.oddities is not None
+    oddities = found.oddities.reshape(tries, SOON_FRAMES)
+    columns = by_columns(oddities.mean(1))
+    limit = measure.quantiles[ODD_PERCENTILE]
+    return Swaps(
+        np.array(pairs),
+        np.array(changed),
+        found.percentiles.reshape(tries, SOON_FRAMES).mean(1),
+        columns,
+        [
+            misfits(measure, part[odd > limit][-MAX_ROWS:]) if percentile >= ODD_PERCENTILE else None
+            for part, odd, percentile in zip(parts, oddities, columns, strict=True)
+        ],
+        means(usual.percentiles, games, SOON_FRAMES),
+        by_columns(means(usual.oddities, games, SOON_FRAMES)),
+    )
+
+
+def swaps_found(
+    bundle: Bundle, frames: Frames, train: NDArray[np.int64], rows: NDArray[np.int64], tries: int
+) -> Iterator[Swaps]:
+    """For either half of the games of `rows`, by the quantiles of the other half."""
+    embedder, games = BundleEmbedder(bundle), np.unique(frames.episode[rows])
+    learned = frames.features[train]
+    is_first = np.isin(frames.episode[rows], np.random.default_rng(0).permutation(games)[: len(games) // 2])
+    for judged, quantiles in ((rows[is_first], rows[~is_first]), (rows[~is_first], rows[is_first])):
+        others = frames.features[quantiles]
+        novelty = Novelty.fit(embedder.now(learned), embedder.now(others), (learned, others))
+        yield swaps_of(bundle, novelty, frames, judged, tries // 2)
+
+
+def summary(parts: Sequence[Swaps]) -> Iterator[str]:
+    changed = np.concatenate([part.changed for part in parts])
+    yield f"{len(changed)} swaps, of which {changed.sum()} change a frame"
+    for what, found, usual in (
+        ("novelty", [part.novelty for part in parts], [part.usual_novelty for part in parts]),
+        ("columns", [part.columns for part in parts], [part.usual_columns for part in parts]),
+    ):
+        for limit in LIMITS:
+            yield (
+                f"{what} of {limit} or more: {(np.concatenate(found)[changed] >= limit).sum()} of these, and "
+                f"{(np.concatenate(usual) >= limit).mean():.2%} of usual stretches"
+            )
+    told = [
+        (set(pair.tolist()), named)
+        for part in parts
+        for pair, named in zip(part.pairs, part.named, strict=True)
+        if named is not None
+    ]
+    counts = (
+        ("the first that is named is one of the two", [pair & set(named.columns[:1]) for pair, named in told]),
+        ("one of the two is among the misfits", [pair & set(named.columns) for pair, named in told]),
+        ("a swap is named", [named.swap for _, named in told]),
+        ("and it is the right one", [named.swap and pair == set(named.swap) for pair, named in told]),
+        ("one of the two is named", [pair & {*named.columns, *(named.swap or ())} for pair, named in told]),
+    )
+    for what, each in counts:
+        yield f"of {len(told)} that are named: {what}: {sum(map(bool, each))}"
 
 
 def known_games(frames: Frames, train: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -114,20 +179,16 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("--labels", nargs="+", default=[])
     parser.add_argument("--tries", type=int, default=100)
+    parser.add_argument("--rows", type=int, default=60_000, help="of training that the measures are fitted on")
     given = parser.parse_args()
     bundle = read_bundle(locate("default", DEFAULT_MODEL))
     frames = read_frames(given.data, labels=given.labels, like=bundle.manifest.feature_schema)
     train, held_out = split_rows(frames)
     known = known_games(frames, np.asarray(train), np.asarray(held_out))
     print(f"{len(np.unique(frames.episode[known]))} of {len(np.unique(frames.episode[held_out]))} games are known")
-    for by_columns in (False, True):
-        swaps = swaps_found(bundle, frames, known, given.tries, by_columns=by_columns)
-        print("by the embedding or the columns:" if by_columns else "by the embedding:")
-        for share, (every, some, most) in swaps.found.items():
-            print(
-                f"{every} of {swaps.tries} swaps found in {SOON_FRAMES} frames, above {share:.0%} of usual stretches: "
-                f"{some} of {swaps.changed} that change a frame, {most} of {swaps.mostly_changed} that change most"
-            )
+    drawn = np.sort(train.drawn(given.rows, np.random.default_rng(0)))
+    for line in summary(list(swaps_found(bundle, frames, drawn, known, given.tries))):
+        print(line)
     # A stretch of each game's beginning, so that windows are of frames in a row.
     rows = np.concatenate(
         [np.flatnonzero(frames.episode == game)[: 10 * WINDOW_FRAMES] for game in np.unique(frames.episode)]

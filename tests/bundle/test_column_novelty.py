@@ -90,14 +90,34 @@ def test_it_is_written_and_read_again_beside_that_of_embeddings_and_the_larger_c
     rows[:, 9] = 2 * rows[:, 8]
     assert plain is not None
     assert plain.columns is None
-    np.testing.assert_array_equal(plain.with_columns(np.array([3], np.float32), rows[:1]), [3])
+    judged = plain.judge(np.array([3], np.float32), rows[:1])
+    assert judged.percentiles.tolist() == [3]
+    assert judged.oddities is None
     replace(plain, columns=ColumnNovelty.fit(rows, rows, 101)).write(folder / "novelty.npz")
     write_manifest(folder, TINY.manifest())
     again = read_bundle(folder).novelty
     assert again is not None
     assert again.columns is not None
-    percentiles = again.with_columns(np.full(200, 60, np.float32), rows)
+    percentiles, oddities = again.judge(np.full(200, 60, np.float32), rows)
+    np.testing.assert_array_equal(oddities, again.columns.oddity(rows))
     assert percentiles.min() == 60
     assert (percentiles > 60).mean() == pytest.approx(0.4, abs=0.02)
     rows[:, [8, 9]] = rows[:, [9, 8]]
-    assert np.median(again.with_columns(np.zeros(200, np.float32), rows)) == 100
+    assert np.median(again.judge(np.zeros(200, np.float32), rows).percentiles) == 100
+
+
+def test_parts_are_what_the_oddity_is_made_of(measure: ColumnNovelty) -> None:
+    rows = frames(50, 4)
+    rows[:, 3] += 0.25
+    residuals, flags = measure.parts(rows)
+    assert residuals.shape == flags.shape == rows.shape
+    assert np.flatnonzero(flags.any(0)).tolist() == [3]
+    fourth = np.power(residuals.astype(float), 4).sum(1) + np.power(flags.astype(float), 4).sum(1)
+    np.testing.assert_allclose(measure.oddity(rows), fourth**0.25, rtol=1e-4)
+    assert all(np.isfinite(part).all() for part in measure.parts(np.full((1, 6), 3e38, np.float32)))
+
+
+def test_the_percentile_of_an_oddity_is_its_place_among_held_out_rows(measure: ColumnNovelty) -> None:
+    assert measure.percentile(float(measure.quantiles[37])) == pytest.approx(37)
+    assert measure.percentile(0) == 0
+    assert measure.percentile(1e9) == 100

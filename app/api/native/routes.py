@@ -188,7 +188,7 @@ async def sample(request: Request, name: str) -> Response:
 async def drift(request: Request, name: str) -> Response:
     """Reports how incoming rows differ from those that the model was trained on."""
     engine = service_of(request).registry.get(name).engine
-    return _json(described(engine.drift, engine.manifest))
+    return _json(await asyncio.to_thread(described, engine.drift, engine.manifest))
 
 
 def _json(document: Any) -> Response:

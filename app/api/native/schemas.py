@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from app.telemetry.drift import SAMPLED
+from app.telemetry.novelty import ODD_PERCENTILE
+from bundle.misfits import MAX_NAMED
 
 ROWS = ("features", "target_features", "context", "predicted", "target", "actions")
 _NUMBERS = {"type": "array", "items": {"type": "number", "format": "float"}, "minItems": 1}
@@ -262,6 +264,10 @@ class FeatureDrift(BaseModel):
 class StreamNovelty(BaseModel):
     frames: int
     mean: float = Field(description="Of the percentiles of its frames")
+    columns: float | None = Field(
+        description="How badly their columns fit each other, as the percentage of held-out frames that fit better; "
+        "null if the bundle does not say"
+    )
 
 
 class NoveltyReport(BaseModel):
@@ -270,6 +276,18 @@ class NoveltyReport(BaseModel):
 
     frames: int
     mean: float | None = Field(description="Of the percentiles of all frames; null if there were none")
+    columns: float | None = Field(
+        description="How badly columns fit each other in the stream where it is worst, as the percentage of held-out "
+        "frames that fit better"
+    )
+    misfits: list[str] = Field(
+        description=f"Where `columns` is {ODD_PERCENTILE} or more: up to {MAX_NAMED} columns that do not fit the "
+        "others, the worst first"
+    )
+    swapped: list[str] | None = Field(
+        description="Where there are misfits: two columns that make the frames usual ones when they change places, if "
+        "there are such"
+    )
     streams: list[StreamNovelty] = Field(
         description="The most novel first; a stream is what shares an X-Stream-Id or a WebSocket, or all else"
     )

@@ -3,16 +3,18 @@
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
 from app.inference.engine import MAX_LOOP_ROWS
-from app.system.counters import Ledger
-from app.telemetry import novelty
-from app.telemetry.novelty import MAX_STREAMS, WINDOW_S, NoveltyWatch
+from app.system.counters import COLUMNS_SHARE, MAX_NUMBERS, Ledger
+from app.telemetry import novelty, odd_rows
+from app.telemetry.novelty import MAX_STREAMS, ODD_PERCENTILE, WINDOW_S, NoveltyWatch
 from bundle.column_novelty import ColumnNovelty
+from bundle.novelty import Judged
 from bundle.reader import read_bundle
 from tests.support.bundles import TinyModel, write_manifest
 from tests.support.serving import serving
@@ -40,33 +42,36 @@ def watch(models: Path) -> NoveltyWatch:
     return NoveltyWatch(Ledger(), bundle.manifest, bundle.novelty)
 
 
-def percentiles(*values: float) -> np.ndarray:
-    return np.array(values, np.float32)
+ROWS = np.zeros((2, 10), np.float32)
+
+
+def percentiles(*values: float) -> Judged:
+    return Judged(np.array(values, np.float32), None)
 
 
 def test_frames_of_the_last_seconds_count_stream_by_stream_the_most_novel_first(
     watch: NoveltyWatch, clock: Clock
 ) -> None:
-    watch.see("known", percentiles(10, 20))
-    watch.see("strange", percentiles(99))
+    watch.see("known", percentiles(10, 20), ROWS)
+    watch.see("strange", percentiles(99), ROWS)
     clock.now += 2
-    watch.see("strange", percentiles(97, 95))
-    watch.see(None, percentiles(50))
-    assert watch.report() == [(3, 97.0), (1, 50.0), (2, 15.0)]
+    watch.see("strange", percentiles(97, 95), ROWS)
+    watch.see(None, percentiles(50), ROWS)
+    assert watch.report() == [(3, 97.0, None), (1, 50.0, None), (2, 15.0, None)]
     clock.now += WINDOW_S - 2
-    assert watch.report() == [(2, 96.0), (1, 50.0)]
+    assert watch.report() == [(2, 96.0, None), (1, 50.0, None)]
     clock.now += WINDOW_S
     assert watch.report() == []
 
 
 def test_streams_beyond_the_most_are_followed_once_another_is_silent(watch: NoveltyWatch, clock: Clock) -> None:
     for number in range(MAX_STREAMS + 1):
-        watch.see(f"stream {number}", percentiles(number))
+        watch.see(f"stream {number}", percentiles(number), ROWS)
     assert len(watch.report()) == MAX_STREAMS
     assert watch.report()[0].mean == MAX_STREAMS - 1
     clock.now += WINDOW_S + 1
-    watch.see("late", percentiles(90))
-    assert watch.report() == [(1, 90.0)]
+    watch.see("late", percentiles(90), ROWS)
+    assert watch.report() == [(1, 90.0, None)]
 
 
 def test_a_sample_of_embeddings_is_judged_and_none_without_a_measure(
@@ -76,13 +81,13 @@ def test_a_sample_of_embeddings_is_judged_and_none_without_a_measure(
     for _ in range(40 * novelty.SAMPLED):
         clock.now += novelty.MIN_REST_S / 8
         watch.judge("bot", embeddings, embeddings)
-    ((frames, mean),) = watch.report()
+    ((frames, mean, _),) = watch.report()
     assert 20 <= frames <= 80
     assert watch.measure is not None
     assert mean == pytest.approx(float(watch.measure.percentiles(embeddings)[0]), rel=1e-4)
     bare = NoveltyWatch(Ledger(), read_bundle(models / "tiny" / "1").manifest, None)
     bare.judge("bot", embeddings, embeddings)
-    bare.see("bot", percentiles(1))
+    bare.see("bot", percentiles(1), ROWS)
     assert bare.report() == []
 
 
@@ -93,14 +98,14 @@ def test_however_many_requests_there_are_few_a_second_are_judged(
     for _ in range(100 * novelty.SAMPLED):
         clock.now += novelty.MIN_REST_S / 160
         watch.judge("bot", embeddings, embeddings)
-    ((frames, _),) = watch.report()
+    ((frames, _, _),) = watch.report()
     assert 3 <= frames <= 10
 
 
 @pytest.mark.usefixtures("clock")
 def test_a_new_version_counts_from_the_beginning(models: Path) -> None:
     bundle, ledger = read_bundle(models / "tiny" / "1"), Ledger()
-    NoveltyWatch(ledger, bundle.manifest, bundle.novelty).see("bot", percentiles(99))
+    NoveltyWatch(ledger, bundle.manifest, bundle.novelty).see("bot", percentiles(99), ROWS)
     assert NoveltyWatch(ledger, bundle.manifest, bundle.novelty).report() == []
 
 
@@ -115,7 +120,14 @@ async def test_the_drift_report_and_the_metrics_have_what_forecasts_found(client
         found: dict[str, object] = (await client.get("/models/tiny/drift")).json()["novelty"]
         return found
 
-    assert await report() == {"frames": 0, "mean": None, "streams": []}
+    assert await report() == {
+        "frames": 0,
+        "mean": None,
+        "columns": None,
+        "misfits": [],
+        "swapped": None,
+        "streams": [],
+    }
     strange = {"features": [[30.0] * 10] * 3, "novelty": True, "horizon": 15}
     answer = (await client.post("/forecast", json=strange, headers={"x-stream-id": "strange"})).json()
     known = {"features": [0.0] * 10, "novelty": True}
@@ -178,3 +190,63 @@ async def test_two_columns_that_changed_places_are_novel(
         judged = (await client.get("/models/tiny/drift")).json()["novelty"]
         assert judged["frames"] == 402
         assert judged["mean"] > 50
+
+
+async def test_the_drift_report_names_the_columns_that_changed_places_while_they_are(
+    row_of_linked_columns: tuple[Path, np.ndarray],
+) -> None:
+    models, usual = row_of_linked_columns
+    swapped = usual[[0, 1, 2, 3, 4, 5, 6, 7, 9, 8]]
+    async with serving("socket", models=models) as client:
+
+        async def report_after(row: np.ndarray, stream: str) -> dict[str, Any]:
+            body, headers = {"features": row.tolist(), "novelty": True}, {"x-stream-id": stream}
+            assert (await client.post("/forecast", json=body, headers=headers)).status_code == 200
+            found: dict[str, Any] = (await client.get("/models/tiny/drift")).json()["novelty"]
+            return found
+
+        well = await report_after(usual, "well")
+        assert well["columns"] < ODD_PERCENTILE
+        assert (well["misfits"], well["swapped"]) == ([], None)
+        found = await report_after(swapped, "odd")
+        assert found["columns"] == 100
+        assert [stream["columns"] for stream in found["streams"]] == [100, well["columns"]]
+        assert set(found["misfits"]) & {"stage_0", "stage_1"}
+        assert found["swapped"] == ["stage_0", "stage_1"]
+        text = (await client.get("/metrics")).text
+        assert 'jepa_columns_misfit_percentile{model="tiny"} 100.0' in text
+
+
+async def test_rows_that_were_embedded_are_named_as_well_and_no_longer_once_they_are_old(
+    row_of_linked_columns: tuple[Path, np.ndarray], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, usual = row_of_linked_columns
+    monkeypatch.setattr(odd_rows, "monotonic", clock)
+    bundle, ledger = read_bundle(models / "tiny" / "1"), Ledger()
+    watch = NoveltyWatch(ledger, bundle.manifest, bundle.novelty)
+    embeddings = np.zeros((1, 4), np.float32)
+    watch.judge("bot", embeddings, usual[None])
+    assert watch.misfits() == ((), None)
+    for _ in range(4 * novelty.SAMPLED):
+        clock.now += novelty.MIN_REST_S
+        watch.judge("bot", embeddings, usual[None, [0, 1, 2, 3, 4, 5, 6, 7, 9, 8]])
+    assert watch.misfits().swap == (8, 9)
+    clock.now += WINDOW_S + 1
+    assert watch.misfits() == ((), None)
+    # A new version knows nothing of the rows of the one before.
+    clock.now -= WINDOW_S + 1
+    assert NoveltyWatch(ledger, bundle.manifest, bundle.novelty).misfits() == ((), None)
+
+
+@pytest.mark.usefixtures("clock")
+def test_without_room_for_rows_novelty_is_counted_and_no_column_named(
+    row_of_linked_columns: tuple[Path, np.ndarray], caplog: pytest.LogCaptureFixture
+) -> None:
+    models, usual = row_of_linked_columns
+    bundle, ledger = read_bundle(models / "tiny" / "1"), Ledger()
+    ledger.place(("full",), int(MAX_NUMBERS * COLUMNS_SHARE) - MAX_STREAMS * WINDOW_S * novelty.WIDTH)
+    watch = NoveltyWatch(ledger, bundle.manifest, bundle.novelty)
+    assert "columns of tiny that do not fit are not named" in caplog.text
+    watch.judge("bot", np.zeros((1, 4), np.float32), usual[None, [0, 1, 2, 3, 4, 5, 6, 7, 9, 8]])
+    assert watch.report()[0].columns == 100
+    assert watch.misfits() == ((), None)
