@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.isotonic import IsotonicRegression
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -61,6 +62,12 @@ def _likeliest(x: Tensor, y: Tensor, kind: Kind, start: Tensor) -> Tensor:
 
     optimiser.step(loss)  # type: ignore[no-untyped-call]
     return weights.detach()
+
+
+def steps(scores: Rows, happened: Rows) -> IsotonicRegression:
+    """Scores [n] and whether each happened, [n] as 0 and 1 → what turns scores into the share that happened at each, by
+    steps of their own that only rise (Zadrozny and Elkan 2002)."""
+    return IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(scores, happened)
 
 
 def calibration_error(probabilities: NDArray[np.floating], happened: NDArray[np.bool_]) -> float:

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
 from bundle.heads import Head, Heads, Kind
 from model.data.frames import Frames
 from model.data.splits import looking_ahead
-from model.evaluation.calibration import calibrate
+from model.evaluation.calibration import calibrate, steps
 from model.evaluation.measures import Measures, measures
 from model.evaluation.targets import MIN_LABELLED_ROWS, Target
 
@@ -103,6 +104,7 @@ def fit_heads(
     tables: list[dict[int, Measures]] = [{} for _ in targets]
     now = HeldOut(heads.raw(held_x), one_hot(targets, held_out), truths(targets, held_out), frames.episode[held_out])
     calibration[0] = _calibrated(heads, now, 0, tables)
+    rules = _rules(heads, now)
     context, later_row = embedder.context(frames.take(held_out).as_seen()), looking_ahead(frames)
     for index, horizon in enumerate(embedder.horizons, 1):
         told(f"{horizon} frames ahead")
@@ -112,7 +114,7 @@ def fit_heads(
             raise ValueError(f"no held-out row has a frame {horizon} later in its episode; give longer games")
         later = HeldOut(
             heads.raw(embedder.expected(context[rows], horizon)),
-            heads.values(embedder.now(frames.take(ahead[rows]).as_seen()), 0),
+            _own_answers(heads, rules, embedder.now(frames.take(ahead[rows]).as_seen())),
             truths(targets, ahead[rows]),
             frames.episode[held_out[rows]],
         )
@@ -190,6 +192,26 @@ def _ridge_path(x: Rows, y: Rows, held_x: Rows, held_y: Rows, _: int, penalties:
         weights = np.linalg.solve(gram + penalty * np.eye(len(gram)), moment)[:, None]
         loss = float(np.square(held_x @ weights[:, 0] + level - held_y).mean())
         yield weights, np.array([level]), penalty, loss
+
+
+def _rules(heads: Heads, now: HeldOut) -> dict[int, IsotonicRegression]:
+    """By the column of each binary head, what makes probabilities of its scores. They label later frames, so an error
+    of theirs would be learned at every horizon; the four numbers of a calibration leave one, and steps hardly any."""
+    rules = {}
+    for head, span in spans(heads):
+        if head.kind == "binary":
+            known = ~np.isnan(now.wanted[:, span.start])
+            rules[span.start] = steps(now.scores[known, span.start], now.wanted[known, span.start])
+    return rules
+
+
+def _own_answers(heads: Heads, rules: dict[int, IsotonicRegression], embeddings: Rows) -> Rows:
+    """[n, D] → [n, O]: what heads say of later frames."""
+    scores = heads.raw(embeddings)
+    values = heads.from_raw(scores, 0)
+    for column, rule in rules.items():
+        values[:, column] = rule.predict(scores[:, column])
+    return values
 
 
 def _calibrated(heads: Heads, held_out: HeldOut, horizon: int, tables: list[dict[int, Measures]]) -> Rows:
