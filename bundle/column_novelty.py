@@ -62,32 +62,31 @@ class ColumnNovelty:
 
     def oddity(self, rows: Array) -> Array:
         """[B, C] → [B]: about the largest residual; a large one counts for more than many small ones."""
-        fourth = _fourth_powers(self._residuals_of(rows)) + _fourth_powers(self._off_flags(rows))
+        residuals, off = self._parts(rows)
+        fourth = _fourth_powers(residuals) + _fourth_powers(off)
         found: Array = np.sqrt(np.sqrt(fourth))
         return found
 
     def parts(self, rows: Array) -> tuple[Array, Array]:
         """[B, C] → [B, C] each: the residual of each column, and how far flags are from being one."""
+        residuals, off = self._parts(rows)
         flags = np.zeros(rows.shape, np.float32)
-        flags[:, self._flag_columns[0]] = np.minimum(self._off_flags(rows), MAX_ODDITY)
-        return np.clip(self._residuals_of(rows), -MAX_ODDITY, MAX_ODDITY), flags
+        flags[:, self._flag_columns[0]] = np.minimum(off, MAX_ODDITY)
+        return np.clip(residuals, -MAX_ODDITY, MAX_ODDITY), flags
 
     def percentile(self, oddity: float) -> float:
         """0–100: the share of held-out rows that are less odd."""
         return float(np.interp(oddity, self.quantiles, np.linspace(0, 100, len(self.quantiles))))
 
-    def _residuals_of(self, rows: Array) -> Array:
-        # Numbers of any size are asked about; of too large ones the sum may be none.
-        with np.errstate(over="ignore", invalid="ignore"):
-            return np.nan_to_num((rows - self.mean) @ self.residuals, copy=False, nan=MAX_ODDITY)
-
-    def _off_flags(self, rows: Array) -> Array:
-        """[B, C] → [B, F]"""
+    def _parts(self, rows: Array) -> tuple[Array, Array]:
+        """[B, C] → [B, C] residuals, and [B, F] of flags."""
         places, low, high, weights = self._flag_columns
         flags = rows[:, places]
-        with np.errstate(over="ignore"):
-            off: Array = np.minimum(np.abs(flags - low), np.abs(flags - high)) * weights
-        return off
+        # Numbers of any size are asked about; of too large ones the sum may be none.
+        with np.errstate(over="ignore", invalid="ignore"):
+            residuals = np.nan_to_num((rows - self.mean) @ self.residuals, copy=False, nan=MAX_ODDITY)
+            off = np.minimum(np.abs(flags - low), np.abs(flags - high)) * weights
+        return residuals, off
 
     @cached_property
     def _flag_columns(self) -> tuple[NDArray[np.intp], Array, Array, Array]:

@@ -95,8 +95,9 @@ class NoveltyWatch:
         numbers[place + 1] += len(judged.percentiles)
         numbers[place + 2] += float(judged.percentiles.sum())
         if judged.oddities is not None:
-            numbers[place + 3] += float(judged.oddities.sum())
-            if self._odd_rows is not None:
+            numbers[place + 3] += (total := float(judged.oddities.sum()))
+            # None is negative, so that a small sum has no large one.
+            if self._odd_rows is not None and total > self._odd_rows.limit:
                 self._odd_rows.see(rows, judged.oddities)
 
     def _slot(self, stream: str) -> int | None:

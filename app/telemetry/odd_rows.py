@@ -17,7 +17,7 @@ class OddRows:
 
     def __init__(self, ledger: Ledger, name: str, columns: int, limit: float) -> None:
         """MemoryError where there is no room."""
-        self._ledger, self._limit, self._key = ledger, limit, ("odd rows", name, str(columns))
+        self._ledger, self.limit, self._key = ledger, limit, ("odd rows", name, str(columns))
         # Of each row: when it came, then its numbers.
         self._shape = MAX_ROWS, 1 + columns
         self._start = ledger.place(self._key, MAX_ROWS * (1 + columns), COLUMNS_SHARE)
@@ -31,10 +31,8 @@ class OddRows:
 
     def see(self, rows: Array, oddities: Array) -> None:
         """Keeps the odd ones among rows [B, C] in place of the oldest."""
-        if oddities.max() <= self._limit:
-            return
         own, now = self._own(), monotonic()
-        for row in rows[oddities > self._limit][-MAX_ROWS:]:
+        for row in rows[oddities > self.limit][-MAX_ROWS:]:
             place = own[self._next]
             # Whoever reads meanwhile sees no row half old and half new.
             place[0] = 0.0
