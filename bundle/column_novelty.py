@@ -72,20 +72,20 @@ class ColumnNovelty:
         residuals, off = self._parts(rows)
         flags = np.zeros(rows.shape, np.float32)
         flags[:, self._flag_columns[0]] = np.minimum(off, MAX_ODDITY)
-        return np.clip(residuals, -MAX_ODDITY, MAX_ODDITY), flags
+        return np.clip(residuals, -MAX_ODDITY, MAX_ODDITY).astype(np.float32, copy=False), flags
 
     def percentile(self, oddity: float) -> float:
         """0–100: the share of held-out rows that are less odd."""
         return float(np.interp(oddity, self.quantiles, np.linspace(0, 100, len(self.quantiles))))
 
-    def _parts(self, rows: Array) -> tuple[Array, Array]:
+    def _parts(self, rows: Array) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
         """[B, C] → [B, C] residuals, and [B, F] of flags."""
         places, low, high, weights = self._flag_columns
         flags = rows[:, places]
         # Numbers of any size are asked about; of too large ones the sum may be none.
         with np.errstate(over="ignore", invalid="ignore"):
             residuals = np.nan_to_num((rows - self.mean) @ self.residuals, copy=False, nan=MAX_ODDITY)
-            off = np.minimum(np.abs(flags - low), np.abs(flags - high)) * weights
+            off: NDArray[np.floating] = np.minimum(np.abs(flags - low), np.abs(flags - high)) * weights
         return residuals, off
 
     @cached_property

@@ -33,7 +33,8 @@ def measure() -> ColumnNovelty:
 
 
 def odd(measure: ColumnNovelty, rows: np.ndarray) -> np.ndarray:
-    return rows[measure.oddity(rows) > measure.quantiles[99]][:16]
+    found: np.ndarray = rows[measure.oddity(rows) > measure.quantiles[99]]
+    return found[:16]
 
 
 @pytest.mark.parametrize("pair", [(0, 1), (0, 2), (1, 3), (2, 4), (3, 7), (4, 6), (5, 6), (0, 9)])
