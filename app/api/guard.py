@@ -105,7 +105,10 @@ class Guard:
 class Visit:
     """One request, from its head to its answer; a context manager."""
 
-    __slots__ = ("_guard", "_headers", "_token", "arrived", "context", "method", "path", "route", "status", "status_of")
+    __slots__ = (
+        *("_guard", "_headers", "_is_counted", "_token"),
+        *("arrived", "context", "method", "path", "route", "status", "status_of"),
+    )
 
     def __init__(
         self,
@@ -121,8 +124,8 @@ class Visit:
         self.method, self.path, self.arrived, self.route = method, path, arrived, route
         self.status = 200
         self.status_of: Callable[[ServiceError], int] = status_of
-        telemetry = guard.telemetry
-        if guard.counts(path):
+        telemetry, self._is_counted = guard.telemetry, guard.counts(path)
+        if self._is_counted:
             self.context = telemetry.arrived(headers, method, path, arrived, request_id)
         else:
             self.context = RequestContext(request_id or telemetry.request_ids.of(headers))
@@ -140,20 +143,17 @@ class Visit:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        refusal = self._refusal(error)
+        refusal = None if error is None else self._refusal(error)
         current_request.reset(self._token)
-        if self._guard.counts(self.path):
-            route = self.route or self._guard.telemetry.route("other", "unmatched")
-            self._guard.telemetry.answered(
-                self.context, route, self.method, self.path, self.status, monotonic() - self.arrived
-            )
+        if self._is_counted:
+            telemetry = self._guard.telemetry
+            route = self.route or telemetry.route("other", "unmatched")
+            telemetry.answered(self.context, route, self.method, self.path, self.status, monotonic() - self.arrived)
         if refusal is not None and refusal is not error:
             raise refusal from error
 
-    def _refusal(self, error: BaseException | None) -> ServiceError | None:
+    def _refusal(self, error: BaseException) -> ServiceError | None:
         """The error to raise in place of `error`, if any; sets the status to count."""
-        if error is None:
-            return None
         # CancelledError, which is no Exception, also means that nobody waits for the answer.
         if isinstance(error, ClientLeft) or not isinstance(error, Exception):
             self.status = CLIENT_LEFT

@@ -47,26 +47,23 @@ class Admission:
         """How long a job of so many rows would wait, by how long others waited lately."""
         return self.expected_s(rows) * (self._waited_s + SHORT_S) / (self._expected_s + SHORT_S)
 
-    def leaves_time(self, left_s: float, age_s: float, rows: int = 1) -> bool:
-        """Whether a job that must be answered in `left_s`, of a turn that took `age_s` so far, may wait."""
-        if TURNS * age_s + self.wait_s(rows) <= WAITING_SHARE * left_s:
-            return True
-        # One run may always wait, unless it would hardly be over in time: runs never lack rows because whoever asked
-        # was refused.
-        return self._queue.rows + self._coming < self._run_rows and self.expected_s(rows) <= left_s / 4
-
     def refusal(self, left_s: float, rows: int = 1) -> QueueFull | None:
         """Why a job that must be answered in `left_s` may not wait; None if it may."""
-        if not self._queue and not self._coming:
+        if not self._queue.rows + self._coming:
             return None
         age_s = self._unread.age_s()
         if self._unread.number != self._turn:
             # Whatever was let in before has come, or never will.
             self._turn, self._coming = self._unread.number, 0
-        if self.leaves_time(left_s, age_s, rows):
+        wait_s = self.wait_s(rows)
+        if TURNS * age_s + wait_s <= WAITING_SHARE * left_s:
+            return None
+        # One run may always wait, unless it would hardly be over in time: runs never lack rows because whoever asked
+        # was refused.
+        if self._queue.rows + self._coming < self._run_rows and self.expected_s(rows) <= left_s / 4:
             return None
         self._refused_in = self._turn
-        wait_ms = (age_s + self.wait_s(rows)) * 1e3
+        wait_ms = (age_s + wait_s) * 1e3
         return QueueFull(self._queue.rows, f"they take about {wait_ms:.0f} ms, which the deadline hardly leaves")
 
     def outlasts_run(self, busy_s: float, rows: int) -> bool:
@@ -81,9 +78,11 @@ class Admission:
             self._coming += 1
         return refusal
 
-    def has_come(self) -> None:
-        """A request that may have been let in at the door is at the queue."""
-        self._coming = max(0, self._coming - 1)
+    def has_come(self) -> bool:
+        """A request is at the queue. Whether one was let in at the door that had not come yet, such as this."""
+        was_let_in = self._coming > 0
+        self._coming -= was_let_in
+        return was_let_in
 
     def ran(self, seconds: float, rows: int, turnaround_s: float) -> None:
         self._run_s += WEIGHT * (seconds - self._run_s)

@@ -17,6 +17,7 @@ import numpy as np
 from app.errors import DeadlineExpired, ModelFailed, QueueFull, ServiceError, Superseded
 from app.inference.admission import Admission
 from app.inference.batch_limits import MAX_LOOP_BLOCK_S, BatchLimits
+from app.inference.expiries import Expiries
 from app.inference.fair_queue import FairQueue
 from app.inference.jobs import ANY_TIME, Job, Outcome, Slice, Ticket, Timing, execute
 from app.inference.threads import BatchThreads
@@ -68,6 +69,7 @@ class Batcher:
         self._queue = FairQueue(limits.max_rows)
         self._unread = unread or Unread(clock)
         self.admission = Admission(self._queue, threads.count, self._unread)
+        self._expiries = Expiries(self._expire, clock)
         # The job of each stream that is in the queue; there is at most one.
         self._newest: dict[str, Job] = {}
 
@@ -97,27 +99,25 @@ class Batcher:
         self._arrivals += 1
         if self._arrivals == 1:
             self._arrived_at = job.queued_at
-        if self._arrivals == self._last_arrivals == len(self._queue) == 1:
-            # Where requests come one at a time, the end of the turn would bring no second one.
-            self._dispatch()
-        self._dispatch_soon(loop)
-        if ticket.deadline is None:
-            expiry = None
-        else:
-            expiry = loop.call_later(ticket.deadline - job.queued_at, self._expire, job)
+            if self._last_arrivals == len(self._queue) == 1:
+                # Where requests come one at a time, the end of the turn would bring no second one.
+                self._dispatch()
+        if not self._dispatch_is_due:
+            self._dispatch_soon(loop)
+        if ticket.deadline is not None:
+            self._expiries.add(job, ticket.deadline)
         try:
             return await job.future
         finally:
             job.future.cancel()
-            if expiry is not None:
-                expiry.cancel()
+            if ticket.deadline is not None:
+                self._expiries.remove(job)
             self._remove(job)
 
     def _dispatch_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         """At the end of this turn of the loop, when everything that came in it is in the queue."""
-        if not self._dispatch_is_due:
-            self._dispatch_is_due = True
-            loop.call_soon(self._end_turn)
+        self._dispatch_is_due = True
+        loop.call_soon(self._end_turn)
 
     def _end_turn(self) -> None:
         self._dispatch_is_due = False
@@ -131,10 +131,11 @@ class Batcher:
             self._dispatch_soon(asyncio.get_running_loop())
         else:
             self._looked_again = False
-            self._dispatch()
+            if self._queue.rows or not arrivals:
+                self._dispatch()
 
     def _admit(self, job: Job) -> None:
-        self.admission.has_come()
+        was_let_in = self.admission.has_come() and job.rows == 1
         deadline, stream = job.ticket.deadline, job.ticket.stream
         left_s = None if deadline is None else deadline - job.queued_at
         if left_s is not None and left_s <= 0:
@@ -149,7 +150,7 @@ class Batcher:
         if queued + job.rows > room:
             raise QueueFull(queued, f"the queue takes {room}")
         if older is None:
-            if left_s is not None and (refusal := self.admission.refusal(left_s, job.rows)):
+            if left_s is not None and not was_let_in and (refusal := self.admission.refusal(left_s, job.rows)):
                 raise refusal
             job.expected_s = self.admission.expected_s(job.rows)
         self._queue.put(job, instead_of=older)
@@ -159,7 +160,7 @@ class Batcher:
 
     def _remove(self, job: Job) -> None:
         """Takes a job that was given up out of the queue, if it is still there."""
-        if job in self._queue:
+        if job.waits:
             self._queue.remove(job)
             self._forget_stream(job)
 
@@ -182,16 +183,17 @@ class Batcher:
         # refuses hundreds of requests a turn would hardly run anything.
         busy_s = min(began - self._left_at, MAX_LOOP_BLOCK_S)
         ends_at = began + busy_s
-        while self._queue:
+        while self._queue.rows:
             if self._stays_on_the_loop(busy_s):
                 if batch := self._take():
                     outcome = execute(self._run, batch, self._clock)
                     self._deliver(batch, outcome, outcome.infer_s)
                     self._left_at = self._clock()
                     self._unread.went_on(began, self._left_at)
-                if self._queue and self._left_at >= ends_at:
+                if self._queue.rows and self._left_at >= ends_at:
                     # The next run can wait until these answers are written and newcomers are read.
-                    self._dispatch_soon(asyncio.get_running_loop())
+                    if not self._dispatch_is_due:
+                        self._dispatch_soon(asyncio.get_running_loop())
                     break
             elif self._threads.acquire(self._dispatch):
                 if batch := self._take():
@@ -273,17 +275,18 @@ class Batcher:
     def _deliver(self, batch: list[Slice], outcome: Outcome, turnaround_s: float) -> None:
         batch_rows = sum(piece.stop - piece.start for piece in batch)
         self.admission.ran(outcome.infer_s, batch_rows, turnaround_s)
+        infer_s = outcome.infer_s
         for (job, start, stop), answer in zip(batch, outcome.answers, strict=True):
             if job.future.done():
                 # Cancelled, expired, or another piece of it failed.
                 continue
             if job.context is not None and job.context.trace is not None:
                 queued_at, failed = None if start else job.queued_at, isinstance(answer, ModelFailed)
-                job.context.trace.ran(self._name, queued_at, outcome.began, outcome.infer_s, batch_rows, failed)
+                job.context.trace.ran(self._name, queued_at, outcome.began, infer_s, batch_rows, failed)
             if isinstance(answer, ModelFailed):
                 job.future.set_exception(answer)
                 continue
-            job.infer_s += outcome.infer_s
+            job.infer_s += infer_s
             job.done += stop - start
             if stop - start < job.rows:
                 job.parts = job.parts or {}

@@ -19,7 +19,7 @@ class FairQueue:
         # When the next piece of a job is due, in rounds; what orders jobs that are due together; the job.
         self._heap: list[tuple[float, int, int, Job]] = []
         self._numbers = count()
-        self._jobs: set[Job] = set()
+        self._jobs = 0
         # How many rows a job that has always waited would have had computed by now.
         self._round = 0.0
         # Rows that wait, without those of the same jobs that went into runs already.
@@ -27,10 +27,7 @@ class FairQueue:
 
     def __len__(self) -> int:
         """The number of jobs."""
-        return len(self._jobs)
-
-    def __contains__(self, job: Job) -> bool:
-        return job in self._jobs
+        return self._jobs
 
     def put(self, job: Job, *, instead_of: Job | None = None) -> None:
         """Lets a job wait; `instead_of` one that was removed a moment ago, it has that one's place."""
@@ -39,33 +36,37 @@ class FairQueue:
             job.due, job.order = self._round + min(job.rows, self._max_rows), number
         else:
             job.due, job.order = instead_of.due, instead_of.order
-        self._jobs.add(job)
+        job.waits = True
+        self._jobs += 1
         self.rows += job.rows
         heappush(self._heap, (job.due, job.order, number, job))
 
     def first(self) -> Job | None:
         """The job whose turn it is."""
-        while self._heap and self._heap[0][3] not in self._jobs:
-            heappop(self._heap)
-        return self._heap[0][3] if self._heap else None
+        heap = self._heap
+        while heap and not heap[0][3].waits:
+            heappop(heap)
+        return heap[0][3] if heap else None
 
     def take(self, rows: int) -> Slice:
         """The next rows of the first job."""
         job = heappop(self._heap)[3]
         piece = Slice(job, job.taken, job.taken + rows)
-        self._round += rows / len(self._jobs)
+        self._round += rows / self._jobs
         job.taken += rows
         self.rows -= rows
         if job.taken < job.rows:
             job.due += min(job.rows - job.taken, self._max_rows)
             heappush(self._heap, (job.due, job.order, next(self._numbers), job))
         else:
-            self._jobs.remove(job)
+            job.waits = False
+            self._jobs -= 1
         return piece
 
     def remove(self, job: Job) -> None:
         """Takes a job out, and whatever of it still waits."""
-        self._jobs.remove(job)
+        job.waits = False
+        self._jobs -= 1
         self.rows -= job.rows - job.taken
         if not self._jobs:
             self._heap.clear()

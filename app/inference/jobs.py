@@ -68,7 +68,8 @@ class Job:
     infer_s: float = 0.0
     # First row → answer, of a job that is larger than a run may be.
     parts: dict[int, Array] | None = None
-    # Of FairQueue: when its next piece is due, and its place among those that are due then.
+    # Of FairQueue: whether it is in the queue, when its next piece is due, and its place among those due then.
+    waits: bool = False
     due: float = 0.0
     order: int = 0
     # How long runs alone would have kept it waiting; None where it has another's place.

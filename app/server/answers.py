@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 from app.api.native.request import Answer
 
-STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
+STATUS_LINES = {status.value: b"HTTP/1.1 %d %s" % (status, status.phrase.encode()) for status in HTTPStatus}
 # What uvicorn answers, too.
 NOT_HTTP = Answer(
     400,
@@ -19,9 +19,9 @@ def to_bytes(
     answer: Answer, default_headers: Sequence[tuple[bytes, bytes]], request_id: bytes, keep_alive: bool
 ) -> bytes:
     """The whole message. uvicorn's `default_headers` hold the date; it replaces that list every second."""
-    lines = [b"%s: %s\r\n" % header for header in (*default_headers, *answer.headers)]
     end = b"\r\n\r\n" if keep_alive else b"\r\nconnection: close\r\n\r\n"
-    return b"".join((STATUS_LINES[answer.status], *lines, b"x-request-id: ", request_id, end, answer.body))
+    lines = map(b": ".join, (*default_headers, *answer.headers, (b"x-request-id", request_id)))
+    return b"".join((b"\r\n".join((STATUS_LINES[answer.status], *lines)), end, answer.body))
 
 
 def hang_up(transport: asyncio.Transport, linger_s: float, patience_s: float) -> None:

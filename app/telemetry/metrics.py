@@ -168,9 +168,9 @@ class RouteMetrics:
         self._by_status: dict[int, Cell] = {}
 
     def answered(self, status: int, seconds: float) -> None:
-        if status not in self._by_status:
-            self._by_status[status] = self._requests.cell(self.method, self.route, str(status))
-        self._by_status[status].add()
+        if (cell := self._by_status.get(status)) is None:
+            cell = self._by_status[status] = self._requests.cell(self.method, self.route, str(status))
+        cell.add()
         self._seconds.observe(seconds)
 
 

@@ -36,12 +36,12 @@ class RequestIds:
 
     def __init__(self) -> None:
         # One random UUID for all of them: one per request would cost more than all other counting.
-        self._new = map(f"{uuid4().hex[:12]}-{{}}".format, count(1))
+        self._process, self._numbers = uuid4().hex[:12].encode(), count(1)
 
     def of(self, headers: Mapping[bytes, bytes]) -> bytes:
         """The client's `X-Request-Id` if it cannot break headers or log lines, otherwise a new one."""
         given = headers.get(b"x-request-id")
-        return given if given and CLIENTS_ID.fullmatch(given) else next(self._new).encode()
+        return given if given and CLIENTS_ID.fullmatch(given) else b"%s-%d" % (self._process, next(self._numbers))
 
 
 # None outside a request, for example while a model loads.

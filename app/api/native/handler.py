@@ -42,7 +42,7 @@ class RequestHead:
     headers: dict[bytes, bytes]
     query_string: bytes
     parsed: ParsedHead[Any] | None = None
-    # Where the last request with this head waited.
+    # Where the last request with this head waited, if it had a deadline.
     queue: Batcher | None = None
 
     def refusal(self) -> QueueFull | None:
@@ -93,7 +93,8 @@ class Handler:
             if len(content) > MAX_PIECE_BYTES and is_json(head.parsed, content):
                 document = await parse_document(content, self.service)
             request = read_request(self.service, head.parsed, content, self._endpoint.body, arrived, document)
-            head.queue = self._endpoint.queue(request.model.engine.queues, request.options)
+            if head.parsed.timeout_s is not None:
+                head.queue = self._endpoint.queue(request.model.engine.queues, request.options)
             return await self._endpoint.answer(request)
         except InvalidInput as error:
             raise error.within("query" if request and request.document is None else "body") from None
