@@ -147,7 +147,8 @@ def binary_rows(body: bytes, fields: Fields, max_rows: int) -> list[Array]:
     count, rest = divmod(len(body), 4 * fields.width)
     if rest or not count:
         raise _no_whole_rows(len(body), fields)
-    check_count(count, max_rows)
+    if count > max_rows:
+        check_count(count, max_rows)
     rows = np.frombuffer(body, FLOAT32_LE).astype(np.float32, copy=False).reshape(count, fields.width)
     if not all_finite(rows):
         for columns, layout in zip(fields.columns, fields.layouts, strict=True):

@@ -106,7 +106,7 @@ class Visit:
     """One request, from its head to its answer; a context manager."""
 
     __slots__ = (
-        *("_guard", "_headers", "_is_counted", "_token"),
+        *("_guard", "_headers", "_is_counted", "_is_let_in", "_token"),
         *("arrived", "context", "method", "path", "route", "status", "status_of"),
     )
 
@@ -119,12 +119,15 @@ class Visit:
         arrived: float,
         route: RouteMetrics | None,
         request_id: bytes | None,
+        *,
+        is_let_in: bool = False,
     ) -> None:
-        self._guard, self._headers = guard, headers
+        """`is_let_in` is whether the guard let in a request with these headers before: it would do so again."""
+        self._guard, self._headers, self._is_let_in = guard, headers, is_let_in
         self.method, self.path, self.arrived, self.route = method, path, arrived, route
         self.status = 200
         self.status_of: Callable[[ServiceError], int] = status_of
-        telemetry, self._is_counted = guard.telemetry, guard.counts(path)
+        telemetry, self._is_counted = guard.telemetry, route is not None or guard.counts(path)
         if self._is_counted:
             self.context = telemetry.arrived(headers, method, path, arrived, request_id)
         else:
@@ -132,6 +135,8 @@ class Visit:
 
     def __enter__(self) -> Self:
         self._token = current_request.set(self.context)
+        if self._is_let_in:
+            return self
         try:
             self._guard.check(self._headers, self.method, self.path)
         except ServiceError as error:

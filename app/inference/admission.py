@@ -40,7 +40,8 @@ class Admission:
         """What runs alone would keep a job of so many rows waiting: every other has its turn as often as it does."""
         if not self._run_rows:
             return 0.0
-        waiting = min(self._queue.rows, rows * len(self._queue)) + self._coming
+        queued, turns = self._queue.rows, rows * self._queue.jobs
+        waiting = (queued if queued < turns else turns) + self._coming
         return waiting * self._run_s / (self._run_rows * self._threads)
 
     def wait_s(self, rows: int = 1) -> float:

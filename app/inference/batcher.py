@@ -99,7 +99,7 @@ class Batcher:
         self._arrivals += 1
         if self._arrivals == 1:
             self._arrived_at = job.queued_at
-            if self._last_arrivals == len(self._queue) == 1:
+            if self._last_arrivals == self._queue.jobs == 1:
                 # Where requests come one at a time, the end of the turn would bring no second one.
                 self._dispatch()
         if not self._dispatch_is_due:
@@ -135,11 +135,11 @@ class Batcher:
                 self._dispatch()
 
     def _admit(self, job: Job) -> None:
-        was_let_in = self.admission.has_come() and job.rows == 1
-        deadline, stream = job.ticket.deadline, job.ticket.stream
-        left_s = None if deadline is None else deadline - job.queued_at
-        if left_s is not None and left_s <= 0:
-            raise DeadlineExpired("the deadline had passed before the rows reached the queue")
+        deadline, stream, _ = job.ticket
+        if deadline is not None:
+            was_let_in, left_s = self.admission.has_come() and job.rows == 1, deadline - job.queued_at
+            if left_s <= 0:
+                raise DeadlineExpired("the deadline had passed before the rows reached the queue")
         older = None if stream is None else self._newest.get(stream)
         if older is not None:
             self._refuse(older, _superseded())
@@ -150,7 +150,7 @@ class Batcher:
         if queued + job.rows > room:
             raise QueueFull(queued, f"the queue takes {room}")
         if older is None:
-            if left_s is not None and not was_let_in and (refusal := self.admission.refusal(left_s, job.rows)):
+            if deadline is not None and not was_let_in and (refusal := self.admission.refusal(left_s, job.rows)):
                 raise refusal
             job.expected_s = self.admission.expected_s(job.rows)
         self._queue.put(job, instead_of=older)
@@ -228,11 +228,11 @@ class Batcher:
 
     def _take(self) -> list[Slice]:
         """The next run: whole jobs in their turn, and as much of jobs larger than a run as there is room for."""
-        now = self._clock()
+        queue, now = self._queue, self._clock()
         batch: list[Slice] = []
         room = self.limits.max_rows
         expected: list[tuple[float, float]] = []
-        while room and (job := self._queue.first()) is not None:
+        while room and (job := queue.first()) is not None:
             left = job.rows - job.taken
             if job.future.done():
                 # Cancelled, or another piece of it failed.
@@ -247,10 +247,10 @@ class Batcher:
                 job.queue_s = now - job.queued_at
                 if job.expected_s is not None:
                     expected.append((job.expected_s, job.queue_s))
-            piece = self._queue.take(min(left, room))
-            batch.append(piece)
-            room -= piece.stop - piece.start
-            if job.taken == job.rows:
+            rows = left if left < room else room
+            batch.append(queue.take(rows))
+            room -= rows
+            if job.taken == job.rows and job.ticket.stream is not None:
                 self._forget_stream(job)
         if expected:
             self.admission.waited(*(sum(each) / len(expected) for each in zip(*expected, strict=True)))
@@ -261,7 +261,7 @@ class Batcher:
         deadline, stream = job.ticket.deadline, job.ticket.stream
         # A run that ends after the deadline is wasted, so rows are refused that would be late if it took as long as
         # runs did lately. A job that is alone is tried all the same, or one slow run would have all refused for ever.
-        if deadline is not None and deadline <= now + (self.admission.turnaround_s if len(self._queue) > 1 else 0.0):
+        if deadline is not None and deadline <= now + (self.admission.turnaround_s if self._queue.jobs > 1 else 0.0):
             return DeadlineExpired("the deadline passed while the rows waited, or would have before their run was over")
         if stream is not None and not job.taken and self._streams.has_newer((self._name, stream), job.queued_at):
             return _superseded()

@@ -83,10 +83,12 @@ class Engine:
         self, features: Array, *, encoder: Encoder = "target", hidden: Sequence[str] = (), ticket: Ticket = ANY_TIME
     ) -> Rows:
         """[B, input_dim] → [B, embed_dim]; `hidden` names the groups the bot cannot see."""
-        embedded = await self._encode(self._seen(features, hidden), encoder, ticket)
-        if encoder == "target" and not hidden:
-            self.drift.novelty.judge(ticket.stream, embedded.rows, features)
-        return embedded
+        self.drift.see(features)
+        if encoder == "context" or hidden:
+            return await self._encode(self._hide(features, hidden) if hidden else features, encoder, ticket)
+        embedded, timing = await self.queues.target_encoder.submit(features, ticket=ticket)
+        self.drift.novelty.judge(ticket.stream, embedded, features)
+        return Rows(embedded, timing)
 
     async def predict(
         self,

@@ -19,25 +19,20 @@ class FairQueue:
         # When the next piece of a job is due, in rounds; what orders jobs that are due together; the job.
         self._heap: list[tuple[float, int, int, Job]] = []
         self._numbers = count()
-        self._jobs = 0
         # How many rows a job that has always waited would have had computed by now.
         self._round = 0.0
-        # Rows that wait, without those of the same jobs that went into runs already.
-        self.rows = 0
-
-    def __len__(self) -> int:
-        """The number of jobs."""
-        return self._jobs
+        # What waits: jobs, and their rows without those that went into runs already.
+        self.jobs = self.rows = 0
 
     def put(self, job: Job, *, instead_of: Job | None = None) -> None:
         """Lets a job wait; `instead_of` one that was removed a moment ago, it has that one's place."""
         number = next(self._numbers)
         if instead_of is None:
-            job.due, job.order = self._round + min(job.rows, self._max_rows), number
+            job.due, job.order = self._round + (job.rows if job.rows < self._max_rows else self._max_rows), number
         else:
             job.due, job.order = instead_of.due, instead_of.order
         job.waits = True
-        self._jobs += 1
+        self.jobs += 1
         self.rows += job.rows
         heappush(self._heap, (job.due, job.order, number, job))
 
@@ -52,7 +47,7 @@ class FairQueue:
         """The next rows of the first job."""
         job = heappop(self._heap)[3]
         piece = Slice(job, job.taken, job.taken + rows)
-        self._round += rows / self._jobs
+        self._round += rows / self.jobs
         job.taken += rows
         self.rows -= rows
         if job.taken < job.rows:
@@ -60,13 +55,13 @@ class FairQueue:
             heappush(self._heap, (job.due, job.order, next(self._numbers), job))
         else:
             job.waits = False
-            self._jobs -= 1
+            self.jobs -= 1
         return piece
 
     def remove(self, job: Job) -> None:
         """Takes a job out, and whatever of it still waits."""
         job.waits = False
-        self._jobs -= 1
+        self.jobs -= 1
         self.rows -= job.rows - job.taken
-        if not self._jobs:
+        if not self.jobs:
             self._heap.clear()

@@ -111,7 +111,8 @@ class Inbox:
     """Bytes received on one connection, taken out message by message: a head, then its body."""
 
     def __init__(self) -> None:
-        self._bytes = bytearray()
+        # What has not been taken out.
+        self.held = bytearray()
         # Bytes of the current body that have not been taken out; in place of that its chunks, until they are complete.
         self._missing_bytes = 0
         self._chunks: Chunks | None = None
@@ -125,22 +126,22 @@ class Inbox:
         return self._chunks is not None or self._missing_bytes > 0
 
     def __len__(self) -> int:
-        return len(self._bytes)
+        return len(self.held)
 
     def add(self, data: bytes) -> None:
-        self._bytes += data
+        self.held += data
 
     def head(self) -> Head | None:
         """The next head, once it has arrived whole; raises Unframed or HeadTooLarge."""
         # Empty lines before a request are ignored (RFC 9112, 2.2).
-        if self._bytes.startswith((b"\r", b"\n")):
-            self._bytes = self._bytes.lstrip(b"\r\n")
-        if not self._bytes:
+        if self.held.startswith((b"\r", b"\n")):
+            self.held = self.held.lstrip(b"\r\n")
+        if not self.held:
             return None
         self.began = self.began or monotonic()
-        self.is_for_head = self._bytes.startswith(b"HEAD ")
-        end = find_end(self._bytes)
-        if (len(self._bytes) if end < 0 else end) > MAX_HEAD_BYTES:
+        self.is_for_head = self.held.startswith(b"HEAD ")
+        end = find_end(self.held)
+        if (len(self.held) if end < 0 else end) > MAX_HEAD_BYTES:
             raise HeadTooLarge(f"the head is larger than {MAX_HEAD_BYTES} bytes; send fewer headers")
         if end < 0:
             return None
@@ -152,37 +153,37 @@ class Inbox:
 
     def body(self) -> bytes | None:
         """The body that belongs to the last head, once it has arrived whole; not for chunks."""
-        return self.part() if len(self._bytes) >= self._missing_bytes else None
+        return self.part() if len(self.held) >= self._missing_bytes else None
 
     def part(self) -> bytes:
         """As much of that body as has arrived, and of chunks the next few; raises Unframed for what are no chunks."""
         if self._chunks is not None:
-            part = self._take(self._chunks.measure(self._bytes))
+            part = self._take(self._chunks.measure(self.held))
             self._chunks = None if self._chunks.is_complete else self._chunks
         else:
-            part = self._take(min(self._missing_bytes, len(self._bytes)))
+            part = self._take(min(self._missing_bytes, len(self.held)))
             self._missing_bytes -= len(part)
         self._end_if_complete()
         return part
 
     def rest(self) -> bytes:
-        rest = self._take(len(self._bytes))
+        rest = self._take(len(self.held))
         self.drop()
         return rest
 
     def drop(self) -> None:
         """Without a copy, which there may be no memory for."""
         self._missing_bytes, self._chunks = 0, None
-        self._bytes.clear()
+        self.held.clear()
 
     def _end_if_complete(self) -> None:
         if not self.expects_body:
             self.began = None
 
     def _take(self, count: int) -> bytes:
-        with memoryview(self._bytes) as view:
+        with memoryview(self.held) as view:
             taken = bytes(view[:count])
-        del self._bytes[:count]
+        del self.held[:count]
         return taken
 
 

@@ -30,7 +30,7 @@ from app.server.framing import Head, Inbox, Unframed
 from app.server.handshake import shake_hands
 from app.server.long_way import LongWay
 from app.server.stream import PATH
-from app.service import Service
+from app.service import Phase, Service
 
 logger = logging.getLogger(__name__)
 
@@ -173,10 +173,11 @@ class FrontDoor(asyncio.Protocol):
         if self._is_ending:
             return
         try:
-            if (last := self._seen(data)) is not None:
+            if len(data) == self._last_bytes and (last := self._seen(data)) is not None:
                 handler, is_kept = last.handler, not self._is_stopping
-                call = Call(handler, last.head, handler.metrics, self._write_answer, is_kept)
-                self._start(call, data[len(self._last_head) :])
+                self._call = call = Call(handler, last.head, handler.metrics, self._write_answer, is_kept)
+                self._is_answering = True
+                call.start(data[len(self._last_head) :])
             elif not self.transport.is_closing():
                 self._inbox.add(data)
                 self._advance()
@@ -186,13 +187,12 @@ class FrontDoor(asyncio.Protocol):
     def _seen(self, data: bytes) -> Call | None:
         """The last call, if `data` is exactly one request with the same head."""
         is_the_same = (
-            len(data) == self._last_bytes
-            and data.startswith(self._last_head)
+            data.startswith(self._last_head)
             and not self._is_answering
             and self._call is None
-            and not self._inbox
+            and not self._inbox.held
             and self._clocks.unread_since is None
-            and self._service.is_ready
+            and self._service.phase is Phase.READY
         )
         return self._last_call if is_the_same else None
 
@@ -216,7 +216,8 @@ class FrontDoor(asyncio.Protocol):
             content = self._inbox.body()
             if content is not None:
                 self._backlog.body_bytes = len(content)
-                self._start(self._call, content)
+                self._is_answering = True
+                self._call.start(content)
             return content is not None
         if self._inbox.expects_body:
             part = self._inbox.part()
@@ -265,13 +266,10 @@ class FrontDoor(asyncio.Protocol):
 
     # Sending
 
-    def _start(self, call: Call, content: bytes) -> None:
-        self._call, self._is_answering = call, True
-        call.start(content)
-
     def _write_answer(self, call: Call, answer: Answer) -> None:
-        self._send(answer, call.request_id, call.keep_alive)
-        self._backlog.rest_after(answer.status)
+        self.transport.write(to_bytes(answer, self._state.default_headers, call.request_id, call.keep_alive))
+        if answer.status != 200:
+            self._backlog.rest_after(answer.status)
         if not call.keep_alive:
             self.transport.close()
         self._call = None
@@ -283,7 +281,7 @@ class FrontDoor(asyncio.Protocol):
         self._idle_since = monotonic()
         if self._backlog.body_bytes:
             self._backlog.let_go(len(self._inbox))
-        if self._inbox:
+        if self._inbox.held:
             self._backlog.wait(self._go_on)
 
     def _send(self, answer: Answer, request_id: bytes, keep_alive: bool) -> None:

@@ -120,10 +120,11 @@ class Distribution:
         self._ledger, self._place, self._edges = ledger, place, edges
         self._sum = place + len(edges) + 1
 
-    def observe(self, value: float) -> None:
-        numbers = self._ledger.numbers
-        numbers[self._place + bisect_left(self._edges, value)] += 1.0
-        numbers[self._sum] += value
+    def observe(self, *values: float) -> None:
+        numbers, place, edges = self._ledger.numbers, self._place, self._edges
+        for value in values:
+            numbers[place + bisect_left(edges, value)] += 1.0
+            numbers[self._sum] += value
 
 
 class Family(NamedTuple):

@@ -192,8 +192,7 @@ class GraphMetrics:
         self._runs.add()
         self._batch_rows.observe(rows)
         self._infer_seconds.observe(infer_s)
-        for wait_s in waits_s:
-            self._queue_seconds.observe(wait_s)
+        self._queue_seconds.observe(*waits_s)
         (self._full if full else self._idle).add()
 
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 from time import monotonic
 from typing import Any
 
+from app.api.guard import Visit
 from app.api.native.handler import Handler, RequestHead
 from app.api.native.request import Answer
 from app.api.problems import render
@@ -48,7 +49,7 @@ class Call:
     def start(self, content: bytes, request_id: bytes | None = None, *, is_admitted: bool = True) -> None:
         """Answers in a task, now that the body is here, or refuses without a look at it; `is_admitted` is whether
         `Service.admit` was already called."""
-        if (refusal := self.head.refusal()) is None:
+        if self.head.queue is None or (refusal := self.head.refusal()) is None:
             self._task = start_task(self._run(content, request_id, is_admitted))
         else:
             self.request_id = self.handler.guard.turn_away(self.head.headers, self._route, self.arrived, refusal)
@@ -59,16 +60,16 @@ class Call:
         self._task.cancel()
 
     async def _run(self, content: bytes, request_id: bytes | None, is_admitted: bool) -> None:
-        handler, route = self.handler, self._route
-        visit = handler.guard.visit(
-            self.head.headers, route.method, route.route, self.arrived, route=route, request_id=request_id
-        )
+        handler, route, head = self.handler, self._route, self.head
+        about = head.headers, route.method, route.route, self.arrived, route, request_id
+        visit = Visit(handler.guard, *about, is_let_in=head.is_let_in)
         self.request_id = visit.context.request_id
         try:
             with visit:
+                head.is_let_in = True
                 if not is_admitted:
                     handler.service.admit()
-                self._write(self, await handler.answer(self.head, content, self.arrived))
+                self._write(self, await handler.answer(head, content, self.arrived))
         except ServiceError as error:
             self._write(self, written(error))
 

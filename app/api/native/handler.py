@@ -44,6 +44,8 @@ class RequestHead:
     parsed: ParsedHead[Any] | None = None
     # Where the last request with this head waited, if it had a deadline.
     queue: Batcher | None = None
+    # Whether the guard has let one in.
+    is_let_in: bool = False
 
     def refusal(self) -> QueueFull | None:
         """Why a request with this head is refused whatever its body holds; None where that has to be read."""
