@@ -5,6 +5,8 @@ import random
 from time import monotonic
 from typing import NamedTuple
 
+import numpy as np
+
 from app.rows import Array
 from app.system.counters import COLUMNS_SHARE, Ledger
 from app.telemetry.odd_rows import OddRows
@@ -19,9 +21,12 @@ WINDOW_S = 5
 MAX_STREAMS = 32
 # One request for embeddings in this many is judged, at random. Forecasts that ask for their novelty all count.
 SAMPLED = 16
-# Between two such requests there are at least so many seconds: to judge one takes about as long as to answer one.
+# Between two such requests there are at least so many seconds.
 MIN_REST_S = 0.02
-# Of one request: its rows are judged on the event loop.
+# They are judged together, so many seconds after the ones before: what that takes, longer than to answer one, goes into
+# fetching the measure into the processor's cache, and what the next run needs out of it.
+LOOK_EVERY_S = 0.1
+# Of one request; so many in all do not wait. They are judged on the event loop.
 MAX_JUDGED_ROWS = 16
 # Of each stream and second: which second it was, how many frames, and the sums of their percentiles and of how odd
 # their columns were.
@@ -47,8 +52,9 @@ class NoveltyWatch:
         self.measure, self._ledger, self._key = novelty, ledger, ("novelty", manifest.name)
         # Requests until the next one that is judged.
         self._wait = 1
-        # Until when no further one is.
-        self._rests_until = 0.0
+        # Until when no further one is, and from when on those are that wait: their streams, embeddings and rows.
+        self._rests_until = self._looks_at = 0.0
+        self._waiting: list[tuple[str | None, Array, Array]] = []
         # The place of each stream on the sheet.
         self._slots: dict[str, int] = {}
         self._odd_rows: OddRows | None = None
@@ -81,8 +87,23 @@ class NoveltyWatch:
         if (now := monotonic()) < self._rests_until:
             return
         self._rests_until = now + MIN_REST_S
-        rows = rows[:MAX_JUDGED_ROWS]
-        self.see(stream, self.measure.judge(self.measure.percentiles(embeddings[:MAX_JUDGED_ROWS]), rows), rows)
+        if now > self._looks_at + WINDOW_S:
+            self._waiting.clear()
+        # Copies, as these are parts of whole runs and requests.
+        self._waiting.append((stream, embeddings[:MAX_JUDGED_ROWS].copy(), rows[:MAX_JUDGED_ROWS].copy()))
+        if now >= self._looks_at or sum(len(rows) for _, _, rows in self._waiting) >= MAX_JUDGED_ROWS:
+            self._looks_at = now + LOOK_EVERY_S
+            self._look(self.measure)
+
+    def _look(self, measure: Novelty) -> None:
+        embeddings, rows = (np.concatenate(parts) for parts in list(zip(*self._waiting, strict=True))[1:])
+        judged = measure.judge(measure.percentiles(embeddings), rows)
+        start = 0
+        for stream, _, own in self._waiting:
+            part = slice(start, start := start + len(own))
+            oddities = None if judged.oddities is None else judged.oddities[part]
+            self.see(stream, Judged(judged.percentiles[part], oddities), own)
+        self._waiting.clear()
 
     def see(self, stream: str | None, judged: Judged, rows: Array) -> None:
         """Counts frames that were judged already, whose rows are [B, C]."""

@@ -102,6 +102,29 @@ def test_however_many_requests_there_are_few_a_second_are_judged(
     assert 3 <= frames <= 10
 
 
+def test_frames_that_are_judged_together_count_for_the_stream_of_each(
+    watch: NoveltyWatch, tiny: TinyModel, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(novelty, "SAMPLED", 1)
+    assert watch.measure is not None
+    rows = tiny.rows(5)
+    embeddings = tiny.encode(rows)
+    expected = watch.measure.judge(watch.measure.percentiles(embeddings), rows).percentiles
+    watch.judge("first", embeddings[:1], rows[:1])
+    assert [(each.frames, each.mean) for each in watch.report()] == [(1, pytest.approx(expected[0]))]
+    for stream, start, stop in (("one", 1, 2), ("two", 2, 4)):
+        clock.now += novelty.MIN_REST_S
+        watch.judge(stream, embeddings[start:stop], rows[start:stop])
+    assert len(watch.report()) == 1
+    clock.now += novelty.LOOK_EVERY_S
+    watch.judge("one", embeddings[4:], rows[4:])
+    counted = {1: expected[:1], 2: expected[[1, 4]], 3: expected[2:4]}
+    means = sorted((len(each), float(each.mean())) for each in counted.values())
+    found = sorted((each.frames, each.mean) for each in watch.report())
+    assert [frames for frames, _ in found] == [frames for frames, _ in means]
+    np.testing.assert_allclose([mean for _, mean in found], [mean for _, mean in means], rtol=1e-5)
+
+
 @pytest.mark.usefixtures("clock")
 def test_a_new_version_counts_from_the_beginning(models: Path) -> None:
     bundle, ledger = read_bundle(models / "tiny" / "1"), Ledger()
