@@ -65,21 +65,18 @@ class Batcher:
         self._threads = threads
         self._streams = streams
         self._observer, self._clock = observer, clock
-
         self._queue = FairQueue(limits.max_rows)
         self._unread = unread or Unread(clock)
         self.admission = Admission(self._queue, threads.count, self._unread)
         self._expiries = Expiries(self._expire, clock)
         # The job of each stream that is in the queue; there is at most one.
         self._newest: dict[str, Job] = {}
-
         # Whether `_end_turn` is called at the end of this turn of the loop, and whether it put the run off already.
         self._dispatch_is_due = self._looked_again = False
         # Jobs that came in this turn of the loop, and in the last turn in which any came.
         self._arrivals = self._last_arrivals = 0
         # When the first came.
         self._arrived_at = 0.0
-
         # When the last run on the loop was over, or was handed to a thread.
         self._left_at = 0.0
 
@@ -231,14 +228,15 @@ class Batcher:
         queue, now = self._queue, self._clock()
         batch: list[Slice] = []
         room = self.limits.max_rows
-        expected: list[tuple[float, float]] = []
+        # Of jobs that begin: how many, and how long they should have waited, and did.
+        begun, expected_s, waited_s = 0, 0.0, 0.0
         while room and (job := queue.first()) is not None:
             left = job.rows - job.taken
             if job.future.done():
                 # Cancelled, or another piece of it failed.
                 self._remove(job)
                 continue
-            if refusal := self._refusal(job, now):
+            if job.ticket is not ANY_TIME and (refusal := self._refusal(job, now)):
                 self._refuse(job, refusal)
                 continue
             if left > room and job.rows <= self.limits.max_rows:
@@ -246,14 +244,14 @@ class Batcher:
             if job.taken == 0:
                 job.queue_s = now - job.queued_at
                 if job.expected_s is not None:
-                    expected.append((job.expected_s, job.queue_s))
+                    begun, expected_s, waited_s = begun + 1, expected_s + job.expected_s, waited_s + job.queue_s
             rows = left if left < room else room
             batch.append(queue.take(rows))
             room -= rows
             if job.taken == job.rows and job.ticket.stream is not None:
                 self._forget_stream(job)
-        if expected:
-            self.admission.waited(*(sum(each) / len(expected) for each in zip(*expected, strict=True)))
+        if begun:
+            self.admission.waited(expected_s / begun, waited_s / begun)
         return batch
 
     def _refusal(self, job: Job, now: float) -> ServiceError | None:
@@ -275,18 +273,17 @@ class Batcher:
     def _deliver(self, batch: list[Slice], outcome: Outcome, turnaround_s: float) -> None:
         batch_rows = sum(piece.stop - piece.start for piece in batch)
         self.admission.ran(outcome.infer_s, batch_rows, turnaround_s)
-        infer_s = outcome.infer_s
         for (job, start, stop), answer in zip(batch, outcome.answers, strict=True):
             if job.future.done():
                 # Cancelled, expired, or another piece of it failed.
                 continue
             if job.context is not None and job.context.trace is not None:
                 queued_at, failed = None if start else job.queued_at, isinstance(answer, ModelFailed)
-                job.context.trace.ran(self._name, queued_at, outcome.began, infer_s, batch_rows, failed)
+                job.context.trace.ran(self._name, queued_at, outcome.began, outcome.infer_s, batch_rows, failed)
             if isinstance(answer, ModelFailed):
                 job.future.set_exception(answer)
                 continue
-            job.infer_s += infer_s
+            job.infer_s += outcome.infer_s
             job.done += stop - start
             if stop - start < job.rows:
                 job.parts = job.parts or {}
