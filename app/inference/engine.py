@@ -83,9 +83,9 @@ class Engine:
         self, features: Array, *, encoder: Encoder = "target", hidden: Sequence[str] = (), ticket: Ticket = ANY_TIME
     ) -> Rows:
         """[B, input_dim] → [B, embed_dim]; `hidden` names the groups the bot cannot see."""
-        self.drift.see(features)
         if encoder == "context" or hidden:
-            return await self._encode(self._hide(features, hidden) if hidden else features, encoder, ticket)
+            return await self._encode(self._seen(features, hidden), encoder, ticket)
+        self.drift.see(features)
         embedded, timing = await self.queues.target_encoder.submit(features, ticket=ticket)
         self.drift.novelty.judge(ticket.stream, embedded, features)
         return Rows(embedded, timing)
@@ -191,10 +191,8 @@ class Engine:
 
     async def _judged(self, percentiles: Array, features: Array, ticket: Ticket) -> Array:
         """Of frames of nothing hidden [B, input_dim], whose embeddings have these percentiles [B]; they are counted."""
-        if len(features) <= MAX_LOOP_ROWS:
-            judged = self._forecasts.judge(percentiles, features)
-        else:
-            judged = await asyncio.to_thread(self._forecasts.judge, percentiles, features)
+        judge, is_quick = self._forecasts.judge, len(features) <= MAX_LOOP_ROWS
+        judged = judge(percentiles, features) if is_quick else await asyncio.to_thread(judge, percentiles, features)
         self.drift.novelty.see(ticket.stream, judged, features)
         return judged.percentiles
 
