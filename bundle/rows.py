@@ -8,6 +8,7 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
+from numpy import ma
 from numpy.typing import NDArray
 
 from bundle.matching import by_position, check_names
@@ -40,9 +41,9 @@ def rows_of(source: Any, wanted: Sequence[str]) -> Rows:
 
 def unmasked(values: Any) -> Any:
     """With NaN for the numbers that a masked array of NumPy hides, in whose place anything may stand."""
-    if not isinstance(values, np.ma.MaskedArray) or not np.ma.is_masked(values) or values.dtype.kind not in "biuf":
+    if not isinstance(values, ma.MaskedArray) or not ma.is_masked(values) or values.dtype.kind not in "biuf":
         return values
-    return np.ma.filled(values.astype(np.promote_types(values.dtype, np.float32)), np.nan)
+    return ma.filled(values.astype(np.promote_types(values.dtype, np.float32)), np.nan)
 
 
 def hide(rows: Rows, schema: Schema, missing: str) -> Rows:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from math import inf
+from weakref import WeakMethod
 
 from app.inference.jobs import Job
 
@@ -11,10 +12,11 @@ TIMER_S = 1e-3
 
 
 class Expiries:
-    """Calls `expire` with each job that is added and not removed by its deadline."""
+    """Calls `expire`, a method, with each job that is added and not removed by its deadline."""
 
     def __init__(self, expire: Callable[[Job], None], clock: Callable[[], float]) -> None:
-        self._expire, self._clock = expire, clock
+        # Whose method it is holds this, and goes as soon as nobody else holds it.
+        self._expire, self._clock = WeakMethod(expire), clock
         # Their deadlines.
         self._jobs: dict[Job, float] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -37,9 +39,11 @@ class Expiries:
 
     def _look(self) -> None:
         self._timer, self._fires_at = None, inf
-        now = self._clock()
+        now, expire = self._clock(), self._expire()
+        if expire is None:
+            return
         for job in [job for job, deadline in self._jobs.items() if deadline < now + TIMER_S / 2]:
-            self._expire(job)
+            expire(job)
         if self._jobs:
             first = min(self._jobs.values())
             self._set(first, max(TIMER_S, first - now))

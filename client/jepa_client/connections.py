@@ -1,6 +1,8 @@
 """Sends the calls of JepaClient over connections that stay open. On the standard library, since httpx takes a bot four
 times the CPU for each frame."""
 
+# getaddrinfo imports it, and a child that is forked meanwhile would wait for the end of that for ever.
+import encodings.idna  # noqa: F401
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress

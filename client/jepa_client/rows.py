@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy import ma
 from numpy.typing import ArrayLike, NDArray
 
 Rows = NDArray[np.float32]
@@ -30,9 +31,9 @@ def to_rows(field: str, values: ArrayLike) -> Rows:
 
 def unmasked(values: Any) -> Any:
     """With NaN for the numbers that a masked array of NumPy hides, in whose place anything may stand."""
-    if not isinstance(values, np.ma.MaskedArray) or not np.ma.is_masked(values) or values.dtype.kind not in "biuf":
+    if not isinstance(values, ma.MaskedArray) or not ma.is_masked(values) or values.dtype.kind not in "biuf":
         return values
-    return np.ma.filled(values.astype(np.promote_types(values.dtype, np.float32)), np.nan)
+    return ma.filled(values.astype(np.promote_types(values.dtype, np.float32)), np.nan)
 
 
 def side_by_side(**fields: Rows) -> Rows:

@@ -26,6 +26,21 @@ Start = Callable[..., tuple[Relay, str]]
 KEY = "key-0123456789abcdef"
 
 
+# What a first call and a first frame of a stream import.
+IMPORTED = """
+import sys
+import numpy as np
+from jepa_client import JepaClient
+url, rows = sys.argv[1], np.load(sys.argv[2])
+with JepaClient(url) as client:
+    for make in (lambda: client, client.stream):
+        asked = make()
+        before = {*sys.modules}
+        asked.embed(rows[0])
+        print(*{*sys.modules} - before)
+"""
+
+
 def printed(*command: str) -> str:
     """What a bot of tests.support prints."""
     path = os.pathsep.join((str(CLIENT.parent), str(ROOT)))
@@ -47,6 +62,16 @@ def test_a_forked_child_has_a_connection_of_its_own_and_leaves_its_parents_open(
     answers = json.loads(printed("tests.support.forking_client", url, kind, str(file)))
     np.testing.assert_allclose(answers, tiny.encode(rows), atol=1e-5)
     assert before.connections == 2
+
+
+def test_a_call_imports_nothing_as_a_child_forked_amid_an_import_waits_for_its_end(
+    running: Running, tiny: TinyModel, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "rows.npy", tiny.rows(1))
+    command = [sys.executable, "-c", IMPORTED, f"http://127.0.0.1:{running.port}", str(tmp_path / "rows.npy")]
+    environment = os.environ | {"PYTHONPATH": str(CLIENT.parent)}
+    bot = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (bot.returncode, bot.stdout.split()) == (0, []), bot.stderr
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
