@@ -4,7 +4,7 @@ import asyncio
 import math
 import random
 import selectors
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from app.errors import DeadlineExpired, QueueFull
 from app.inference.batch_limits import BatchLimits, choose_max_rows
 from app.inference.batcher import Batcher
 from app.inference.jobs import Ticket
-from app.inference.threads import BatchThreads
+from app.inference.threads import BatchThreads, T
 from app.rows import Array
 from app.system.streams import Streams
 
@@ -56,6 +56,24 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         return self._simulated()
 
 
+class SimulatedThreads(BatchThreads):
+    """Threads by that clock, each on a core of its own."""
+
+    def __init__(self, count: int, clock: Clock) -> None:
+        super().__init__(count)
+        self._clock = clock
+
+    def run(self, work: Callable[[], T]) -> "asyncio.Future[T]":
+        began, outcome, ended = self._clock.now, work(), self._clock.now
+        # The loop goes on meanwhile.
+        self._clock.now = began
+        loop = asyncio.get_running_loop()
+        running: asyncio.Future[T] = loop.create_future()
+        loop.call_at(ended, running.set_result, outcome)
+        self._began[running] = began
+        return running
+
+
 @dataclass(frozen=True)
 class Costs:
     """What the loop of a process spends, in seconds."""
@@ -80,7 +98,9 @@ class Process:
         measured = {2**i: costs.run_of(2**i) for i in range(7)}
         limits = BatchLimits(choose_max_rows(measured), 0, measured).with_threads(1)
         self.max_rows = limits.max_rows
-        self.batcher = Batcher(self._run, limits, BatchThreads(1), Streams(), max_queue_rows=4096, clock=self.clock)
+        self.batcher = Batcher(
+            self._run, limits, SimulatedThreads(1, self.clock), Streams(), max_queue_rows=4096, clock=self.clock
+        )
         self.loop = SimulatedLoop(self.clock)
 
     @property
