@@ -18,6 +18,8 @@ SHORT_S = 1e-3
 # during it. Half leaves room for what no estimate foresees, such as a core that is taken away for some milliseconds:
 # with deadlines of 16 ms and twice the load, 0.8 had twice as many rows expire, and no more in time.
 WAITING_SHARE = 0.5
+# What is left of the run that is on, and then a run of its own, have to be over in time as well.
+RUNS = 1.5
 # A request waits for so many turns of the loop: it comes into the queue, into a run, and its answer out.
 TURNS = 2
 
@@ -57,7 +59,7 @@ class Admission:
             # Whatever was let in before has come, or never will.
             self._turn, self._coming = self._unread.number, 0
         wait_s = self.wait_s(rows)
-        if TURNS * age_s + wait_s <= WAITING_SHARE * left_s:
+        if TURNS * age_s + wait_s <= min(WAITING_SHARE * left_s, left_s - RUNS * self.turnaround_s):
             return None
         # One run may always wait, unless it would hardly be over in time: runs never lack rows because whoever asked
         # was refused.
