@@ -74,9 +74,9 @@ class ColumnNovelty:
         flags[:, self._flag_columns[0]] = np.minimum(off, MAX_ODDITY)
         return np.clip(residuals, -MAX_ODDITY, MAX_ODDITY).astype(np.float32, copy=False), flags
 
-    def percentile(self, oddity: float) -> float:
-        """0–100: the share of held-out rows that are less odd."""
-        return float(np.interp(oddity, self.quantiles, np.linspace(0, 100, len(self.quantiles))))
+    def percentiles(self, oddities: float | NDArray[np.floating]) -> NDArray[np.float64]:
+        """0–100 of each: the share of held-out rows that are less odd."""
+        return np.asarray(np.interp(oddities, self.quantiles, np.linspace(0, 100, len(self.quantiles))))
 
     def _parts(self, rows: Array) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
         """[B, C] → [B, C] residuals, and [B, F] of flags."""

@@ -70,7 +70,7 @@ class Novelty:
         if self.columns is None:
             return Judged(percentiles, None)
         oddities = self.columns.oddity(rows)
-        by_columns = np.interp(oddities, self.columns.quantiles, PERCENTILES).astype(np.float32)
+        by_columns = self.columns.percentiles(oddities).astype(np.float32)
         return Judged(np.maximum(percentiles, by_columns), oddities)
 
     def write(self, path: Path) -> None:

@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 
 from app import __version__
 from app.repository.registry import Registry
+from app.telemetry.novelty import overall
 from bundle.columns import KINDS
 
 INFO_LABELS = ("model", "version", "precision", "precision_reason", "schema_hash")
@@ -47,12 +48,12 @@ class ModelMetrics(Collector):
             findings = [found.kind for found in model.engine.drift.report().findings]
             for kind in KINDS:
                 drifted.add_metric([name, kind], findings.count(kind))
-            if streams := model.engine.drift.novelty.report():
-                frames = sum(stream.frames for stream in streams)
-                novelty.add_metric([name, "all"], sum(stream.frames * stream.mean for stream in streams) / frames)
+            streams = model.engine.drift.novelty.report()
+            if whole := overall(streams):
+                novelty.add_metric([name, "all"], whole.mean)
                 novelty.add_metric([name, "most novel"], streams[0].mean)
-                if columns := [stream.columns for stream in streams if stream.columns is not None]:
-                    misfit.add_metric([name], max(columns))
+                if whole.columns is not None:
+                    misfit.add_metric([name], whole.columns)
             for graph, queue in model.engine.queues.items():
                 limit.add_metric([name, graph], queue.limits.max_rows)
                 inline.add_metric([name, graph], queue.limits.inline_rows)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from app.rows import Array
 from app.system.counters import COLUMNS_SHARE, Ledger
-from app.telemetry.novelty import ODD_PERCENTILE, NoveltyWatch
+from app.telemetry.novelty import ODD_PERCENTILE, NoveltyWatch, overall
 from bundle.columns import KINDS, Finding, TrainingColumns, findings
 from bundle.manifest import Manifest
 from bundle.misfits import Misfits
@@ -81,7 +81,7 @@ class Drift:
 
 
 def described(drift: Drift, manifest: Manifest) -> dict[str, Any]:
-    """The answer that `schemas.DriftReport` describes."""
+    """The answer that `app.api.native.drift.DriftReport` describes."""
     report, names = drift.report(), manifest.feature_schema.names
     return {
         "model": manifest.name,
@@ -108,13 +108,13 @@ def described(drift: Drift, manifest: Manifest) -> dict[str, Any]:
 
 def _novelty(watch: NoveltyWatch, names: Sequence[str]) -> dict[str, Any]:
     streams = watch.report()
-    frames = sum(stream.frames for stream in streams)
-    columns = max((stream.columns for stream in streams if stream.columns is not None), default=None)
+    whole = overall(streams)
+    columns = None if whole is None else whole.columns
     is_odd = columns is not None and columns >= ODD_PERCENTILE
     found = watch.misfits() if is_odd else Misfits((), None)
     return {
-        "frames": frames,
-        "mean": sum(stream.frames * stream.mean for stream in streams) / frames if frames else None,
+        "frames": 0 if whole is None else whole.frames,
+        "mean": None if whole is None else whole.mean,
         "columns": columns,
         "misfits": [names[column] for column in found.columns],
         "swapped": None if found.swap is None else [names[column] for column in found.swap],

@@ -2,6 +2,7 @@
 
 import logging
 import random
+from collections.abc import Sequence
 from time import monotonic
 from typing import NamedTuple
 
@@ -42,6 +43,16 @@ class StreamNovelty(NamedTuple):
     frames: int
     mean: float
     columns: float | None
+
+
+def overall(streams: Sequence[StreamNovelty]) -> StreamNovelty | None:
+    """All as one, with the columns of the stream where they are worst; None if there is no stream."""
+    if not streams:
+        return None
+    frames = sum(stream.frames for stream in streams)
+    mean = sum(stream.frames * stream.mean for stream in streams) / frames
+    columns = max((stream.columns for stream in streams if stream.columns is not None), default=None)
+    return StreamNovelty(frames, mean, columns)
 
 
 class NoveltyWatch:
@@ -147,7 +158,7 @@ class NoveltyWatch:
                 if recent:
                     frames, total, oddity = map(sum, zip(*recent, strict=True))
                     columns = self.measure.columns
-                    odd = None if columns is None else columns.percentile(oddity / frames)
+                    odd = None if columns is None else float(columns.percentiles(oddity / frames))
                     found.append(StreamNovelty(int(frames), total / frames, odd))
         return sorted(found, key=lambda stream: -stream.mean)
 

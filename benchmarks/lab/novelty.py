@@ -73,7 +73,7 @@ def swaps_of(bundle: Bundle, novelty: Novelty, frames: Frames, rows: NDArray[np.
         return novelty.judge(novelty.percentiles(embedder.now(features)), features)
 
     def by_columns(oddities: Rows) -> Rows:
-        return np.array([measure.percentile(float(oddity)) for oddity in oddities], np.float32)
+        return measure.percentiles(oddities).astype(np.float32)
 
     features, games = frames.features[rows], frames.episode[rows]
     varying = np.flatnonzero(features.std(0) > 0)

@@ -215,7 +215,7 @@ def _own_answers(heads: Heads, rules: dict[int, IsotonicRegression], embeddings:
 
 
 def _calibrated(heads: Heads, held_out: HeldOut, horizon: int, tables: list[dict[int, Measures]]) -> Rows:
-    """[O, 3] of one horizon, and the tables with that horizon."""
+    """[O, 4] of one horizon, and the tables with that horizon."""
     whole = np.empty((len(heads.biases), len(STRAIGHT)), np.float32)
     values = np.empty_like(held_out.scores)
     for head, span in spans(heads):

@@ -118,6 +118,6 @@ def test_parts_are_what_the_oddity_is_made_of(measure: ColumnNovelty) -> None:
 
 
 def test_the_percentile_of_an_oddity_is_its_place_among_held_out_rows(measure: ColumnNovelty) -> None:
-    assert measure.percentile(float(measure.quantiles[37])) == pytest.approx(37)
-    assert measure.percentile(0) == 0
-    assert measure.percentile(1e9) == 100
+    assert measure.percentiles(float(measure.quantiles[37])) == pytest.approx(37)
+    assert measure.percentiles(0) == 0
+    assert measure.percentiles(1e9) == 100

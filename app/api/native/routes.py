@@ -10,6 +10,7 @@ from starlette.responses import Response
 from app.api.dependencies import service_of
 from app.api.headers import BINARY, JSON
 from app.api.native import schemas
+from app.api.native.drift import DriftReport
 from app.api.native.handler import Endpoint
 from app.api.native.models import card, details, sample_of
 from app.api.native.openapi import HEADERS, query_parameters
@@ -184,7 +185,7 @@ async def sample(request: Request, name: str) -> Response:
     return Response(await asyncio.to_thread(sample_of, model), media_type=BINARY.decode())
 
 
-@router.get("/models/{name}/drift", response_model=schemas.DriftReport, tags=["models"], responses=problems(404, 503))
+@router.get("/models/{name}/drift", response_model=DriftReport, tags=["models"], responses=problems(404, 503))
 async def drift(request: Request, name: str) -> Response:
     """Reports how incoming rows differ from those that the model was trained on."""
     engine = service_of(request).registry.get(name).engine
