@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.play.games import Recording
+from bundle.folders import versions
 from model import frames, train
 
 DELAYS = (0, 6, 9)
@@ -25,8 +26,9 @@ RECIPE: dict[str, Any] = {
 def learn(recordings: Sequence[Recording], models: Path, name: str, steps: int) -> Path:
     """The folder of a bundle that learned from the states and inputs of recordings; one that is there already is taken
     as it is."""
-    if found := sorted((models / name).glob("*")):
-        return found[-1]
+    # A folder without a version is that of a run that was stopped.
+    if (models / name).is_dir() and (found := versions(models / name)):
+        return next(iter(found.values()))
     lengths = [len(each.states) for each in recordings]
     states = np.concatenate([each.states for each in recordings]).T
     inputs = np.concatenate([each.inputs for each in recordings]).T

@@ -157,6 +157,7 @@ def test_noise_is_mixed_in_and_can_be_taken_out_again():
 @pytest.fixture(scope="module")
 def embeddings(tmp_path_factory):
     models = tmp_path_factory.mktemp("models")
+    (models / "pushed" / ".training").mkdir(parents=True)  # as a run that was stopped leaves it
     folder = learn(games(), models, "pushed", steps=20)
     assert learn([], models, "pushed", steps=20) == folder  # is not made again
     return Embeddings(folder)
