@@ -10,7 +10,7 @@ columns are 0 throughout, is counted apart. Of what is found by the columns, tho
 
 Left out: mean and covariance are fitted without the games of one class of a label, and its five-second windows told
 from those of held-out games (ROC AUC). The encoder itself has seen that class, so this says what the distance can do
-with a known space.
+with a known space; `benchmarks.lab.unknown` trains encoders that have not.
 """
 
 import argparse
@@ -167,11 +167,27 @@ def told_apart(
         kept, known = train & ~of_class, ~train & ~of_class
         if len(np.unique(games[train & of_class])) < MIN_GAMES or min(kept.sum(), known.sum()) < MIN_ROWS:
             continue
-        novelty = Novelty.fit(embeddings[kept], embeddings[known])
-        far, near = (
-            means(novelty.distances(embeddings[part]), games[part], WINDOW_FRAMES) for part in (train & of_class, known)
-        )
-        yield int(value), float(roc_auc_score(np.repeat([1, 0], [len(far), len(near)]), np.concatenate([far, near])))
+        yield int(value), auc_of_windows(embeddings, games, kept, known, train & of_class)
+
+
+def auc_of_windows(
+    embeddings: Rows,
+    games: NDArray[np.int64],
+    kept: NDArray[np.bool_],
+    known: NDArray[np.bool_],
+    far: NDArray[np.bool_],
+) -> float:
+    """How well five-second windows of the rows `far` are told from those of `known`, by what was fitted on `kept`."""
+    novelty = Novelty.fit(embeddings[kept], embeddings[known])
+    distances = [means(novelty.distances(embeddings[part]), games[part], WINDOW_FRAMES) for part in (far, known)]
+    return float(roc_auc_score(np.repeat([1, 0], [*map(len, distances)]), np.concatenate(distances)))
+
+
+def beginnings(frames: Frames) -> NDArray[np.int64]:
+    """The rows of a stretch at the beginning of each game, so that windows are of frames in a row."""
+    return np.concatenate(
+        [np.flatnonzero(frames.episode == game)[: 10 * WINDOW_FRAMES] for game in np.unique(frames.episode)]
+    )
 
 
 def main() -> None:
@@ -189,10 +205,7 @@ def main() -> None:
     drawn = np.sort(train.drawn(given.rows, np.random.default_rng(0)))
     for line in summary(list(swaps_found(bundle, frames, drawn, known, given.tries))):
         print(line)
-    # A stretch of each game's beginning, so that windows are of frames in a row.
-    rows = np.concatenate(
-        [np.flatnonzero(frames.episode == game)[: 10 * WINDOW_FRAMES] for game in np.unique(frames.episode)]
-    )
+    rows = beginnings(frames)
     rows = rows[np.isin(rows, train) | np.isin(rows, held_out)]
     embeddings = BundleEmbedder(bundle).now(frames.features[rows])
     for label in given.labels:

@@ -17,6 +17,8 @@ from model.training.loop import train
 from model.training.recipe import Recipe
 from model.training.run import Run, prepare
 
+BATCH_ROWS = 2048
+
 View = tuple[NDArray[np.float32], NDArray[np.float32]]  # rows that the probe learns on, rows it is tested on
 
 
@@ -39,14 +41,15 @@ class Probe:
 
     def embeddings(self, jepa: JEPA) -> View:
         """By the target encoder."""
-        jepa.eval()
+        return embedded(jepa, self.raw[0]), embedded(jepa, self.raw[1])
 
-        def embed(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-            with torch.inference_mode():
-                parts = (jepa.target_encoder(jepa.encoding(part)) for part in torch.split(torch.from_numpy(rows), 2048))
-                return torch.cat([*parts]).numpy()
 
-        return embed(self.raw[0]), embed(self.raw[1])
+def embedded(jepa: JEPA, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """By the target encoder, [n, C] → [n, embed_dim]."""
+    jepa.eval()
+    with torch.inference_mode():
+        parts = torch.split(torch.from_numpy(rows), BATCH_ROWS)
+        return torch.cat([jepa.target_encoder(jepa.encoding(part)) for part in parts]).numpy()
 
 
 def asked_for(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, Frames, Probe]:
