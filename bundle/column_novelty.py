@@ -23,6 +23,9 @@ RIDGE = 1e-4
 USUAL_SHARE = 0.999
 # So much is a number worth that lies halfway between the only two that its column had in training.
 FLAG_WEIGHT = 15.0
+# A held-out row is unlike training if it is odder than every row of that, and than so many times the median of held-out
+# ones: a regression on few rows fits all other games worse.
+STRANGE = 10
 # A number counts as no more than this, so that the fourth power of none overflows.
 MAX_ODDITY = 1e6
 
@@ -34,12 +37,12 @@ class ColumnNovelty:
     mean: Array  # [C]
     residuals: Array  # [C, C]: offsets · residuals are the residuals, of which the usual ones are below 1
     flags: Array  # [2, C] the two numbers that a column had in training, alike for a column of more or of one
-    quantiles: Array  # of held-out rows, ascending
+    quantiles: Array  # of held-out rows like those of training, ascending
 
     @classmethod
     def fit(cls, training: Array, held_out: Array, count: int) -> "ColumnNovelty | None":
-        """From rows [n, C] and [m, C] of other games, with so many quantiles; None of too many columns or too few
-        rows."""
+        """From rows [n, C] and [m, C] of other games, with so many quantiles, of those of the latter that are not unlike
+        all of training; None of too many columns or too few rows."""
         columns = training.shape[1]
         if columns > MAX_COLUMNS or min(len(training), len(held_out)) < MIN_ROWS:
             return None
@@ -56,9 +59,11 @@ class ColumnNovelty:
         shape = cls(
             mean.astype(np.float32), residuals.astype(np.float32), _flags(training), np.zeros(count, np.float32)
         )
-        return replace(
-            shape, quantiles=np.quantile(shape.oddity(held_out), np.linspace(0, 1, count)).astype(np.float32)
-        )
+        judged = shape.oddity(held_out)
+        # A game of what training never saw, such as another character, would hide whatever is less odd than it.
+        limit = max(shape.oddity(training).max(), STRANGE * np.median(judged))
+        quantiles = np.quantile(judged[judged <= limit], np.linspace(0, 1, count))
+        return replace(shape, quantiles=quantiles.astype(np.float32))
 
     def oddity(self, rows: Array) -> Array:
         """[B, C] → [B]: about the largest residual; a large one counts for more than many small ones."""
@@ -75,7 +80,7 @@ class ColumnNovelty:
         return np.clip(residuals, -MAX_ODDITY, MAX_ODDITY).astype(np.float32, copy=False), flags
 
     def percentiles(self, oddities: float | NDArray[np.floating]) -> NDArray[np.float64]:
-        """0–100 of each: the share of held-out rows that are less odd."""
+        """0–100 of each: the share of those held-out rows that are less odd."""
         return np.asarray(np.interp(oddities, self.quantiles, np.linspace(0, 100, len(self.quantiles))))
 
     def _parts(self, rows: Array) -> tuple[NDArray[np.floating], NDArray[np.floating]]:

@@ -62,6 +62,25 @@ def test_quantiles_are_those_of_held_out_rows(measure: ColumnNovelty) -> None:
     np.testing.assert_allclose(measure.quantiles[50], np.median(measure.oddity(frames(2000, 1))), rtol=1e-5)
 
 
+def test_held_out_rows_unlike_all_of_training_do_not_count_among_the_usual(measure: ColumnNovelty) -> None:
+    held_out = frames(2000, 1)
+    strange = frames(300, 4)
+    strange[:, 2] += 300
+    found = ColumnNovelty.fit(frames(4000, 0), np.concatenate([held_out, strange]), 101)
+    assert found is not None
+    np.testing.assert_array_equal(found.quantiles, measure.quantiles)
+    assert found.percentiles(found.oddity(strange)).min() == 100
+
+
+def test_a_regression_on_few_rows_keeps_the_usual_rows_of_other_games() -> None:
+    rng = np.random.default_rng(0)
+    training, held_out = rng.normal(size=(45, 40)).astype(np.float32), rng.normal(size=(500, 40)).astype(np.float32)
+    found = ColumnNovelty.fit(training, held_out, 101)
+    assert found is not None
+    assert np.median(found.oddity(held_out)) > found.oddity(training).max()
+    assert found.quantiles[-1] == found.oddity(held_out).max()
+
+
 def test_too_many_columns_and_too_few_rows_have_no_measure(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ColumnNovelty.fit(frames(19, 0), frames(100, 1), 101) is None
     monkeypatch.setattr(column_novelty, "MAX_COLUMNS", 5)
