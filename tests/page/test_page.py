@@ -1,5 +1,6 @@
 """The page in a real browser, beside a real service."""
 
+import io
 import json
 import os
 import re
@@ -261,6 +262,20 @@ def test_service_draws_requests_as_they_come(opened):
     opened.evaluate("setInterval(() => fetch('models/melee'), 1000)")
     expect(opened.locator("#n-rate")).not_to_have_text("–")
     expect(opened.get_by_role("heading", name="Columns unlike training")).to_be_visible()
+
+
+def test_service_names_columns_that_do_not_fit_each_other(opened, server):
+    names = httpx.get(f"{server.url}/models/melee").json()["names"]
+    with np.load(io.BytesIO(httpx.get(f"{server.url}/models/melee/sample").content)) as sample:
+        rows = sample["features"][:60].astype("<f4")
+    swapped = [names.index(name) for name in ("own_x", "distance")]
+    rows[:, swapped] = rows[:, swapped[::-1]]
+    asked = {"content": rows.tobytes(), "headers": {"Content-Type": "application/octet-stream"}}
+    assert httpx.post(f"{server.url}/forecast?novelty=true", **asked).status_code == 200
+    novelty = httpx.get(f"{server.url}/models/melee/drift").json()["novelty"]
+    said = "Look exchanged: " if novelty["swapped"] else "Unlike the rest: "
+    opened.get_by_role("link", name="Service", exact=True).click()
+    expect(opened.locator("#drift")).to_contain_text(said + ", ".join(novelty["swapped"] or novelty["misfits"]) + ".")
 
 
 def test_a_service_that_stands_still_shows_a_late_frame(chromium, server):

@@ -5,7 +5,7 @@ import { addressOf, hasKey } from "./service.js";
 
 const ENDPOINTS = {
 	embed: "numbers that stand for the frame",
-	predict: "what the model expects some frames later, as such numbers",
+	predict: "such numbers, as expected some frames later",
 	loss: "how surprising a later frame is",
 	forecast: "what the heads say of the frame, or of later ones",
 };

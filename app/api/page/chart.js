@@ -5,7 +5,6 @@ const colors = {};
 /** Of a canvas, what stays from frame to frame: a copy is cheaper. */
 let kept = new WeakMap();
 
-/** Takes the page's colours and sizes. */
 export function recolor() {
 	const style = getComputedStyle(document.documentElement);
 	for (const name of ["ink", "soft", "line", "blue", "orange", "card"]) colors[name] = style.getPropertyValue(`--${name}`);

@@ -1,4 +1,4 @@
-// Service: how it keeps up, asked for while this view is looked at.
+// Service: how it keeps up, while it is looked at.
 
 import { timeline } from "./chart.js";
 import { by, canvas, h, number, panel, plural, table, write } from "./dom.js";
@@ -44,7 +44,7 @@ async function look() {
 		if (looks % DRIFT_EVERY === 0) drift(await json(`models/${page.model.name}/drift`));
 		looks += 1;
 	} catch {
-		// The head of the page says what is wrong.
+		// The page's head says why.
 		before = null;
 	}
 }
@@ -73,13 +73,15 @@ function drift({ rows, features, novelty }) {
 		features.length
 			? table(`Of ${plural(rows, "sampled row")}`, ["column", "finding", "outside"], features.map((each) =>
 				[each.name, each.detail, `${number(100 * each.share_outside, 2)} %`]))
-			: h("p.soft", rows ? `None, of ${plural(rows, "sampled row")}.` : "No row was sampled yet."),
+			: h("p.soft", `None, of ${plural(rows, "sampled row")}.`),
 		...(novelty ? [h("h2", "How novel it was"), h("p", novel(novelty))] : []));
 }
 
-const novel = ({ frames, mean, streams }) => frames
-	? `Farther from training than ${Math.round(mean)} % of held-out frames, in the most novel stream than ${Math.round(streams[0].mean)} %.`
-	: "No frame of late.";
+function novel({ frames, mean, streams, misfits, swapped }) {
+	if (!frames) return "No frame of late.";
+	const odd = swapped ?? misfits, columns = odd.length ? ` ${swapped ? "Look exchanged" : "Unlike the rest"}: ${odd.join(", ")}.` : "";
+	return `Farther from training than ${Math.round(mean)} % of held-out frames; the most novel stream: ${Math.round(streams[0].mean)} %.${columns}`;
+}
 
 export function draw() {
 	for (const [name, values] of Object.entries(past)) {

@@ -2,7 +2,6 @@
 
 /** "up", "down" (`detail`: why) and "key" (`detail`: whether the last one was wrong). */
 export const events = new EventTarget();
-// In this page's memory alone.
 let key = "", wanted = null, isUp = null;
 
 const RETRY_MS = 1000;
