@@ -41,8 +41,8 @@ class ColumnNovelty:
 
     @classmethod
     def fit(cls, training: Array, held_out: Array, count: int) -> "ColumnNovelty | None":
-        """From rows [n, C] and [m, C] of other games, with so many quantiles, of those of the latter that are not unlike
-        all of training; None of too many columns or too few rows."""
+        """From rows [n, C] and [m, C] of other games, with so many quantiles, of those of the latter that are like some
+        of training; None of too many columns or too few rows."""
         columns = training.shape[1]
         if columns > MAX_COLUMNS or min(len(training), len(held_out)) < MIN_ROWS:
             return None
