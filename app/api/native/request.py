@@ -73,7 +73,8 @@ class NativeRequest(Generic[Opts]):
                 # document lives as long as the request is queued.
                 value = self.document.pop(layout.field)
                 found[layout.field], self.single_row = json_rows(value, layout, self.max_rows, booleans=booleans)
-            check_alike(found)
+            if len(found) > 1:
+                check_alike(found)
             return [*found.values()]
         except InvalidInput as error:
             raise error.within("body") from None
@@ -200,7 +201,7 @@ def _read_document(content: bytes | Any, body: type[B], query: Options | None) -
     document = parse_json(content) if isinstance(content, bytes) else content
     if not isinstance(document, dict):
         raise InvalidInput(((), 'the body must be a JSON object such as {"features": [[…]]}')).within("body")
-    rows_given = tuple(name for name in ROWS if document.get(name) is not None)
+    rows_given = tuple([name for name in ROWS if document.get(name) is not None])
     if query is not None:
         document |= _beside(document, query, body)
     if len(rows_given) == len(document):
