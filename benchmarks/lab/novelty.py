@@ -167,20 +167,14 @@ def told_apart(
         kept, known = train & ~of_class, ~train & ~of_class
         if len(np.unique(games[train & of_class])) < MIN_GAMES or min(kept.sum(), known.sum()) < MIN_ROWS:
             continue
-        yield int(value), auc_of_windows(embeddings, games, kept, known, train & of_class)
+        distances = Novelty.fit(embeddings[kept], embeddings[known]).distances(embeddings)
+        yield int(value), auc_of_windows(distances, games, known, train & of_class)
 
 
-def auc_of_windows(
-    embeddings: Rows,
-    games: NDArray[np.int64],
-    kept: NDArray[np.bool_],
-    known: NDArray[np.bool_],
-    far: NDArray[np.bool_],
-) -> float:
-    """How well five-second windows of the rows `far` are told from those of `known`, by what was fitted on `kept`."""
-    novelty = Novelty.fit(embeddings[kept], embeddings[known])
-    distances = [means(novelty.distances(embeddings[part]), games[part], WINDOW_FRAMES) for part in (far, known)]
-    return float(roc_auc_score(np.repeat([1, 0], [*map(len, distances)]), np.concatenate(distances)))
+def auc_of_windows(values: Rows, games: NDArray[np.int64], known: NDArray[np.bool_], far: NDArray[np.bool_]) -> float:
+    """How well five-second windows of the rows `far` are told from those of `known` by the mean of their values."""
+    windows = [means(values[part], games[part], WINDOW_FRAMES) for part in (far, known)]
+    return float(roc_auc_score(np.repeat([1, 0], [*map(len, windows)]), np.concatenate(windows)))
 
 
 def beginnings(frames: Frames) -> NDArray[np.int64]:

@@ -3,9 +3,10 @@
     python -m benchmarks.lab.unknown melee287_train.parquet --without y_own_char=18 y_opp_char=18 y_stage=2
 
 An encoder learns from the training games without any of these classes of labels, and mean and covariance are fitted on
-its embeddings of them. For each class, five-second windows of all games with it are told from those of held-out games
-that have none of the classes: ROC AUC, and beside it that of the bundled encoder, which has seen them, with mean and
-covariance of the same games.
+its embeddings of them, and the measure of columns on their rows. For each class, five-second windows of all games with
+it are told from those of held-out games that have none of the classes: ROC AUC by the distance of embeddings, by how
+badly columns fit each other, and by the mean of what is served, the larger of both percentiles. Beside them the
+distance by the bundled encoder, which has seen the classes.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from app.settings import DEFAULT_MODEL
 from benchmarks.lab.novelty import auc_of_windows, beginnings
 from benchmarks.lab.probing import embedded, trained
 from bundle.folders import locate
+from bundle.novelty import Novelty
 from bundle.reader import read_bundle
 from cli.embedding import BundleEmbedder
 from model.data.frames import Frames, read_frames
@@ -50,11 +52,18 @@ def main() -> None:
     train, val = (np.isin(rows, np.asarray(rows_of_split(frames, name))) for name in ("train", "val"))
     kept, known = train & ~left_out[rows], val & ~left_out[rows]
     print(f"learns from {len(np.unique(games[kept]))} games, {len(np.unique(games[known]))} are held out")
-    views = {"never seen": embedded(jepa, features), "bundled": BundleEmbedder(bundle).now(features)}
+    embeddings = embedded(jepa, features)
+    novelty = Novelty.fit(embeddings[kept], embeddings[known], (features[kept], features[known]))
+    served = novelty.judge(novelty.percentiles(embeddings), features)
+    bundled = BundleEmbedder(bundle).now(features)
+    views = {"embedding": novelty.distances(embeddings), "columns": served.oddities, "served": served.percentiles}
+    views["the bundled embedding"] = Novelty.fit(bundled[kept], bundled[known]).distances(bundled)
     for (label, value), mask in zip(classes, of_class, strict=True):
         far = (train | val) & mask[rows]
-        told = (f"{view} {auc_of_windows(each, games, kept, known, far):.3f}" for view, each in views.items())
-        print(f"{label} {value}: AUC by the encoder that has {', '.join(told)} ({len(np.unique(games[far]))} games)")
+        told = (
+            f"{view} {auc_of_windows(each, games, known, far):.3f}" for view, each in views.items() if each is not None
+        )
+        print(f"{label} {value}, {len(np.unique(games[far]))} games: AUC by {', '.join(told)}")
 
 
 if __name__ == "__main__":
