@@ -30,6 +30,8 @@ UNLABELLED = (PERSISTENCE, LATER_COLUMNS, LATER_COLUMNS_NETWORK, LATER_EMBEDDING
 MAP_PENALTY = 100.0
 # Of the training games one in so many chooses the penalties of the rivals.
 CHOOSING = 8
+# Of a single game these choose.
+STRETCHES = 4
 
 
 class Mean(NamedTuple):
@@ -187,9 +189,11 @@ def _mapped(parts: Parts, then: Rows, has_later: NDArray[np.bool_]) -> Rows:
 
 
 def _choosing(games: Indices) -> NDArray[np.bool_]:
-    """[n] the rows of some training games, or some rows of a single one."""
+    """[n] the rows of some training games, or some stretches of a single one."""
     of = np.unique(games, return_inverse=True)[1]
-    chooses: NDArray[np.bool_] = (of if of.max() else np.arange(len(games))) % min(CHOOSING, of.max() + 1 or 2) == 0
+    if not of.any():
+        of = np.arange(len(games)) * (STRETCHES * CHOOSING) // len(games)
+    chooses: NDArray[np.bool_] = of % min(CHOOSING, of.max() + 1) == 0
     return chooses
 
 

@@ -13,7 +13,9 @@ from cli.main import app
 from model.evaluation import forecasts
 from model.evaluation.events import of_line
 from model.evaluation.forecasts import (
+    LABELLED_RAW,
     LABELLED_TREES,
+    LATER_COLUMNS,
     LATER_COLUMNS_NETWORK,
     OURS,
     PERSISTENCE,
@@ -135,6 +137,16 @@ def test_a_predictor_that_knows_what_comes_is_above_whoever_guesses_it(games):
     # Both of these learn more than that what is will be.
     for rival in (LATER_COLUMNS_NETWORK, LABELLED_TREES):
         assert lines[PERSISTENCE].measures.auc < lines[rival].measures.auc <= lines[OURS].measures.auc
+
+
+def test_one_training_game_is_enough_for_rivals():
+    games = make_games(3, 400)
+    train, test = np.flatnonzero(games.episode < 1), np.flatnonzero(games.episode >= 1)
+    up = Target(Head("up", "binary", ("up",)), of_line("up = y_up"), games.labels["y_up"].astype(np.float32))
+    fit = fit_heads([up], games, train, test, Oracle(games))
+    lines = compare(fit.heads, [up], games, train, test, Oracle(games), (8,), network_size=4000)["up"][8]
+    for rival in (LATER_COLUMNS, LATER_COLUMNS_NETWORK, LABELLED_RAW):
+        assert lines[rival].measures.auc > 0.6, rival
 
 
 def test_gains_are_means_over_games_with_their_standard_error():
