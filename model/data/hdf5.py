@@ -68,7 +68,9 @@ def _columns(h5py: Any, group: Any, limit: int, prefix: str = "", depth: int = 0
         elif isinstance(each, h5py.Dataset) and each.shape and not (each.external or each.is_virtual):
             if each.nbytes > limit:
                 raise OSError(f"{name} is said to have {each.nbytes:,} bytes, more than the file can hold")
-            found[prefix + name] = each.asstr()[()] if h5py.check_string_dtype(each.dtype) else each[()]
+            array = each.asstr()[()] if h5py.check_string_dtype(each.dtype) else each[()]
+            # As the machine stores numbers, which is what Arrow reads.
+            found[prefix + name] = array.astype(array.dtype.newbyteorder("="), copy=False)
     return found
 
 

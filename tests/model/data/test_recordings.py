@@ -232,6 +232,14 @@ def test_robomimics_hdf5_is_read(tmp_path: Path) -> None:
     assert found.episode.tolist() == [0, 0, 0, 1, 1, 1]
 
 
+def test_numbers_of_hdf5_are_read_in_either_order_of_bytes(tmp_path: Path) -> None:
+    arrays = {"obs": np.arange(6.0).reshape(3, 2).astype(">f4"), "frame": np.arange(3).astype(">i8")}
+    found = frames(hdf5(tmp_path / "games.h5", {"": arrays}))
+    assert found.features[:].tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert found.frame is not None
+    assert found.frame.tolist() == [0, 1, 2]
+
+
 def test_links_of_hdf5_to_other_files_are_not_followed(tmp_path: Path) -> None:
     h5py = pytest.importorskip("h5py")
     hdf5(tmp_path / "secret.h5", {"": {"x": np.ones(3)}})
