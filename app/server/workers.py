@@ -144,6 +144,9 @@ class Crew:
             # Before uvicorn installs its handlers, and after it has removed them.
             for each in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(each, lambda *_: os._exit(0))
+            # A signal that came before that found the parent's handler in its place.
+            if self._told_to_stop:
+                os._exit(0)
             signal.set_wakeup_fd(-1)
             for shared in (self._listener, self._woken, self._waking):
                 shared.close()

@@ -4,8 +4,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,7 +13,8 @@ import httpx
 import pytest
 
 from tests.support.bundles import TinyModel
-from tests.support.serving import ROOT, Server
+from tests.support.forker import run_forked
+from tests.support.serving import Server
 
 BODY = {"features": [0.5] * 10}
 
@@ -113,21 +112,29 @@ def test_workers_end_with_their_parent(server: Server) -> None:
     until(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in workers))
 
 
-def test_workers_that_cannot_start_end_the_service_with_exit_code_1() -> None:
-    program = """
-import socket, sys, uvicorn
+FAILING = """
+import os, signal, socket, sys, uvicorn
 from app.telemetry.metrics import Telemetry
 from app.server.workers import Crew
 
 async def app(scope, receive, send):
     raise RuntimeError("no")
 
+{prepared}
 listener = socket.create_server(("127.0.0.1", 0))
 sys.exit(Crew(uvicorn.Config(app, lifespan="on"), listener, Telemetry(), 2).run())
 """
-    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=60, check=False)
-    assert result.returncode == 1
-    assert b"again and again; giving up" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("prepared", "code"),
+    [("", 1), ("os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGTERM))", 0)],
+    ids=["cannot start", "told to stop at once"],
+)
+def test_workers_that_end_at_once_again_and_again_end_the_service_with_exit_code_1(prepared: str, code: int) -> None:
+    done = run_forked(FAILING.format(prepared=prepared))
+    assert done.returncode == 1
+    assert f"ended with code {code} again and again; giving up" in done.stderr
 
 
 def test_a_burst_waits_for_workers_that_take_no_connections(server: Server) -> None:
