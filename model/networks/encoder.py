@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from bundle.schema import group_of_columns
 from model.networks.config import Config
-from model.networks.layers import Block, init_weights, positions
+from model.networks.layers import Block, init_weights, mean_of, positions
 
 
 class PatchProjection(nn.Module):
@@ -75,12 +75,7 @@ class ContextEncoder(nn.Module):
 
     def pool(self, tokens: Tensor, visible: Tensor | None = None) -> Tensor:
         """Averages tokens [B, N, D] over the patches that visible [B, G] leaves visible → [B, D]."""
-        if len(self.patches) == 1:
-            return tokens.flatten(1)  # [B, D]
-        if visible is None:
-            return tokens.mean(1)  # [B, D]
-        shown = self.visible_patches(visible).to(tokens.dtype)[:, :, None]  # [B, N, 1]
-        return (tokens * shown).sum(1) / shown.sum(1)  # [B, D]
+        return mean_of(tokens, None if visible is None else self.visible_patches(visible))
 
     def patch_embeddings(self, features: Tensor, visible: Tensor | None = None) -> Tensor:
         """features [B, M], visible [B, G] → one vector per patch [B, N, D]; vectors of hidden patches are undefined."""

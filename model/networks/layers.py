@@ -96,3 +96,13 @@ def init_weights(network: nn.Module, depth: int) -> None:
 def positions(*shape: int) -> nn.Parameter:
     """A learned embedding of this shape, initialised from a truncated normal (σ .02)."""
     return nn.Parameter(nn.init.trunc_normal_(torch.empty(*shape), std=0.02))
+
+
+def mean_of(tokens: Tensor, chosen: Tensor | None) -> Tensor:
+    """tokens [B, N, D] → [B, D], their mean over those that are chosen [B, N] bool (None: all)."""
+    if tokens.shape[1] == 1:
+        return tokens.flatten(1)  # [B, D]
+    if chosen is None:
+        return tokens.mean(1)  # [B, D]
+    weights = chosen.to(tokens.dtype)[:, :, None]  # [B, N, 1]
+    return (tokens * weights).sum(1) / weights.sum(1)  # [B, D]

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from model.networks.actions import ActionEncoding, ActionToken
 from model.networks.config import Config
-from model.networks.layers import Block, init_weights, positions
+from model.networks.layers import Block, init_weights, mean_of, positions
 
 
 class Predictor(nn.Module):
@@ -60,13 +60,7 @@ class Predictor(nn.Module):
         [B, F, A] raw, NaN where a number is unknown (None: all are), of which the i-th leads to the frame i frames
         ahead. Those beyond the horizon are ignored.
         """
-        predicted = self.predict_patches(context, targets, horizon, actions)  # [B, N, D]
-        if len(self.config.patches) == 1:
-            return predicted.flatten(1)  # [B, D]
-        if targets is None:
-            return predicted.mean(1)  # [B, D]
-        chosen = targets.to(predicted.dtype)[:, :, None]  # [B, N, 1]
-        return (predicted * chosen).sum(1) / chosen.sum(1)  # [B, D]
+        return mean_of(self.predict_patches(context, targets, horizon, actions), targets)
 
     def predict_patches(
         self,
@@ -79,6 +73,8 @@ class Predictor(nn.Module):
         D = context.shape[1]
         if self.config.embed_dim != D:
             raise ValueError(f"context has {D} columns; this predictor's embed_dim is {self.config.embed_dim}")
+        if actions is not None and self.actions is None:
+            raise ValueError("actions is given; this predictor takes none: build it with actions, the numbers of one")
         x = F.gelu(self.project(context)) + self.context_position  # [B, P]
         if not self.has_mask_tokens:
             for block in self.blocks:
@@ -109,8 +105,7 @@ class Predictor(nn.Module):
 
     def _action_token(self, context: Tensor, horizon: Tensor | None, actions: Tensor) -> tuple[Tensor, Tensor]:
         """→ [B, P] and [B] bool whether there is one."""
-        if self.actions is None:
-            raise ValueError("actions is given; this predictor takes none: build it with actions, the numbers of one")
+        assert self.actions is not None
         if actions.shape[1:] != (right := (self.config.max_actions, self.config.actions)):
             raise ValueError(f"actions is {list(actions.shape)}; it must be [batch, {right[0]}, {right[1]}]")
         if horizon is None:

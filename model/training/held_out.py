@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from model.networks.jepa import JEPA
+from model.networks.layers import mean_of
 from model.training import diagnostics
 from model.training.devices import precision
-from model.training.forward_pass import forward_pass, predict
+from model.training.forward_pass import forward_pass, hidden_patches, predict
 from model.training.run import Run
 
 EVALUATION_ROWS = 2048
@@ -43,10 +44,11 @@ def evaluate(run: Run, steps_per_second: float = math.inf) -> Report:
     batch = run.batches.draw(run.val_rows, EVALUATION_ROWS, torch.Generator().manual_seed(0))
     with torch.inference_mode(), precision(run.fabric.device, half=run.checkpoint.summary.half_precision):
         out = forward_pass(run.jepa, batch)
-        predicted = predict(run.jepa, out).mean(1)  # [T, D]
+        asked = hidden_patches(run.jepa, out)
+        predicted, target = (mean_of(each, asked) for each in (predict(run.jepa, out), out.target))  # [T, D]
         objective = float(run.objective.of(out))
     run.jepa.train()
-    target, context = out.target.mean(1), out.context[: out.rows].float()
+    context = out.context[: out.rows].float()
     loss = float(nn.functional.smooth_l1_loss(predicted, target))
     check_finite(run, loss + objective)
     return Report(

@@ -89,8 +89,9 @@ def test_inputs_that_lead_beyond_the_horizon_do_not_count(context, actions):
 def test_actions_of_another_shape_or_for_a_predictor_that_takes_none_are_refused(context, actions):
     with pytest.raises(ValueError, match=r"actions is \[6, 5, 3\]; it must be \[batch, 8, 3\]"):
         predictor()(context, None, ahead(2), actions[:, :5])
-    with pytest.raises(ValueError, match="this predictor takes none: build it with actions"):
-        build_predictor(12, **SMALL, patches=GROUPS)(context, actions=actions)
+    for patches in (1, GROUPS):
+        with pytest.raises(ValueError, match="this predictor takes none: build it with actions"):
+            build_predictor(12, **SMALL, patches=patches)(context, actions=actions)
     with pytest.raises(ValueError, match="actions is -1; it must be a whole number of at least 0"):
         build_predictor(12, **SMALL, actions=-1)
     with pytest.raises(ValueError, match="max_actions is 0; it must be a whole number of at least 1"):

@@ -6,10 +6,11 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
 
 from model.training.checkpoint import load_checkpoint
 from model.training.diagnostics import warnings
-from model.training.held_out import evaluate
+from model.training.held_out import EVALUATION_ROWS, evaluate
 from model.training.loop import train
 from model.training.recipe import Recipe
 from model.training.run import prepare, resume
@@ -164,6 +165,20 @@ def test_collapse_is_seen_in_the_report_and_said_in_words(games):
     assert warnings(report.std, report.rankme, report.loss_ratio, 16)[0].startswith(
         "collapse: embeddings hardly differ"
     )
+
+
+def test_the_report_is_of_the_groups_that_the_predictor_is_asked_for():
+    run = prepare(make_games(ordered=False), replace(SMALL, tokens="groups"))
+    seen = run.batches.draw(run.val_rows, EVALUATION_ROWS, torch.Generator().manual_seed(0))
+    jepa = run.jepa.eval()
+    with torch.no_grad():
+        asked = ~seen.visible | seen.visible.all(1, keepdim=True)
+        assert not asked.all()
+        rows = jepa.encoding(seen.rows)
+        predicted = jepa.predictor(jepa.context_encoder(rows, seen.visible), asked)
+        each = jepa.target_encoder.patch_embeddings(rows)
+        target = torch.stack([row[mask].mean(0) for row, mask in zip(each, asked, strict=True)])
+    assert evaluate(run).loss == pytest.approx(float(F.smooth_l1_loss(predicted, target)), rel=1e-4)
 
 
 def test_frames_that_cannot_teach_are_refused_and_doubtful_ones_spoken_of(games):
