@@ -278,6 +278,24 @@ def test_service_names_columns_that_do_not_fit_each_other(opened, server):
     expect(opened.locator("#drift")).to_contain_text(said + ", ".join(novelty["swapped"] or novelty["misfits"]) + ".")
 
 
+def test_a_rate_is_over_the_time_since_the_last_look_even_if_nobody_looked_for_a_minute(opened):
+    count = 0
+
+    def answer(route):
+        route.fulfill(body=f'jepa_http_requests_total{{method="POST",route="/embed",status="200"}} {count}\n')
+
+    opened.route("**/metrics", answer)
+    opened.clock.install(time=0)
+    opened.clock.pause_at(1)
+    show(opened, "Service")
+    opened.evaluate("Object.defineProperty(document, 'hidden', { value: true, writable: true })")
+    opened.clock.run_for(60_000)
+    count = 620
+    opened.evaluate("document.hidden = false")
+    opened.clock.run_for(2000)
+    expect(opened.locator("#n-rate")).to_have_text("10")
+
+
 def test_a_service_that_stands_still_shows_a_late_frame(chromium, server):
     with tab(chromium, server.url, reduced_motion="no-preference") as found:
         watch(found.page)

@@ -11,7 +11,7 @@ const POINTS = 60;
 const FRAME_MS = 1000 / 60;
 const asksAModel = ({ method }) => /POST|WS|GRPC/.test(method);
 const TILES = { rate: "Requests a second", p50: "Half within, in ms", p99: "99 % within, in ms", batch: "Rows in a batch" };
-let page, timer = null, before = null, looks = 0, past = {};
+let page, timer = null, before = null, beforeMs = 0, looks = 0, past = {};
 
 export const renew = () => ([before, looks, past] = [null, 0, {}]);
 
@@ -38,8 +38,9 @@ async function look() {
 	if (document.hidden) return;
 	try {
 		const now = parse(await (await ask("metrics")).text());
-		if (before) note(now);
-		before = now;
+		const nowMs = performance.now();
+		if (before) note(now, nowMs - beforeMs);
+		[before, beforeMs] = [now, nowMs];
 		refusals(now);
 		if (looks % DRIFT_EVERY === 0) drift(await json(`models/${page.model.name}/drift`));
 		looks += 1;
@@ -49,8 +50,8 @@ async function look() {
 	}
 }
 
-function note(now) {
-	const rate = (name, which) => (1000 * Math.max(0, sum(now, name, which) - sum(before, name, which))) / EVERY_MS;
+function note(now, spentMs) {
+	const rate = (name, which) => (1000 * Math.max(0, sum(now, name, which) - sum(before, name, which))) / spentMs;
 	const ms = (share) => 1000 * quantile(before, now, "jepa_http_request_duration_seconds", share, asksAModel);
 	const values = {
 		rate: rate("jepa_http_requests_total", asksAModel),
