@@ -34,7 +34,8 @@ def principal_components(embeddings: NDArray[np.floating], source: str) -> dict[
     """
     rows = embeddings.astype(np.float64)
     mean = rows.mean(0)
-    variances, directions = np.linalg.eigh(np.atleast_2d(np.cov(rows - mean, rowvar=False)))
+    centred = rows - mean
+    variances, directions = np.linalg.eigh(centred.T @ centred / len(rows))
     variances, directions = variances[::-1].clip(0), directions[:, ::-1].T
     total = variances.sum()
     components = np.zeros((2, rows.shape[1]))

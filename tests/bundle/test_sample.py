@@ -37,7 +37,9 @@ def test_the_map_is_that_of_the_singular_value_decomposition():
     assert all(max(each, key=abs) > 0 for each in found["components"])
 
 
-@pytest.mark.parametrize("rows", [np.ones((9, 4)), np.outer(np.arange(9), [1, 0, 0, 0]), np.arange(9.0)[:, None]])
+@pytest.mark.parametrize(
+    "rows", [np.ones((9, 4)), np.ones((1, 4)), np.outer(np.arange(9), [1, 0, 0, 0]), np.arange(9.0)[:, None]]
+)
 def test_a_map_of_fewer_than_two_directions_has_zeros_for_the_others(rows):
     found = principal_components(rows, "made up")
     assert np.isfinite(found["components"]).all()
