@@ -21,6 +21,8 @@ from cli.files import check_output, replacing
 WARM_UP_REQUESTS = 20
 OVERHEAD_REQUESTS = 100
 BAR_WIDTH = 40
+# Requests per second.
+MIN_RATE = 0.1
 BINARY = "application/octet-stream"
 
 
@@ -84,11 +86,11 @@ def bench(
     body: Annotated[Literal["binary", "json"], typer.Option(help="Format of requests and answers")] = "binary",
     connections: Annotated[int, typer.Option(min=1, help="Connections, each with one request in flight")] = 1,
     rate: Annotated[
-        float | None, typer.Option(help="Open loop: requests per second, spread over the connections")
+        float | None, typer.Option(min=MIN_RATE, help="Open loop: requests per second, spread over the connections")
     ] = None,
     bots: Annotated[int | None, typer.Option(min=1, help="Open loop: bots, each on its own connection")] = None,
-    hz: Annotated[float, typer.Option(help="Frames per second of each bot")] = 60.0,
-    seconds: Annotated[float, typer.Option(help="Duration of the test")] = 5.0,
+    hz: Annotated[float, typer.Option(min=MIN_RATE, help="Frames per second of each bot")] = 60.0,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Duration of the test")] = 5.0,
     api_key: Annotated[str | None, typer.Option(help="API key, if the service requires one")] = None,
     fail_if: Annotated[list[str] | None, typer.Option(help="Exit with 1 if, say, 'p99>16.67ms' or 'errors>0%'")] = None,
     out: Annotated[Path | None, typer.Option(help="JSON file to write the result to")] = None,
@@ -97,6 +99,8 @@ def bench(
     """Load-test a running service."""
     try:
         conditions = [parse_condition(text) for text in fail_if or []]
+        if rate is not None and bots is not None:
+            raise ValueError("give --rate, for requests a second in all, or --bots, each of --hz; not both")
         if plot is not None and find_spec("matplotlib") is None:
             raise ValueError(f"--plot needs matplotlib; {how_to_install('train')}")
         check_output(out, plot)

@@ -76,6 +76,8 @@ def test_a_picture_without_matplotlib_is_refused_before_the_load(server, tmp_pat
         (["http://127.0.0.1:9"], "no jepa-serve answers at http://127.0.0.1:9"),
         (["URL", "--model", "pong"], "there is no model 'pong'; the service has melee"),
         (["URL", "--fail-if", "fast"], "'fast' is no condition"),
+        (["URL", "--rate", "60", "--bots", "2"], "give --rate, for requests a second in all, or --bots"),
+        *((["URL", option, "0"], f"Invalid value for '{option}'") for option in ("--rate", "--hz", "--seconds")),
     ],
 )
 def test_what_cannot_be_loaded_is_exit_code_2(server, arguments, message):
