@@ -10,13 +10,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from bundle import folders
+from bundle.folders import BUNDLED_MODELS
 from bundle.install import how_to_install
 
 PREFIX = "JEPA_"
-BUNDLED_MODELS = folders.BUNDLED_MODELS
-DEFAULT_MODEL = folders.DEFAULT_MODEL
-
 MIN_KEY_CHARS = 16
 # How long a peer may take until its connection speaks TLS or, over gRPC, HTTP/2.
 MAX_HANDSHAKE_S = 2.0

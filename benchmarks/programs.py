@@ -19,7 +19,6 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import orjson
 
-from app.settings import DEFAULT_MODEL
 from app.system.cores import available_cores
 from bundle.folders import locate
 
@@ -38,7 +37,7 @@ def need_wrk() -> None:
 def bundles(folder: Path, *, quick: bool) -> Iterator[Path]:
     """Those that are measured: the bundled one and, unless it has to be `quick`, the reference of one and of eight
     tokens, which are exported to `folder`."""
-    yield locate("default", DEFAULT_MODEL)
+    yield locate("default")
     if not quick:
         # It needs PyTorch.
         from benchmarks.reference import export_reference

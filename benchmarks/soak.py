@@ -25,7 +25,6 @@ import httpx
 import numpy as np
 from matplotlib.figure import Figure
 
-from app.settings import DEFAULT_MODEL
 from benchmarks.programs import Service, write_body
 from bundle.folders import MANIFEST, locate
 from bundle.manifest import read_manifest
@@ -249,7 +248,7 @@ def main() -> None:
     parser.add_argument("--bundle", default="default", help="as `jepa inspect` takes it")
     parser.add_argument("--out", type=Path, default=Path("soak.png"), help="where the picture goes")
     given = parser.parse_args()
-    bundle = locate(given.bundle, DEFAULT_MODEL)
+    bundle = locate(given.bundle)
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / bundle.parent.name
         home.mkdir()

@@ -106,9 +106,10 @@ def next_version(models: Path, name: str) -> int:
     return max(versions(home), default=0) + 1 if home.is_dir() else 1
 
 
-def locate(bundle: str, default: Path) -> Path:
-    """The version folder that BUNDLE on the command line means: itself, a model's highest version, or `default`'s."""
-    folder = default if bundle == "default" else Path(bundle)
+def locate(bundle: str) -> Path:
+    """The version folder that BUNDLE on the command line means: itself, a model's highest version, or, by the word
+    default, the bundled model's."""
+    folder = DEFAULT_MODEL if bundle == "default" else Path(bundle)
     if not folder.is_dir():
         raise BundleError(f"{bundle} is not a folder; name a bundle's folder, or 'default' for the bundled model")
     if (folder / MANIFEST).is_file():

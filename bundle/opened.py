@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from bundle.folders import DEFAULT_MODEL, BundleError, locate
+from bundle.folders import BundleError, locate
 from bundle.graph_file import check_graph
 from bundle.heads import Heads
 from bundle.manifest import Manifest
@@ -39,7 +39,7 @@ class OpenBundle:
 
     @classmethod
     def of(cls, bundle: str | Path) -> "OpenBundle":
-        return cls(read_bundle(locate(str(bundle), DEFAULT_MODEL)))
+        return cls(read_bundle(locate(str(bundle))))
 
     @property
     def folder(self) -> Path:

@@ -10,7 +10,6 @@ import typer
 from app.errors import InvalidInput
 from app.inference.forecasts import NOW, Forecasts, Reading, known_horizon
 from app.inference.sessions import Graphs
-from app.settings import DEFAULT_MODEL
 from app.system.cores import available_cores
 from bundle.folders import locate
 from bundle.reader import Bundle, read_bundle
@@ -46,7 +45,7 @@ def embed(
     if out.suffix != ".npy":
         raise ValueError(f"--out is {out}; embeddings are written as .npy")
     check_output(out)
-    loaded = read_bundle(locate(bundle, DEFAULT_MODEL))
+    loaded = read_bundle(locate(bundle))
     reading = _reading(loaded, heads, horizon) if forecast else None
     frames = read_for(loaded, data, features=features, exclude=exclude, labels=(), missing=missing)
     graphs = Graphs(loaded, precision, available_cores())

@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.progress import track
 from threadpoolctl import threadpool_limits
 
-from app.settings import DEFAULT_MODEL
 from bundle.folders import locate
 from bundle.reader import Bundle, read_bundle
 from cli import plots
@@ -76,7 +75,7 @@ def eval(
     if plot is not None and plot.suffix != ".png":
         raise ValueError(f"--plot is {plot}; the picture is written as .png")
     check_output(out, plot)
-    loaded = read_bundle(locate(bundle, DEFAULT_MODEL))
+    loaded = read_bundle(locate(bundle))
     frames = read_labelled(
         loaded, data, labels, features=features, exclude=exclude, episode=episode, frame=frame, missing=missing
     )

@@ -8,8 +8,7 @@ import typer
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from app.settings import DEFAULT_MODEL
-from bundle.folders import locate
+from bundle.folders import DEFAULT_MODEL, locate
 from bundle.heads import Heads
 from bundle.manifest import HEADS, NOVELTY
 from bundle.novelty import Novelty
@@ -71,7 +70,7 @@ def heads(
 
     Heads learn from present frames alone and keep those that the bundle has under other names.
     """
-    loaded = read_bundle(folder := locate(bundle, DEFAULT_MODEL))
+    loaded = read_bundle(folder := locate(bundle))
     if out is None and folder.parent == DEFAULT_MODEL:
         raise ValueError("the bundled model is part of the program; name a folder for the new version with --out")
     models = folder.parent.parent if out is None else out

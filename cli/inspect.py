@@ -8,7 +8,6 @@ import typer
 
 from app.inference.sessions import Graphs
 from app.repository import selfcheck
-from app.settings import DEFAULT_MODEL
 from bundle.folders import BundleError, locate
 from bundle.install import how_to_install
 from bundle.manifest import HeadEntry, Manifest, read_manifest
@@ -61,7 +60,7 @@ def inspect(
         )
         return
     try:
-        folder = locate(source[0], DEFAULT_MODEL)
+        folder = locate(source[0])
         manifest = read_manifest(folder)
         for line in _summary(manifest):
             typer.echo(line)

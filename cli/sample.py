@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from app.settings import DEFAULT_MODEL
 from bundle.folders import locate
 from bundle.reader import read_bundle
 from bundle.sample import FRAMES_A_SECOND, SAMPLE, SAMPLE_ROWS, principal_components, sample_bytes
@@ -39,7 +38,7 @@ def sample(
 
     Everybody who can ask the service for the model can then see these frames.
     """
-    loaded = read_bundle(locate(bundle, DEFAULT_MODEL))
+    loaded = read_bundle(locate(bundle))
     frames = read_for(loaded, data, labels=(), missing=missing)
     if rows is None:
         following = frames.episode[first : first + SAMPLE_ROWS]

@@ -24,7 +24,7 @@ from app.inference.threads import BatchThreads
 from app.repository.look import Look
 from app.repository.queues import QueueMaker
 from app.repository.registry import Registry
-from app.settings import DEFAULT_MODEL, Settings
+from app.settings import Settings
 from app.system.streams import Streams
 from app.system.table import Table
 from app.telemetry.metrics import Telemetry
@@ -55,7 +55,7 @@ def main() -> None:
 
 def engine(bundle: str, precision: Literal["auto", "float32", "int8"], threads: BatchThreads) -> Engine:
     """That of a service of one process with this model alone."""
-    folder = locate(bundle, DEFAULT_MODEL)
+    folder = locate(bundle)
     with tempfile.TemporaryDirectory() as models:
         link = Path(models) / folder.parent.name / folder.name
         link.parent.mkdir()

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from app.settings import DEFAULT_MODEL
 from benchmarks.programs import Service, closed_loop, need_wrk, write_body
 from bundle.folders import locate
 from bundle.manifest import read_manifest
@@ -41,7 +40,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=1, help="of each load, four a round")
     given = parser.parse_args()
     need_wrk()
-    bundle = locate("default", DEFAULT_MODEL)
+    bundle = locate("default")
     models, width = bundle.parents[1], read_manifest(bundle).input_dim
     with tempfile.TemporaryDirectory() as folder, Service(models) as counting, Service(models, BLIND) as blind:
         for kind, rows in (("binary", 1), ("json", 1), ("binary", 64)):

@@ -23,7 +23,6 @@ import onnx
 import onnxruntime as ort
 
 from app.inference.sessions import session_options
-from app.settings import DEFAULT_MODEL
 from bundle.folders import locate
 from bundle.manifest import GRAPHS
 from bundle.reader import Bundle, read_bundle
@@ -50,7 +49,7 @@ def main() -> None:
                 model = f"reference, {tokens} token{'s' * (tokens > 1)}"
                 compare(model, reference_variants(tokens, Path(folder)), options.threads, options.seconds)
         else:
-            bundle = read_bundle(locate(options.bundle, DEFAULT_MODEL))
+            bundle = read_bundle(locate(options.bundle))
             compare(bundle.manifest.name, variants(bundle), options.threads, options.seconds)
             compare_fused(bundle, Path(folder), options.seconds)
 

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bundle.folders import DEFAULT_MODEL, locate
+from bundle.folders import locate
 from bundle.reader import Bundle, read_bundle
 from model.data.frames import Frames
 from model.data.ranges import Ranges, distinct
@@ -42,7 +42,7 @@ def some_games(frames: Frames, rows: Ranges, count: int) -> Ranges:
 
 
 def opened(bundle: str) -> Bundle:
-    return read_bundle(locate(bundle, DEFAULT_MODEL))
+    return read_bundle(locate(bundle))
 
 
 def session(bundle: Bundle, graph: str, precision: str = "float32") -> ort.InferenceSession:

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from app.settings import DEFAULT_MODEL
 from bundle.folders import locate
 from bundle.heads import Head, Heads
 from bundle.reader import read_bundle
@@ -166,7 +165,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--heads", nargs="+", help="names of events, all without")
     given = parser.parse_args()
-    bundle = read_bundle(locate("default", DEFAULT_MODEL))
+    bundle = read_bundle(locate("default"))
     frames = read_frames(given.data, labels=(), like=bundle.manifest.feature_schema)
     known, held_out = (np.asarray(rows) for rows in split_rows(frames))
     events = [event for event in of_file(given.events) if given.heads is None or event.name in given.heads]

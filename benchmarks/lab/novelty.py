@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from app.settings import DEFAULT_MODEL
 from app.telemetry.novelty import ODD_PERCENTILE
 from app.telemetry.odd_rows import MAX_ROWS
 from bundle.folders import locate
@@ -191,7 +190,7 @@ def main() -> None:
     parser.add_argument("--tries", type=int, default=100)
     parser.add_argument("--rows", type=int, default=60_000, help="of training that the measures are fitted on")
     given = parser.parse_args()
-    bundle = read_bundle(locate("default", DEFAULT_MODEL))
+    bundle = read_bundle(locate("default"))
     frames = read_frames(given.data, labels=given.labels, like=bundle.manifest.feature_schema)
     train, held_out = split_rows(frames)
     known = known_games(frames, np.asarray(train), np.asarray(held_out))

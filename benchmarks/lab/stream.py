@@ -15,7 +15,6 @@ from typing import NamedTuple
 import httpx
 import numpy as np
 
-from app.settings import DEFAULT_MODEL
 from benchmarks.programs import Service
 from bundle.folders import locate
 from bundle.manifest import read_manifest
@@ -68,7 +67,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--frames", type=int, default=5000, help="in a round as fast as answers come; at 60 Hz a fifth")
     given = parser.parse_args()
-    bundle = locate("default", DEFAULT_MODEL)
+    bundle = locate("default")
     row = np.random.default_rng(0).uniform(0, 1, read_manifest(bundle).input_dim).astype(np.float32)
     print("| | pace | p50 | p99 | CPU of the bot | of the service |\n|---|---|---|---|---|---|")
     with (

@@ -15,7 +15,6 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from app.settings import DEFAULT_MODEL
 from benchmarks.lab.novelty import auc_of_windows, beginnings
 from benchmarks.lab.probing import embedded, trained
 from bundle.folders import locate
@@ -40,7 +39,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=512)
     given = parser.parse_args()
     classes = [(label, int(value)) for label, _, value in (each.partition("=") for each in given.without)]
-    bundle = read_bundle(locate("default", DEFAULT_MODEL))
+    bundle = read_bundle(locate("default"))
     frames = read_frames(given.data, labels=[*{label for label, _ in classes}], like=bundle.manifest.feature_schema)
     of_class = [games_with(frames, *each) for each in classes]
     left_out = np.any(of_class, axis=0)

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 import typer
 
-from app.settings import DEFAULT_MODEL
-from bundle.folders import MANIFEST, locate, versions
+from bundle.folders import DEFAULT_MODEL, MANIFEST, locate, versions
 from bundle.manifest import read_manifest
 from cli import plots
 from cli.files import output_folder, replacing
@@ -38,14 +37,14 @@ def find(place: str) -> Trained | None:
     if (folder / runs.CHECKPOINT).is_file():
         return _of_folder(folder)
     if (folder / MANIFEST).is_file() or any((each / MANIFEST).is_file() for each in versions(folder).values()):
-        return _of_bundle(locate(place, DEFAULT_MODEL))
+        return _of_bundle(locate(place))
     newest = runs.newest(folder / runs.HOME)
     return None if newest is None else _of_folder(newest)
 
 
 def of(place: str) -> Trained:
     """The run that a word on the command line means; BundleError or ValueError where there is none."""
-    return find(place) or _of_bundle(locate(place, DEFAULT_MODEL))
+    return find(place) or _of_bundle(locate(place))
 
 
 def report(first: Trained, second: Trained, out: Path | None) -> None:

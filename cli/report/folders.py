@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from app.settings import DEFAULT_MODEL
+from bundle.folders import DEFAULT_MODEL
 
 
 def folder_of(out: Path | None, home: Path, name: str) -> Path:

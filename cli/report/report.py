@@ -7,7 +7,6 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from app.settings import DEFAULT_MODEL
 from bundle.folders import locate
 from bundle.reader import Bundle, read_bundle
 from cli.arguments import (
@@ -59,7 +58,7 @@ def report(
     if others:
         comparison.report(comparison.of(bundle), others[0], out)
         return
-    loaded = read_bundle(locate(bundle, DEFAULT_MODEL))
+    loaded = read_bundle(locate(bundle))
     manifest = loaded.manifest
     with output_folder(_output_folder(loaded, out)) as folder:
         of_data: list[Section] = []

@@ -33,15 +33,18 @@ def test_only_positive_integers_are_versions(tmp_path: Path) -> None:
     assert [*versions(tmp_path)] == [10, 2, 1]
 
 
-def test_a_bundle_is_found_by_version_folder_model_folder_or_the_word_default(models: Path, tmp_path: Path) -> None:
+def test_a_bundle_is_found_by_version_folder_model_folder_or_the_word_default(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = models / "tiny"
-    assert locate(str(model / "1"), tmp_path) == model / "1"
-    assert locate(str(model), tmp_path) == model / "1"
-    assert locate("default", model) == model / "1"
+    monkeypatch.setattr("bundle.folders.DEFAULT_MODEL", model)
+    assert locate(str(model / "1")) == model / "1"
+    assert locate(str(model)) == model / "1"
+    assert locate("default") == model / "1"
     with pytest.raises(BundleError, match="is not a folder"):
-        locate(str(tmp_path / "nowhere"), model)
+        locate(str(tmp_path / "nowhere"))
     with pytest.raises(BundleError, match=r"is no bundle: it holds neither bundle\.json nor folders named 1, 2"):
-        locate(str(tmp_path), model)
+        locate(str(tmp_path))
 
 
 def test_the_next_version_is_one_more_than_the_highest_that_counts_as_one(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-import cli.heads
 from bundle.reader import read_bundle
 from cli.embedding import BundleEmbedder
 from cli.main import app
@@ -212,7 +211,8 @@ def test_a_file_of_events_that_makes_no_sense_is_refused(bundle, data, tmp_path,
 
 
 def test_the_bundled_model_needs_a_place_for_its_new_version(bundle, data, monkeypatch, tmp_path):
-    monkeypatch.setattr(cli.heads, "DEFAULT_MODEL", bundle.parent)
+    for each in ("bundle.folders", "cli.heads"):
+        monkeypatch.setattr(f"{each}.DEFAULT_MODEL", bundle.parent)
     code, words, _ = fit("default", data, "--labels", "y_up")
     assert code == 1
     assert "the bundled model is part of the program; name a folder for the new version with --out" in words

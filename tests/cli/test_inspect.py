@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import cli.inspect
 from bundle.arrays import write_arrays
 from cli.main import app
 from model.data.files import KINDS
@@ -58,7 +57,7 @@ def test_a_model_folder_means_its_highest_version_and_default_the_bundled_model(
 ) -> None:
     TinyModel(version=3).write(folder.parents[1])
     assert "tiny version 3" in inspect(folder.parent)[1]
-    monkeypatch.setattr(cli.inspect, "DEFAULT_MODEL", folder.parent)
+    monkeypatch.setattr("bundle.folders.DEFAULT_MODEL", folder.parent)
     assert "tiny version 3" in inspect("default")[1]
 
 

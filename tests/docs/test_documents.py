@@ -18,7 +18,7 @@ import pytest
 from app.api.native.routes import ENDPOINTS
 from app.api.native.schemas import ROWS
 from app.errors import ServiceError
-from app.settings import DEFAULT_MODEL, PREFIX, Settings
+from app.settings import PREFIX, Settings
 from bundle.folders import locate
 from bundle.manifest import read_manifest
 from bundle.schema import Schema
@@ -274,13 +274,13 @@ def test_the_melee_page_describes_every_column():
     described = re.findall(r"`([^`]+)`", (DOCS / "melee.md").read_text())
     patterns = [re.escape(each).replace("…", "(own|opp)").replace(r"\*", r"\w+") for each in described]
     patterns += [r"proj[0-4]_\w+", r"prev_btn_\w+"]
-    for name in read_manifest(locate("default", DEFAULT_MODEL)).feature_schema.names:
+    for name in read_manifest(locate("default")).feature_schema.names:
         assert any(re.fullmatch(pattern, name) for pattern in patterns), name
 
 
 def test_the_melee_page_names_every_class_of_actions():
     page = (DOCS / "melee.md").read_text()
-    for name in read_manifest(locate("default", DEFAULT_MODEL)).feature_schema.names:
+    for name in read_manifest(locate("default")).feature_schema.names:
         if name.startswith("own_act_"):
             assert f"`{name.removeprefix('own_act_')}`" in page
 

@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 from replay_bot import send_at_rate, what_happened
 
-from app.settings import DEFAULT_MODEL
 from bundle.folders import locate
 from bundle.manifest import read_manifest
 from tests.support.replays import duel, game
@@ -19,7 +18,7 @@ from tests.support.scripts import run_example
 from tests.support.serving import Server
 
 bot = partial(run_example, "replay_bot.py")
-NAMES = read_manifest(locate("default", DEFAULT_MODEL)).feature_schema.names
+NAMES = read_manifest(locate("default")).feature_schema.names
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 from scripted_match import play
 
-from app.settings import DEFAULT_MODEL
 from bundle.folders import locate
 from bundle.manifest import read_manifest
 
-NAMES = read_manifest(locate("default", DEFAULT_MODEL)).feature_schema.names
+NAMES = read_manifest(locate("default")).feature_schema.names
 MINUTE = 3600
 
 

@@ -170,7 +170,7 @@ async def test_models_metrics_and_log_say_the_format_and_why(
 
 
 def test_the_bundled_model_is_served_in_int8_and_takes_inputs_at_the_delays_of_bots() -> None:
-    bundled = read_bundle(locate(str(DEFAULT_MODEL), DEFAULT_MODEL))
+    bundled = read_bundle(locate(str(DEFAULT_MODEL)))
     assert choose(bundled, "auto", threads=1).precision == "int8"
     manifest = bundled.manifest
     assert (len(manifest.actions), manifest.max_actions) == (13, 24)

@@ -12,8 +12,7 @@ from typer.testing import CliRunner
 from bundle.columns import column_statistics
 from bundle.reader import read_bundle
 from cli.main import app
-from cli.report import folders, sections
-from cli.report import report as module
+from cli.report import sections
 from tests.support.bundles import TinyModel
 from tests.support.games import GROUPS, NAMES, make_games
 
@@ -209,8 +208,8 @@ def test_what_is_wrong_is_said_in_one_line(bundle, data, tmp_path, arguments, me
 
 
 def test_the_bundled_model_is_reported_only_where_one_says(bundle, monkeypatch, tmp_path):
-    for each in (module, folders):
-        monkeypatch.setattr(each, "DEFAULT_MODEL", bundle.parent)
+    for each in ("bundle.folders", "cli.report.folders"):
+        monkeypatch.setattr(f"{each}.DEFAULT_MODEL", bundle.parent)
     code, words = report("default")
     assert code == 1
     assert "the bundled model lies among the program's files; say with --out where the report goes" in words

@@ -13,7 +13,6 @@ import pytest
 
 pytest.importorskip("peppi_py", reason="needs the extra: jepa-client[slippi]")
 
-from app.settings import DEFAULT_MODEL
 from bundle.folders import locate
 from bundle.manifest import read_manifest
 from jepa_client.games.melee import BUTTONS, FAST_FALL, HITSTUN, SCREEN, SHIELDING, STAGES, LiveRows, replay_rows
@@ -101,7 +100,7 @@ def episode(number):
 
 
 def test_columns_and_groups_are_those_of_the_bundled_model():
-    schema = read_manifest(locate("default", DEFAULT_MODEL)).feature_schema
+    schema = read_manifest(locate("default")).feature_schema
     assert tuple(COLUMNS) == schema.names
     assert {group.name: slice(group.start, group.stop) for group in schema.groups} == GROUPS
 
