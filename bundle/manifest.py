@@ -9,13 +9,12 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field, PlainValidator, Val
 from bundle.files import read_file
 from bundle.folders import FORMAT, MANIFEST, MAX_VERSION, NAME_PATTERN, BundleError
 from bundle.heads import Head, Kind
-from bundle.novelty import NOVELTY_FILE
 from bundle.sample import SAMPLE
 from bundle.schema import MAX_ACTION_COLUMNS, MAX_ACTION_FRAMES, MAX_ACTION_NUMBERS, Schema, schema_hash
 
 GRAPHS = ("context_encoder", "target_encoder", "predictor")
 REQUIRED_FILES = (*(f"{graph}.onnx" for graph in GRAPHS), "golden.npz")
-HEADS, NOVELTY = "heads.npz", NOVELTY_FILE
+HEADS = "heads.npz"
 
 # That of a row of 60,000 columns with all that is known of them; parsed it takes up to twenty times as much.
 MAX_MANIFEST_BYTES = 2**23

@@ -8,8 +8,8 @@ from bundle.files import open_regular, read_file, sha256_of
 from bundle.folders import MANIFEST, BundleError
 from bundle.golden import MAX_GOLDEN_BYTES, Golden, parse_golden
 from bundle.heads import MAX_HEADS_BYTES, Heads, parse_heads
-from bundle.manifest import GRAPHS, HEADS, NOVELTY, Manifest, read_manifest
-from bundle.novelty import MAX_NOVELTY_BYTES, Novelty, parse_novelty
+from bundle.manifest import GRAPHS, HEADS, Manifest, read_manifest
+from bundle.novelty import MAX_NOVELTY_BYTES, NOVELTY_FILE, Novelty, parse_novelty
 
 # Of all files of a bundle together, unless the caller says otherwise.
 MAX_BUNDLE_BYTES = 2**31
@@ -38,9 +38,9 @@ class Bundle:
     @cached_property
     def novelty(self) -> Novelty | None:
         """None where the bundle does not say how far from training a frame is."""
-        if NOVELTY not in self.manifest.files:
+        if NOVELTY_FILE not in self.manifest.files:
             return None
-        path = self.folder / NOVELTY
+        path = self.folder / NOVELTY_FILE
         content = read_file(path, MAX_NOVELTY_BYTES)
         return parse_novelty(content, path, self.manifest.embed_dim, self.manifest.input_dim)
 

@@ -10,8 +10,8 @@ from threadpoolctl import threadpool_limits
 
 from bundle.folders import DEFAULT_MODEL, locate
 from bundle.heads import Heads
-from bundle.manifest import HEADS, NOVELTY
-from bundle.novelty import Novelty
+from bundle.manifest import HEADS
+from bundle.novelty import NOVELTY_FILE, Novelty
 from bundle.reader import Bundle, read_bundle
 from bundle.writer import BundleWriter
 from cli.arguments import (
@@ -146,7 +146,7 @@ def _write(loaded: Bundle, models: Path, targets: list[Target], fit: Fit, novelt
             whole = _joined(loaded.heads.select([entry["name"] for entry in kept]), whole)
         bundle.describe(heads=[*kept, *entries])
         whole.write(bundle.path / HEADS)
-        novelty.write(bundle.path / NOVELTY)
+        novelty.write(bundle.path / NOVELTY_FILE)
     return bundle.folder
 
 
