@@ -167,7 +167,7 @@ def surprises(
     ahead = rows_ahead(game, horizon)
     if not (ahead >= 0).any():
         return Section(title, f"No frame of {called} has one {horizon} frames later.")
-    found = surprise(bundle, context, target, ahead, horizon)
+    found = surprise(bundle, embedder, context, target, ahead, horizon)
     values, unit = found.losses, "loss (smooth L1)"
     if found.percentiles is not None:
         values, unit = found.percentiles, "percentile of the loss"

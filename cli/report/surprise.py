@@ -6,11 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.inference.losses import percentiles, smooth_l1
-from app.inference.sessions import Graphs
 from app.rows import Array
-from app.system.cores import available_cores
 from bundle.reader import Bundle
-from cli.embedding import ROWS_A_RUN
+from cli.embedding import BundleEmbedder
 
 MAX_MOMENTS = 5
 # Half a second at 60 Hz.
@@ -37,14 +35,10 @@ class Surprise(NamedTuple):
         return found
 
 
-def surprise(bundle: Bundle, context: Array, target: Array, ahead: NDArray[np.int64], horizon: int) -> Surprise:
+def surprise(
+    bundle: Bundle, embedder: BundleEmbedder, context: Array, target: Array, ahead: NDArray[np.int64], horizon: int
+) -> Surprise:
     """context and target embeddings [n, D] of a game, and the row `ahead` [n] of each, −1 where there is none."""
-    graphs = Graphs(bundle, threads=available_cores())
     now = np.flatnonzero(ahead >= 0)
-    losses = np.empty(len(now), np.float32)
-    for start in range(0, len(now), ROWS_A_RUN):
-        part = now[start : start + ROWS_A_RUN]
-        every_patch = np.ones((len(part), len(bundle.manifest.patches)), np.float32)
-        predicted = graphs.predict(context[part], every_patch, np.full(len(part), horizon, np.float32))
-        losses[start : start + len(part)] = smooth_l1(predicted, target[ahead[part]])
+    losses = smooth_l1(embedder.expected(context[now], horizon), target[ahead[now]])
     return Surprise(ahead[now], losses, percentiles(losses, bundle.manifest.loss_quantiles.get(horizon)))

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from bundle.reader import read_bundle
+from cli.embedding import BundleEmbedder
 from cli.report.surprise import Surprise, surprise
 from tests.support.bundles import TinyModel
 from tests.support.serving import serving
@@ -14,7 +15,8 @@ async def test_the_surprise_of_a_game_is_what_the_service_answers(tmp_path, quan
     folder = model.write(tmp_path)
     rows = model.rows(600)
     ahead = np.append(np.arange(6, 600), [-1] * 6)
-    found = surprise(read_bundle(folder), model.encode(rows, "context"), model.encode(rows), ahead, 6)
+    bundle = read_bundle(folder)
+    found = surprise(bundle, BundleEmbedder(bundle), model.encode(rows, "context"), model.encode(rows), ahead, 6)
     np.testing.assert_array_equal(found.rows, np.arange(6, 600))
     async with serving(models=tmp_path) as client:
         body = {"features": rows[:-6].tolist(), "target_features": rows[6:].tolist(), "horizon": 6}
