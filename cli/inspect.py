@@ -8,7 +8,7 @@ import typer
 
 from app.inference.sessions import Graphs
 from app.repository import selfcheck
-from bundle.folders import BundleError, locate
+from bundle.folders import MANIFEST, BundleError, locate
 from bundle.install import how_to_install
 from bundle.manifest import HeadEntry, Manifest, read_manifest
 from bundle.reader import Bundle, file_problems
@@ -44,10 +44,10 @@ def inspect(
 
     The exit status is 1 if something is wrong.
     """
-    if bundles := [each for each in source if not _is_data(each)]:
-        if len(source) > 1:
-            raise ValueError(f"{bundles[0]} is no recording; name one bundle, or recordings that are read together")
-    else:
+    bundles = [each for each in source if not _is_data(each)]
+    if bundles and len(source) > 1:
+        raise ValueError(f"{bundles[0]} is no recording; name one bundle, or recordings that are read together")
+    if not bundles:
         _inspect_data(
             source,
             features=features,
@@ -66,7 +66,7 @@ def inspect(
             typer.echo(line)
         problems = [*file_problems(folder, manifest)]
         if not problems:
-            typer.echo(f"{len(manifest.files)} files have the sizes and SHA-256 of bundle.json")
+            typer.echo(f"{len(manifest.files)} files have the sizes and SHA-256 of {MANIFEST}")
             read = Bundle(folder, manifest)
             problems = [*_golden_problems(read), *_head_problems(read)]
     except BundleError as error:
@@ -82,9 +82,9 @@ def _is_data(source: str) -> bool:
     path = Path(source)
     if path.is_dir():
         files = [*path.rglob("*")]
-        has_bundle = any(each.name == "bundle.json" or each.suffix == ".onnx" for each in files)
+        has_bundle = any(each.name == MANIFEST or each.suffix == ".onnx" for each in files)
         return not has_bundle and any(map(kind_of, files))
-    is_of_bundle = path.name == "bundle.json" or path.suffix == ".onnx"
+    is_of_bundle = path.name == MANIFEST or path.suffix == ".onnx"
     return (path.exists() and not is_of_bundle) or kind_of(path) is not None or any(sign in source for sign in "*?[")
 
 
