@@ -32,10 +32,9 @@ from model.data.kept import kept_frames
 from model.training import runs
 from model.training.checkpoint import Checkpoint, load_checkpoint
 from model.training.devices import ACCELERATORS, launch
-from model.training.horizons import within_reach
 from model.training.logs import PACKAGES, check_log
 from model.training.recipe import PRESETS
-from model.training.run import changed_recipe, check_unfinished, frames_to_show, prepare
+from model.training.run import changed_recipe, check_unfinished, frames_to_show
 from model.training.run import resume as resume_run
 
 console = Console(highlight=False, soft_wrap=True)
@@ -125,11 +124,7 @@ def train(
             console.print(f"warning: {damage}; a new run begins beside it", style="yellow", markup=False)
         frames = _frames(data, home / "frames", **choices)
         if path is None:
-            if "horizons" not in given:
-                recipe, note = within_reach(frames, recipe)
-                if note is not None:
-                    console.print(f"note: {note}", markup=False)
-            run = prepare(frames, recipe, fabric=fabric)
+            run = learning.begin(frames, recipe, fabric, console, shorten="horizons" not in given)
             run.checkpoint.made = {
                 "preset": preset or "default",
                 "command": _command(data, out, name, preset, config, on_line, choices),

@@ -23,7 +23,7 @@ from model.training.logs import RunLog, check_log
 from model.training.loop import best_of
 from model.training.loop import train as train_run
 from model.training.progress import RunProgress, waiting
-from model.training.recipe import of_preset
+from model.training.recipe import Recipe, of_preset
 from model.training.run import Run, changed_recipe, check_unfinished, prepare
 from model.training.run import resume as resume_run
 
@@ -62,11 +62,7 @@ def train(
         chosen = of_preset(preset).changed(recipe)
         if damage := runs.check_none_stopped(home):
             console.print(f"warning: {damage}; a new run begins beside it", style="yellow", markup=False)
-        if "horizons" not in recipe:
-            chosen, note = within_reach(frames, chosen)
-            if note is not None:
-                console.print(f"note: {note}", markup=False)
-        run = prepare(frames, chosen, fabric=fabric)
+        run = begin(frames, chosen, fabric, console, shorten="horizons" not in recipe)
         given = ", ".join(f"{key}={value!r}" for key, value in {"name": name, "preset": preset, **recipe}.items())
         run.checkpoint.made = {"preset": preset, "command": f"model.train(frames, {given})"}
         path = None
@@ -76,6 +72,15 @@ def train(
         raise KeyboardInterrupt(f"stopped at step {run.checkpoint.step}; go on with resume=True")
     folder = export(path, Path(out), name, console=console) if fabric.is_global_zero else None
     return Path(fabric.broadcast(str(folder)))
+
+
+def begin(frames: Frames, recipe: Recipe, fabric: Fabric, console: Console, *, shorten: bool) -> Run:
+    """A run of the recipe; `shorten` leaves out the horizons that the games are too short for, and says so."""
+    if shorten:
+        recipe, note = within_reach(frames, recipe)
+        if note is not None:
+            console.print(f"note: {note}", markup=False)
+    return prepare(frames, recipe, fabric=fabric)
 
 
 def stopped_run(home: Path) -> Path:
