@@ -106,13 +106,14 @@ def execute(run: Run, batch: list[Slice], clock: Callable[[], float] = monotonic
 def _answers(run: Run, batch: list[Slice]) -> list[Array | ModelFailed]:
     """One run for all; if it fails, one for each, so that a poisoned request fails alone."""
     try:
-        pieces = [piece.inputs() for piece in batch]
-        output = run(*(pieces[0] if len(pieces) == 1 else map(np.concatenate, zip(*pieces, strict=True))))
+        if len(batch) == 1:
+            # The usual run, of one request.
+            (piece,) = batch
+            output = _checked(run(*piece.inputs()), piece.stop - piece.start, piece.start)
+            return [_read_out(piece.job.ticket.readout, output)]
         edges = [*accumulate((piece.stop - piece.start for piece in batch), initial=0)]
-        if len(output) != edges[-1]:
-            raise ValueError(f"the graph answered {edges[-1]} rows with {len(output)}")
-        if not all_finite(output):
-            raise _not_finite(output, batch[0].start)
+        inputs = zip(*(piece.inputs() for piece in batch), strict=True)
+        output = _checked(run(*map(np.concatenate, inputs)), edges[-1], batch[0].start)
         readouts = {piece.job.ticket.readout for piece in batch}
         if len(readouts) == 1:
             output = _read_out(readouts.pop(), output)
@@ -127,6 +128,15 @@ def _answers(run: Run, batch: list[Slice]) -> list[Array | ModelFailed]:
         if isinstance(error, ModelFailed):
             return [error]
         return [ModelFailed(f"the model failed on these rows ({type(error).__name__}); the service's log says why")]
+
+
+def _checked(output: Array, rows: int, start: int) -> Array:
+    """What a run of so many rows, of which the first is number `start` of its job, came to."""
+    if len(output) != rows:
+        raise ValueError(f"the graph answered {rows} rows with {len(output)}")
+    if not all_finite(output):
+        raise _not_finite(output, start)
+    return output
 
 
 def _read_out(readout: Readout | None, output: Array) -> Array:

@@ -24,7 +24,7 @@ else:
 
     def start_task(coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """A task that starts in the next turn of the event loop (about 3 µs; an eager task needs Python 3.12)."""
-        return asyncio.get_running_loop().create_task(coroutine)
+        return asyncio.Task(coroutine, loop=asyncio.get_running_loop())
 
 
 class Call:
