@@ -54,7 +54,6 @@ class FrontDoor(asyncio.Protocol):
         self._handlers: dict[bytes, Handler] = state.handlers
         self._telemetry, self._settings = self._service.telemetry, self._service.settings
         # per connection
-        self.keep_alive_s: float = config.timeout_keep_alive
         self._inbox, self._idle_since = Inbox(), monotonic()
         # The service stops; the client was refused, and what still arrives is dropped.
         self._is_stopping = self._is_ending = False
@@ -71,7 +70,7 @@ class FrontDoor(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.transport = transport
-        self._clocks = Clocks(self, transport, self._service, self.keep_alive_s)
+        self._clocks = Clocks(self, transport, self._service, self._config.timeout_keep_alive)
         self._backlog = Backlog(transport, self._service)
         self._state.connections.add(self)  # type: ignore[arg-type]
         self._telemetry.connections.add()

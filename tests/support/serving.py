@@ -55,9 +55,10 @@ async def client_of(app: FastAPI, way: str = "asgi") -> AsyncIterator[httpx.Asyn
 
 
 @asynccontextmanager
-async def listening(app: FastAPI) -> AsyncIterator[int]:
+async def listening(app: FastAPI, keep_alive_s: float = 5.0) -> AsyncIterator[int]:
     """Serves a started app in this process, and yields the port."""
     config = uvicorn.Config(app, http=FrontDoor, ws="none", proxy_headers=False, lifespan="off", log_config=None)
+    config.timeout_keep_alive = keep_alive_s  # type: ignore[assignment]
     config.load()
     state = ServerState()
     server = await asyncio.get_running_loop().create_server(lambda: FrontDoor(config, state, {}), "127.0.0.1", 0)

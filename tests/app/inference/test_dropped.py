@@ -36,8 +36,9 @@ async def test_expired_rows_are_never_computed(graph: FakeGraph, threads: BatchT
     batcher = threaded(graph, threads)
     first = await busy(graph, batcher)
     late = asyncio.create_task(batcher.submit(rows_from(77, 1), ticket=Ticket(deadline=monotonic() + 0.02)))
+    # While the run is still held: nobody has to wait for a 504.
     with pytest.raises(DeadlineExpired):
-        await late  # while the run is still held: nobody has to wait for a 504
+        await late
     with pytest.raises(DeadlineExpired):
         await batcher.submit(rows_from(78, 1), ticket=Ticket(deadline=monotonic()))
     assert batcher.queue_rows == 0
@@ -119,7 +120,8 @@ async def test_a_newer_frame_in_another_process_takes_the_place_of_one_that_wait
 async def test_who_would_be_late_makes_room_for_who_would_not(graph: FakeGraph, threads: BatchThreads) -> None:
     batcher = threaded(graph, threads)
     first = await busy(graph, batcher)
-    batcher.admission.turnaround_s = 3600.0  # what it knows of the runs before
+    # As if the runs before had taken so long.
+    batcher.admission.turnaround_s = 3600.0
     late = asyncio.create_task(batcher.submit(rows_from(1, 1), ticket=Ticket(deadline=monotonic() + 60)))
     in_time = asyncio.create_task(batcher.submit(rows_from(2, 1)))
     await until_queued()
@@ -132,28 +134,30 @@ async def test_who_would_be_late_makes_room_for_who_would_not(graph: FakeGraph, 
 
 async def test_who_is_alone_is_tried_however_short_the_time(threads: BatchThreads) -> None:
     batcher = Batcher(lambda rows: rows, BatchLimits(8, inline_rows=8), threads, Streams(), max_queue_rows=10)
-    batcher.admission.turnaround_s = 3600.0  # one very slow run
+    batcher.admission.turnaround_s = 3600.0
     await batcher.submit(rows_from(0, 1), ticket=Ticket(deadline=monotonic() + 60))
 
 
 async def test_what_would_wait_too_long_for_its_deadline_is_refused_at_once(
     graph: FakeGraph, threads: BatchThreads
 ) -> None:
-    batcher = threaded(graph, threads, max_rows=1)
-    for _ in range(20):  # each holds whoever is behind it for about 50 ms
+    now = [0.0]
+    batcher = Batcher(graph.run, BatchLimits(1), threads, Streams(), max_queue_rows=1000, clock=lambda: now[0])
+    # Each holds whoever is behind it for 50 ms.
+    for _ in range(20):
         first = await busy(graph, batcher)
-        await asyncio.sleep(0.05)
+        now[0] += 0.05
         graph.release()
         await first
     first = await busy(graph, batcher)
     waiting = [asyncio.create_task(batcher.submit(rows_from(number, 1))) for number in range(10)]
     await until_queued()
     with pytest.raises(QueueFull, match=r"10 rows wait already and they take about \d+ ms, which the deadline hardly"):
-        await batcher.submit(rows_from(100, 1), ticket=Ticket(monotonic() + 0.3))
-    patient = asyncio.create_task(batcher.submit(rows_from(200, 1), ticket=Ticket(monotonic() + 60)))
+        await batcher.submit(rows_from(100, 1), ticket=Ticket(now[0] + 0.3))
+    patient = asyncio.create_task(batcher.submit(rows_from(200, 1), ticket=Ticket(now[0] + 60)))
     await until_queued()
     graph.release()
     assert len(await asyncio.gather(first, *waiting, patient)) == 12
     # Nobody waits any more, so that whoever comes is tried, however little time there is.
-    rows, _ = await batcher.submit(rows_from(300, 1), ticket=Ticket(monotonic() + 0.3))
+    rows, _ = await batcher.submit(rows_from(300, 1), ticket=Ticket(now[0] + 0.3))
     assert len(rows) == 1

@@ -10,7 +10,6 @@ import pytest
 from fastapi import FastAPI
 
 from app.main import create_app
-from app.server.protocol import FrontDoor
 from app.service import Service
 from app.settings import Settings
 from tests.app.server.protocol.conftest import BINARY, Reader, Writer, answer_to, floats, read_answer, request
@@ -32,15 +31,8 @@ async def test_a_connection_ends_when_the_client_says_so(
 
 
 @pytest.mark.parametrize("requests", [0, 1])
-async def test_an_idle_connection_is_closed(app: FastAPI, requests: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    begin = FrontDoor.connection_made
-
-    def impatient(self: FrontDoor, transport: asyncio.Transport) -> None:
-        self.keep_alive_s = 0.05
-        begin(self, transport)
-
-    monkeypatch.setattr(FrontDoor, "connection_made", impatient)
-    async with listening(app) as port:
+async def test_an_idle_connection_is_closed(app: FastAPI, requests: int) -> None:
+    async with listening(app, keep_alive_s=0.05) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for seed in range(requests):
             writer.write(request(seed))
@@ -50,17 +42,8 @@ async def test_an_idle_connection_is_closed(app: FastAPI, requests: int, monkeyp
 
 
 @pytest.mark.parametrize("sent", [request(0), b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["short way", "long way"])
-async def test_a_connection_that_is_used_outlives_the_time_of_an_idle_one(
-    app: FastAPI, sent: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begin = FrontDoor.connection_made
-
-    def impatient(self: FrontDoor, transport: asyncio.Transport) -> None:
-        self.keep_alive_s = 1
-        begin(self, transport)
-
-    monkeypatch.setattr(FrontDoor, "connection_made", impatient)
-    async with listening(app) as port:
+async def test_a_connection_that_is_used_outlives_the_time_of_an_idle_one(app: FastAPI, sent: bytes) -> None:
+    async with listening(app, keep_alive_s=1) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for _ in range(6):
             writer.write(sent)
