@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from app.inference.engine import MAX_LOOP_ROWS
+from app.rows import Array
 from app.system.counters import COLUMNS_SHARE, MAX_NUMBERS, Ledger
 from app.telemetry import novelty, odd_rows
 from app.telemetry.novelty import MAX_STREAMS, ODD_PERCENTILE, WINDOW_S, NoveltyWatch
@@ -43,10 +44,21 @@ def watch(models: Path) -> NoveltyWatch:
 
 
 ROWS = np.zeros((2, 10), np.float32)
+# The last two columns have changed places.
+SWAPPED = [0, 1, 2, 3, 4, 5, 6, 7, 9, 8]
 
 
 def percentiles(*values: float) -> Judged:
     return Judged(np.array(values, np.float32), None)
+
+
+def judged(watch: NoveltyWatch, embeddings: Array, clock: Clock, times: int, rest_s: float) -> tuple[int, float]:
+    """How many frames were judged, and their mean, of one bot that sends the same so many times."""
+    for _ in range(times):
+        clock.now += rest_s
+        watch.judge("bot", embeddings, embeddings)
+    ((frames, mean, _),) = watch.report()
+    return frames, mean
 
 
 def test_frames_of_the_last_seconds_count_stream_by_stream_the_most_novel_first(
@@ -78,10 +90,7 @@ def test_a_sample_of_embeddings_is_judged_and_none_without_a_measure(
     watch: NoveltyWatch, models: Path, tiny: TinyModel, clock: Clock
 ) -> None:
     embeddings = tiny.encode(tiny.rows(1))
-    for _ in range(40 * novelty.SAMPLED):
-        clock.now += novelty.MIN_REST_S / 8
-        watch.judge("bot", embeddings, embeddings)
-    ((frames, mean, _),) = watch.report()
+    frames, mean = judged(watch, embeddings, clock, 40 * novelty.SAMPLED, novelty.MIN_REST_S / 8)
     assert 20 <= frames <= 80
     assert watch.measure is not None
     assert mean == pytest.approx(float(watch.measure.percentiles(embeddings)[0]), rel=1e-4)
@@ -95,10 +104,7 @@ def test_however_many_requests_there_are_few_a_second_are_judged(
     watch: NoveltyWatch, tiny: TinyModel, clock: Clock
 ) -> None:
     embeddings = tiny.encode(tiny.rows(1))
-    for _ in range(100 * novelty.SAMPLED):
-        clock.now += novelty.MIN_REST_S / 160
-        watch.judge("bot", embeddings, embeddings)
-    ((frames, _, _),) = watch.report()
+    frames, _ = judged(watch, embeddings, clock, 100 * novelty.SAMPLED, novelty.MIN_REST_S / 160)
     assert 3 <= frames <= 10
 
 
@@ -194,7 +200,7 @@ async def test_two_columns_that_changed_places_are_novel(
     row_of_linked_columns: tuple[Path, np.ndarray], horizon: int
 ) -> None:
     models, usual = row_of_linked_columns
-    swapped = usual[[0, 1, 2, 3, 4, 5, 6, 7, 9, 8]]
+    swapped = usual[SWAPPED]
     async with serving("socket", models=models) as client:
 
         async def novelty_of(row: np.ndarray, **options: object) -> float:
@@ -221,7 +227,7 @@ async def test_the_drift_report_names_the_columns_that_changed_places_while_they
     row_of_linked_columns: tuple[Path, np.ndarray],
 ) -> None:
     models, usual = row_of_linked_columns
-    swapped = usual[[0, 1, 2, 3, 4, 5, 6, 7, 9, 8]]
+    swapped = usual[SWAPPED]
     async with serving("socket", models=models) as client:
 
         async def report_after(row: np.ndarray, stream: str) -> dict[str, Any]:
@@ -254,7 +260,7 @@ async def test_rows_that_were_embedded_are_named_as_well_and_no_longer_once_they
     assert watch.misfits() == ((), None)
     for _ in range(4 * novelty.SAMPLED):
         clock.now += novelty.MIN_REST_S
-        watch.judge("bot", embeddings, usual[None, [0, 1, 2, 3, 4, 5, 6, 7, 9, 8]])
+        watch.judge("bot", embeddings, usual[None, SWAPPED])
     assert watch.misfits().swap == (8, 9)
     clock.now += WINDOW_S + 1
     assert watch.misfits() == ((), None)
@@ -272,6 +278,6 @@ def test_without_room_for_rows_novelty_is_counted_and_no_column_named(
     ledger.place(("full",), int(MAX_NUMBERS * COLUMNS_SHARE) - MAX_STREAMS * WINDOW_S * novelty.WIDTH)
     watch = NoveltyWatch(ledger, bundle.manifest, bundle.novelty)
     assert "columns of tiny that do not fit are not named" in caplog.text
-    watch.judge("bot", np.zeros((1, 4), np.float32), usual[None, [0, 1, 2, 3, 4, 5, 6, 7, 9, 8]])
+    watch.judge("bot", np.zeros((1, 4), np.float32), usual[None, SWAPPED])
     assert watch.report()[0].columns == 100
     assert watch.misfits() == ((), None)
