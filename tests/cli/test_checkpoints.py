@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from model.training.run import prepare
-from tests.model.training.test_loop import SMALL
 from tests.support.files import limited_files
 from tests.support.games import make_games
+from tests.support.small_run import SMALL
 
 
 @pytest.fixture

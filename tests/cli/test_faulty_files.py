@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from model.training.run import prepare
-from tests.model.training.test_loop import SMALL
 from tests.support import edifice
 from tests.support.bundles import TinyModel
 from tests.support.games import make_games
+from tests.support.small_run import SMALL
 
 pytest.importorskip("peppi_py", reason="needs the extra: jepa-client[slippi]")
 from tests.support.replays import duel, game

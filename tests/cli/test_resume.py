@@ -11,8 +11,8 @@ from cli.main import app
 from model.training import runs
 from model.training.checkpoint import load_checkpoint
 from model.training.run import prepare
-from tests.model.training.test_loop import SMALL
 from tests.support.games import make_games
+from tests.support.small_run import SMALL
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import pytest
 
 import model
 from bundle.reader import read_bundle
-from tests.model.training.test_loop import SMALL
 from tests.support.games import make_games
+from tests.support.small_run import SMALL
 
 FIELDS = asdict(SMALL)
 

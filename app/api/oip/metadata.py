@@ -11,8 +11,14 @@ from app.api.oip.models import Signature
 from app.api.oip.statistics import Statistics
 from app.service import Service
 
-EXTENSIONS = ["binary_tensor_data", "parameters", "schedule_policy", "statistics", "model_configuration"]
-EXTENSIONS.append("model_repository")
+EXTENSIONS = [
+    "binary_tensor_data",
+    "parameters",
+    "schedule_policy",
+    "statistics",
+    "model_configuration",
+    "model_repository",
+]
 PLATFORM = "onnx_onnxv1"
 
 

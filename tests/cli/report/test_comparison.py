@@ -7,8 +7,8 @@ import pytest
 from model.training import runs
 from model.training.run import prepare
 from tests.cli.report.test_report import HISTORY, files, page_of, report, tiny
-from tests.model.training.test_loop import SMALL
 from tests.support.games import make_games
+from tests.support.small_run import SMALL
 
 RECIPE = {"learning_rate": 0.002, "anchor": 20.0}
 

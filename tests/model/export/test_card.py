@@ -10,8 +10,8 @@ from bundle.schema import Group, Schema
 from model.export.card import MAX_GROUPS, model_card
 from model.training.recipe import Recipe
 from model.training.run import prepare
-from tests.model.training.test_loop import SMALL
 from tests.support.games import make_games
+from tests.support.small_run import SMALL
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from model.training.checkpoint import load_checkpoint
 from model.training.forward_pass import forward_pass, predict
 from model.training.loop import train
 from model.training.run import prepare, resume
-from tests.model.training.test_loop import SMALL, trained, weights
 from tests.support.games import make_games
+from tests.support.small_run import SMALL, trained, weights
 
 
 def seed():

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 
 from model.training.checkpoint import Checkpoint, DamagedCheckpoint, load_checkpoint
 from model.training.run import prepare
-from tests.model.training.test_loop import SMALL
 from tests.support.files import limited_files
 from tests.support.games import make_games
+from tests.support.small_run import SMALL
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 
 from model.training import runs
 from model.training.logs import PACKAGES, RunLog, check_log
-from tests.model.training.test_loop import SMALL
+from tests.support.small_run import SMALL
 
 POINT = {"objective": 3.0, "loss": 0.25, "loss_ratio": 0.5, "std": 1.0, "rankme": 9.0, "rows_per_second": 100.0}
 

@@ -15,31 +15,12 @@ from model.training.loop import train
 from model.training.recipe import Recipe
 from model.training.run import prepare, resume
 from tests.support.games import make_games
-
-SMALL = Recipe(
-    embed_dim=16, predictor_embed_dim=8, encoder_depth=1, predictor_depth=1, num_heads=4,
-    horizons=(2, 5), steps=6, batch_size=32, warmup_steps=2, hide_share=(0.0, 0.4), anchor=1.0,
-)  # fmt: skip
+from tests.support.small_run import SMALL, trained, weights
 
 
 @pytest.fixture(scope="module")
 def games():
     return make_games()
-
-
-def trained(run, path, every=3):
-    reports, steps = [], []
-
-    def go_on(step):
-        steps.append(step)
-        return True
-
-    train(run, path, reports.append, go_on, every=every)
-    return reports, steps
-
-
-def weights(checkpoint):
-    return checkpoint.jepa.state_dict()
 
 
 @pytest.mark.parametrize("tokens", ["row", "groups"])

@@ -9,9 +9,9 @@ import torch
 
 from model.training.checkpoint import load_checkpoint
 from model.training.run import prepare
-from tests.model.training.test_loop import SMALL, trained, weights
 from tests.support.forker import TRAINING, Fork, run_forked
 from tests.support.games import make_games
+from tests.support.small_run import SMALL, trained, weights
 
 # What it prints goes into the one pipe that a fork has.
 SMALL_RUN = "import os; os.dup2(2, 1); from tests.support.small_run import main; main()"

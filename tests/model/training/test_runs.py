@@ -10,8 +10,8 @@ from model.training.checkpoint import load_checkpoint
 from model.training.held_out import Report
 from model.training.loop import best_of, train
 from model.training.run import changed_recipe, check_unfinished, prepare, resume
-from tests.model.training.test_loop import SMALL, trained, weights
 from tests.support.games import make_games
+from tests.support.small_run import SMALL, trained, weights
 
 
 @pytest.fixture(scope="module")
