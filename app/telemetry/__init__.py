@@ -1,1 +1,1 @@
-"""How the service is observed: metrics, logs, traces and drift."""
+"""How the service is observed: metrics, logs, traces, drift and novelty."""
