@@ -34,7 +34,7 @@ from cli.copies import copy_into
 from model.data.frames import read_frames
 from model.data.ranges import Ranges, distinct
 from model.data.splits import split_rows
-from model.export.bundle import of_actions, questions, store_half
+from model.export.bundle import of_actions, plain_questions, questions, store_half
 from model.export.graphs import ServedPredictor, predict
 from model.export.int8 import golden_distances, int8_cost, write_one_int8
 from model.export.parity import check_graph, judge
@@ -188,15 +188,7 @@ def write(
         np.savez(writer.path / "golden.npz", **rows)  # type: ignore[arg-type]
         fitted, tested = np.split(sample, 2)
         write_one_int8(writer.path, "predictor", questions(predictor, schema, fitted))
-        cost = int8_cost(
-            writer.path,
-            questions(predictor, schema, tested)
-            | {
-                "features": tested,
-                "targets": np.ones((len(tested), len(config.patches)), np.float32),
-                "horizon": np.full(len(tested), config.horizons[0], np.float32),
-            },
-        )
+        cost = int8_cost(writer.path, plain_questions(predictor, schema, tested))
         parity["int8"] = golden_distances(writer.path, rows)["predictor"]
         store_half(path)
         said["parity"]["predictor"] = {name: float(f"{value:.2g}") for name, value in parity.items()}

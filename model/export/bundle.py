@@ -137,20 +137,9 @@ def export_networks(
         parity = _write_graphs(bundle.path, context, target, predictor)
         np.savez(bundle.path / "golden.npz", **golden)  # type: ignore[arg-type]
         if sample is not None:
-            fitted, judged = np.split(sample, 2)
-            asked = questions(networks.predictor, schema, judged) | {
-                "features": judged,
-                "targets": np.ones((len(judged), len(config.patches)), np.float32),
-                "horizon": np.full(len(judged), config.horizons[0], np.float32),
-            }
-            cost = write_int8(bundle.path, questions(networks.predictor, schema, fitted), asked)
-            bundle.describe(precision={"int8": cost})
+            _write_what_takes_a_sample(bundle, networks, schema, sample)
             for graph, off in golden_distances(bundle.path, golden).items():
                 parity[graph]["int8"] = off
-            embedded = _embeddings(networks, schema, sample)
-            bundle.describe(map=principal_components(embedded, f"{len(sample):,} rows of training and held-out games"))
-            learned, held_out = np.split(embedded, 2)
-            Novelty.fit(learned, held_out, (fitted, judged)).write(bundle.path / NOVELTY_FILE)
         # Two digits are as near as another processor comes.
         bundle.describe(parity={graph: {k: float(f"{v:.2g}") for k, v in off.items()} for graph, off in parity.items()})
         if shown is not None:
@@ -163,6 +152,20 @@ def export_networks(
         if card is not None:
             (bundle.path / "README.md").write_text(card)
     return bundle.folder
+
+
+def _write_what_takes_a_sample(
+    bundle: BundleWriter, networks: Networks, schema: Schema, sample: NDArray[np.float32]
+) -> None:
+    """The int8 graphs, the map and the measure of novelty; `sample` as for `export_networks`."""
+    fitted, judged = np.split(sample, 2)
+    asked = plain_questions(networks.predictor, schema, judged)
+    cost = write_int8(bundle.path, questions(networks.predictor, schema, fitted), asked)
+    embedded = _embeddings(networks, schema, sample)
+    source = f"{len(sample):,} rows of training and held-out games"
+    bundle.describe(precision={"int8": cost}, map=principal_components(embedded, source))
+    learned, held_out = np.split(embedded, 2)
+    Novelty.fit(learned, held_out, (fitted, judged)).write(bundle.path / NOVELTY_FILE)
 
 
 def _description(config: Config, schema: Schema, statistics: Statistics | None) -> dict[str, Any]:
@@ -231,6 +234,15 @@ def questions(predictor: Predictor, schema: Schema, rows: NDArray[np.floating]) 
         actions[::3] = np.nan
         actions[1::3][rng.random(actions[1::3].shape) < UNKNOWN_SHARE] = np.nan
     return asked
+
+
+def plain_questions(predictor: Predictor, schema: Schema, rows: NDArray[np.float32]) -> Arrays:
+    """As `questions`, of rows as they are and all patches at the first horizon."""
+    return questions(predictor, schema, rows) | {
+        "features": rows,
+        "targets": np.ones((len(rows), len(predictor.config.patches)), np.float32),
+        "horizon": np.full(len(rows), predictor.config.horizons[0], np.float32),
+    }
 
 
 def _write_graphs(folder: Path, context: Judged, target: Judged, predictor: Judged) -> dict[str, dict[str, float]]:
