@@ -83,4 +83,5 @@ def test_silent_connections_count_in_the_limit_and_are_closed(server: Server, tr
 def test_a_client_that_keeps_its_side_open_is_closed_all_the_same(server: Server, trusted: ssl.SSLContext) -> None:
     with trusted.wrap_socket(server.connect(), server_hostname=server.host) as connection:
         connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert connection.recv(64).startswith(b"HTTP/1.1 200")
         until(lambda: metric(server, trusted, "jepa_http_connections") == 1)
