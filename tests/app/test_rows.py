@@ -8,7 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import InvalidInput, MalformedBody, ServiceError, TooManyRows
-from app.rows import Fields, Layout, binary_rows, float32_bytes, json_bytes, json_rows, may_hold_booleans, parse_json
+from app.rows import (
+    MAX_VDOT_NUMBERS,
+    Fields,
+    Layout,
+    all_finite,
+    binary_rows,
+    float32_bytes,
+    json_bytes,
+    json_rows,
+    may_hold_booleans,
+    parse_json,
+)
 
 LAYOUT = Layout("features", 3, "melee", columns=("x", "y", "z"), can_hide=True)
 float32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -176,3 +187,11 @@ def test_whatever_bytes_come_they_are_json_or_malformed(body: bytes) -> None:
     except MalformedBody:
         with pytest.raises((ValueError, RecursionError)):
             json.loads(body)
+
+
+@pytest.mark.parametrize("number", [0.0, 3.4e38, -3.4e38, np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("size", [287, MAX_VDOT_NUMBERS + 1])
+def test_numbers_whose_squares_overflow_are_finite_and_nothing_warns(number: float, size: int) -> None:
+    rows = np.full((2, size), 3.4e38, np.float32)
+    rows[1, 5] = number
+    assert all_finite(rows) == np.isfinite(number)
