@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Generic, Literal, NamedTuple, TypedDict, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypedDict, TypeVar, get_args
 from urllib.parse import quote
 
 import numpy as np
@@ -20,6 +20,9 @@ BINARY = "application/octet-stream"
 JSON = "application/json"
 Document = dict[str, Any]
 Encoder = Literal["target", "context"]
+# What a stream answers its frames with.
+Answered = Literal["embed", "predict", "forecast"]
+ANSWERS = get_args(Answered)
 
 
 class Loss(NamedTuple):
@@ -90,6 +93,8 @@ def stream(
     model: str | None = None,
 ) -> dict[str, str]:
     """The query parameters that apply to every frame of a stream."""
+    if answer not in ANSWERS:
+        raise ValueError(f"answer is {answer!r}; a stream answers with {', '.join(map(repr, ANSWERS))}")
     ahead = _params(answer=answer, actions=actions, candidates=candidates)
     if answer != "embed" and encoder != "target":
         raise TypeError(f"encoder goes with embeddings; leave it out of a stream with answer={answer!r}")
@@ -225,10 +230,15 @@ def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _names(option: str, names: Sequence[str]) -> str:
+def _names(option: str, names: Sequence[str] | None) -> str:
+    """Separated by commas; empty where there are none."""
     if isinstance(names, str):
         raise TypeError(f"{option} is the text {names!r}; send a list of names: {option}=[{names!r}]")
-    return ",".join(names)
+    listed = [] if names is None else [*names]
+    for name in listed:
+        if not isinstance(name, str):
+            raise TypeError(f"{option} holds {name!r}; a name is text, as the model's document has it")
+    return ",".join(listed)
 
 
 def _rows(answer: Answer, sent: Sequence[int]) -> Rows:

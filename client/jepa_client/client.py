@@ -7,13 +7,13 @@ from dataclasses import asdict
 from functools import partial
 from http.client import HTTPException
 from os import PathLike
-from typing import TYPE_CHECKING, Literal, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 import httpx
 from numpy.typing import ArrayLike
 
 from jepa_client import calls
-from jepa_client.calls import Call, Document, Encoder, Forecast, Loss, StreamOptions
+from jepa_client.calls import Answered, Call, Document, Encoder, Forecast, Loss, StreamOptions
 from jepa_client.connections import Connections
 from jepa_client.errors import DeadlineExpired, JepaError, NotReady, ServiceUnreachable
 from jepa_client.frames import Frames
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 URL = "http://127.0.0.1:8000"
 UNREADY = (NotReady, ServiceUnreachable, DeadlineExpired)
-# What a stream answers its frames with.
-Answered = Literal["embed", "predict", "forecast"]
 
 
 class JepaClient:

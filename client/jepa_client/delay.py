@@ -64,6 +64,13 @@ class Delay(Generic[Answer_co]):
         """The input [A] that was sent for the frame that `embed` saw last; a second one for the same frame takes the
         place of the first."""
         given = _input(sent)
+        before = [*self._in_flight][: -1 if self._has_pressed else None]
+        known = next((each for each in before if each is not None), given)
+        if known.shape != given.shape:
+            raise ValueError(
+                f"this input has {len(given)} numbers, those in flight have {len(known)}; send all of one game alike, "
+                "and call reset() where another one begins"
+            )
         if self._has_pressed:
             self._in_flight.pop()
         self._in_flight.append(given)

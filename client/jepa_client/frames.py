@@ -88,8 +88,9 @@ class Frames:
             raise ValueError(
                 f"each frame of this stream comes with {_said(opened)}, and this one with {_said(sent.params)}"
             )
-        self._number = (self._number + 1) % 2**32
-        return self._number, sent.shape, NUMBER.pack(self._number) + sent.content
+        # Read once, since event loops in other threads may count on meanwhile.
+        number = self._number = (self._number + 1) % 2**32
+        return number, sent.shape, NUMBER.pack(number) + sent.content
 
     def check_horizon(self, horizon: float | None) -> None:
         """Raises ValueError unless it is None or the one that the stream was opened with."""

@@ -39,5 +39,8 @@ class PerLoop(Generic[T]):
     def get(self) -> T:
         loops, loop = self._loops.get(), asyncio.get_running_loop()
         if loop not in loops:
+            # Connections hold the loop that they were made in, which would therefore never be freed, nor would they.
+            for ended in [each for each in [*loops] if each.is_closed()]:
+                loops.pop(ended, None)
             loops[loop] = self._make()
         return loops[loop]

@@ -4,7 +4,7 @@ import ssl
 from base64 import b64encode
 from dataclasses import astuple, dataclass, field
 from functools import cached_property
-from math import isfinite
+from numbers import Real
 from os import PathLike, fspath
 from typing import Any, Self
 
@@ -14,6 +14,8 @@ from jepa_client.proxies import proxy_of_environment
 
 MAX_CONNECTIONS = 100
 MAX_PORT = 65535
+# Some thirty years. Sockets take hardly more.
+MAX_TIMEOUT_S = 1e9
 
 
 @dataclass(frozen=True)
@@ -36,16 +38,17 @@ class Service:
         if url.scheme not in ("http", "https") or not url.host:
             shown = self.base_url.rpartition("@")[2]
             raise ValueError(f"base_url is {shown!r}; it must be like http://127.0.0.1:8000")
-        if not (isfinite(self.timeout) and self.timeout > 0):
+        if not (isinstance(self.timeout, Real) and 0 < self.timeout <= MAX_TIMEOUT_S):
             raise ValueError(
-                f"timeout is {self.timeout}; it must be seconds above 0, such as 0.016 for a frame at 60 Hz"
+                f"timeout is {self.timeout}; it must be seconds above 0, such as 0.016 for a frame at 60 Hz, and at "
+                f"most {MAX_TIMEOUT_S:g}"
             )
         if self.retries < 0:
             raise ValueError(f"retries is {self.retries}; it must be 0 or more")
         for name in ("api_key", "schema_hash", "stream"):
             # The message must not contain the key, since messages end up in logs.
             text = getattr(self, name)
-            if text is not None and not (text.isascii() and text.isprintable() and text.strip() == text != ""):
+            if text is not None and not _is_header(text):
                 raise ValueError(
                     f"{name} must be printable ASCII without spaces around it; one read from a file needs .strip()"
                 )
@@ -125,6 +128,11 @@ class Service:
     def max_retries(self) -> int:
         """Zero in a stream, where a resent frame would replace a newer one."""
         return 0 if self.stream else self.retries
+
+
+def _is_header(text: object) -> bool:
+    """Whether a header can carry it as it is."""
+    return isinstance(text, str) and text.isascii() and text.isprintable() and text.strip() == text != ""
 
 
 def basic(url: httpx.URL) -> str | None:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from jepa_client.errors import JepaError
 from jepa_client.frames import Frames, Received
 from jepa_client.inputs import Inputs
-from jepa_client.processes import PerProcess
+from jepa_client.processes import PerLoop, PerProcess
 from jepa_client.rows import Rows
 
 try:
@@ -118,11 +118,11 @@ class _Held:
 
 class AsyncStream:
     """The stream that `AsyncJepaClient.stream` returns. Tasks may share it: a newer frame replaces one still waiting,
-    which raises Superseded."""
+    which raises Superseded. Each event loop has a connection of its own."""
 
     def __init__(self, frames: Frames) -> None:
         self._frames = frames
-        self._held = PerProcess(_HeldLink)
+        self._held = PerLoop(_HeldLink)
 
     def __reduce__(self) -> tuple[type[Self], tuple[Frames]]:
         return type(self), (self._frames,)
@@ -174,7 +174,7 @@ class AsyncStream:
 
 
 class _HeldLink:
-    """The connection of an AsyncStream, if it is open."""
+    """The connection of an AsyncStream in one event loop, if it is open."""
 
     def __init__(self) -> None:
         self.link: _Link | None = None

@@ -238,6 +238,18 @@ def test_what_was_not_sent_or_not_told_is_not_known(running: Running) -> None:
         assert delay.in_flight is None
 
 
+def test_an_input_of_another_width_is_refused_where_it_is_told(running: Running) -> None:
+    row = ACTING.rows(1)
+    with JepaClient(running.url) as client:
+        delay = Delay(client, frames=DELAY, idle=IDLE)
+        delay.embed(row[0])
+        delay.press([1, 0, 0])
+        with pytest.raises(ValueError, match=r"this input has 2 numbers, those in flight have 3; .* call reset\(\)"):
+            delay.press([1, 0])
+        sent = np.stack([IDLE] * (DELAY - 1) + [np.array([1, 0, 0], np.float32)])[None]
+        np.testing.assert_allclose(delay.embed(row[0]), predicted(row, sent, DELAY)[0], atol=1e-5)
+
+
 def test_games_side_by_side_are_asked_about_in_one_call(running: Running) -> None:
     rows, delays = ACTING.rows(3), [Delay(JepaClient(running.url), frames=DELAY, idle=IDLE) for _ in range(3)]
     for i, delay in enumerate(delays):

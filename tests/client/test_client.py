@@ -54,6 +54,14 @@ def test_embeddings_are_float32_in_the_rank_of_the_rows(
     assert client.embed(rows[:1].tolist(), encoder=encoder).shape == (1, 4)
 
 
+def test_no_names_of_groups_are_written_as_an_empty_list_or_none(
+    running: Running, connect: Connect, tiny: TinyModel
+) -> None:
+    for hidden in ([], (), None):
+        found = connect(running.url).embed(tiny.rows(1)[0], hidden=hidden)
+        np.testing.assert_allclose(found, tiny.encode(tiny.rows(1))[0], atol=1e-5)
+
+
 def test_a_hidden_group_is_left_out(running: Running, connect: Connect, tiny: TinyModel) -> None:
     rows = tiny.rows(2)
     blind = rows.copy()
@@ -165,6 +173,7 @@ def test_several_models_must_be_named(serve: Callable[..., Running], connect: Co
         (lambda client: client.loss([1.0]), "either features and target_features, or predicted and target"),
         (lambda client: client.loss([1.0], predicted=[1.0]), "either features and target_features, or"),
         (lambda client: client.embed(["a"]), "features is of <U1"),
+        (lambda client: client.embed([1.0], hidden=[1]), "hidden holds 1; a name is text"),
     ],
 )
 def test_a_wrong_call_is_refused_before_anything_is_sent(

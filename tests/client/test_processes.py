@@ -1,11 +1,13 @@
 """A client that more than one process has."""
 
 import asyncio
+import gc
 import json
 import os
 import pickle
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +17,7 @@ import numpy as np
 import pytest
 from anyio.from_thread import BlockingPortal
 
-from jepa_client import AsyncJepaClient, JepaClient, Unauthorized
+from jepa_client import AsyncJepaClient, JepaClient, Superseded, Unauthorized
 from tests.client.conftest import Running
 from tests.client.test_imports import CLIENT
 from tests.support.bundles import TinyModel
@@ -133,6 +135,40 @@ def test_an_asyncio_client_goes_on_in_another_event_loop(running: Running, tiny:
     client = AsyncJepaClient(running.url)
     for _ in range(2):
         np.testing.assert_allclose(asyncio.run(ask()), tiny.encode(tiny.rows(1)), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["client", "stream"])
+def test_connections_of_event_loops_that_have_ended_are_let_go(kind: str, running: Running, tiny: TinyModel) -> None:
+    client = AsyncJepaClient(running.url)
+    asked: Any = client if kind == "client" else client.stream()
+    files = Path("/proc/self/fd")
+    found = []
+    with warnings.catch_warnings():
+        # What the last loop left open is closed once it is freed, and Python says so.
+        warnings.simplefilter("ignore", ResourceWarning)
+        for _ in range(5):
+            np.testing.assert_allclose(asyncio.run(asked.embed(tiny.rows(1))), tiny.encode(tiny.rows(1)), atol=1e-5)
+            gc.collect()
+            found.append(len([*files.iterdir()]))
+        asyncio.run(asked.aclose())
+        gc.collect()
+    assert found[-1] <= found[0] + 1
+
+
+def test_tasks_of_one_event_loop_after_the_other_share_a_stream(running: Running, tiny: TinyModel) -> None:
+    async def ask() -> list[Any]:
+        found = await asyncio.gather(*(stream.embed(tiny.rows(1)) for _ in range(3)), return_exceptions=True)
+        await stream.aclose()
+        return found
+
+    stream = AsyncJepaClient(running.url).stream()
+    with ThreadPoolExecutor(2) as threads:
+        for found in threads.map(lambda _: asyncio.run(ask()), range(4)):
+            # The newest frame of each loop is answered.
+            answers = [each for each in found if not isinstance(each, Superseded)]
+            assert answers
+            for each in answers:
+                np.testing.assert_allclose(each, tiny.encode(tiny.rows(1)), atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [JepaClient, AsyncJepaClient])

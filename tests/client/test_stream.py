@@ -116,6 +116,8 @@ def test_a_stream_says_which_options_and_methods_go_with_its_answers(client: Any
         client().stream(heads=["damage"])
     with pytest.raises(TypeError, match="encoder goes with embeddings"):
         client().stream(answer="forecast", encoder="context")
+    with pytest.raises(ValueError, match="answer is 'forcast'; a stream answers with 'embed', 'predict', 'forecast'"):
+        client().stream(answer="forcast")
     stream = client().stream(answer="forecast")
     with pytest.raises(TypeError, match=r"was opened for forecast\(…\); for embed"):
         stream.embed([1.0]) if client is JepaClient else portal.call(stream.embed, [1.0])
@@ -184,8 +186,8 @@ def test_a_stream_that_was_lost_is_opened_anew_for_the_next_frame(
 ) -> None:
     def knows_it_is_closed() -> bool:
         (stream,) = streams
-        held = stream._held.get()
-        connection: Any = held.connection if isinstance(stream, Stream) else held.link.connection
+        is_sync = isinstance(stream, Stream)
+        connection: Any = stream._held.get().connection if is_sync else portal.call(stream._held.get).link.connection
         return bool(connection.state is State.CLOSED)
 
     before, url = relay(running.port)
