@@ -1,10 +1,11 @@
 """Turns what pydantic and the model's schema object to into errors that say how to fix the request."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, ErrorDetails, core_schema
 
 from app.errors import InvalidInput, Loc, SchemaMismatch, cut, did_you_mean, listed
 from app.repository.registry import ServedModel
@@ -17,6 +18,22 @@ MAX_MEMBERS = 1000
 MAX_FINDINGS = 10
 # Members that hold the numbers of a tensor.
 DATA = "data"
+
+
+@dataclass(frozen=True)
+class OrNull:
+    """Marks a member that may be null as well, which stands for the default: some clients write all they know of."""
+
+    default: Any
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self._filled, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [handler(schema), {"type": "null"}]}
+
+    def _filled(self, value: Any) -> Any:
+        return self.default if value is None else value
 
 
 def checked(options: type[M], values: Mapping[str, Any], source: str, *, strict: bool) -> M:
@@ -57,6 +74,8 @@ def _explained(error: ErrorDetails, known: list[str]) -> tuple[Loc, str]:
             return loc, f"{field} is missing"
         case "value_error":
             return loc, error["msg"].removeprefix("Value error, ")
+        case "model_type" | "dict_type":
+            return loc, f"{field}: this must be an object"
         case _:
             return loc, f"{field}: {error['msg'].replace('Input should', 'this must')}"
 

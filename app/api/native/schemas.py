@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
+from app.api.validation import OrNull
+
 ROWS = ("features", "target_features", "context", "predicted", "target", "actions")
 _NUMBERS = {"type": "array", "items": {"type": "number", "format": "float"}, "minItems": 1}
 # Lua has one kind of empty table, which its encoders of JSON write as an object.
@@ -32,7 +34,7 @@ class Options(BaseModel):
 
 
 class EmbedOptions(Options):
-    encoder: Literal["target", "context"] = Field(
+    encoder: Annotated[Literal["target", "context"], OrNull("target")] = Field(
         "target", description="Which of the two encoders computes the embeddings"
     )
     hidden: Names | None = Field(None, description="Groups that the bot cannot see")
@@ -95,7 +97,9 @@ class ForecastOptions(Options):
     horizon: float | None = Field(
         None, description="Frames ahead: one of the model's horizons, or 0 for the frame itself (default: 0)"
     )
-    novelty: bool = Field(False, description="Whether to say how far each frame lies from those of training")
+    novelty: Annotated[bool, OrNull(False)] = Field(
+        False, description="Whether to say how far each frame lies from those of training"
+    )
 
 
 class ForecastQuery(ForecastOptions, InputQuery): ...

@@ -157,7 +157,7 @@ def _own(parameters: dict[str, Any]) -> dict[str, Any]:
             hint = f"the options are {', '.join(Options.model_fields)}"
         if hint:
             raise InvalidInput((("parameters", cut(name)), f"{cut(name)} is not known here; {hint.strip()}"))
-    return {name: value for name, value in parameters.items() if name not in foreign}
+    return {name: value for name, value in parameters.items() if name not in foreign and value is not None}
 
 
 def _header_length(headers: RawHeaders) -> int | None:

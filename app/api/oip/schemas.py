@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from app.api.validation import OrNull
+
 Integer = Literal["UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64"]
 Datatype = Literal["FP32", "FP64", "FP16", "BF16", "BOOL", Integer, "BYTES"]
 
@@ -19,7 +21,7 @@ class InferInput(BaseModel):
     name: str
     shape: list[Annotated[int, Field(ge=0)]]
     datatype: Datatype
-    parameters: TensorParameters = TensorParameters()
+    parameters: Annotated[TensorParameters, OrNull({})] = Field(default_factory=TensorParameters)
     data: Annotated[Any, WithJsonSchema({"type": "array", "items": {}})] = Field(
         default=None, description="Row-major, flat or nested"
     )
@@ -35,7 +37,7 @@ class OutputParameters(BaseModel):
 
 class InferOutput(BaseModel):
     name: str
-    parameters: OutputParameters = OutputParameters()
+    parameters: Annotated[OutputParameters, OrNull({})] = Field(default_factory=OutputParameters)
 
 
 class InferParameters(BaseModel):
@@ -43,8 +45,10 @@ class InferParameters(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    binary_data_output: bool = Field(default=False, description="Whether outputs follow the JSON as binary data")
-    timeout: Annotated[int, Field(ge=0, lt=2**63)] = Field(
+    binary_data_output: Annotated[bool, OrNull(False)] = Field(
+        default=False, description="Whether outputs follow the JSON as binary data"
+    )
+    timeout: Annotated[int, OrNull(0), Field(ge=0, lt=2**63)] = Field(
         default=0,
         description="Deadline in microseconds, 0 for none; a request that misses it gets 504 and is not computed",
     )
@@ -70,7 +74,7 @@ class InferRequest(BaseModel):
     id: Annotated[str, AfterValidator(_whole)] | None = Field(None, description="Repeated in the answer")
     inputs: list[InferInput]
     outputs: list[InferOutput] | None = Field(None, description="Outputs to return (default: all)")
-    parameters: InferParameters = InferParameters()
+    parameters: Annotated[InferParameters, OrNull({})] = Field(default_factory=InferParameters)
 
 
 class InferAnswer(BaseModel):

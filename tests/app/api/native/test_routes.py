@@ -144,8 +144,12 @@ async def test_answers_say_where_the_time_went_and_who_shared_the_run(client: ht
 
 
 async def test_options_may_be_null(client: httpx.AsyncClient) -> None:
-    body = {"features": [0] * 10, "hidden": None, "model": None, "schema_hash": None}
-    assert (await client.post("/embed", json=body)).status_code == 200
+    nothing = {"hidden": None, "model": None, "schema_hash": None}
+    plain = (await client.post("/embed", json={"features": ROW})).json()
+    body = {"features": ROW, "encoder": None, **nothing}
+    assert (await client.post("/embed", json=body)).json() == plain
+    body = {"features": ROW, "context": None, "heads": None, "horizon": None, "novelty": None, **nothing}
+    assert (await client.post("/forecast", json=body)).json()["novelty"] is None
 
 
 @pytest.mark.parametrize(

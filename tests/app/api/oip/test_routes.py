@@ -168,6 +168,20 @@ async def test_parameters_that_clients_add_for_themselves_are_ignored(client: ht
     np.testing.assert_array_equal(embedding(await client.post(INFER, json=body)), plain)
 
 
+async def test_null_stands_for_what_is_not_said_wherever_a_request_may_say_nothing(client: httpx.AsyncClient) -> None:
+    """Clients with a class for each request write out members that were never set."""
+    plain = embedding(await client.post(INFER, json=asked(ROW)))
+    unset = dict.fromkeys(("hidden", "horizon", "timeout", "binary_data_output", "content_type"))
+    body = asked(ROW, id=None, parameters=unset, outputs=[{"name": "embedding", "parameters": {"binary_data": None}}])
+    body["inputs"][0]["parameters"] = {"binary_data_size": None, "shared_memory_region": None}
+    np.testing.assert_array_equal(embedding(await client.post(INFER, json=body)), plain)
+    body = asked(ROW, parameters=None, outputs=[{"name": "embedding", "parameters": None}])
+    body["inputs"][0]["parameters"] = None
+    np.testing.assert_array_equal(embedding(await client.post(INFER, json=body)), plain)
+    wrong = refusal(await client.post(INFER, json=asked(ROW, parameters=[])), 400)
+    assert wrong == "parameters: this must be an object"
+
+
 @pytest.mark.parametrize("none", [{}, [], ""], ids=repr)
 async def test_no_names_are_said_by_whatever_json_a_language_has_for_them(
     client: httpx.AsyncClient, none: object
