@@ -57,6 +57,11 @@ def could_be_model(folder: Path) -> bool:
     return True
 
 
+def as_text(name: str) -> str:
+    """A name with its bytes that are no UTF-8, which no JSON can hold, written out: b'\\xff' as \\udcff."""
+    return name.encode(errors="backslashreplace").decode()
+
+
 def reason_of(error: OSError) -> str:
     return f"{error.filename} cannot be read: {error.strerror}"
 

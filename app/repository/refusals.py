@@ -4,7 +4,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from app.repository.folder import could_be_model
+from app.repository.folder import as_text, could_be_model
 from app.repository.look import Look, Refused
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Refusals:
 
     def told(self, reason: str) -> str:
         """In a few words, and without where the models folder lies, which is nobody's business who asks over HTTP."""
-        reason = reason.replace(f"{self._models}/", "")
+        reason = as_text(reason.replace(f"{self._models}/", ""))
         return reason if len(reason) <= MAX_REASON_CHARS else f"{reason[: MAX_REASON_CHARS - 1]}…"
 
     def take(self, look: Look) -> None:

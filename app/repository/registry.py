@@ -21,7 +21,7 @@ from app.errors import ModelRefused, NotReady, UnknownModel, listed
 from app.inference.engine import Engine
 from app.inference.forecasts import Forecasts
 from app.repository.default import Default
-from app.repository.folder import reason_of
+from app.repository.folder import as_text, reason_of
 from app.repository.loading import Loaded, Loader, Stamp, stamp_of
 from app.repository.loads import BundleLoads, Loads
 from app.repository.look import Look, Refused
@@ -126,6 +126,9 @@ class Registry:
 
     def _look_at(self, model_folder: Path, look: Look) -> None:
         name = model_folder.name
+        if as_text(name) != name:
+            self._refusals.pass_over(model_folder, "its name is not UTF-8", look)
+            return
         try:
             folders, unreadable = subfolders(model_folder)
         except OSError as error:

@@ -19,6 +19,7 @@ from app.api.openapi import header_parameters, problems
 from app.errors import InvalidInput, UpgradeRequired
 from app.inference.batcher import Batcher
 from app.inference.engine import Queues
+from app.repository.folder import as_text
 from app.rows import Array, json_bytes
 from app.telemetry.drift import described
 
@@ -166,7 +167,9 @@ async def models(request: Request) -> Response:
     """Lists all loaded models, and the bundles that are not served because they fail their checks."""
     service = service_of(request)
     folder, registry = service.settings.models, service.registry
-    refused = [{"bundle": str(each.folder.relative_to(folder)), "reason": each.reason} for each in registry.refused]
+    refused = [
+        {"bundle": as_text(str(each.folder.relative_to(folder))), "reason": each.reason} for each in registry.refused
+    ]
     cards = [card(model, service.layout) for model in registry.models.values()]
     return _json({"models": cards, "refused": refused})
 

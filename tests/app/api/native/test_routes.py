@@ -1,6 +1,7 @@
 """What the native endpoints answer, both ways to them."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,22 @@ async def test_several_models_are_told_apart_by_name(tmp_path: Path) -> None:
         assert document["errors"] == [
             {"loc": ["body", "model"], "msg": "several models are loaded, so name one: 'large', 'small'"}
         ]
+
+
+async def test_names_of_folders_that_are_no_text_are_written_out(tmp_path: Path) -> None:
+    TinyModel().write(tmp_path)
+    # A folder from another system, in Latin-1, and one within a model.
+    for inner in (b"gr\xf6\xdfe/1", b"tiny/v\xff"):
+        folder = os.fsencode(tmp_path) + b"/" + inner
+        os.makedirs(folder)
+        (Path(os.fsdecode(folder)) / "bundle.json").write_text("{}")
+    async with serving(models=tmp_path) as client:
+        (refused,) = (await client.get("/models")).json()["refused"]
+        assert refused["bundle"] == r"tiny/v\udcff"
+        assert refused["reason"].startswith(r"tiny/v\udcff is no version; versions are folders called 1, 2")
+        assert [each["name"] for each in (await client.post("/v2/repository/index")).json()] == ["tiny"]
+        assert (await client.get("/metrics")).status_code == 200
+        assert (await client.get("/openapi.json")).status_code == 200
 
 
 async def test_an_empty_table_of_lua_is_an_empty_list(client: httpx.AsyncClient) -> None:
