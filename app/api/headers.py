@@ -19,6 +19,13 @@ def read_timeout(headers: RawHeaders) -> float | None:
     return None if text is None else _milliseconds(text) / 1e3
 
 
+def read_stream(headers: RawHeaders) -> str | None:
+    """The stream that `X-Stream-Id` names. An empty name, which a variable that is not set leaves, is none: its bots
+    would replace each other's frames."""
+    text = headers.get(b"x-stream-id")
+    return text.decode("latin-1") if text else None
+
+
 def _milliseconds(text: bytes) -> float:
     try:
         value = float(text)

@@ -11,7 +11,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from urllib.parse import parse_qsl
 
 from app.api.body import PLAIN
-from app.api.headers import BINARY, JSON, RawHeaders, read_timeout, timing_headers
+from app.api.headers import BINARY, JSON, RawHeaders, read_stream, read_timeout, timing_headers
 from app.api.native.schemas import ROWS, InputQuery, InputRows, Options
 from app.api.validation import check_schema, checked
 from app.errors import InvalidInput, UnsupportedMediaType
@@ -139,13 +139,13 @@ def read_head(headers: RawHeaders, query_string: bytes, query: type[Q]) -> Parse
     """Raises UnsupportedMediaType or InvalidInput; `query` validates the query string."""
     media_type = _media_type(headers)
     options = _query_options(query, query_string) if query_string or media_type == BINARY else None
-    schema_hash, stream = (headers.get(name) for name in (b"x-schema-hash", b"x-stream-id"))
+    schema_hash = headers.get(b"x-schema-hash")
     return ParsedHead(
         media_type,
         options,
         _preferred(headers.get(b"accept", b"")) == BINARY,
         None if schema_hash is None else schema_hash.decode("latin-1"),
-        None if stream is None else stream.decode("latin-1"),
+        read_stream(headers),
         read_timeout(headers),
         _row_width(headers),
     )

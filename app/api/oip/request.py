@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from app.api.body import CODINGS, PLAIN, inflate, read_body, room
 from app.api.documents import MAX_PIECE_BYTES, parse_document
-from app.api.headers import BINARY, JSON, RawHeaders, read_timeout, timing_headers
+from app.api.headers import BINARY, JSON, RawHeaders, read_stream, read_timeout, timing_headers
 from app.api.oip import schemas
 from app.api.oip.models import Options, Signature, find
 from app.api.oip.statistics import Statistics
@@ -180,10 +180,7 @@ def _json_object(content: bytes | Any) -> dict[str, Any]:
 def _ticket(call: InferCall, head: InferHead, arrived: float) -> Ticket:
     """The earliest of the deadlines that the body, the headers and gRPC set, and the stream."""
     timeouts_s = [each for each in (call.timeout_s, head.left_s, read_timeout(head.headers)) if each is not None]
-    stream = head.headers.get(b"x-stream-id")
-    return Ticket(
-        arrived + min(timeouts_s) if timeouts_s else None, None if stream is None else stream.decode("latin-1")
-    )
+    return Ticket(arrived + min(timeouts_s) if timeouts_s else None, read_stream(head.headers))
 
 
 async def respond(answer: Written, timing: Timing, request_headers: RawHeaders) -> Response:

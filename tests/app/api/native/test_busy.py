@@ -71,6 +71,15 @@ async def test_a_newer_frame_of_a_stream_supersedes_one_that_waits(held: Held) -
     assert (await newer).status_code == 200
 
 
+async def test_bots_that_name_no_stream_do_not_share_one(held: Held) -> None:
+    client, service = held
+    frames = [client.post("/embed", json={"features": ROW}, headers={"x-stream-id": ""}) for _ in range(2)]
+    answers = asyncio.gather(*frames)
+    await until(lambda: queue_rows(service) == 2)
+    service.threads.release()
+    assert [each.status_code for each in await answers] == [200, 200]
+
+
 async def test_a_draining_service_finishes_what_it_has_and_takes_nothing_new(held: Held) -> None:
     client, service = held
     waiting = asyncio.create_task(client.post("/embed", json={"features": ROW}))

@@ -91,3 +91,12 @@ def refusal_unmeasured(response: httpx.Response) -> str:
     """Probes are given no id."""
     assert response.status_code == 503
     return str(response.json()["error"])
+
+
+async def test_bots_that_name_no_stream_do_not_share_one(held: Held) -> None:
+    client, service = held
+    frames = [client.post(INFER, json=asked(ROW), headers={"x-stream-id": ""}) for _ in range(2)]
+    answers = asyncio.gather(*frames)
+    await waits(service, 2)
+    service.threads.release()
+    assert [each.status_code for each in await answers] == [200, 200]
