@@ -15,7 +15,7 @@ from app import __version__
 from app.inference.parallelism import files_for, ports_of
 from app.settings import Settings
 from app.system.allocator import share_one_heap
-from app.system.files import allow_files
+from app.system.files import allow_files, hold_standard_files
 
 logger = logging.getLogger("app.serve")
 
@@ -26,6 +26,7 @@ class CannotStart(Exception):
 
 def run(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT. With workers, and if the service fails, it exits the process with their code."""
+    hold_standard_files()
     # Both variables are read when NumPy and ONNX Runtime are imported. OpenBLAS would start threads for matrix products
     # and ONNX Runtime one for telemetry; neither is of use here, and threads do not survive the fork of the workers.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

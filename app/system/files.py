@@ -1,6 +1,20 @@
-"""How many files a process may have open; each connection is one."""
+"""Which files a process has open, and how many it may have; each connection is one."""
 
+import os
 import sys
+
+STANDARD = (0, 1, 2)
+
+
+def hold_standard_files() -> None:
+    """Opens those of standard input, output and error that the process was started without, to nothing. Otherwise the
+    next connection would get the number of one of them, and its client what is written to the log."""
+    for number in STANDARD:
+        try:
+            os.fstat(number)
+        except OSError:
+            # It gets the lowest number that is free, which is this one.
+            os.open(os.devnull, os.O_RDWR)
 
 
 def allow_files(wanted: int) -> None:
