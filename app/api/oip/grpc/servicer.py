@@ -125,6 +125,9 @@ def _document(request: Message, max_numbers: int) -> dict[str, Any]:
         described = {"name": tensor.name, "shape": [*tensor.shape], "datatype": tensor.datatype}
         parameters = _values(tensor.parameters)
         parameters.pop("binary_data_size", None)
+        if raw and tensor.contents.ByteSize():
+            detail = f"inputs[{i}] has both contents and raw_input_contents; send its numbers once"
+            raise InvalidInput((("inputs", i), detail))
         if raw:
             parameters["binary_data_size"] = len(raw[i])
         else:

@@ -106,6 +106,13 @@ def test_raw_contents_must_be_as_many_as_the_inputs(server: Server, tiny: TinyMo
     assert "there are 2 raw_input_contents for 1 inputs" in refused.value.details()
 
 
+def test_numbers_that_come_both_ways_are_refused_as_over_rest(server: Server, tiny: TinyModel) -> None:
+    with pytest.raises(grpc.RpcError) as refused:
+        ask(server, typed(tiny, raw_input_contents=[tiny.rows(2).tobytes()]))
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "inputs[0] has both contents and raw_input_contents; send its numbers once" in refused.value.details()
+
+
 @pytest.mark.parametrize(
     ("model", "values", "code", "text"),
     [
