@@ -23,7 +23,13 @@ class Answer(NamedTuple):
 
     def excerpt(self) -> str:
         """The beginning of the text, on one line."""
-        return " ".join(self.content[: 4 * MAX_EXCERPT_CHARS].decode(errors="replace").split())[:MAX_EXCERPT_CHARS]
+        return shown(self.content[: 4 * MAX_EXCERPT_CHARS].decode(errors="replace"))
+
+
+def shown(text: str) -> str:
+    """The beginning of a stranger's text for a message: on one line, without what moves a terminal's cursor."""
+    line = " ".join(text.split())[:MAX_EXCERPT_CHARS]
+    return "".join(each if each.isprintable() else "\ufffd" for each in line)
 
 
 def parsed(text: bytes | str) -> Any:

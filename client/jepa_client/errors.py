@@ -32,7 +32,7 @@ import re
 from http import HTTPStatus
 from typing import Any, ClassVar, NamedTuple
 
-from jepa_client.answers import Answer
+from jepa_client.answers import Answer, shown
 
 URN = "urn:jepa:error:"
 
@@ -197,8 +197,8 @@ def refusal(answer: Answer) -> JepaError:
 
 def told(failure: BaseException) -> str:
     """Why nothing could be sent or read, for a message."""
-    # It may quote a proxy's address with its password.
-    reason = re.sub(r"//[^/@\s]*@", "//", str(failure)) or type(failure).__name__
+    # It may quote a proxy's address with its password, and an answer that is none.
+    reason = shown(re.sub(r"//[^/@\s]*@", "//", str(failure))) or type(failure).__name__
     if "CERTIFICATE_VERIFY_FAILED" in reason:
         reason += "; name the authority that signed the service's certificate: JepaClient(…, ca_file='ca.pem')"
     return reason

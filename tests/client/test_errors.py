@@ -19,6 +19,7 @@ from jepa_client import (
     ModelFailed,
     NotReady,
     SchemaMismatch,
+    ServiceUnreachable,
     TooManyRows,
     Unauthorized,
     UnexpectedAnswer,
@@ -207,3 +208,16 @@ def test_another_program_behind_the_url_is_noticed(
     _, url = relay(None, reply)
     with pytest.raises(UnexpectedAnswer, match=url):
         call(connect(url))
+
+
+@pytest.mark.parametrize(
+    "reply", [b"\x1b[2J\x07SSH\x9b" + b"A" * 9000 + b"\r\n", answer(500, "\x1b[2J\x07SSH " + "A" * 9000)]
+)
+def test_what_a_stranger_answers_is_quoted_in_a_line_that_changes_no_terminal(
+    reply: bytes, relay: Start, connect: Connect
+) -> None:
+    _, url = relay(None, *[reply] * 3)
+    with pytest.raises((UnexpectedAnswer, ServiceUnreachable)) as refused:
+        connect(url).embed([1.0])
+    assert refused.value.detail.isprintable()
+    assert len(refused.value.detail) < 400
