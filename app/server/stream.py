@@ -58,6 +58,8 @@ def open_stream(handlers: Mapping[bytes, Handler], url: bytes, headers: Headers,
     fields = binary_fields(model, head.options)
     if head.row_width is not None:
         check_width(fields, head.row_width)
+    # Of all frames: once a version with other rows is served, one row of these may pass for two of those.
+    head.row_width = fields.layouts[0].width
     head.stream = head.stream or uuid4().hex
     # Floats hardly compress, so permessage-deflate is not offered.
     connection = ServerProtocol(max_size=service.settings.max_body_bytes + NUMBER.size)

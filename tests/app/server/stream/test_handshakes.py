@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from app.repository.registry import HIGHEST
 from tests.app.server.stream.conftest import KEY, TINY, answer, frame, message, opened, running
+from tests.support.bundles import TinyModel
 
 pytestmark = pytest.mark.anyio
 
@@ -51,6 +53,24 @@ async def test_the_handshake_says_how_wide_a_row_is_and_refuses_who_has_others(
             pass
     assert refused.value.response.status_code == 422
     assert f"has {2 * width} numbers, model 'tiny' takes {width}" in json.loads(refused.value.response.body)["detail"]
+
+
+async def test_a_row_is_not_taken_for_two_of_a_version_with_narrower_rows(tmp_path: Path) -> None:
+    TINY.write(tmp_path)
+    narrow = TinyModel(version=2, groups=(("own", 2), ("stage", 3)), patches=(("own",), ("stage",)))
+    async with running(tmp_path) as (port, app), opened(port) as stream:
+        narrow.write(tmp_path)
+        registry = app.state.service.registry
+        registry.serve("tiny", HIGHEST, registry.fetch("tiny", None))
+        await stream.send(frame(1))
+        problem = json.loads(await stream.recv())
+        assert (problem["seq"], problem["status"]) == (1, 422)
+        assert "features has 10 numbers, model 'tiny' takes 5" in problem["detail"]
+        async with opened(port) as another:
+            await another.send(message(2, narrow.rows(1)))
+            number, embeddings = await answer(another)
+            assert number == 2
+            np.testing.assert_allclose(embeddings, narrow.encode(narrow.rows(1)), atol=1e-5)
 
 
 async def test_the_options_of_the_handshake_hold_for_every_frame(port: int) -> None:
