@@ -40,7 +40,9 @@ class PerLoop(Generic[T]):
         loops, loop = self._loops.get(), asyncio.get_running_loop()
         if loop not in loops:
             # Connections hold the loop that they were made in, which would therefore never be freed, nor would they.
-            for ended in [each for each in [*loops] if each.is_closed()]:
-                loops.pop(ended, None)
+            # A list of references is made at once, while another thread may add a loop of its own.
+            for reference in loops.keyrefs():
+                if (held := reference()) is not None and held.is_closed():
+                    loops.pop(held, None)
             loops[loop] = self._make()
         return loops[loop]
