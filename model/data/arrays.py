@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bundle.rows import unmasked
 from model.data.damage import check_no_pointer, words_of
 from model.data.matrix import MAX_IN_MEMORY_BYTES
+from model.data.remarks import with_arrays_beside
 from model.data.roles import EPISODE_NAMES, FRAME_NAMES, LABEL_NAMES, OBSERVATION_NAMES, matching
 
 # What the names of the columns of `features` are kept under.
@@ -21,12 +22,15 @@ def read(path: Path) -> pa.Table:
     """The frames in an .npy or .npz file; ValueError if it is damaged or holds none."""
     arrays = _arrays(path)
     found = _frames_among(arrays, path)
-    names = next((arrays[name] for name in NAMES if name in arrays and arrays[name].dtype.kind in "US"), None)
-    if "features" in found and names is not None:
+    beside = {name: array.shape for name, array in arrays.items() if array.ndim and name not in found}
+    called = next((name for name in NAMES if name in arrays and arrays[name].dtype.kind in "US"), None)
+    if "features" in found and called is not None:
+        names = arrays[called]
         columns = dict(zip(names.astype(str).ravel().tolist(), found["features"].T, strict=False))
         if len(columns) == names.size == found["features"].shape[1] and not {*columns} & {*found}:
             found = {name: array for name, array in found.items() if name not in ("features", *NAMES)} | columns
-    return table_of(found, path.name)
+            beside.pop(called, None)
+    return with_arrays_beside(table_of(found, path.name), beside)
 
 
 def table_of(arrays: Mapping[str, Any], source: str) -> pa.Table:

@@ -16,8 +16,8 @@ from model.data.descriptions import description, layout
 from model.data.files import folders_below, found_files
 from model.data.lazy import Spool
 from model.data.matrix import MAX_IN_MEMORY_BYTES
+from model.data.remarks import remarks_of, sentences
 from model.data.tables import are_large, check_names, episode_in_folders, finished, join, open_tables, plain, read_table
-from model.data.text import PASSED_OVER
 
 # The first word of a file's name.
 WORD = re.compile("[a-z]+")
@@ -91,13 +91,12 @@ def _of_files(source: Files, in_memory_bytes: int, episode: str | None) -> Recor
     else:
         spool, ids = Spool(in_memory_bytes), told.get("episode") if episode is None else episode
         tables = []
-        passed_over: dict[Path, str] = {}
+        remarks: dict[Path, dict[bytes, str]] = {}
         for path in paths:
             read = read_table(path, base, ids)
-            if line := (read.schema.metadata or {}).get(PASSED_OVER):
-                passed_over[path] = line.decode()
+            remarks[path] = remarks_of(read)
             tables.append(spool.kept(finish(read, path)))
-        notes += _remarks_above(passed_over)
+        notes += sentences(remarks)
         table, rows = join(tables, called), [len(one) for one in tables]
         del tables
     # Files in a folder that is named after an episode are of one.
@@ -106,15 +105,6 @@ def _of_files(source: Files, in_memory_bytes: int, episode: str | None) -> Recor
     file = np.repeat([number[origin] for origin in origins], rows)
     known = layout(table.schema.metadata or {}, paths[0])
     return Recording(table, file, tuple(_called([*number], base)), told, told | known, known, tuple(notes))
-
-
-def _remarks_above(passed_over: Mapping[Path, str]) -> list[str]:
-    """A sentence for all files, each with a line of those that stand above the names of its columns."""
-    for path, line in passed_over.items():
-        others = f", as do {len(passed_over) - 1} other files" if len(passed_over) > 2 else ""
-        others = ", as does another file" if len(passed_over) == 2 else others
-        return [f"{path.name} begins with '{line.strip():.60}'{others}: lines above the names of columns are not read"]
-    return []
 
 
 def _called(paths: Sequence[Path], base: Path) -> list[str]:

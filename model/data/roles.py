@@ -65,6 +65,7 @@ LIKE_FRAME = re.compile(
 )
 LIKE_ACTION = re.compile(r"acts?(_\d+)?")
 LIKE_LABEL = re.compile("labels?|class_label")
+LIKE_OUTCOME = re.compile("(.+_)?rewards?(_.+)?")
 # How alike a name must be to one of those above for the user to be asked, as `difflib` measures it.
 MIN_LIKENESS = 0.76
 
@@ -228,7 +229,9 @@ def _column(name: str, type: str, choices: Choices, keys: Mapping[str, str | Non
         return column("left out", "not among --features")
     if matching([name], LABEL_NAMES):
         return column("label", BY_LABEL_NAME)
-    if why := next((why for pattern, why in LEFT_OUT.items() if fnmatch.fnmatchcase(plain, pattern)), None):
+    # What a column of lists holds is what each of its numbers holds: rewards_0 is one of the rewards.
+    spellings = {plain, re.sub(r"(?<=.)_\d+$", "", plain)}
+    if why := next((why for pattern, why in LEFT_OUT.items() if fnmatch.filter(spellings, pattern)), None):
         return column("left out", why)
     for role, known, like in (("episode", EPISODE_NAMES, LIKE_EPISODE), ("frame", FRAME_NAMES, LIKE_FRAME)):
         if plain in known:
@@ -242,6 +245,9 @@ def _column(name: str, type: str, choices: Choices, keys: Mapping[str, str | Non
         if like.fullmatch(plain):
             why = f"looks like {what}; say --{flag} {name}, or --features to learn from it"
             return column("left out", why, doubtful=True)
+    if LIKE_OUTCOME.fullmatch(plain):
+        why = "looks like a reward, which a bot cannot know yet; say --features to learn from it"
+        return column("left out", why, doubtful=True)
     return column("feature", A_NUMBER)
 
 

@@ -19,10 +19,12 @@ from model.data import arrays, hdf5, minari, text
 from model.data.damage import POINTER, reading, words_of
 from model.data.files import KINDS, folders_below, kind_of
 from model.data.lazy import LazyTable
-from model.data.roles import EPISODE_NAMES, plain_name
+from model.data.roles import ENDS, EPISODE_NAMES, FRAME_NAMES, LABEL_NAMES, STARTS, matching, plain_name
 
 # What a folder is called whose value nobody knows, in Hive and whatever follows it.
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+# Columns that say which game and frame a row is from.
+SINGLE = frozenset((*EPISODE_NAMES, *FRAME_NAMES, *ENDS, *STARTS, "split"))
 
 
 def read_table(path: Path, base: Path, episode: str | None = None) -> pa.Table:
@@ -125,15 +127,29 @@ def _go_together(one: pa.Field, other: pa.Field) -> bool:
 
 def plain(table: pa.Table, source: Path | str) -> pa.Table:
     """The table with what its columns mean in place of how they are stored: text for dictionaries and for views of it,
-    numbers for decimals, a column for each part of a struct, such as observation.position."""
+    numbers for decimals, a column for each part of a struct, such as observation.position, and one value for lists of
+    one that tell games apart."""
     while any(pa.types.is_struct(kind) for kind in table.schema.types):
         table = table.flatten()
         check_names(table, source)
     for i, name in enumerate(table.column_names):
         column = _plain_column(table.column(i))
+        # Arrays [rows, 1] of what tells games apart hold no more than arrays [rows].
+        if _is_list_of_one(column) and _is_single(name):
+            column = pa.chunked_array([pc.list_flatten(chunk) for chunk in column.chunks], column.type.value_type)
         if column.type != table.schema.field(i).type:
             table = table.set_column(i, name, column)
     return table
+
+
+def _is_list_of_one(column: pa.ChunkedArray) -> bool:
+    kind = column.type
+    return bool(pa.types.is_fixed_size_list(kind) and kind.list_size == 1 and not column.null_count)
+
+
+def _is_single(name: str) -> bool:
+    """Whether a column of the name has one value a row, whatever its form."""
+    return plain_name(name) in SINGLE or bool(matching([name], LABEL_NAMES))
 
 
 def _plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:

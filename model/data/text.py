@@ -12,6 +12,7 @@ import pyarrow.csv as csv
 from model.data.columns import NUMBER
 from model.data.damage import check_no_pointer
 from model.data.preamble import Preamble, preamble
+from model.data.remarks import ABOVE, with_remark
 from model.data.roles import EPISODE_NAMES, plain_name
 
 # CSV is read in blocks, whose first decides the type of a column: a later fraction would break a column of integers.
@@ -22,8 +23,6 @@ MAX_START_BYTES = 1 << 16
 MAX_EXACT = 1 << 53
 # How Python and pandas write that there is nothing; Arrow knows how others do.
 NOTHING = ("None", "<NA>")
-# In the metadata of a table: a line above the names of the columns that was not read.
-PASSED_OVER = b"passed over"
 FRACTION_WITH_COMMA = r"^\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*$"
 
 
@@ -49,8 +48,7 @@ def read(path: Path, episode: str | None = None) -> pa.Table:
             f"{path} begins with numbers ({', '.join(names[:5])}), so its first row would be taken for the names of "
             "the columns; put a line of names above it"
         )
-    table = table.rename_columns(names)
-    return table.replace_schema_metadata({PASSED_OVER: head.passed_over}) if head.passed_over else table
+    return with_remark(table.rename_columns(names), ABOVE, head.passed_over)
 
 
 def _read(path: Path, encoding: str, head: Preamble, decimal_point: str, texts: Sequence[str]) -> pa.Table:

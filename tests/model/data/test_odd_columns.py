@@ -160,19 +160,22 @@ def test_an_action_may_be_unknown_but_not_infinite() -> None:
         ("run_id", "--episode"), ("session_id", "--episode"), ("match_no", "--episode"), ("uuid", "--episode"),
         ("frame_count", "--frame"), ("global_step", "--frame"), ("elapsed_steps", "--frame"), ("tick_no", "--frame"),
         ("act", "--actions"), ("label", "--labels"), ("Y_win", "--labels"),
+        ("p1_reward", "--features"), ("reward_shaped", "--features"),
     ],
 )  # fmt: skip
 def test_near_misses_are_left_out_and_said(name: str, flag: str) -> None:
     frames = read(**{name: NUMBERS % 2})
+    said = f"say {flag} " + (name if flag != "--features" else "to learn from it")
     assert roles(frames)[name] == "left out"
-    assert any(f"'{name}' is left out: looks like" in note and f"say {flag} {name}" in note for note in frames.notes)
+    assert any(f"'{name}' is left out: looks like" in note and said in note for note in frames.notes)
     assert name in read_frames(pa.table({"x": NUMBERS, name: NUMBERS}), features=["*"]).schema.names
 
 
 @pytest.mark.parametrize(
     "name",
-    ["rew", "return", "episode_return", "ep_len", "cum_reward", "is_done", "game_over", "truncation", "obs_next"],
-)
+    ["rew", "return", "episode_return", "ep_len", "cum_reward", "is_done", "game_over", "truncation", "obs_next",
+     "rewards_1", "dones_0", "timestamp_0"],
+)  # fmt: skip
 def test_what_comes_later_is_left_out_by_more_names(name: str) -> None:
     assert roles(read(**{name: np.zeros(ROWS)}))[name] == "left out"
 

@@ -14,6 +14,7 @@ from model.data.files import found_files
 from model.data.frames import read_frames
 
 ROWS = 4
+EACH = "only arrays with an entry for each row are read"
 
 
 def write(path: Path, **columns: Any) -> Path:
@@ -145,8 +146,27 @@ def test_what_a_folder_holds_besides_is_named_by_its_place(tmp_path: Path) -> No
 @pytest.mark.parametrize("names", [["x", "z"], ["x"], ["x", "x"]])
 def test_the_names_beside_an_array_are_its_columns_where_they_fit(names: list[str], tmp_path: Path) -> None:
     np.savez(tmp_path / "g.npz", features=np.ones((ROWS, 2)), names=np.array(names), episode=[0, 0, 1, 1])
-    found = read_frames(tmp_path).schema.names
-    assert found == (("x", "z") if names == ["x", "z"] else ("f000", "f001"))
+    found = read_frames(tmp_path)
+    assert found.schema.names == (("x", "z") if names == ["x", "z"] else ("f000", "f001"))
+    said = () if names == ["x", "z"] else (f"g.npz also holds 'names' [{len(names)}]: {EACH}",)
+    assert found.notes == said
+
+
+def test_arrays_that_are_no_columns_are_said_once_for_all_files(tmp_path: Path) -> None:
+    for i in range(3):
+        np.savez(tmp_path / f"{i}.npz", features=np.ones((ROWS, 2)), episode_ends=[2, 4], seed=7)
+    assert read_frames(tmp_path).notes == (f"0.npz also holds 'episode_ends' [2], as do 2 other files: {EACH}",)
+
+
+def test_one_value_a_row_is_one_however_the_array_is_shaped(tmp_path: Path) -> None:
+    done = np.array([[False], [True]] * 2)
+    np.savez(tmp_path / "g.npz", obs=np.ones((ROWS, 2)), dones=done, rewards=np.ones((ROWS, 1)), y_a=np.ones((ROWS, 1)))
+    frames = read_frames(tmp_path)
+    assert frames.schema.names == ("obs_0", "obs_1")
+    assert frames.episode.tolist() == [0, 0, 1, 1]
+    assert [column.role for column in frames.roles if column.name == "y_a"] == ["label"]
+    np.savez(tmp_path / "g.npz", features=np.ones((ROWS, 2)), episode=[["a"], ["a"], ["b"], ["b"]])
+    assert read_frames(tmp_path).episode_names == ("a", "b")
 
 
 def test_observations_in_an_archive_are_read_as_those_of_hdf5_are(tmp_path: Path) -> None:
