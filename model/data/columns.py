@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from model.data.odd_text import odd_text
+
 # Options that a message spells out.
 MAX_FLAGS = 8
 # What int64 cannot hold any more.
 MAX_WHOLE = 2**63
-# A number, written out.
-NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 # What a split is called: by this program, and by others.
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -49,24 +49,9 @@ def check_numbers(kinds: Mapping[str, pa.DataType], column_of: Callable[[str], p
     others = "".join(f", nor is '{name}'" for name in odd[1:MAX_FLAGS])
     flags = " ".join(f"--exclude '{name}'" for name in odd[:MAX_FLAGS]) + (" …" if len(odd) > MAX_FLAGS else "")
     raise ValueError(
-        f"column '{odd[0]}' is {kinds[odd[0]]}, not numbers{others}{_odd_text(odd[0], column_of(odd[0]))}; pick the "
+        f"column '{odd[0]}' is {kinds[odd[0]]}, not numbers{others}{odd_text(odd[0], column_of(odd[0]))}; pick the "
         f"feature columns with --features, or leave {'them' if others else 'it'} out with {flags}"
     )
-
-
-def _odd_text(name: str, column: pa.ChunkedArray) -> str:
-    """What it is in a column of text that is no number, in words."""
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        return ""
-    is_number_or_nothing = pc.fill_null(pc.match_substring_regex(column, rf"^\s*{NUMBER}\s*$"), True).to_numpy()
-    texts = np.flatnonzero(~is_number_or_nothing)
-    if not len(texts):
-        return ""
-    among = ""
-    if len(texts) + column.null_count < len(column):
-        units = "take the row away if it holds units, or " if texts[-1] == 0 else ""
-        among = f", and other rows numbers: {units}write nothing where a number is missing"
-    return f"; '{name}' holds {column[int(texts[0])].as_py()!r:.80} in row {texts[0]}{among}"
 
 
 def numbers(name: str, column: pa.ChunkedArray) -> NDArray[np.float32]:

@@ -4,9 +4,9 @@ import re
 from csv import reader
 from typing import NamedTuple
 
-from model.data.columns import NUMBER
+from model.data.odd_text import NUMBER
 
-# In the order in which they are looked for.
+# In the order in which they are taken where several would do.
 DELIMITERS = (",", ";", "\t", "|")
 COMMENT = re.compile(r"\s*(#|//|%|;)")
 # How spreadsheets are told what stands between the cells.
@@ -47,23 +47,31 @@ def preamble(start: str, delimiter: str | None = None) -> Preamble:
     above += [line for _, line in filled[:first]]
     at, line = filled[first]
     names = MARK_BEFORE_NAMES.sub("", line)
-    delimiter = delimiter or _delimiter(names)
+    delimiter = delimiter or _delimiter(names, filled[first + 1][1] if first + 1 < len(filled) else "")
     return Preamble(_cells(names, delimiter), delimiter, names != line, at if above else 0, above[0] if above else "")
 
 
 def _are_names(comment: str, after: str, delimiter: str | None) -> bool:
     """Whether a comment names the numbers in the line after it."""
     comment = MARK_BEFORE_NAMES.sub("", comment)
-    delimiter = delimiter or _delimiter(comment)
+    delimiter = delimiter or _delimiter(comment, after)
     names, cells = _cells(comment, delimiter), _cells(after, delimiter)
     numbers = [cell for cell in cells if NUMBER_OF_ANY_COUNTRY.fullmatch(cell)]
     return len(names) == len(cells) and bool(numbers) and cells != [*map(str, range(len(cells)))]
 
 
-def _delimiter(line: str) -> str:
+def _delimiter(names: str, after: str) -> str:
+    """What stands between the names, and between as many cells of the line after them."""
     # A name in quotation marks may hold anything.
-    signs = re.sub('"[^"]*"', "", line)
-    return next((each for each in DELIMITERS if each in signs), ",")
+    signs = re.sub('"[^"]*"', "", names)
+    counts = {each: len(_cells(names, each)) for each in DELIMITERS}
+    fitting = [each for each in DELIMITERS if 1 < counts[each] == len(_cells(after, each))]
+    if fitting or any(each in signs for each in DELIMITERS):
+        return max(fitting or DELIMITERS, key=counts.__getitem__)
+    # Names may hold blanks, unless as many numbers follow.
+    numbers = after.split(" ")
+    apart = len(numbers) > 1 and len(numbers) == len(_cells(names, " "))
+    return " " if apart and all(map(NUMBER_OF_ANY_COUNTRY.fullmatch, numbers)) else ","
 
 
 def _cells(line: str, delimiter: str) -> list[str]:

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as csv
 
-from model.data.columns import NUMBER
+from model.data.columns import is_number
 from model.data.damage import check_no_pointer
+from model.data.odd_text import NUMBER
 from model.data.preamble import Preamble, preamble
 from model.data.remarks import ABOVE, with_remark
 from model.data.roles import EPISODE_NAMES, plain_name
@@ -24,6 +25,8 @@ MAX_EXACT = 1 << 53
 # How Python and pandas write that there is nothing; Arrow knows how others do.
 NOTHING = ("None", "<NA>")
 FRACTION_WITH_COMMA = r"^\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*$"
+# One whose comma cannot stand between thousands, as it may in text that no semicolon shows to be European.
+NO_THOUSANDS = r"^\s*[+-]?(\d*,(\d|\d\d|\d{4,})|(0?|0\d+|\d{4,}),\d+)([eE][+-]?\d+)?\s*$"
 
 
 def read(path: Path, episode: str | None = None) -> pa.Table:
@@ -32,13 +35,24 @@ def read(path: Path, episode: str | None = None) -> pa.Table:
     with pa.input_stream(path, compression="detect") as file:
         start = file.read(MAX_START_BYTES)
     check_no_pointer(start, path)
-    encoding = "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"
+    is_wide = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if b"\0" in start and (not is_wide or start.startswith(codecs.BOM_UTF32_LE)):
+        raise ValueError(
+            f"{path} holds zero bytes, so it is no text in UTF-8, nor in UTF-16 that begins with its mark, but perhaps "
+            "a spreadsheet (.xlsx) or an archive; save it as CSV in UTF-8"
+        )
+    encoding = "utf-16" if is_wide else "utf-8"
     head = preamble(start.decode(encoding, errors="replace"), "\t" if ".tsv" in path.name.lower() else None)
     ids = [name for name in head.names if plain_name(name) in EPISODE_NAMES or name.strip() == episode]
     table = _read(path, encoding, head, ".", ids)
-    # Where ; stands between the numbers, a comma may stand within them.
-    if head.delimiter == ";" and any(_has_commas(table[name]) for name in table.column_names if name not in ids):
-        table = _read(path, encoding, head, ",", ids)
+    others = [name for name in table.column_names if name not in ids]
+    # Where something else stands between the numbers, a comma may stand within them.
+    pattern = {",": None, ";": FRACTION_WITH_COMMA}.get(head.delimiter, NO_THOUSANDS)
+    if pattern is not None and any(_has(table[name], pattern) for name in others):
+        other = _read(path, encoding, head, ",", ids)
+        # Where points stand within other numbers, which is meant is not known; the text of one kind is refused later.
+        if not any(is_number(table[name].type) and not is_number(other[name].type) for name in others):
+            table = other
     for i, name in enumerate(table.column_names):
         if name in ids:
             table = table.set_column(i, name, _of_ids(table.column(i)))
@@ -91,9 +105,9 @@ def _are_exact(numbers: pa.Array) -> bool:
     return bool((abs(numbers.to_numpy(zero_copy_only=False)) < MAX_EXACT).all())
 
 
-def _has_commas(column: pa.ChunkedArray) -> bool:
+def _has(column: pa.ChunkedArray, pattern: str) -> bool:
     return pa.types.is_string(column.type) and bool(
-        pc.any(pc.match_substring_regex(column, FRACTION_WITH_COMMA), min_count=0).as_py()
+        pc.any(pc.match_substring_regex(column, pattern), min_count=0).as_py()
     )
 
 

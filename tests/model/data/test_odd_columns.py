@@ -74,6 +74,11 @@ def test_what_is_no_number_is_refused_with_the_way_to_leave_it_out(column: pa.Ar
     assert read_frames(pa.table({"x": NUMBERS, "z": column}), exclude=["z"]).schema.names == ("x",)
 
 
+def test_numbers_written_as_text_are_said_to_be() -> None:
+    with pytest.raises(ValueError, match=r"'k' is string, .*'k' holds numbers written as text: save them as numbers;"):
+        read(k=NUMBERS.astype(str))
+
+
 def test_all_columns_of_text_are_named_at_once() -> None:
     with pytest.raises(ValueError, match=r"'a' is string, not numbers, nor is 'b'; .*--exclude 'a' --exclude 'b'"):
         read(a=["u"] * ROWS, b=["v"] * ROWS)

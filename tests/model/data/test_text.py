@@ -37,6 +37,12 @@ SPELLINGS = {
     "semicolons, as a spreadsheet is told": ("sep=;\r\nx;z\r\n1,5;2\r\n2,5;-3\r\n", "utf-8-sig"),
     "an index without a name before semicolons": (";x;z\n7;1.5;2\n9;2.5;-3\n", "utf-8"),
     "an index called #": ("#,x,z\n7,1.5,2\n9,2.5,-3\n", "utf-8"),
+    "tabs and commas": ("x\tz\n1,5\t2\n2,5\t-3\n", "utf-8"),
+    "bars and commas": ("x|z\n1,5|2\n2,5|-3\n", "utf-8"),
+    "blanks between": ("x z\n1.5 2\n2.5 -3\n", "utf-8"),
+    "as NumPy writes": ("# x z\n1.500000000000000000e+00 2\n2.5 -3\n", "utf-8"),
+    "a comma in a name beside tabs": ("x\tz\tx,z\n1.5\t2\t0\n2.5\t-3\t0\n", "utf-8"),
+    "commas in names beside semicolons": ("x;z;to (x,z,x)\n1,5;2;0\n2,5;-3;0\n", "utf-8"),
     "text with commas beside semicolons": ('"who, where";x;z\n"a, 1,2";1.5;2\n"b";2.5;-3\n', "utf-8"),
 }  # fmt: skip
 
@@ -99,7 +105,14 @@ def test_names_may_hold_any_delimiter_in_quotation_marks(delimiter: str, tmp_pat
         ),
         ("x,z\nm,s\n1,2\n", r"not numbers, nor is 'z'; 'x' holds 'm' in row 0, and other rows numbers"),
         ("x,z\nleft,1\nright,2\n", r"not numbers; 'x' holds 'left' in row 0; pick"),
-        ('x,z\n"1,5","2,5"\n', r"not numbers, nor is 'z'; 'x' holds '1,5' in row 0; pick"),
+        ('x,z\n"1,5","2,5"\n', r"nor is 'z'; 'x' holds '1,5' in row 0: write numbers as in -1234\.5, with nothing"),
+        ("x\tz\n1,234\t1\n2,345\t2\n", r"'x' holds '1,234' in row 0: write numbers as in -1234\.5"),
+        ("x;z\n1.234;0,5\n2.345;1,5\n", r"'z' holds '0,5' in row 0: write numbers as in -1234\.5"),
+        ("x\n1\n\u22122\n", r"'x' holds '\u22122' in row 1: write numbers as in -1234\.5"),
+        ("x,z\n1,2\nx,z\n3,4\n", r"'x' holds 'x' in row 1, which is its name: take lines away that name the columns"),
+        ("x,z\n[1. 2.],1\n[3. 4.],1\n", r"'x' holds '\[1. 2.\]' in row 0: save each number of a list as a column"),
+        ("x  z\n1  2\n3  4\n", r"'x  z' holds '1  2' in row 0: blanks stand between what seem to be several columns"),
+        ("x,z\nPK\x03\x04\0\0,1\n", r"g\.csv holds zero bytes, so it is no text in UTF-8, .*save it as CSV in UTF-8"),
         ("x;z\n1.000,5;1\n2;3\n", "'x' is string, not numbers"),
         ("at,x\n2024-01-01 00:00:00,1\n", r"'at' is timestamp\[s\], not numbers"),
         ("episode,x\nNA,1\nb,2\n", "'episode' has nothing in 1 rows"),
@@ -168,6 +181,13 @@ def test_nothing_is_nothing_however_it_is_written(nothing: str, tmp_path: Path) 
     frames = read_frames(tmp_path, missing="mean")
     assert frames.features[:].tolist() == [[1, 2], [2, 3], [3, 4]]
     with pytest.raises(ValueError, match=r"x is nan in row 1; .* --missing hide, drop or mean"):
+        read_frames(tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32"])
+def test_wide_text_that_does_not_begin_with_its_mark_is_named(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "g.csv").write_bytes("x,z\n1,2\n".encode(encoding))
+    with pytest.raises(ValueError, match=r"g\.csv holds zero bytes, .*save it as CSV in UTF-8"):
         read_frames(tmp_path)
 
 
