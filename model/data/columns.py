@@ -131,6 +131,14 @@ def is_whole(column: pa.ChunkedArray) -> bool:
     return is_number(column.type) and not column.null_count and _are_whole(column.to_numpy())
 
 
+def has_fractions(column: pa.ChunkedArray) -> bool:
+    """Whether some rows hold numbers, and not all of these are whole."""
+    if not is_number(column.type):
+        return False
+    values = column.drop_null().to_numpy()
+    return not _are_whole(values[~np.isnan(values)] if values.dtype.kind == "f" else values)
+
+
 def _are_whole(values: NDArray[Any]) -> bool:
     """Whether all values are whole numbers that int64 holds."""
     if values.dtype.kind == "f":
@@ -142,10 +150,11 @@ def whole(name: str, column: pa.ChunkedArray) -> NDArray[np.int64]:
     """[rows] whole numbers."""
     if not is_whole(column):
         some = ", ".join(map(str, column.to_numpy()[:3]))
+        kind = "" if is_number(column.type) else f", which are {column.type}"
         at = "" if not column.null_count else f", and row {_row(column.is_null().to_numpy(), len(column))} has none"
         raise ValueError(
-            f"column '{name}' holds {some} …; it must be a whole number in every row{at}: a frame counts rows, not "
-            "seconds"
+            f"column '{name}' holds {some} …{kind}; it must be a whole number in every row{at}: a frame counts rows, "
+            "not seconds"
         )
     values: NDArray[np.int64] = column.to_numpy().astype(np.int64)
     return values

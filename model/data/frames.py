@@ -149,7 +149,7 @@ def _read(
     features = shelf.put_rows("features", len(names), _features(table, chosen.features, gaps, shelf, rounding))
     split = of_column.splits(keys["split"], table[keys["split"]]) if "split" in keys else None
     found = labels_of(table, labels, names, strict)
-    notes = [*chosen.notes, *rounding.notes(), *([] if known.note is None else [known.note])]
+    notes = [*chosen.notes, *rounding.notes(), *known.notes]
     return Frames(
         features=features,
         schema=chosen.schema,

@@ -30,7 +30,8 @@ class Gaps:
         refused."""
         odd = np.zeros(len(values), np.bool_)
         # A sum in float64 is not finite exactly if one of its float32 terms is not, and is far cheaper than isfinite.
-        sums = values.sum(0, dtype=np.float64)
+        with np.errstate(invalid="ignore"):
+            sums = values.sum(0, dtype=np.float64)
         for i in np.flatnonzero(~np.isfinite(sums)).tolist():
             gap = np.isnan(values[:, i])
             self._refuse(i, values[:, i], np.isinf(values[:, i]) | (gap & (self.missing == "refuse")))

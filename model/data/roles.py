@@ -128,8 +128,11 @@ class Column(NamedTuple):
     recorded: str = ""
 
 
-def assign(types: Mapping[str, str], choices: Choices, is_whole: Callable[[str], bool]) -> list[Column]:
-    """The role of each column of `types`, the types by name; `is_whole` says whether a column holds only whole numbers.
+def assign(
+    types: Mapping[str, str], choices: Choices, is_whole: Callable[[str], bool], has_fractions: Callable[[str], bool]
+) -> list[Column]:
+    """The role of each column of `types`, the types by name; `is_whole` says whether a column has a whole number in
+    every row, and `has_fractions` whether not all of those that it has are whole.
 
     ValueError for a choice that matches no column, or several choices for the same one.
     """
@@ -146,13 +149,15 @@ def assign(types: Mapping[str, str], choices: Choices, is_whole: Callable[[str],
         "split": _key(names, choices, None, ("split",), lambda _: True),
     }  # fmt: skip
     columns = [_column(name, type, choices, keys) for name, type in types.items()]
-    return [_doubted(column, names, is_whole) for column in columns]
+    return [_doubted(column, names, is_whole, has_fractions) for column in columns]
 
 
-def _doubted(column: Column, names: Sequence[str], is_whole: Callable[[str], bool]) -> Column:
+def _doubted(
+    column: Column, names: Sequence[str], is_whole: Callable[[str], bool], has_fractions: Callable[[str], bool]
+) -> Column:
     """The column with a doubt that its name leaves, if it does."""
     name, plain = column.name, plain_name(column.name)
-    if column.why == BY_LABEL_NAME and not is_whole(name):
+    if column.why == BY_LABEL_NAME and has_fractions(name):
         # A vertical position may be named like a label, and then holds fractions.
         why = f"{BY_LABEL_NAME}, which it may be as it holds no whole numbers"
         return column._replace(why=why, doubtful=True)
@@ -201,7 +206,9 @@ def _key(
     if chosen is not None:
         return chosen
     spoken_for = {*choices.features, choices.episode, choices.frame, *matching(names, choices.exclude)}
-    plain = {plain_name(name): name for name in names if name not in spoken_for}
+    # Of episode and Episode, the one that is spelt as it is known counts.
+    spelt = sorted((name for name in names if name not in spoken_for), key=known.__contains__)
+    plain = {plain_name(name): name for name in spelt}
     return next((plain[one] for one in known if one in plain and fits(plain[one])), None)
 
 

@@ -16,6 +16,8 @@ from model.data.lazy import head
 from model.data.recordings import Recording
 from model.data.roles import BY_ACTIONS, LABEL_NAMES, Choices, Column, as_input, assign, doubts, matching
 
+NO_ACTION = "named as an action, but holds {}, not numbers; number the inputs for the model to be told of them"
+
 
 class Part(NamedTuple):
     """One number a row: a column of the data, or a place in a column of lists."""
@@ -133,9 +135,18 @@ def roles_of(table: pa.Table, parts: Mapping[str, Part], choices: Choices) -> li
     for part in parts.values():
         kind = table.schema.field(part.column).type
         types[part.name] = str(kind if part.place is None else kind.value_type)
-    roles = assign(types, choices, lambda name: of_column.is_whole(table[parts[name].column]))
+
+    def column_of(name: str) -> pa.ChunkedArray:
+        return table[parts[name].column]
+
+    roles = assign(
+        types,
+        choices,
+        lambda name: of_column.is_whole(column_of(name)),
+        lambda name: of_column.has_fractions(column_of(name)),
+    )
     roles = [
-        column._replace(role="left out", recorded="", why=f"named as an action, but holds {column.type}, not numbers")
+        column._replace(role="left out", recorded="", why=NO_ACTION.format(column.type), doubtful=True)
         if column.recorded and BY_ACTIONS not in column.why and not _holds_numbers(table, parts[column.name])
         else column
         for column in roles
@@ -197,7 +208,11 @@ def labels_of(
             "name other labels with --labels, or pick the feature columns with --features"
         )
     columns = {name: table[name] for name in names if name not in both}
-    return of_column.labels(columns if strict else {name: c for name, c in columns.items() if of_column.is_whole(c)})
+    return of_column.labels(
+        columns
+        if strict
+        else {name: c for name, c in columns.items() if of_column.is_number(c.type) and not of_column.has_fractions(c)}
+    )
 
 
 def _holds_numbers(table: pa.Table, part: Part) -> bool:

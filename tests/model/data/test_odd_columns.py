@@ -210,6 +210,43 @@ def test_where_frames_begin_again_and_no_column_tells_games_apart_a_game_begins(
     assert {*read(frame=[0, 2, 1, 3, 4, 6, 5, 7]).episode.tolist()} == {0}
 
 
+def test_frames_that_count_down_are_said() -> None:
+    (said,) = read(episode=NUMBERS // 4, frame=3 - NUMBERS % 4).notes
+    assert said.startswith("'frame' falls from row to row, and rows are put in the order in which it rises")
+    for frame in (NUMBERS % 4, [3, 0, 1, 2] * 2, [3, 2, 1, 0, 0, 1, 2, 3]):
+        assert read(episode=NUMBERS // 4, frame=frame).notes == ()
+
+
+def test_inputs_that_are_no_numbers_are_said() -> None:
+    (said,) = read(action=["left", "right"] * 4).notes
+    assert said.startswith("'action' is left out: named as an action, but holds string, not numbers; number the inputs")
+
+
+@pytest.mark.parametrize("labels", [pa.array([0, None] * 4), [0.0, np.nan] * 4, ["won", "lost"] * 4])
+def test_labels_with_gaps_and_labels_of_text_are_taken_for_labels(labels: Any) -> None:
+    frames = read(y_win=labels)
+    assert roles(frames)["y_win"] == "label"
+    assert frames.notes == ()
+
+
+def test_infinite_numbers_of_both_signs_are_one_line() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match="z is inf in row 0"):
+            read(z=[np.inf, -np.inf, 1, 2] * 2)
+
+
+@pytest.mark.parametrize("order", [("Episode", "episode"), ("episode", "Episode")])
+def test_of_two_spellings_of_a_name_the_known_one_counts(order: tuple[str, str]) -> None:
+    found = read(**dict(zip(order, (NUMBERS, NUMBERS), strict=True)))
+    assert roles(found) == {"x": "feature", "episode": "episode", "Episode": "left out"}
+
+
+def test_frames_of_another_type_are_refused_by_it() -> None:
+    with pytest.raises(ValueError, match="'frame' holds 0, 1, 2 …, which are string; it must be a whole number"):
+        read(frame=NUMBERS.astype(str))
+
+
 def test_games_that_lie_in_several_splits_are_said() -> None:
     (said,) = split_warnings(read(episode=NUMBERS // 4, split=["train"] * 2 + ["val"] * 2 + ["train"] * 4))
     assert said.startswith("1 of 2 games have rows of several splits, first 0")

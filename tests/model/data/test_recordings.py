@@ -147,8 +147,15 @@ def test_a_game_ends_where_a_flag_says_so_if_no_column_tells_games_apart(flags: 
 
 
 def test_flags_that_never_rise_or_count_tell_no_games_apart() -> None:
-    for flag in ([False] * ROWS, [0, 1, 2] * 4, ["no"] * ROWS):
-        assert frames({"x": X, "done": flag}).independent
+    why = {
+        "is 0 in every row": [False] * ROWS,
+        "holds other numbers than 0 and 1": [0, 1, 2] * 4,
+        "is string, and not 0 and 1": ["no", "yes"] * (ROWS // 2),
+    }
+    for said, flag in why.items():
+        found = frames({"x": X, "done": flag})
+        assert found.independent
+        assert found.notes[0].startswith(f"'done' {said}, so it tells no games apart, and every row is taken for one")
 
 
 def hdf5(path: Path, groups: dict[str, dict[str, Any]]) -> Path:
