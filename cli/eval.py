@@ -135,6 +135,11 @@ def _draw(
         fit, held_out = split_rows(frames, seed=seed)
     else:
         known = [*split_names(frames)]
+        if not known:
+            raise ValueError(
+                f"split is '{split}', but the data has no split column, so that games held out of it are all that is "
+                "tested: leave --split out, or add a column 'split' with train, val and test"
+            )
         if split == "train" or split not in known or "train" not in known:
             raise ValueError(f"split is '{split}'; the probe learns on 'train' and is tested on another of {known}")
         fit, held_out = rows_of_split(frames, "train"), rows_of_split(frames, split)

@@ -84,11 +84,12 @@ def begin(frames: Frames, recipe: Recipe, fabric: Fabric, console: Console, *, s
 
 
 def stopped_run(home: Path) -> Path:
-    """The checkpoint of the latest run; ValueError where there is none."""
+    """The checkpoint of the latest run; ValueError where there is none, or another process goes on with it."""
     folder = runs.newest(home)
     if folder is None:
         raise ValueError(f"there is nothing to resume: {home} holds no run")
-    return folder / runs.CHECKPOINT
+    with runs.held(folder, alone=False):
+        return folder / runs.CHECKPOINT
 
 
 def describe(run: Run, *, source: str, licence: str) -> None:
@@ -112,6 +113,7 @@ def carry_out(
             ends.callback(_remove_unless_begun, folder)
             path = folder / runs.CHECKPOINT
         if run.fabric.is_global_zero:
+            ends.enter_context(runs.held(path.parent))
             (path.parent / runs.RECIPE).write_text(run.recipe.as_toml())
         interrupted = ends.enter_context(interruptions())
         tell = ends.enter_context(_logged(log, path.parent, name, run))

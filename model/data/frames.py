@@ -17,7 +17,7 @@ from model.data.gaps import Gaps, absent, fill
 from model.data.matrix import MAX_IN_MEMORY_BYTES
 from model.data.ranges import Ranges, distinct
 from model.data.recordings import Recording, Source, recording
-from model.data.roles import LABEL_NAMES, Choices, Column
+from model.data.roles import BY_EXCLUDE, LABEL_NAMES, Choices, Column
 from model.data.rounding import Rounding
 from model.data.selection import Part, Selection, labels_of, select
 from model.data.shelf import Shelf
@@ -148,7 +148,8 @@ def _read(
     rounding = Rounding(chosen.features)
     features = shelf.put_rows("features", len(names), _features(table, chosen.features, gaps, shelf, rounding))
     split = of_column.splits(keys["split"], table[keys["split"]]) if "split" in keys else None
-    found = labels_of(table, labels, names, strict)
+    excluded = {column.name for column in chosen.roles if column.why == BY_EXCLUDE}
+    found = labels_of(table, labels, names, excluded, strict)
     notes = [*chosen.notes, *rounding.notes(), *known.notes]
     return Frames(
         features=features,

@@ -1,6 +1,6 @@
 """The numbers of a row: columns of a table, and places in its columns of lists."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -196,10 +196,11 @@ def values_of(table: pa.Table, picked: Sequence[Part]) -> NDArray[np.float32]:
 
 
 def labels_of(
-    table: pa.Table, asked: Sequence[str] | None, picked: Sequence[str], strict: bool
+    table: pa.Table, asked: Sequence[str] | None, picked: Sequence[str], excluded: Collection[str], strict: bool
 ) -> Iterator[tuple[str, NDArray[np.int64]]]:
-    """The labels `asked` for, None: those whose name says so; unless `strict`, what is no label is left out."""
-    plain = [field.name for field in table.schema if not of_column.is_list(field.type)]
+    """The labels `asked` for, None: those whose name says so, without those `excluded`; unless `strict`, what is no
+    label is left out."""
+    plain = [field.name for field in table.schema if not of_column.is_list(field.type) and field.name not in excluded]
     names = matching(plain, LABEL_NAMES if asked is None else asked)
     both = sorted({*names} & {*picked})
     if both and asked is not None:

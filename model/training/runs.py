@@ -1,5 +1,8 @@
 """Where runs are: `<models>/<name>/.training/<number>/`, a folder for each, numbered from 1."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from model.training.checkpoint import DamagedCheckpoint, load_checkpoint
@@ -47,11 +50,36 @@ def check_none_stopped(runs: Path) -> DamagedCheckpoint | None:
     except DamagedCheckpoint as damage:
         return damage
     if not stopped.finished():
+        with held(run, alone=False):
+            pass
         raise ValueError(
             f"a run stopped here at step {stopped.step} of {stopped.recipe['steps']}; go on with --resume, "
             f"choose another --name, or delete {run}"
         )
     return None
+
+
+@contextmanager
+def held(run: Path, *, alone: bool = True) -> Iterator[None]:
+    """Keeps the folder of a run for this process, or (not `alone`) for all that only look; ValueError if another
+    process has it, whose files would be mixed with ours."""
+    try:
+        import fcntl
+    except ModuleNotFoundError:
+        # Windows has no such locks; there a run is not kept from itself.
+        yield
+        return
+    folder = os.open(run, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"the run in {run} goes on in another process; wait until it ends, or choose another --name"
+            ) from None
+        yield
+    finally:
+        os.close(folder)
 
 
 def _number(folder: Path) -> int:

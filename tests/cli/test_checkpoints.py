@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
+from model.training import runs
 from model.training.run import prepare
 from tests.support.files import limited_files
 from tests.support.games import make_games
@@ -34,6 +35,16 @@ def test_a_whole_checkpoint_of_a_stopped_run_is_not_replaced(checkpoint: Path, t
     assert "a run stopped here at step 0" in said
     assert f"or delete {checkpoint.parent}" in said
     assert "missing.npy" not in said
+
+
+def test_of_a_run_that_goes_on_in_another_process_it_is_not_said_that_it_stopped(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    with runs.held(checkpoint.parent):
+        code, said = train(tmp_path, "missing.npy")
+    assert code == 1
+    assert f"the run in {checkpoint.parent} goes on in another process; wait until it ends, or choose another" in said
+    assert "delete" not in said
 
 
 def test_a_damaged_checkpoint_does_not_keep_a_new_run_from_starting(checkpoint: Path, tmp_path: Path) -> None:

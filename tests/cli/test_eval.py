@@ -188,7 +188,10 @@ def test_without_a_recipe_that_is_known_the_untrained_encoder_is_left_out(models
         (["--labels", "own_x"], "own_x: a label that is also a feature"),
         (["--labels", "half"], "label 'half' holds"),
         (["--min-entropy", "5"], "no label is left to probe"),
-        (["--split", "test"], "split is 'test'; the probe learns on 'train' and is tested on another of []"),
+        (
+            ["--split", "test"],
+            "split is 'test', but the data has no split column, so that games held out of it are all",
+        ),
         (["--features", "own_*"], "the data lacks 5 of the 8 columns of the model: 'opp_x' (the nearest is 'own_x')"),
         (["--plot", "auc.jpg"], "--plot is auc.jpg; the picture is written as .png"),
         (["--plot", "nowhere/auc.png"], "nowhere/auc.png cannot be written: there is no folder nowhere"),

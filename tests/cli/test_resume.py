@@ -101,3 +101,13 @@ def test_a_run_of_another_version_is_not_resumed(stopped, data, tmp_path):
     checkpoint = load_checkpoint(stopped)
     replace(checkpoint, recipe={"steps": 6}).save(stopped)
     assert "begun by another version, which trained otherwise" in train(tmp_path, data)
+
+
+def test_a_run_that_goes_on_in_another_process_is_not_resumed(stopped, data, tmp_path):
+    before = stopped.read_bytes()
+    with runs.held(stopped.parent):
+        said = train(tmp_path, data)
+    assert said == f"error: the run in {stopped.parent} goes on in another process; wait until it ends, or choose " + (
+        "another --name"
+    )
+    assert stopped.read_bytes() == before

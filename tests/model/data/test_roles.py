@@ -102,6 +102,12 @@ def test_a_vertical_position_is_a_label_by_its_name_and_a_feature_by_choice(path
         assert "y_pos" in read_frames(path, features=chosen, labels=None).schema.names
 
 
+def test_a_label_that_is_excluded_is_not_read(path: Path) -> None:
+    write(path, y_lost=np.arange(ROWS) % 2, y_win=np.arange(ROWS) % 2)
+    for labels in (None, ["y_*"]):
+        assert [*read_frames(path, labels=labels, exclude=["y_l*"]).labels] == ["y_win"]
+
+
 def test_patterns_may_be_several_and_one_that_matches_nothing_names_the_nearest(path: Path) -> None:
     write(path, cart_pos=np.ones(ROWS), cart_vel=np.ones(ROWS), pole=np.ones(ROWS))
     assert read_frames(path, features=["cart_*", "pole*"]).schema.names == ("cart_pos", "cart_vel", "pole")
