@@ -11,6 +11,12 @@ from bundle.schema import read_description
 from model.data.files import DESCRIPTION, Found, found_files
 from model.data.tables import read_metadata
 
+# What a schema.json may say.
+KEYS = (
+    "names", "groups", "classes", "sides", "mirror", "features", "exclude", "labels", "actions", "actions_recorded",
+    "episode", "frame", "missing",
+)  # fmt: skip
+
 
 def description(found: Found) -> dict[str, Any]:
     """The description of the columns in the schema.json beside the data, or in a folder above it that was named;
@@ -24,6 +30,15 @@ def description(found: Found) -> dict[str, Any]:
     if odd := [path for path in read if first is not None and read[path] != read[first]]:
         raise ValueError(f"{first} and {odd[0]} say different things of files that are read together; keep one of them")
     return {} if first is None else read[first]
+
+
+def unknown_keys(told: Mapping[str, Any]) -> list[str]:
+    """What a schema.json says under a name that is not read, in a sentence: a misspelt one would be lost in silence."""
+    odd = [key for key in told if key not in KEYS]
+    if not odd:
+        return []
+    said = f"{DESCRIPTION} says something under '{odd[0]}', which is not read"
+    return [f"{said}; it may say {', '.join(KEYS[:-1])} and {KEYS[-1]}"]
 
 
 def _places(folder: Path, base: Path) -> Iterator[Path]:

@@ -56,7 +56,13 @@ def games(
         )
         return Games(episode, frame, (), (note,))
     if frame is None:
-        return Games(np.arange(len(table)), None, (), tuple(_of_no_use(table, flags)))
+        notes = [*_of_no_use(table, flags)]
+        if len(files) > 1 and not notes:
+            notes.append(
+                "no column tells games apart or counts their frames, so every row is taken for a game of its own; if a "
+                f"file is a game, as {files[0]} may be, add a column 'frame' that counts its rows"
+            )
+        return Games(np.arange(len(table)), None, (), tuple(notes))
     if (starts := _begins_again(frame, file)) is not None:
         note = (
             f"no column tells games apart: one begins in each of the {starts.sum():,} rows in which '{keys['frame']}' "

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from model.data.arrays import table_of
 from model.data.columns import SPLITS
-from model.data.descriptions import description, layout
+from model.data.descriptions import description, layout, unknown_keys
 from model.data.files import folders_below, found_files
 from model.data.lazy import Spool
 from model.data.matrix import MAX_IN_MEMORY_BYTES
@@ -73,7 +73,7 @@ def are_files(source: Source) -> TypeGuard[Files]:
 def _of_files(source: Files, in_memory_bytes: int, episode: str | None) -> Recording:
     found = found_files(source)
     told = description(found)
-    paths, base, notes = found.paths, found.base, [*found.notes]
+    paths, base, notes = found.paths, found.base, [*found.notes, *unknown_keys(told)]
     splits: Mapping[Path, str | None] = {path: _split_of(path, base) for path in paths}
     if by_name := _splits_by_name(paths):
         splits = by_name

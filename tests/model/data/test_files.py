@@ -88,12 +88,21 @@ def test_groups_in_the_metadata_that_are_none_are_refused(groups: str, tmp_path:
         read_frames(parquet(tmp_path / "t.parquet", groups=groups))
 
 
-@pytest.mark.parametrize("symmetry", [5, [], "mirror", {"pairs": 5}, {"pairs": [5]}, {"exchange": [["a", {}, 1]]}])
+@pytest.mark.parametrize(
+    "symmetry",
+    [5, [], "mirror", {"pairs": 5}, {"pairs": [5]}, {"exchange": [["a", {}, 1]]}, {"negat": ["a"]}],
+)
 @pytest.mark.parametrize("kind", ["sides", "mirror"])
 def test_a_symmetry_that_is_none_is_refused(kind: str, symmetry: object, tmp_path: Path) -> None:
     (tmp_path / "schema.json").write_text(json.dumps({kind: symmetry}))
     with pytest.raises(ValueError, match=f"^{kind}"):
         read_frames(parquet(tmp_path / "t.parquet"))
+
+
+def test_a_name_in_schema_json_that_is_not_read_is_said(tmp_path: Path) -> None:
+    (tmp_path / "schema.json").write_text('{"exlude": ["b"], "frame": "frame"}')
+    (note,) = read_frames(parquet(tmp_path / "t.parquet")).notes
+    assert note.startswith("schema.json says something under 'exlude', which is not read; it may say names, groups, ")
 
 
 @pytest.mark.parametrize("classes", [5, [], {"y": 5}, {"y": {}}])

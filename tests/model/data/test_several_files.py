@@ -154,8 +154,18 @@ def test_the_names_beside_an_array_are_its_columns_where_they_fit(names: list[st
 
 def test_arrays_that_are_no_columns_are_said_once_for_all_files(tmp_path: Path) -> None:
     for i in range(3):
-        np.savez(tmp_path / f"{i}.npz", features=np.ones((ROWS, 2)), episode_ends=[2, 4], seed=7)
+        np.savez(tmp_path / f"{i}.npz", features=np.ones((ROWS, 2)), frame=np.arange(ROWS), episode_ends=[2, 4], seed=7)
     assert read_frames(tmp_path).notes == (f"0.npz also holds 'episode_ends' [2], as do 2 other files: {EACH}",)
+
+
+def test_files_whose_rows_nothing_orders_are_said_to_be_rows_of_no_game(tmp_path: Path) -> None:
+    for i in range(2):
+        write(tmp_path / f"{i}.parquet")
+    frames = read_frames(tmp_path)
+    assert frames.independent
+    (note,) = frames.notes
+    assert "every row is taken for a game of its own; if a file is a game, as 0.parquet may be, add a column" in note
+    assert read_frames(tmp_path / "0.parquet").notes == ()
 
 
 def test_one_value_a_row_is_one_however_the_array_is_shaped(tmp_path: Path) -> None:
