@@ -51,7 +51,7 @@ class RunProgress:
         # Of a few steps, no more are measured than are taken.
         seconds = left * seconds_a_step(run, max(1, min(left, 3)))
         self._console.print(
-            f"{summary.rows:,} rows of {summary.episodes} episodes, {schema.input_dim} columns in "
+            f"learning from {summary.rows:,} rows of {summary.episodes} episodes, {schema.input_dim} columns in "
             f"{len(schema.groups)} groups; predicting {ahead}"
         )
         for warning in run.warnings:
