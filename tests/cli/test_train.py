@@ -236,7 +236,7 @@ def test_two_devices_leave_one_bundle_and_say_everything_once_also_of_rows_of_no
         "column  type   role     group   why",
         *(f"f00{i}    float  feature  patch{i}" for i in range(8)),
         "no 'episode' and no 'frame' column says which rows belong together; they are held out at random",
-        "108 rows of 108 episodes, 8 columns in 8 groups",
+        "learning from 108 rows of 108 episodes, 8 columns in 8 groups",
         "warning: 108 training rows are fewer than a batch",
         "2 steps of 1024 rows",
         "step 2/2",
