@@ -1,6 +1,6 @@
 """Frames of games, from a recording: features, episodes, splits, labels, actions and the feature schema."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -113,12 +113,16 @@ def read_frames(
     the place of missing numbers (None: the means of the data). `missing` is one of MISSING, refuse if not said. Rows of
     more than `in_memory_bytes` lie in files in `folder`, or (None) in temporary ones that last as long as the frames.
     """
+    for option, name in {"episode": episode, "frame": frame}.items():
+        if name is not None and not isinstance(name, str):
+            raise ValueError(f"{option} is {name!r:.80}; it must be the name of a column, as text")
     data = recording(source, in_memory_bytes, episode)
+    named = _patterns("labels", labels)
     said = Choices(
-        features=_patterns(features) or (),
-        exclude=_patterns(exclude) or (),
-        labels=None if labels is None or _patterns(labels) == LABEL_NAMES else _patterns(labels),
-        actions=_patterns(actions) or (),
+        features=_patterns("features", features) or (),
+        exclude=_patterns("exclude", exclude) or (),
+        labels=None if named == LABEL_NAMES else named,
+        actions=_patterns("actions", actions) or (),
         episode=episode,
         frame=frame,
     ).over(data.told)
@@ -203,8 +207,13 @@ def _actions(table: Any, parts: Sequence[Part], shelf: Shelf) -> NDArray[np.floa
     return kept
 
 
-def _patterns(given: str | Sequence[str] | None) -> tuple[str, ...] | None:
-    return None if given is None else (given,) if isinstance(given, str) else tuple(given)
+def _patterns(option: str, given: object) -> tuple[str, ...] | None:
+    if given is None:
+        return None
+    patterns = (given,) if isinstance(given, str) or not isinstance(given, Iterable) else tuple(given)
+    if isinstance(given, Mapping) or not all(isinstance(pattern, str) for pattern in patterns):
+        raise ValueError(f"{option} is {given!r:.80}; it must be a pattern of names such as 'ram_*', or a list of them")
+    return patterns
 
 
 def _without_gaps(frames: Frames, gaps: Gaps, shelf: Shelf) -> Frames:

@@ -1,6 +1,7 @@
 """What is in a file of a recording, as a table; ValueError that names the file for damaged and odd ones."""
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from model.data.roles import ENDS, EPISODE_NAMES, FRAME_NAMES, LABEL_NAMES, STAR
 
 # What a folder is called whose value nobody knows, in Hive and whatever follows it.
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+# What Arrow makes of a name of pandas' MultiIndex.
+LEVELS = re.compile(r"\('.*', .*\)", re.DOTALL)
 # Columns that say which game and frame a row is from.
 SINGLE = frozenset((*EPISODE_NAMES, *FRAME_NAMES, *ENDS, *STARTS, "split"))
 
@@ -179,8 +182,13 @@ def _list_of(views: pa.Array) -> pa.Array:
 
 
 def check_names(columns: pa.Table | pa.Schema, source: Path | str) -> None:
-    """ValueError if two columns have one name."""
+    """ValueError if two columns have one name, or all have the names of several levels of pandas."""
     names = columns.names if isinstance(columns, pa.Schema) else columns.column_names
+    if names and all(LEVELS.fullmatch(name) for name in names if not name.startswith("__index_level_")):
+        raise ValueError(
+            f"{source} has columns of several levels, such as {names[0]}; give each one name, as with df.columns = "
+            "['_'.join(name) for name in df.columns]"
+        )
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise ValueError(f"{source} has the column '{twice[0]}' more than once; every column needs a name of its own")
 

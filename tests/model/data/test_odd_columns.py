@@ -217,6 +217,32 @@ def test_frames_that_count_down_are_said() -> None:
         assert read(episode=NUMBERS // 4, frame=frame).notes == ()
 
 
+def test_names_of_several_levels_are_refused() -> None:
+    pd = pytest.importorskip("pandas")
+    columns = pd.MultiIndex.from_tuples([("s", "x"), ("k", "episode")])
+    with pytest.raises(ValueError, match=r"has columns of several levels, such as \('s', 'x'\); give each one name"):
+        read_frames(pd.DataFrame(np.ones((ROWS, 2)), columns=columns))
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "message"),
+    [
+        ("features", 3, "features is 3; it must be a pattern of names"),
+        ("exclude", ["x", 0], r"exclude is \['x', 0\]; it must be a pattern of names"),
+        ("labels", {"y_a": 1}, "labels is .*; it must be a pattern of names"),
+        ("episode", 0, "episode is 0; it must be the name of a column, as text"),
+        ("frame", ["x"], r"frame is \['x'\]; it must be the name of a column, as text"),
+    ],
+)
+def test_choices_of_another_type_are_refused(option: str, given: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_frames(pa.table({"x": NUMBERS}), **{option: given})
+
+
+def test_patterns_may_be_an_array_of_names() -> None:
+    assert read_frames(pa.table({"x": NUMBERS, "z": NUMBERS}), features=np.array(["z"])).schema.names == ("z",)
+
+
 def test_inputs_that_are_no_numbers_are_said() -> None:
     (said,) = read(action=["left", "right"] * 4).notes
     assert said.startswith("'action' is left out: named as an action, but holds string, not numbers; number the inputs")
