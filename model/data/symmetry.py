@@ -32,8 +32,8 @@ class Symmetry:
     def of(cls, schema: Schema, description: Mapping[str, Any]) -> "Symmetry":
         """From `{"pairs": [[prefix, prefix]], "negate": [pattern], "exchange": [[pattern, a, b]], "hide": [group]}`."""
         position = {name: i for i, name in enumerate(schema.names)}
-        if unknown := [part for part in description if part not in PARTS]:
-            raise ValueError(f"'{unknown[0]}' is no part of a symmetry; the parts are {', '.join(PARTS)}")
+        if odd := [part for part in description if part not in PARTS]:
+            raise ValueError(f"'{odd[0]}' is no part of a symmetry; the parts are {', '.join(PARTS)}")
         source = np.arange(len(schema.names))
         for one, other in description.get("pairs", []):
             for name, i in position.items():

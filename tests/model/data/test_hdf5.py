@@ -20,7 +20,7 @@ def written(folder: Path, arrays: dict[str, Any]) -> Path:
 
 
 def games(*names: str, lengths: tuple[int, ...] = (4, 3)) -> dict[str, Any]:
-    made = {}
+    made: dict[str, Any] = {}
     for number, (name, length) in enumerate(zip(names, lengths, strict=True)):
         made |= {f"{name}/x": np.arange(length) + number / 2, f"{name}/z": np.full(length, number)}
     return made

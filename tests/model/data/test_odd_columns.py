@@ -240,7 +240,8 @@ def test_choices_of_another_type_are_refused(option: str, given: Any, message: s
 
 
 def test_patterns_may_be_an_array_of_names() -> None:
-    assert read_frames(pa.table({"x": NUMBERS, "z": NUMBERS}), features=np.array(["z"])).schema.names == ("z",)
+    names: Any = np.array(["z"])
+    assert read_frames(pa.table({"x": NUMBERS, "z": NUMBERS}), features=names).schema.names == ("z",)
 
 
 def test_inputs_that_are_no_numbers_are_said() -> None:
