@@ -1,7 +1,6 @@
 """The client that a bot installs to call jepa-serve: `JepaClient`, `AsyncJepaClient`, `Delay`, and the errors they
 raise."""
 
-from jepa_client.calls import Forecast, Loss
 from jepa_client.client import AsyncJepaClient, JepaClient
 from jepa_client.delay import Delay
 from jepa_client.errors import (
@@ -31,6 +30,7 @@ from jepa_client.errors import (
     UnsupportedMediaType,
     UpgradeRequired,
 )
+from jepa_client.results import Forecast, Loss
 
 __all__ = [
     "AsyncJepaClient",

@@ -1,50 +1,36 @@
-"""Builds the request for each endpoint and reads its response. Sends nothing itself."""
+"""Builds the request for each endpoint. Sends nothing itself."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Generic, Literal, NamedTuple, TypedDict, TypeVar, get_args
+from typing import Any, Generic, Literal, TypedDict, TypeVar, get_args
 from urllib.parse import quote
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from jepa_client.answers import Answer
-from jepa_client.errors import UnexpectedAnswer
 from jepa_client.inputs import Inputs, beside, to_inputs
-from jepa_client.rows import FLOAT32_LE, Rows, check_alike, from_bytes, ranked, side_by_side, to_rows
+from jepa_client.results import (
+    BINARY,
+    Document,
+    Forecast,
+    Loss,
+    document_of,
+    forecast_of,
+    loss_of,
+    models_of,
+    only_model_of,
+    rows_of,
+)
+from jepa_client.rows import Rows, check_alike, side_by_side, to_rows
 
 T = TypeVar("T")
-BINARY = "application/octet-stream"
 JSON = "application/json"
-Document = dict[str, Any]
 Encoder = Literal["target", "context"]
 # What a stream answers its frames with.
 Answered = Literal["embed", "predict", "forecast"]
 ANSWERS = get_args(Answered)
-
-
-class Loss(NamedTuple):
-    """How far predictions were from what happened, and how surprising that is."""
-
-    # Mean over the rows.
-    loss: float
-    # [B]
-    losses: Rows
-    # [B], the share of held-out rows that were predicted better, 0–100; None if the bundle has no quantiles.
-    percentiles: Rows | None
-
-
-class Forecast(NamedTuple):
-    """What the heads of a model say of frames, now or later."""
-
-    # A head's name, or `head=class` for each class of a head with classes.
-    outputs: list[str]
-    # [O] or [B, O]: probabilities, and numbers in their unit.
-    values: Rows
-    # [B], the share of held-out frames that lie nearer to those of training, 0–100; None unless it was asked for.
-    novelty: Rows | None
 
 
 class StreamOptions(TypedDict, total=False):
@@ -148,7 +134,7 @@ def forecast(
     name, rows = _features_or_context("forecast", features, context)
     sent = beside(rows, None if actions is None else to_inputs(actions, rows))
     params = {"input": name} | _forecast_params(heads, horizon, hidden, novelty, model) | sent.params
-    return Call("POST", "/forecast", partial(_forecast, sent=sent.shape), params, _binary(rows, JSON), sent.content)
+    return Call("POST", "/forecast", partial(forecast_of, sent=sent.shape), params, _binary(rows, JSON), sent.content)
 
 
 def loss(
@@ -166,22 +152,26 @@ def loss(
     if fields.keys() == {"features", "target_features"}:
         params = {name: str(value) for name, value in options.items()}
         pairs, headers = side_by_side(**fields), _binary(fields["features"], JSON)
-        return Call("POST", "/loss", partial(_loss, rows=_count(pairs)), params, headers, pairs.tobytes())
+        return Call("POST", "/loss", partial(loss_of, rows=_count(pairs)), params, headers, pairs.tobytes())
     if fields.keys() == {"predicted", "target"}:
         check_alike(**fields)
         # /loss reads a binary body as features, so embeddings go as JSON.
         document = {name: rows.tolist() for name, rows in fields.items()} | options
-        read = partial(_loss, rows=_count(fields["target"]))
+        read = partial(loss_of, rows=_count(fields["target"]))
         return Call("POST", "/loss", read, {}, {"Content-Type": JSON, "Accept": JSON}, json.dumps(document).encode())
     raise TypeError("loss takes either features and target_features, or predicted and target")
 
 
 def models() -> Call[list[Document]]:
-    return Call("GET", "/models", _models)
+    return Call("GET", "/models", models_of)
 
 
 def model(name: str | None) -> Call[Document]:
-    return Call("GET", "/models", _only_model) if name is None else Call("GET", f"/models/{quote(name, '')}", _document)
+    return (
+        Call("GET", "/models", only_model_of)
+        if name is None
+        else Call("GET", f"/models/{quote(name, '')}", document_of)
+    )
 
 
 def ready() -> Call[bool]:
@@ -190,7 +180,9 @@ def ready() -> Call[bool]:
 
 def _rows_for_rows(path: str, rows: Rows, inputs: Rows | None = None, **options: object) -> Call[Rows]:
     headers, sent = _binary(rows, BINARY), beside(rows, inputs)
-    return Call("POST", path, partial(_rows, sent=sent.shape), _params(**options) | sent.params, headers, sent.content)
+    return Call(
+        "POST", path, partial(rows_of, sent=sent.shape), _params(**options) | sent.params, headers, sent.content
+    )
 
 
 def _binary(rows: Rows, accept: str) -> dict[str, str]:
@@ -239,71 +231,3 @@ def _names(option: str, names: Sequence[str] | None) -> str:
         if not isinstance(name, str):
             raise TypeError(f"{option} holds {name!r}; a name is text, as the model's document has it")
     return ",".join(listed)
-
-
-def _rows(answer: Answer, sent: Sequence[int]) -> Rows:
-    whole = answer.content and len(answer.content) % FLOAT32_LE.itemsize == 0
-    if answer.headers.get("content-type") != BINARY or not whole:
-        raise _unexpected(answer)
-    return from_bytes(answer.content, sent)
-
-
-def _document(answer: Answer) -> Document:
-    document = answer.document()
-    if document is None:
-        raise _unexpected(answer)
-    return document
-
-
-def _loss(answer: Answer, rows: int) -> Loss:
-    document = _document(answer)
-    try:
-        losses, percentiles = document["losses"], document["percentiles"]
-        loss = Loss(
-            float(document["loss"]),
-            np.array(losses, np.float32),
-            None if percentiles is None else np.array(percentiles, np.float32),
-        )
-    except (KeyError, TypeError, ValueError, OverflowError):
-        raise _unexpected(answer) from None
-    if any(each is not None and each.shape != (rows,) for each in (loss.losses, loss.percentiles)):
-        raise _unexpected(answer)
-    return loss
-
-
-def _forecast(answer: Answer, sent: Sequence[int]) -> Forecast:
-    document = _document(answer)
-    try:
-        outputs, novelty = document["outputs"], document["novelty"]
-        values = np.array(document["values"], np.float32)
-        if values.ndim != 2 or values.shape[1] != len(outputs) or not all(isinstance(name, str) for name in outputs):
-            raise ValueError
-        judged = None if novelty is None else np.array(novelty, np.float32)
-        if judged is not None and judged.shape != values.shape[:1]:
-            raise ValueError
-    except (KeyError, TypeError, ValueError, OverflowError):
-        raise _unexpected(answer) from None
-    return Forecast(outputs, ranked(values.ravel(), sent), judged)
-
-
-def _models(answer: Answer) -> list[Document]:
-    models = _document(answer).get("models")
-    if not isinstance(models, list) or not all(isinstance(each, dict) and "name" in each for each in models):
-        raise _unexpected(answer)
-    return models
-
-
-def _only_model(answer: Answer) -> Document:
-    models = _models(answer)
-    if len(models) != 1:
-        names = ", ".join(repr(each["name"]) for each in models)
-        raise ValueError(f"the service has {len(models)} models ({names}); name one: model(name)")
-    return models[0]
-
-
-def _unexpected(answer: Answer) -> UnexpectedAnswer:
-    found = answer.headers.get("content-type", "nothing that it names")
-    return UnexpectedAnswer(
-        f"{answer.url} answered with {found}, which is no answer of a jepa-serve; is base_url right?",
-        status=answer.status,
-    )

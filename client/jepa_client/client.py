@@ -13,12 +13,13 @@ import httpx
 from numpy.typing import ArrayLike
 
 from jepa_client import calls
-from jepa_client.calls import Answered, Call, Document, Encoder, Forecast, Loss, StreamOptions
+from jepa_client.calls import Answered, Call, Encoder, StreamOptions
 from jepa_client.connections import Connections
 from jepa_client.errors import DeadlineExpired, JepaError, NotReady, ServiceUnreachable
 from jepa_client.frames import Frames
 from jepa_client.inputs import Inputs
 from jepa_client.processes import PerLoop, PerProcess
+from jepa_client.results import Document, Forecast, Loss
 from jepa_client.rows import Rows
 from jepa_client.service import Service
 from jepa_client.tries import Tries
