@@ -66,7 +66,7 @@ def held(run: Path, *, alone: bool = True) -> Iterator[None]:
     try:
         import fcntl
     except ModuleNotFoundError:
-        # Windows has no such locks; there a run is not kept from itself.
+        # Windows has no such locks; there nothing keeps two processes from one run.
         yield
         return
     folder = os.open(run, os.O_RDONLY)
@@ -77,6 +77,9 @@ def held(run: Path, *, alone: bool = True) -> Iterator[None]:
             raise ValueError(
                 f"the run in {run} goes on in another process; wait until it ends, or choose another --name"
             ) from None
+        except OSError:
+            # Some network file systems have no locks either.
+            pass
         yield
     finally:
         os.close(folder)

@@ -132,7 +132,7 @@ def test_a_body_that_is_too_large(running: Running, connect: Connect) -> None:
 def test_a_model_that_fails(
     running: Running, connect: Connect, tiny: TinyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.inference.jobs.accumulate", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("app.inference.jobs._checked", lambda *_: 1 / 0)
     with pytest.raises(ModelFailed, match="ZeroDivisionError") as failed:
         connect(running.url).embed(tiny.rows(1))
     assert failed.value.status == 500

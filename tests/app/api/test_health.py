@@ -85,7 +85,7 @@ async def test_a_model_that_stops_answering_makes_it_not_ready(models: Path, mon
     monkeypatch.setattr("app.service.CANARY_EVERY_S", 0)
     async with serving(models=models) as client:
         assert (await client.get("/readyz")).status_code == 200
-        monkeypatch.setattr("app.inference.jobs.accumulate", lambda *_, **__: 1 / 0)
+        monkeypatch.setattr("app.inference.jobs._checked", lambda *_: 1 / 0)
         response = await client.get("/readyz")
         assert response.status_code == 503
         assert "model 'tiny' does not answer" in response.json()["detail"]

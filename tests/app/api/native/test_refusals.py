@@ -271,7 +271,7 @@ async def test_a_model_that_fails_is_500_and_keeps_its_reasons_to_the_log(
     models: Path, way: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(way, models=models) as client:
-        monkeypatch.setattr("app.inference.jobs.accumulate", lambda *_, **__: 1 / 0)
+        monkeypatch.setattr("app.inference.jobs._checked", lambda *_: 1 / 0)
         document = problem(await client.post("/embed", json={"features": ROW}), 500)
     assert "ZeroDivisionError" in document["detail"]
     assert "division by zero" in caplog.text
