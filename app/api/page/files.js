@@ -26,7 +26,7 @@ function firstGame({ shape, values }, games = [], names = null) {
 
 const viewOf = ({ buffer, byteOffset }) => new DataView(buffer, byteOffset);
 
-/** NumPy's format, https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html */
+/** The format that numpy.lib.format describes. */
 function npy(bytes) {
 	// Version 1 has two bytes for the length of its header, later ones four.
 	const end = bytes[6] > 1 ? 12 + viewOf(bytes).getUint32(8, true) : 10 + viewOf(bytes).getUint16(8, true);

@@ -11,7 +11,7 @@ const POINTS = 60;
 const FRAME_MS = 1000 / 60;
 const asksAModel = ({ method }) => /POST|WS|GRPC/.test(method);
 const TILES = { rate: "Requests a second", p50: "Half within, in ms", p99: "99 % within, in ms", batch: "Rows in a batch" };
-let page, timer = null, before = null, beforeMs = 0, looks = 0, past = {};
+let page, timer = null, before = null, looks = 0, past = {};
 
 export const renew = () => ([before, looks, past] = [null, 0, {}]);
 
@@ -37,10 +37,9 @@ async function look() {
 	timer = setTimeout(look, EVERY_MS);
 	if (document.hidden) return;
 	try {
-		const now = parse(await (await ask("metrics")).text());
-		const nowMs = performance.now();
-		if (before) note(now, nowMs - beforeMs);
-		[before, beforeMs] = [now, nowMs];
+		const now = Object.assign(parse(await (await ask("metrics")).text()), { ms: performance.now() });
+		if (before) note(now);
+		before = now;
 		refusals(now);
 		if (looks % DRIFT_EVERY === 0) drift(await json(`models/${page.model.name}/drift`));
 		looks += 1;
@@ -50,8 +49,8 @@ async function look() {
 	}
 }
 
-function note(now, spentMs) {
-	const rate = (name, which) => (1000 * Math.max(0, sum(now, name, which) - sum(before, name, which))) / spentMs;
+function note(now) {
+	const rate = (name, which) => (1000 * Math.max(0, sum(now, name, which) - sum(before, name, which))) / (now.ms - before.ms);
 	const ms = (share) => 1000 * quantile(before, now, "jepa_http_request_duration_seconds", share, asksAModel);
 	const values = {
 		rate: rate("jepa_http_requests_total", asksAModel),
@@ -65,7 +64,7 @@ function note(now, spentMs) {
 
 function refusals(now) {
 	const said = [...sums(now, "jepa_requests_rejected_total", "reason")].flatMap(([reason, count]) => (count ? `${reason.replaceAll("_", " ")}: ${count}` : []));
-	by("refusals").replaceChildren(h("h2", "Refused since the start"), h("p.soft", said.join(", ") || "Nothing."));
+	by("refusals").replaceChildren(h("h2", "Refused so far"), h("p.soft", said.join(", ") || "Nothing."));
 }
 
 function drift({ rows, features, novelty }) {
