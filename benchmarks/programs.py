@@ -106,7 +106,8 @@ def _closed_loop(
 
 
 def percentile(values: np.ndarray, share: float) -> float:
-    return float(np.percentile(values, share)) if len(values) else float("nan")
+    # One of the values, as nothing lies between two that are infinite: frames without an answer.
+    return float(np.percentile(values, share, method="higher")) if len(values) else float("nan")
 
 
 class Service:
