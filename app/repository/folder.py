@@ -57,9 +57,9 @@ def could_be_model(folder: Path) -> bool:
     return True
 
 
-def as_text(name: str) -> str:
+def as_text(name: str | Path) -> str:
     """A name with its bytes that are no UTF-8, which no JSON can hold, written out: b'\\xff' as \\udcff."""
-    return name.encode(errors="backslashreplace").decode()
+    return str(name).encode(errors="backslashreplace").decode()
 
 
 def reason_of(error: OSError) -> str:

@@ -24,7 +24,7 @@ class Refusals:
     def refuse(self, look: Look, refused: Refused) -> None:
         refused = replace(refused, reason=self.told(refused.reason))
         if refused not in self.refused:
-            logger.error("refused %s: %s", as_text(str(refused.folder)), refused.reason)
+            logger.error("refused %s: %s", as_text(refused.folder), refused.reason)
         look.refused.append(refused)
 
     def pass_over(self, folder: Path, reason: str, look: Look) -> None:
@@ -33,7 +33,7 @@ class Refusals:
             self.refuse(look, Refused(folder, f"{folder} cannot be read: {reason}"))
             return
         if folder not in self._skipped:
-            logger.warning("skipped %s, which cannot be read: %s", as_text(str(folder)), reason)
+            logger.warning("skipped %s, which cannot be read: %s", as_text(folder), reason)
         look.skipped.add(folder)
 
     def told(self, reason: str) -> str:

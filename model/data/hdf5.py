@@ -85,9 +85,7 @@ def _games(h5py: Any, file: Any, limit: int) -> list[Game]:
         splits = _splits(h5py, file, [*numbered.values()])
         return [Game(number, splits.get(name), _columns(h5py, root[name], limit)) for number, name in numbered.items()]
     columns = _columns(h5py, root, limit)
-    return [Game(name, None, _columns(h5py, root[name], limit)) for name in _alike(columns)] or [
-        Game(None, None, columns)
-    ]
+    return [Game(name, None, each) for name, each in _alike(columns).items()] or [Game(None, None, columns)]
 
 
 def _is_group(h5py: Any, parent: Any, name: str) -> bool:
@@ -112,20 +110,21 @@ def _splits(h5py: Any, file: Any, games: list[str]) -> dict[str, str]:
     return dict(named) if sorted(name for name, _ in named) == sorted(games) else {}
 
 
-def _alike(columns: dict[str, Any]) -> list[str]:
-    """The groups that the arrays, by their paths, lie in if those are games: they hold the same arrays, and what a
-    player sees is among them, or they differ in length."""
-    groups: dict[str, dict[str, int]] = {}
+def _alike(columns: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The arrays of each group that the arrays, by their paths, lie in if those are games: they hold the same arrays,
+    and what a player sees is among them, or they differ in length. Empty if they are not."""
+    groups: dict[str, dict[str, Any]] = {}
     for path, column in columns.items():
         group, dot, name = path.partition(".")
         if not dot:
-            return []
-        groups.setdefault(group, {})[name] = len(column)
+            return {}
+        groups.setdefault(group, {})[name] = column
     first, *others = groups.values() or [{}]
     if not others or any({*other} != {*first} for other in others) or {*groups} & {*OBSERVATION_NAMES}:
-        return []
+        return {}
     seen = any(name.partition(".")[0] in OBSERVATION_NAMES for name in first)
-    return [*groups] if seen or any(other != first for other in others) else []
+    differ = any(len(other[name]) != len(column) for other in others for name, column in first.items())
+    return groups if seen or differ else {}
 
 
 def _columns(h5py: Any, group: Any, limit: int, prefix: str = "", depth: int = 0) -> dict[str, Any]:

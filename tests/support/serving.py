@@ -58,6 +58,7 @@ async def client_of(app: FastAPI, way: str = "asgi") -> AsyncIterator[httpx.Asyn
 async def listening(app: FastAPI, keep_alive_s: float = 5.0) -> AsyncIterator[int]:
     """Serves a started app in this process, and yields the port."""
     config = uvicorn.Config(app, http=FrontDoor, ws="none", proxy_headers=False, lifespan="off", log_config=None)
+    # uvicorn's type is whole seconds, which a test need not wait for.
     config.timeout_keep_alive = keep_alive_s  # type: ignore[assignment]
     config.load()
     state = ServerState()

@@ -167,9 +167,7 @@ async def models(request: Request) -> Response:
     """Lists all loaded models, and the bundles that are not served because they fail their checks."""
     service = service_of(request)
     folder, registry = service.settings.models, service.registry
-    refused = [
-        {"bundle": as_text(str(each.folder.relative_to(folder))), "reason": each.reason} for each in registry.refused
-    ]
+    refused = [{"bundle": as_text(each.folder.relative_to(folder)), "reason": each.reason} for each in registry.refused]
     cards = [card(model, service.layout) for model in registry.models.values()]
     return _json({"models": cards, "refused": refused})
 

@@ -2,12 +2,12 @@
 
 import os
 import socket
-import time
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.support.changes import until
 from tests.support.forker import Fork
 
 # As by `jepa serve <&- >&- 2>&-`, which scripts that start a service write.
@@ -20,6 +20,13 @@ main()
 """
 
 
+def is_ready(client: httpx.Client) -> bool:
+    try:
+        return client.get("/readyz").is_success
+    except httpx.HTTPError:
+        return False
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc, which says what a process has open")
 def test_who_is_started_without_standard_files_writes_its_log_to_no_client(models: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as found:
@@ -28,12 +35,7 @@ def test_who_is_started_without_standard_files_writes_its_log_to_no_client(model
     process = Fork(WITHOUT_STANDARD_FILES, flags, os.environ | {"JEPA_ACCESS_LOG": "true"})
     with process.stderr, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
         try:
-            while process.poll() is None:
-                try:
-                    client.get("/readyz").raise_for_status()
-                    break
-                except httpx.HTTPError:
-                    time.sleep(0.02)
+            until(lambda: process.poll() is not None or is_ready(client))
             opened = {os.readlink(f"/proc/{process.pid}/fd/{number}") for number in (0, 1, 2)}
             assert opened == {os.devnull}
             # Each has a line in the log.
