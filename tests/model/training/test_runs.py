@@ -1,5 +1,7 @@
 """Folders of runs, the best of a run's weights, and when a run is over."""
 
+import errno
+import os
 from dataclasses import replace
 
 import pytest
@@ -150,3 +152,15 @@ def test_a_run_without_order_does_not_go_on_with_rows_that_have_one(games, tmp_p
     prepare(replace(games, frame=None), SMALL).checkpoint.save(path)
     with pytest.raises(ValueError, match="the run learned from rows without order, and this data has one; add --uno"):
         resume(games, path)
+
+
+def test_a_run_on_a_file_system_without_locks_is_held_by_whoever_asks(tmp_path, monkeypatch):
+    with runs.held(tmp_path), pytest.raises(ValueError, match="goes on in another process"), runs.held(tmp_path):
+        pass
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with runs.held(tmp_path), runs.held(tmp_path):
+        pass
