@@ -71,8 +71,8 @@ class Batcher:
         self._expiries = Expiries(self._expire, clock)
         # The job of each stream that is in the queue; there is at most one.
         self._newest: dict[str, Job] = {}
-        # Whether `_end_turn` is called at the end of this turn of the loop, and whether it put the run off already.
-        self._dispatch_is_due = self._looked_again = False
+        # Whether `_end_turn` is called at the end of this turn of the loop, and whether the run was put off until then.
+        self._dispatch_is_due = self._looks_again = False
         # Jobs that came in this turn of the loop, and in the last turn in which any came.
         self._arrivals = self._last_arrivals = 0
         # When the first came.
@@ -121,13 +121,13 @@ class Batcher:
         arrivals, self._arrivals = self._arrivals, 0
         self._last_arrivals = arrivals or self._last_arrivals
         is_short = self._clock() - self._arrived_at < MAX_LOOK_S
-        if arrivals > 1 and is_short and self._queue.rows < self.limits.max_rows and not self._looked_again:
+        came_with_others = arrivals > 1 or (arrivals and self._looks_again)
+        self._looks_again = bool(came_with_others and is_short and self._queue.rows < self.limits.max_rows)
+        if self._looks_again:
             # Clients that were all answered by one run ask again at about the same time. While the requests of this
-            # turn were read, others may have reached their sockets, so the loop looks there once more before the run.
-            self._looked_again = True
+            # turn were read, others may have reached their sockets: the loop looks there until it finds none.
             self._dispatch_soon(asyncio.get_running_loop())
         else:
-            self._looked_again = False
             if self._queue.rows or not arrivals:
                 self._dispatch()
 

@@ -1,8 +1,8 @@
-"""One request on the fast path: from a connection or stream to its handler in a task of its own, without FastAPI."""
+"""One request on the fast path: from a connection or stream to its handler, without FastAPI."""
 
 import asyncio
-import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
+from contextvars import copy_context
 from functools import lru_cache
 from time import monotonic
 from typing import Any
@@ -14,24 +14,19 @@ from app.api.problems import render
 from app.errors import QueueFull, ServiceError
 from app.telemetry.metrics import RouteMetrics
 
-if sys.version_info >= (3, 12):
-
-    def start_task(coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        """A task that runs at once up to its first wait (0.6 µs): a lone request takes one turn of the event loop."""
-        return asyncio.Task(coroutine, loop=asyncio.get_running_loop(), eager_start=True)
-
-else:
-
-    def start_task(coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        """A task that starts in the next turn of the event loop (about 3 µs; an eager task needs Python 3.12)."""
-        return asyncio.Task(coroutine, loop=asyncio.get_running_loop())
-
 
 class Call:
-    """A request whose answer goes to `write`, unless the client has gone by then."""
+    """A request whose answer goes to `write`, unless the client has gone by then.
+
+    Its coroutine is run by hand, at once and up to its first wait, where a task of asyncio would begin a turn of the
+    event loop later. So a handler has no current task (`asyncio.timeout` needs one), and waits for futures alone.
+    """
 
     # per request
-    __slots__ = ("_route", "_task", "_write", "arrived", "handler", "head", "keep_alive", "request_id")
+    __slots__ = (
+        *("_context", "_coroutine", "_is_abandoned", "_route", "_waits_for", "_write"),
+        *("arrived", "handler", "head", "keep_alive", "request_id"),
+    )
 
     def __init__(
         self,
@@ -43,21 +38,37 @@ class Call:
     ) -> None:
         """To be created when the head has arrived, which is when the request's time starts."""
         self.handler, self.head, self._route, self._write = handler, head, route, write
-        self.keep_alive = keep_alive
+        self.keep_alive, self._is_abandoned = keep_alive, False
         self.arrived = monotonic()
 
     def start(self, content: bytes, request_id: bytes | None = None, *, is_admitted: bool = True) -> None:
-        """Answers in a task, now that the body is here, or refuses without a look at it; `is_admitted` is whether
-        `Service.admit` was already called."""
+        """Answers, now that the body is here, or refuses without a look at it; `is_admitted` is whether `Service.admit`
+        was already called."""
         if self.head.queue is None or (refusal := self.head.refusal()) is None:
-            self._task = start_task(self._run(content, request_id, is_admitted))
+            self._coroutine, self._context = self._run(content, request_id, is_admitted), copy_context()
+            self._waits_for: asyncio.Future[Any] | None = None
+            self._context.run(self._step)
         else:
             self.request_id = self.handler.guard.turn_away(self.head.headers, self._route, self.arrived, refusal)
             self._write(self, written(refusal))
 
     def abandon(self) -> None:
         """Cancels the request, because the client is gone; rows that are still queued are not computed."""
-        self._task.cancel()
+        self._is_abandoned = True
+        if self._waits_for is not None:
+            self._waits_for.cancel()
+
+    def _step(self, _: object = None) -> None:
+        """Runs up to the next wait or, as a task that is cancelled, to the end."""
+        try:
+            if self._is_abandoned:
+                self._coroutine.throw(asyncio.CancelledError)
+            else:
+                self._waits_for = future = self._coroutine.send(None)
+                future.add_done_callback(self._step, context=self._context)
+        except (StopIteration, asyncio.CancelledError):
+            # It has come to its end.
+            pass
 
     async def _run(self, content: bytes, request_id: bytes | None, is_admitted: bool) -> None:
         handler, route, head = self.handler, self._route, self.head

@@ -3,16 +3,12 @@
 import asyncio
 import inspect
 import re
-from typing import Any
 
 import numpy as np
 import pytest
-from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from app.api.native.handler import Handler
-from app.api.native.request import Answer
 from app.service import Service
 from tests.app.server.protocol.conftest import (
     BINARY,
@@ -141,23 +137,3 @@ async def test_rows_of_a_client_that_left_are_not_computed(
     for graph in ("context_encoder", "target_encoder", "predictor"):
         assert f'jepa_infer_rows_total{{graph="{graph}",model="tiny"}} 0.0'.encode() in metrics
     assert "Exception in ASGI" not in caplog.text
-
-
-@pytest.mark.parametrize("lines", [(), ("Expect: 100-continue",)], ids=["short way", "long way"])
-async def test_a_handler_runs_in_a_task_whichever_way_leads_to_it(
-    connection: tuple[Reader, Writer], app: FastAPI, lines: tuple[str, ...]
-) -> None:
-    """`asyncio.timeout` does not work outside of one."""
-    handler: Handler = app.state.handlers[b"/embed"]
-    answer = handler.answer
-
-    async def within_a_second(*arguments: Any) -> Answer:
-        async with asyncio.timeout(1):
-            return await answer(*arguments)
-
-    handler.answer = within_a_second  # type: ignore[method-assign, assignment]
-    reader, writer = connection
-    writer.write(request(0, 1, *lines))
-    if lines:
-        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
-    assert (await read_answer(reader))[0] == 200
