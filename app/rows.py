@@ -150,7 +150,7 @@ def binary_rows(body: bytes, fields: Fields, max_rows: int) -> list[Array]:
         raise _no_whole_rows(len(body), fields)
     if count > max_rows:
         check_count(count, max_rows)
-    rows = np.frombuffer(body, FLOAT32_LE).astype(np.float32, copy=False).reshape(count, fields.width)
+    rows = np.ndarray((count, fields.width), FLOAT32_LE, body).astype(np.float32, copy=False)
     if not all_finite(rows):
         for columns, layout in zip(fields.columns, fields.layouts, strict=True):
             check_finite(rows[:, columns], layout)

@@ -101,12 +101,28 @@ class Guard:
     def counts(self, path: str) -> bool:
         return path not in self._uncounted
 
+    def refusal(
+        self, error: BaseException, path: str, status_of: Callable[[ServiceError], int] = status_of
+    ) -> tuple[ServiceError | None, int]:
+        """What a request that ended in `error` is refused with, None where nobody waits for that, and the status to
+        count."""
+        # CancelledError, which is no Exception, also means that nobody waits for the answer.
+        if isinstance(error, ClientLeft) or not isinstance(error, Exception):
+            return None, CLIENT_LEFT
+        if isinstance(error, MemoryError):
+            error = no_memory()
+        if isinstance(error, ServiceError):
+            self.telemetry.count_rejection(error)
+            return error, status_of(error)
+        logger.exception("the service failed on a request to %s", path[:MAX_TEXT_CHARS], exc_info=error)
+        return ServiceFailed("the service failed on this request; its log has the reason"), 500
+
 
 class Visit:
     """One request, from its head to its answer; a context manager."""
 
     __slots__ = (
-        *("_guard", "_headers", "_is_counted", "_is_let_in", "_token"),
+        *("_guard", "_headers", "_is_counted", "_token"),
         *("arrived", "context", "method", "path", "route", "status", "status_of"),
     )
 
@@ -119,11 +135,8 @@ class Visit:
         arrived: float,
         route: RouteMetrics | None,
         request_id: bytes | None,
-        *,
-        is_let_in: bool = False,
     ) -> None:
-        """`is_let_in` is whether the guard let in a request with these headers before: it would do so again."""
-        self._guard, self._headers, self._is_let_in = guard, headers, is_let_in
+        self._guard, self._headers = guard, headers
         self.method, self.path, self.arrived, self.route = method, path, arrived, route
         self.status = 200
         self.status_of: Callable[[ServiceError], int] = status_of
@@ -135,8 +148,6 @@ class Visit:
 
     def __enter__(self) -> Self:
         self._token = current_request.set(self.context)
-        if self._is_let_in:
-            return self
         try:
             self._guard.check(self._headers, self.method, self.path)
         except ServiceError as error:
@@ -148,7 +159,9 @@ class Visit:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        refusal = None if error is None else self._refusal(error)
+        refusal = None
+        if error is not None:
+            refusal, self.status = self._guard.refusal(error, self.path, self.status_of)
         current_request.reset(self._token)
         if self._is_counted:
             telemetry = self._guard.telemetry
@@ -156,19 +169,3 @@ class Visit:
             telemetry.answered(self.context, route, self.method, self.path, self.status, monotonic() - self.arrived)
         if refusal is not None and refusal is not error:
             raise refusal from error
-
-    def _refusal(self, error: BaseException) -> ServiceError | None:
-        """The error to raise in place of `error`, if any; sets the status to count."""
-        # CancelledError, which is no Exception, also means that nobody waits for the answer.
-        if isinstance(error, ClientLeft) or not isinstance(error, Exception):
-            self.status = CLIENT_LEFT
-            return None
-        if isinstance(error, MemoryError):
-            error = no_memory()
-        if isinstance(error, ServiceError):
-            self._guard.telemetry.count_rejection(error)
-            self.status = self.status_of(error)
-            return error
-        self.status = 500
-        logger.exception("the service failed on a request to %s", self.path[:MAX_TEXT_CHARS], exc_info=error)
-        return ServiceFailed("the service failed on this request; its log has the reason")

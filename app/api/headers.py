@@ -1,7 +1,7 @@
 """The headers that both dialects read and write alike."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from app.errors import InvalidInput
 from app.inference.jobs import Timing
@@ -37,9 +37,20 @@ def _milliseconds(text: bytes) -> float:
     return value
 
 
-def timing_headers(timing: Timing) -> list[tuple[bytes, bytes]]:
-    """`Server-Timing` and the size of the batch; none for a request that ran no model."""
+def timing_lines(timing: Timing) -> bytes:
+    """`Server-Timing` and the size of the batch; empty for a request that ran no model."""
     if not timing.batch_rows:
-        return []
-    times = b"queue;dur=%.3f, infer;dur=%.3f" % (timing.queue_s * 1e3, timing.infer_s * 1e3)
-    return [(b"server-timing", times), (b"x-batch-rows", b"%d" % timing.batch_rows)]
+        return b""
+    times_ms = timing.queue_s * 1e3, timing.infer_s * 1e3
+    return b"server-timing: queue;dur=%.3f, infer;dur=%.3f\r\nx-batch-rows: %d\r\n" % (*times_ms, timing.batch_rows)
+
+
+def to_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Headers as HTTP/1.1 has them, each with the end of its line."""
+    return b"".join([b"%s: %s\r\n" % header for header in headers])
+
+
+def to_pairs(lines: bytes) -> list[tuple[bytes, bytes]]:
+    """The headers in such lines, as ASGI has them."""
+    split = (line.partition(b": ") for line in lines.splitlines())
+    return [(name, value) for name, _, value in split]

@@ -105,11 +105,14 @@ class Batcher:
             self._expiries.add(job, ticket.deadline)
         try:
             return await job.future
-        finally:
+        except BaseException:
+            # Cancelled, or refused where it waited.
             job.future.cancel()
+            self._remove(job)
+            raise
+        finally:
             if ticket.deadline is not None:
                 self._expiries.remove(job)
-            self._remove(job)
 
     def _dispatch_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         """At the end of this turn of the loop, when everything that came in it is in the queue."""

@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import lru_cache
 from http import HTTPStatus
 
+from app.api.headers import to_lines
 from app.api.native.request import Answer
 
-STATUS_LINES = {status.value: b"HTTP/1.1 %d %s" % (status, status.phrase.encode()) for status in HTTPStatus}
+STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 # What uvicorn answers, too.
 NOT_HTTP = Answer(
     400,
-    [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"30")],
+    b"content-type: text/plain; charset=utf-8\r\ncontent-length: 30\r\n",
     b"Invalid HTTP request received.",
 )
 
@@ -19,9 +21,15 @@ def to_bytes(
     answer: Answer, default_headers: Sequence[tuple[bytes, bytes]], request_id: bytes, keep_alive: bool
 ) -> bytes:
     """The whole message. uvicorn's `default_headers` hold the date; it replaces that list every second."""
-    end = b"\r\n\r\n" if keep_alive else b"\r\nconnection: close\r\n\r\n"
-    lines = map(b": ".join, (*default_headers, *answer.headers, (b"x-request-id", request_id)))
-    return b"".join((b"\r\n".join((STATUS_LINES[answer.status], *lines)), end, answer.body))
+    status, lines, body = answer
+    end = b"" if keep_alive else b"connection: close\r\n"
+    default_lines = _default_lines(tuple(default_headers))
+    about = STATUS_LINES[status], default_lines, lines, request_id, end, body
+    return b"%s%s%sx-request-id: %s\r\n%s\r\n%s" % about
+
+
+# The list is a new one every second.
+_default_lines = lru_cache(maxsize=1)(to_lines)
 
 
 def hang_up(transport: asyncio.Transport, linger_s: float, patience_s: float) -> None:

@@ -7,12 +7,13 @@ from functools import lru_cache
 from time import monotonic
 from typing import Any
 
-from app.api.guard import Visit
+from app.api.headers import to_lines
 from app.api.native.handler import Handler, RequestHead
 from app.api.native.request import Answer
 from app.api.problems import render
 from app.errors import QueueFull, ServiceError
 from app.telemetry.metrics import RouteMetrics
+from app.telemetry.request_context import current_request
 
 
 class Call:
@@ -71,18 +72,26 @@ class Call:
             pass
 
     async def _run(self, content: bytes, request_id: bytes | None, is_admitted: bool) -> None:
+        """As the guard's `Visit`, in a context that is this call's own."""
         handler, route, head = self.handler, self._route, self.head
-        about = head.headers, route.method, route.route, self.arrived, route, request_id
-        visit = Visit(handler.guard, *about, is_let_in=head.is_let_in)
-        self.request_id = visit.context.request_id
+        guard, method, path, status = handler.guard, route.method, route.route, 200
+        context = guard.telemetry.arrived(head.headers, method, path, self.arrived, request_id)
+        self.request_id = context.request_id
+        current_request.set(context)
         try:
-            with visit:
+            if not head.is_let_in:
+                guard.check(head.headers, method, path)
                 head.is_let_in = True
-                if not is_admitted:
-                    handler.service.admit()
-                self._write(self, await handler.answer(head, content, self.arrived))
-        except ServiceError as error:
-            self._write(self, written(error))
+            if not is_admitted:
+                handler.service.admit()
+            self._write(self, await handler.answer(head, content, self.arrived))
+        except BaseException as error:
+            refusal, status = guard.refusal(error, path)
+            if refusal is None:
+                raise
+            self._write(self, written(refusal))
+        finally:
+            guard.telemetry.answered(context, route, method, path, status, monotonic() - self.arrived)
 
 
 def written(error: ServiceError) -> Answer:
@@ -98,4 +107,4 @@ def _queue_full(queue_rows: int, reason: str) -> Answer:
 
 def _rendered(error: ServiceError) -> Answer:
     response = render(error)
-    return Answer(response.status_code, response.raw_headers, bytes(response.body))
+    return Answer(response.status_code, to_lines(response.raw_headers), bytes(response.body))

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from app.api.body import read_body
 from app.api.documents import MAX_PIECE_BYTES, parse_document
 from app.api.guard import Guard
+from app.api.headers import to_pairs
 from app.api.leaving import dropped_if_left
 from app.api.native.openapi import documented
 from app.api.native.request import Answer, B, NativeRequest, ParsedHead, Q, is_json, read_head, read_request
@@ -82,7 +83,7 @@ class Handler:
         content = await read_body(head.headers, receive, self.service.settings.max_body_bytes)
         with dropped_if_left(scope):
             answer = await self.answer(head, content, arrived)
-        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await send({"type": "http.response.start", "status": answer.status, "headers": to_pairs(answer.lines)})
         await send({"type": "http.response.body", "body": answer.body})
 
     async def answer(self, head: RequestHead, content: bytes, arrived: float) -> Answer:

@@ -11,7 +11,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from urllib.parse import parse_qsl
 
 from app.api.body import PLAIN
-from app.api.headers import BINARY, JSON, RawHeaders, read_stream, read_timeout, timing_headers
+from app.api.headers import BINARY, JSON, RawHeaders, read_stream, read_timeout, timing_lines
 from app.api.native.schemas import ROWS, InputQuery, InputRows, Options
 from app.api.validation import check_schema, checked
 from app.errors import InvalidInput, UnsupportedMediaType
@@ -44,7 +44,8 @@ Opts = TypeVar("Opts", bound=Options, covariant=True)
 
 class Answer(NamedTuple):
     status: int
-    headers: list[tuple[bytes, bytes]]
+    # Of its headers, each with the end of its line.
+    lines: bytes
     body: bytes
 
 
@@ -109,8 +110,8 @@ class NativeRequest(Generic[Opts]):
             manifest = self.model.bundle.manifest
             document |= {"model": manifest.name, "version": manifest.version}
             content_type, body = JSON, json_bytes(document)
-        headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
-        return Answer(200, headers + timing_headers(timing), body)
+        about = content_type, len(body), timing_lines(timing)
+        return Answer(200, b"content-type: %s\r\ncontent-length: %d\r\n%s" % about, body)
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from app.api.body import CODINGS, PLAIN, inflate, read_body, room
 from app.api.documents import MAX_PIECE_BYTES, parse_document
-from app.api.headers import BINARY, JSON, RawHeaders, read_stream, read_timeout, timing_headers
+from app.api.headers import BINARY, JSON, RawHeaders, read_stream, read_timeout, timing_lines, to_pairs
 from app.api.oip import schemas
 from app.api.oip.models import Options, Signature, find
 from app.api.oip.statistics import Statistics
@@ -185,7 +185,7 @@ def _ticket(call: InferCall, head: InferHead, arrived: float) -> Ticket:
 
 async def respond(answer: Written, timing: Timing, request_headers: RawHeaders) -> Response:
     """The HTTP response, compressed if the client explicitly asks for it."""
-    body, headers = answer.body, timing_headers(timing)
+    body, headers = answer.body, to_pairs(timing_lines(timing))
     if answer.header is None:
         headers.append((b"content-type", JSON))
     else:

@@ -6,7 +6,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
-from app.api.headers import timing_headers
+from app.api.headers import timing_lines, to_pairs
 from app.api.oip import metadata
 from app.api.oip.grpc.messages import message
 from app.api.oip.models import Signature, find, signatures
@@ -102,7 +102,7 @@ async def infer(service: Service, request: Message, metadata: Metadata) -> tuple
 
     head = InferHead(request.model_name, request.model_version or None, metadata.headers, metadata.left_s)
     answer, timing = await run(service, head, receive, read, _answer)
-    return answer, [(name.decode(), value.decode()) for name, value in timing_headers(timing)]
+    return answer, [(name.decode(), value.decode()) for name, value in to_pairs(timing_lines(timing))]
 
 
 def _signature(service: Service, request: Message) -> Signature:

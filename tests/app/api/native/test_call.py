@@ -13,7 +13,7 @@ from app.main import create_app
 from app.settings import Settings
 
 pytestmark = pytest.mark.anyio
-ANSWER = Answer(200, [], b"")
+ANSWER = Answer(200, b"", b"")
 
 
 @pytest.fixture
