@@ -22,6 +22,9 @@ WAITING_SHARE = 0.5
 RUNS = 1.5
 # A request waits for so many turns of the loop: it comes into the queue, into a run, and its answer out.
 TURNS = 2
+# A loop that is busy with refusals takes 4 to 8 ms a turn, and the answers of a thread wait for two: one until the thread
+# is given their rows, and one until they are written. Shorter deadlines do not allow for that.
+MIN_THREADS_DEADLINE_S = 24e-3
 
 
 class Admission:
@@ -31,8 +34,8 @@ class Admission:
         self._queue, self._threads, self._unread = queue, threads, unread
         # Requests that were let in, in the turn of that number, and are not in the queue yet.
         self._coming = self._turn = 0
-        # The turn in which the last was refused.
-        self._refused_in = -2
+        # The turn in which the last was refused, and how much time it had left.
+        self._refused_in, self._refused_left_s = -2, 0.0
         # Moving averages over runs: their seconds, their rows, and how long they took with the way to a thread.
         self._run_s = self._run_rows = self.turnaround_s = 0.0
         # Moving averages over jobs: how long runs alone would have kept them waiting, and how long they waited.
@@ -65,15 +68,16 @@ class Admission:
         # was refused.
         if self._queue.rows + self._coming < self._run_rows and self.expected_s(rows) <= left_s / 4:
             return None
-        self._refused_in = self._turn
+        self._refused_in, self._refused_left_s = self._turn, left_s
         wait_ms = (age_s + wait_s) * 1e3
         return QueueFull(self._queue.rows, f"they take about {wait_ms:.0f} ms, which the deadline hardly leaves")
 
     def outlasts_run(self, busy_s: float, rows: int) -> bool:
-        """Whether the loop refuses jobs, and was busy for longer than a run of so many rows takes: the answers of a
-        thread would wait for it so long once more, and their deadlines pass."""
+        """Whether the loop refuses jobs of short deadlines, and was busy for longer than a run of so many rows takes:
+        the answers of a thread would wait for it so long once more, and their deadlines pass."""
         is_overloaded = self._unread.is_busy and self._refused_in >= self._unread.number - 1
-        return is_overloaded and rows * self._run_s <= busy_s * self._run_rows
+        is_pressed = is_overloaded and self._refused_left_s < MIN_THREADS_DEADLINE_S
+        return is_pressed and rows * self._run_s <= busy_s * self._run_rows
 
     def refusal_at_door(self, left_s: float) -> QueueFull | None:
         """As `refusal`, of a request that comes into the queue later in this turn if nothing is wrong with it."""

@@ -144,9 +144,12 @@ async def test_short_runs_stay_on_the_event_loop_and_long_ones_leave_it(threads:
 
 
 @pytest.mark.parametrize("busy_s", [0.001, 0.003])
-@pytest.mark.parametrize(("refuses", "is_overloaded"), [("never", False), ("now", True), ("before", False)])
+@pytest.mark.parametrize(
+    ("refuses", "left_s", "is_overloaded"),
+    [("never", 0.0, False), ("now", 0.0001, True), ("now", 0.016, True), ("now", 0.033, False), ("before", 0.0, False)],
+)
 async def test_an_overloaded_loop_that_outlasts_a_run_computes_it_itself(
-    refuses: str, is_overloaded: bool, busy_s: float
+    refuses: str, left_s: float, is_overloaded: bool, busy_s: float
 ) -> None:
     now, ran_on = [1.0], set[int]()
 
@@ -169,10 +172,12 @@ async def test_an_overloaded_loop_that_outlasts_a_run_computes_it_itself(
     asked = asyncio.gather(*(batcher.submit(rows_from(i, 1)) for i in range(2)))
     await asyncio.sleep(0)
     if refuses == "now":
-        assert batcher.admission.refusal(0.0001)
+        # The way to a thread and back takes longer than there is time.
+        batcher.admission.turnaround_s = 0.1
+        assert batcher.admission.refusal(left_s)
     now[0] += busy_s
     await asked
-    # By what runs took lately, this one of two rows takes less than 2 ms.
+    # By what runs took lately, this one of two rows takes less than 2 ms. Longer deadlines leave time for a thread.
     assert (ran_on == {threading.get_ident()}) == (is_overloaded and busy_s > 0.002)
     threads.close()
 
