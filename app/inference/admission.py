@@ -22,8 +22,8 @@ WAITING_SHARE = 0.5
 RUNS = 1.5
 # A request waits for so many turns of the loop: it comes into the queue, into a run, and its answer out.
 TURNS = 2
-# A loop that is busy with refusals takes 4 to 8 ms a turn, and the answers of a thread wait for two: one until the thread
-# is given their rows, and one until they are written. Shorter deadlines do not allow for that.
+# A loop that is busy with refusals takes 4 to 8 ms a turn, and the answers of a thread wait for two: one until it is
+# given their rows, and one until they are written. Shorter deadlines do not allow for that.
 MIN_THREADS_DEADLINE_S = 24e-3
 
 

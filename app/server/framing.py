@@ -199,7 +199,7 @@ def find_end(data: bytearray) -> int:
 
 
 def parse(raw: bytes) -> Head:
-    """Raises Unframed for what the parser refuses, and for a message without a length in its head."""
+    """Raises Unframed for what the parser refuses, for a message without a length in its head, and for two hosts."""
     read = _Reader()
     parser = httptools.HttpRequestParser(read)
     try:
@@ -214,6 +214,9 @@ def parse(raw: bytes) -> Head:
         raise Unframed("its head does not say how long it is")
     if len(length) > MAX_LENGTH_DIGITS or headers.get(b"transfer-encoding", b"chunked").strip().lower() != b"chunked":
         raise Unframed("its head does not say how long it is")
+    if sum(name == b"host" for name, _ in read.lines) > 1:
+        # Whatever stands before this service may have gone by the other one (RFC 9112, 3.2).
+        raise Unframed("it names more than one host")
     keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0"
     size = None if b"transfer-encoding" in headers else int(length)
     return Head(raw, parser.get_method(), read.url, read.lines, headers, size, keep_alive)

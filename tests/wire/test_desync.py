@@ -124,7 +124,7 @@ UNUSUAL_LINES = (
 MALFORMED_LINES = (
     *(b"Content-Length: 5", b"Content-Length: +5", b"Content-Length: 0x5", b"Content-Length: " + b"9" * 30),
     *(b"Transfer-Encoding: xchunked", b"Transfer-Encoding: gzip, chunked", b"Transfer-Encoding: identity"),
-    *(b"X-A : b", b"X-A: b\0c", b" folded", b": empty", b"no colon", b"X-A: b\rc"),
+    *(b"X-A : b", b"X-A: b\0c", b" folded", b": empty", b"no colon", b"X-A: b\rc", b"Host: y"),
 )
 
 
