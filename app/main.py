@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -14,6 +15,7 @@ from fastapi import FastAPI
 from app import __version__
 from app.api import docs, health
 from app.api.guard import Guard
+from app.api.handlers import Handlers
 from app.api.middleware import guard_app
 from app.api.native import openapi as native_openapi
 from app.api.native import routes as native
@@ -22,6 +24,7 @@ from app.api.native.page import Page
 from app.api.oip import openapi as oip_openapi
 from app.api.oip import repository
 from app.api.oip import routes as oip
+from app.api.oip.handler import infer_handler
 from app.api.oip.problems import OPEN_INFERENCE
 from app.api.openapi import fill_paths, operation_id
 from app.service import Service
@@ -67,12 +70,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.openapi = lambda: _openapi(app, service)  # type: ignore[method-assign]
     app.state.guard = guard
     handlers = [Handler(endpoint, service, guard) for endpoint in native.ENDPOINTS]
-    # By its path, and by that with the prefix, which a proxy may leave before it.
-    app.state.handlers = {
-        f"{root}{handler.path}".encode(): handler for handler in handlers for root in {"", service.settings.root_path}
-    }
+    app.state.handlers = Handlers(service.settings.root_path, handlers, partial(infer_handler, service, guard))
     app.router.routes += [handler.route() for handler in handlers]
-    app.router.routes += oip.infer_routes()
+    app.router.routes += oip.infer_routes(service, guard)
     routes = [*app.routes]
     for router in (page.router, native.router, oip.router, repository.router, health.router, docs.router):
         app.include_router(router)

@@ -16,11 +16,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.astray import direction
 from app.api.dependencies import path_of
 from app.api.guard import CLIENT_LEFT, Guard, Visit
-from app.api.problems import Dialect, render, render_http, status_of
+from app.api.problems import PROBLEMS, Dialect
 from app.errors import ClientLeft, ServiceError
 
 METHODS = frozenset(("GET", "HEAD", "POST"))
-PROBLEMS = Dialect("", render, render_http, status_of)
 
 
 class GuardMiddleware:

@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
+from app.api.answer import Answer
+from app.api.headers import to_lines
 from app.errors import (
     BodyTooLarge,
     BuffersFull,
@@ -61,12 +64,28 @@ class Dialect(NamedTuple):
     render_http: Callable[[int, str, Mapping[str, str] | None], Response]
     status_of: Callable[[ServiceError], int]
 
+    def written(self, error: ServiceError) -> Answer:
+        """The answer that an error is."""
+        if isinstance(error, QueueFull):
+            return _queue_full(self.render, error.queue_rows, error.reason)
+        return _answer(self.render(error))
+
     def speaks_at(self, path: str) -> bool:
         return path == self.prefix or path.startswith(f"{self.prefix}/")
 
 
 def status_of(error: ServiceError) -> int:
     return error.status
+
+
+@lru_cache(maxsize=512)
+def _queue_full(render: Callable[[ServiceError], Response], queue_rows: int, reason: str) -> Answer:
+    """An overloaded service says this over and over, and it must cost much less than an answer."""
+    return _answer(render(QueueFull(queue_rows, reason)))
+
+
+def _answer(response: Response) -> Answer:
+    return Answer(response.status_code, to_lines(response.raw_headers), bytes(response.body))
 
 
 def headers_of(error: ServiceError) -> Mapping[str, str]:
@@ -94,3 +113,6 @@ def json_response(
 ) -> Response:
     # Not orjson, which raises on the lone surrogates that a client may put into a field's name.
     return Response(json.dumps(document), status, headers=headers, media_type=media_type)
+
+
+PROBLEMS = Dialect("", render, render_http, status_of)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from http import HTTPStatus
 
+from app.api.answer import Answer
 from app.api.headers import to_lines
-from app.api.native.request import Answer
 
 STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 # What uvicorn answers, too.

@@ -6,6 +6,7 @@ from time import monotonic
 
 import httptools
 
+from app.api.body import PLAIN
 from app.errors import HeadTooLarge
 from app.settings import Settings
 
@@ -53,9 +54,10 @@ class Head:
         )
 
     def is_usual(self, settings: Settings) -> bool:
-        """Whether its body comes as one and may come at once."""
+        """Whether its body comes as one, as it is, and may come at once."""
         has_length = 0 < (self.content_length or 0) <= settings.max_body_bytes
-        return self.method == b"POST" and has_length and b"expect" not in self.headers
+        is_plain = self.headers.get(b"content-encoding", b"").strip().lower() in PLAIN
+        return self.method == b"POST" and has_length and is_plain and b"expect" not in self.headers
 
     def without_upgrade(self) -> bytes:
         """The same head without `Upgrade`, which a server may ignore (RFC 9110, 7.8). With it, httptools would skip the

@@ -1,6 +1,6 @@
 """The front door: an HTTP protocol that answers the usual requests itself and leaves the rest to uvicorn.
 
-    data ─► head ─┬─► POST /embed, /predict, /forecast, /loss with a length ─► a Call ─► one write
+    data ─► head ─┬─► POST /embed, /predict, /forecast, /loss, /v2/…/infer with a length ─► a Call ─► one write
                   ├─► a WebSocket handshake for /stream ─► app.server.stream, which owns the connection from then on
                   └─► any other request ─► a stock uvicorn protocol, one message at a time
 
@@ -18,10 +18,11 @@ from typing import Any
 import uvicorn
 from uvicorn.server import ServerState
 
+from app.api.answer import Answer
+from app.api.call import Call, RequestHead
 from app.api.guard import Guard
-from app.api.native.call import Call, written
-from app.api.native.handler import Handler, RequestHead
-from app.api.native.request import Answer
+from app.api.handlers import Handlers
+from app.api.problems import PROBLEMS
 from app.errors import BuffersFull, HeadTooLarge, ServiceError, TooManyConnections, TooSlow, no_memory
 from app.server.answers import NOT_HTTP, hang_up, to_bytes
 from app.server.backlog import Backlog
@@ -51,7 +52,7 @@ class FrontDoor(asyncio.Protocol):
         self._config, self._state, self._app_state = config, server_state, app_state
         self._service: Service = state.service
         self._guard: Guard = state.guard
-        self._handlers: dict[bytes, Handler] = state.handlers
+        self._handlers: Handlers = state.handlers
         self._telemetry, self._settings = self._service.telemetry, self._service.settings
         # per connection
         self._inbox, self._idle_since = Inbox(), monotonic()
@@ -135,7 +136,7 @@ class FrontDoor(asyncio.Protocol):
 
     def _refuse(self, error: ServiceError) -> None:
         self._telemetry.count_rejection(error)
-        self._end_with(written(error), lets_finish=isinstance(error, BuffersFull))
+        self._end_with(PROBLEMS.written(error), lets_finish=isinstance(error, BuffersFull))
 
     def _end_with(self, answer: Answer, *, lets_finish: bool = False) -> None:
         """Answers, if an answer is due, and ends the connection. Many clients read it only once their body is sent."""
@@ -244,7 +245,8 @@ class FrontDoor(asyncio.Protocol):
             self._open_stream(head)
         # The guard checks the key again; this check is for a stranger's body, which is never read.
         elif handler and head.is_usual(self._settings) and self._service.is_ready and self._guard.has_key(head.headers):
-            asked, keep_alive = RequestHead(head.headers, head.query), head.keep_alive and not self._is_stopping
+            keep_alive = head.keep_alive and not self._is_stopping
+            asked = RequestHead[Any](handler.path, head.headers, head.query)
             self._call = Call(handler, asked, handler.metrics, self._write_answer, keep_alive)
             if len(self._inbox) == length and keep_alive:
                 self._last_call, self._last_head = self._call, head.raw

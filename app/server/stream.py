@@ -10,7 +10,7 @@ waits in the queue.
 
 import asyncio
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from time import monotonic
 from typing import Any, cast
 from urllib.parse import parse_qsl
@@ -21,10 +21,12 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from app.api.answer import Answer
+from app.api.call import Call, Handler
+from app.api.handlers import Handlers
 from app.api.headers import BINARY
-from app.api.native.call import Call
-from app.api.native.handler import Handler, RequestHead
-from app.api.native.request import Answer, binary_fields, check_width, read_head
+from app.api.native.handler import Head
+from app.api.native.request import binary_fields, check_width, read_head
 from app.api.native.schemas import STREAMS
 from app.api.validation import check_schema
 from app.errors import UpgradeRequired
@@ -42,13 +44,13 @@ CLOSE_TIMEOUT_S = 1.0
 Headers = Sequence[tuple[bytes, bytes]]
 
 
-def open_stream(handlers: Mapping[bytes, Handler], url: bytes, headers: Headers, request_id: bytes) -> "Stream":
+def open_stream(handlers: Handlers, url: bytes, headers: Headers, request_id: bytes) -> "Stream":
     """Checks a handshake; raises ServiceError. The first bytes the stream writes are the answer to it."""
     query, found = url.partition(b"?")[2], dict(headers)
     answer = dict(parse_qsl(query.decode("latin-1"))).get("answer", "embed")
     # One that is not known is refused by the schema.
     answer = answer if answer in STREAMS else "embed"
-    handler = handlers[b"/" + answer.encode()]
+    handler = handlers.by_path[b"/" + answer.encode()]
     service = handler.service
     service.admit()
     binary = {b"content-type": BINARY, b"accept": BINARY, b"content-encoding": b"identity"}
@@ -73,13 +75,13 @@ def open_stream(handlers: Mapping[bytes, Handler], url: bytes, headers: Headers,
     # Frames have no room to say their shape, so the client is told what it is to be.
     response.headers["X-Row-Width"] = str(fields.width)
     connection.send_response(response)
-    return Stream(handler, RequestHead(found, b"", parsed=head), connection, request_id)
+    return Stream(handler, Head(PATH.decode(), found, parsed=head), connection, request_id)
 
 
 class Stream(asyncio.Protocol):
     """Owns the connection from the handshake on."""
 
-    def __init__(self, handler: Handler, asked: RequestHead, connection: ServerProtocol, request_id: bytes) -> None:
+    def __init__(self, handler: Handler, asked: Head, connection: ServerProtocol, request_id: bytes) -> None:
         self._handler, self._asked, self._connection, self._request_id = handler, asked, connection, request_id
         self._settings, self._telemetry = handler.service.settings, handler.service.telemetry
         self._metrics = self._telemetry.route("WS", PATH.decode())

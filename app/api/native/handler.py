@@ -9,18 +9,22 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
+from app.api.answer import Answer
 from app.api.body import read_body
+from app.api.call import RequestHead
 from app.api.documents import MAX_PIECE_BYTES, parse_document
 from app.api.guard import Guard
-from app.api.headers import to_pairs
 from app.api.leaving import dropped_if_left
 from app.api.native.openapi import documented
-from app.api.native.request import Answer, B, NativeRequest, ParsedHead, Q, is_json, read_head, read_request
+from app.api.native.request import B, NativeRequest, ParsedHead, Q, is_json, read_head, read_request
 from app.api.openapi import operation_id
-from app.errors import InvalidInput, QueueFull
+from app.api.problems import PROBLEMS
+from app.errors import InvalidInput
 from app.inference.batcher import Batcher
 from app.inference.engine import Queues
 from app.service import Service
+
+Head = RequestHead[ParsedHead[Any]]
 
 
 @dataclass(frozen=True)
@@ -36,28 +40,10 @@ class Endpoint(Generic[Q, B]):
     queue: Callable[[Queues, Q | B], Batcher]
 
 
-@dataclass(slots=True)
-class RequestHead:
-    """The head of a request as it came, and parsed once something has needed that."""
-
-    headers: dict[bytes, bytes]
-    query_string: bytes
-    parsed: ParsedHead[Any] | None = None
-    # Where the last request with this head waited, if it had a deadline.
-    queue: Batcher | None = None
-    # Whether the guard has let one in.
-    is_let_in: bool = False
-
-    def refusal(self) -> QueueFull | None:
-        """Why a request with this head is refused whatever its body holds; None where that has to be read."""
-        # A frame of a stream may take an older one's place.
-        if self.queue is None or self.parsed is None or self.parsed.timeout_s is None or self.parsed.stream is not None:
-            return None
-        return self.queue.admission.refusal_at_door(self.parsed.timeout_s)
-
-
 class Handler:
-    """Answers the requests to one endpoint of a service."""
+    """Answers the requests to one endpoint of a service, as `app.api.call.Handler` says."""
+
+    dialect = PROBLEMS
 
     def __init__(self, endpoint: Endpoint[Any, Any], service: Service, guard: Guard) -> None:
         self.path = endpoint.path
@@ -78,25 +64,25 @@ class Handler:
         return route
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        arrived, head = monotonic(), RequestHead(dict(scope["headers"]), scope["query_string"])
+        arrived, head = monotonic(), Head(self.path, dict(scope["headers"]), scope["query_string"])
         self.service.admit()
         content = await read_body(head.headers, receive, self.service.settings.max_body_bytes)
         with dropped_if_left(scope):
             answer = await self.answer(head, content, arrived)
-        await send({"type": "http.response.start", "status": answer.status, "headers": to_pairs(answer.lines)})
-        await send({"type": "http.response.body", "body": answer.body})
+        await answer.send(send)
 
-    async def answer(self, head: RequestHead, content: bytes, arrived: float) -> Answer:
+    async def answer(self, head: Head, content: bytes, arrived: float) -> Answer:
         """Answers a request that passed the guard and arrived at `arrived` (`time.monotonic`); raises ServiceError."""
         request = None
         try:
             if head.parsed is None:
-                head.parsed = read_head(head.headers, head.query_string, self._endpoint.query)
+                head.parsed = parsed = read_head(head.headers, head.query_string, self._endpoint.query)
+                head.timeout_s = parsed.timeout_s if parsed.stream is None else None
             document = None
             if len(content) > MAX_PIECE_BYTES and is_json(head.parsed, content):
                 document = await parse_document(content, self.service)
             request = read_request(self.service, head.parsed, content, self._endpoint.body, arrived, document)
-            if head.parsed.timeout_s is not None:
+            if head.timeout_s is not None:
                 head.queue = self._endpoint.queue(request.model.engine.queues, request.options)
             return await self._endpoint.answer(request)
         except InvalidInput as error:

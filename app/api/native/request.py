@@ -7,9 +7,10 @@ pydantic: they stay plain lists until `NativeRequest.rows` converts them to arra
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qsl
 
+from app.api.answer import Answer
 from app.api.body import PLAIN
 from app.api.headers import BINARY, JSON, RawHeaders, read_stream, read_timeout, timing_lines
 from app.api.native.schemas import ROWS, InputQuery, InputRows, Options
@@ -40,13 +41,6 @@ MAX_WIDTH_DIGITS = 12
 Q = TypeVar("Q", bound=Options)
 B = TypeVar("B", bound=Options)
 Opts = TypeVar("Opts", bound=Options, covariant=True)
-
-
-class Answer(NamedTuple):
-    status: int
-    # Of its headers, each with the end of its line.
-    lines: bytes
-    body: bytes
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ import numpy as np
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from app.api.answer import Answer
 from app.api.dependencies import service_of
 from app.api.headers import BINARY, JSON
 from app.api.native import schemas
@@ -14,7 +15,7 @@ from app.api.native.drift import DriftReport
 from app.api.native.handler import Endpoint
 from app.api.native.models import card, details, sample_of
 from app.api.native.openapi import HEADERS, query_parameters
-from app.api.native.request import Answer, NativeRequest
+from app.api.native.request import NativeRequest
 from app.api.openapi import header_parameters, problems
 from app.errors import InvalidInput, UpgradeRequired
 from app.inference.batcher import Batcher

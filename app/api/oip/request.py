@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
-from starlette.requests import Request
-from starlette.responses import Response
+from starlette.types import Receive
 
+from app.api.answer import Answer
 from app.api.body import CODINGS, PLAIN, inflate, read_body, room
 from app.api.documents import MAX_PIECE_BYTES, parse_document
-from app.api.headers import BINARY, JSON, RawHeaders, read_stream, read_timeout, timing_lines, to_pairs
+from app.api.headers import BINARY, JSON, RawHeaders, read_stream, read_timeout, timing_lines
 from app.api.oip import schemas
 from app.api.oip.models import Options, Signature, find
 from app.api.oip.statistics import Statistics
@@ -46,11 +46,13 @@ class InferCall:
 
 
 class InferHead(NamedTuple):
-    """What is known before the body is read: the model, the headers (metadata in gRPC) and the time gRPC leaves."""
+    """What is known before the body is read: the model, the headers (metadata in gRPC), when the request arrived
+    (`time.monotonic`), and the time that gRPC leaves."""
 
     name: str
     version: str | None
     headers: RawHeaders
+    arrived: float
     left_s: float | None = None
 
 
@@ -61,9 +63,9 @@ async def run(
     read: Callable[[C, Signature], InferCall],
     write: Callable[[Signature, InferCall, dict[str, Array]], A],
 ) -> tuple[A, Timing]:
-    """Receives, reads and computes one request, writes its answer, and counts how long each step took."""
-    arrived, headers = monotonic(), head.headers
-    service.admit()
+    """Receives, reads and computes a request that was admitted, writes its answer, and counts how long each step
+    took."""
+    arrived, headers = head.arrived, head.headers
     signature = find(service.registry, head.name, head.version)
     if (schema_hash := headers.get(b"x-schema-hash")) is not None:
         check_schema(signature.model, {schema_hash.decode("latin-1")})
@@ -73,7 +75,7 @@ async def run(
         read_at = monotonic()
         call = read(content, signature)
         computing_at = monotonic()
-        outputs, timing = await signature.compute(call.inputs, call.options, _ticket(call, head, arrived))
+        outputs, timing = await signature.compute(call.inputs, call.options, _ticket(call, head))
         writing_at = monotonic()
         answer = write(signature, call, outputs)
         done_at = monotonic()
@@ -104,19 +106,20 @@ class Body(NamedTuple):
     document: Any = None
 
 
-async def read_plain_body(request: Request, headers: RawHeaders, service: Service) -> Body:
+async def read_plain_body(receive: Receive, headers: RawHeaders, service: Service) -> Body:
     """The body, decompressed if need be (in a thread, so that other requests need not wait)."""
     max_bytes = service.settings.max_body_bytes
-    content = await read_body(headers, request.receive, max_bytes)
+    content = await read_body(headers, receive, max_bytes)
     coding = headers.get(b"content-encoding", b"").strip().lower()
     if coding in PLAIN:
-        return await _parsed(content, headers, service)
+        return await parse_large(content, headers, service)
     # A few kilobytes may become as many bytes as a body may have.
     with room(service.buffers, max_bytes):
-        return await _parsed(await asyncio.to_thread(inflate, content, coding, max_bytes), headers, service)
+        return await parse_large(await asyncio.to_thread(inflate, content, coding, max_bytes), headers, service)
 
 
-async def _parsed(content: bytes, headers: RawHeaders, service: Service) -> Body:
+async def parse_large(content: bytes, headers: RawHeaders, service: Service) -> Body:
+    """With its document, if that is too large to be parsed in one piece."""
     header = _header_length(headers)
     size = len(content) if header is None else header
     return Body(content, await parse_document(content[:size], service) if size > MAX_PIECE_BYTES else None)
@@ -177,25 +180,23 @@ def _json_object(content: bytes | Any) -> dict[str, Any]:
     return document
 
 
-def _ticket(call: InferCall, head: InferHead, arrived: float) -> Ticket:
+def _ticket(call: InferCall, head: InferHead) -> Ticket:
     """The earliest of the deadlines that the body, the headers and gRPC set, and the stream."""
     timeouts_s = [each for each in (call.timeout_s, head.left_s, read_timeout(head.headers)) if each is not None]
-    return Ticket(arrived + min(timeouts_s) if timeouts_s else None, read_stream(head.headers))
+    return Ticket(head.arrived + min(timeouts_s) if timeouts_s else None, read_stream(head.headers))
 
 
-async def respond(answer: Written, timing: Timing, request_headers: RawHeaders) -> Response:
-    """The HTTP response, compressed if the client explicitly asks for it."""
-    body, headers = answer.body, to_pairs(timing_lines(timing))
+async def respond(answer: Written, timing: Timing, request_headers: RawHeaders) -> Answer:
+    """The answer over HTTP, compressed if the client explicitly asks for it."""
+    body, lines = answer.body, timing_lines(timing)
     if answer.header is None:
-        headers.append((b"content-type", JSON))
+        lines += b"content-type: %s\r\n" % JSON
     else:
-        headers += [(b"content-type", BINARY), (HEADER_LENGTH.lower().encode(), b"%d" % answer.header)]
+        lines += b"content-type: %s\r\n%s: %d\r\n" % (BINARY, HEADER_LENGTH.lower().encode(), answer.header)
     # Floats hardly shrink, so only a single coding counts as a request for compression. A list of several is what HTTP
     # libraries send on their own.
     if (accepted := request_headers.get(b"accept-encoding", b"").strip().lower()) in CODINGS:
         body = await asyncio.to_thread(zlib.compress, body, 1, CODINGS[accepted])
         # Clients that ask for x-gzip know gzip, and some of the others do not know x-gzip.
-        headers.append((b"content-encoding", accepted.removeprefix(b"x-")))
-    response = Response(body)
-    response.raw_headers += headers
-    return response
+        lines += b"content-encoding: %s\r\n" % accepted.removeprefix(b"x-")
+    return Answer(200, b"content-length: %d\r\n%s" % (len(body), lines), body)

@@ -9,15 +9,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from app.api.dependencies import service_of
+from app.api.guard import Guard
 from app.api.headers import BINARY, JSON
-from app.api.leaving import dropped_if_left
 from app.api.oip import metadata as documents
 from app.api.oip import schemas
+from app.api.oip.handler import InferHandler
 from app.api.oip.models import Signature, find, signatures
 from app.api.oip.openapi import v2_problems
-from app.api.oip.request import HEADER_LENGTH, InferHead, about, read_call, read_plain_body, respond, run
-from app.api.oip.tensors import write
+from app.api.oip.request import HEADER_LENGTH
 from app.api.openapi import FLOATS, SCHEMAS, header_parameters, operation_id
+from app.service import Service
 
 V2_HEADERS = {
     HEADER_LENGTH: ("integer", "Bytes of JSON before the binary tensors; 0 if the body is a single raw input"),
@@ -140,32 +141,21 @@ INFER: dict[str, Any] = {
 }
 
 
-async def infer(request: Request, name: str) -> Response:
+async def infer(name: str) -> None:
     """Runs the model. Inputs are JSON, binary data behind JSON, or, for a model with one input, raw numbers alone."""
-    service, headers = service_of(request), dict(request.scope["headers"])
-    answer, timing = await run(
-        service,
-        InferHead(name, request.path_params.get("version"), headers),
-        lambda: read_plain_body(request, headers, service),
-        lambda body, signature: read_call(body, headers, signature, service.settings.max_rows),
-        lambda signature, call, outputs: write(about(signature, call), outputs, call.outputs, call.answers_binary),
-    )
-    return await respond(answer, timing, headers)
 
 
-def infer_routes() -> list[APIRoute]:
+def infer_routes(service: Service, guard: Guard) -> list[APIRoute]:
     """Routes that FastAPI documents but does not run: its request handling takes longer than the endpoint."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await InferHandler(service, guard, **scope["path_params"])(scope, receive, send)
+
     made = []
     for path, described in _documented("/infer", INFER):
         route = APIRoute(
             router.prefix + path, infer, methods=["POST"], generate_unique_id_function=operation_id, **described
         )
-        route.app = _infer
+        route.app = answer
         made.append(route)
     return made
-
-
-async def _infer(scope: Scope, receive: Receive, send: Send) -> None:
-    with dropped_if_left(scope):
-        response = await infer(Request(scope, receive), scope["path_params"]["name"])
-    await response(scope, receive, send)

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import Any, NamedTuple
 
 from app.api.headers import timing_lines, to_pairs
@@ -100,7 +101,8 @@ async def infer(service: Service, request: Message, metadata: Metadata) -> tuple
         widest = max(each.layout.width for each in signature.inputs)
         return read_document(_document(request, max_rows * widest), binary, signature, max_rows)
 
-    head = InferHead(request.model_name, request.model_version or None, metadata.headers, metadata.left_s)
+    service.admit()
+    head = InferHead(request.model_name, request.model_version or None, metadata.headers, monotonic(), metadata.left_s)
     answer, timing = await run(service, head, receive, read, _answer)
     return answer, [(name.decode(), value.decode()) for name, value in to_pairs(timing_lines(timing))]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from app.api.native.call import Call
-from app.api.native.handler import Handler, RequestHead
-from app.api.native.request import Answer
+from app.api.answer import Answer
+from app.api.call import Call, RequestHead
+from app.api.native.handler import Handler
 from app.main import create_app
 from app.settings import Settings
 
@@ -20,7 +20,7 @@ ANSWER = Answer(200, b"", b"")
 def handler(models: Path) -> Iterator[Handler]:
     state = create_app(Settings(models=models)).state
     state.service.open()
-    yield state.handlers[b"/embed"]
+    yield state.handlers.by_path[b"/embed"]
     state.service.close()
 
 
@@ -31,7 +31,7 @@ def written() -> list[Answer]:
 
 @pytest.fixture
 def call(handler: Handler, written: list[Answer]) -> Call:
-    return Call(handler, RequestHead({}, b""), handler.metrics, lambda _, answer: written.append(answer))
+    return Call(handler, RequestHead("/embed", {}), handler.metrics, lambda _, answer: written.append(answer))
 
 
 def waiting_for(future: "asyncio.Future[Answer]", handler: Handler) -> None:

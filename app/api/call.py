@@ -1,19 +1,67 @@
-"""One request on the fast path: from a connection or stream to its handler, without FastAPI."""
+"""One request on the short way: from a connection or stream to its handler, without FastAPI."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextvars import copy_context
-from functools import lru_cache
+from dataclasses import dataclass
 from time import monotonic
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
-from app.api.headers import to_lines
-from app.api.native.handler import Handler, RequestHead
-from app.api.native.request import Answer
-from app.api.problems import render
-from app.errors import QueueFull, ServiceError
+from app.api.answer import Answer
+from app.api.guard import Guard
+from app.api.problems import Dialect
+from app.errors import QueueFull
+from app.inference.batcher import Batcher
+from app.service import Service
 from app.telemetry.metrics import RouteMetrics
 from app.telemetry.request_context import current_request
+
+P = TypeVar("P")
+
+
+@dataclass(slots=True)
+class RequestHead(Generic[P]):
+    """The head of a request as it came, and what its handler keeps for the same head that comes again."""
+
+    # Without the prefix that a proxy may put before all paths.
+    path: str
+    headers: dict[bytes, bytes]
+    query_string: bytes = b""
+    parsed: P | None = None
+    # How long a request may take, unless it may take the place of an older frame of its stream.
+    timeout_s: float | None = None
+    # Where the last request with this head waited, if it had such a deadline.
+    queue: Batcher | None = None
+    # Whether the guard has let one in.
+    is_let_in: bool = False
+
+    def refusal(self) -> QueueFull | None:
+        """Why a request with this head is refused whatever its body holds; None where that has to be read."""
+        if self.queue is None or self.timeout_s is None:
+            return None
+        return self.queue.admission.refusal_at_door(self.timeout_s)
+
+
+class Handler(Protocol):
+    """Answers POST requests to one path."""
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def service(self) -> Service: ...
+
+    @property
+    def guard(self) -> Guard: ...
+
+    @property
+    def metrics(self) -> RouteMetrics: ...
+
+    @property
+    def dialect(self) -> Dialect: ...
+
+    def answer(self, head: RequestHead[Any], content: bytes, arrived: float) -> Coroutine[Any, Any, Answer]:
+        """Answers a request that passed the guard and arrived at `arrived` (`time.monotonic`); raises ServiceError."""
 
 
 class Call:
@@ -32,7 +80,7 @@ class Call:
     def __init__(
         self,
         handler: Handler,
-        head: RequestHead,
+        head: RequestHead[Any],
         route: RouteMetrics,
         write: "Callable[[Call, Answer], None]",
         keep_alive: bool = True,
@@ -50,8 +98,9 @@ class Call:
             self._waits_for: asyncio.Future[Any] | None = None
             self._context.run(self._step)
         else:
-            self.request_id = self.handler.guard.turn_away(self.head.headers, self._route, self.arrived, refusal)
-            self._write(self, written(refusal))
+            handler = self.handler
+            self.request_id = handler.guard.turn_away(self.head.headers, self._route, self.arrived, refusal)
+            self._write(self, handler.dialect.written(refusal))
 
     def abandon(self) -> None:
         """Cancels the request, because the client is gone; rows that are still queued are not computed."""
@@ -74,7 +123,7 @@ class Call:
     async def _run(self, content: bytes, request_id: bytes | None, is_admitted: bool) -> None:
         """As the guard's `Visit`, in a context that is this call's own."""
         handler, route, head = self.handler, self._route, self.head
-        guard, method, path, status = handler.guard, route.method, route.route, 200
+        guard, method, path, status = handler.guard, route.method, head.path, 200
         context = guard.telemetry.arrived(head.headers, method, path, self.arrived, request_id)
         self.request_id = context.request_id
         current_request.set(context)
@@ -86,25 +135,9 @@ class Call:
                 handler.service.admit()
             self._write(self, await handler.answer(head, content, self.arrived))
         except BaseException as error:
-            refusal, status = guard.refusal(error, path)
+            refusal, status = guard.refusal(error, path, handler.dialect.status_of)
             if refusal is None:
                 raise
-            self._write(self, written(refusal))
+            self._write(self, handler.dialect.written(refusal))
         finally:
             guard.telemetry.answered(context, route, method, path, status, monotonic() - self.arrived)
-
-
-def written(error: ServiceError) -> Answer:
-    """The problem document for an error."""
-    return _queue_full(error.queue_rows, error.reason) if isinstance(error, QueueFull) else _rendered(error)
-
-
-@lru_cache(maxsize=512)
-def _queue_full(queue_rows: int, reason: str) -> Answer:
-    """An overloaded service says this over and over, and it must cost much less than an answer."""
-    return _rendered(QueueFull(queue_rows, reason))
-
-
-def _rendered(error: ServiceError) -> Answer:
-    response = render(error)
-    return Answer(response.status_code, to_lines(response.raw_headers), bytes(response.body))
