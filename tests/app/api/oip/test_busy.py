@@ -19,12 +19,12 @@ Held = tuple[httpx.AsyncClient, Service]
 
 
 @pytest.fixture
-async def held(models: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Held]:
+async def held(models: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Held]:
     """A service whose only thread is taken, until it is released."""
     monkeypatch.setattr("app.inference.batch_limits.MAX_LOOP_BLOCK_S", 0)
     app = create_app(Settings(models=models, batch_threads=1, max_rows=4, max_queue_rows=5))
     service: Service = app.state.service
-    async with client_of(app) as client:
+    async with client_of(app, way) as client:
         assert service.threads.acquire(lambda: None)
         yield client, service
 

@@ -116,9 +116,9 @@ async def test_another_schema_hash_is_409(client: httpx.AsyncClient, tiny: TinyM
     assert "schema_hash" in refusal(await client.post(INFER, json=asked(ROW), headers={"x-schema-hash": "0"}), 409)
 
 
-async def test_a_bug_is_a_500_without_its_traceback(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bug_is_a_500_without_its_traceback(models: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.api.oip.request.parse_json", lambda _: 1 / 0)
-    async with serving(models=models) as client:
+    async with serving(way, models=models) as client:
         message = refusal_of_a_bug(await client.post(INFER, json=asked(ROW)))
     assert message == "the service failed on this request; its log has the reason"
 

@@ -1,4 +1,5 @@
-"""The front door. That its short way answers as the long one does, tests/app/api/native/test_routes.py proves."""
+"""The front door. That its short way answers as the long one does, tests/app/api/native/test_routes.py and
+tests/app/api/oip/test_ways.py prove."""
 
 import asyncio
 import inspect
