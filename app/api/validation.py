@@ -18,6 +18,8 @@ MAX_MEMBERS = 1000
 MAX_FINDINGS = 10
 # Members that hold the numbers of a tensor.
 DATA = "data"
+# What members may have members themselves: documents come from JSON.
+PARTS = frozenset((list, dict))
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,15 @@ def checked(options: type[M], values: Mapping[str, Any], source: str, *, strict:
 def check_members(document: Any, source: str) -> None:
     """Raises InvalidInput for a document with more members than any right one has, before each is looked at."""
     left, open_parts = MAX_MEMBERS, [document]
-    while open_parts:
-        part = open_parts.pop()
+    for part in open_parts:
         left -= len(part)
         if left < 0:
             detail = f"the {source} has more than {MAX_MEMBERS} members beside its rows; send what the endpoint takes"
             raise InvalidInput(((), detail)).within(source)
-        members = part if isinstance(part, list) else (value for name, value in part.items() if name != DATA)
-        open_parts += (value for value in members if isinstance(value, list | Mapping))
+        if isinstance(part, list):
+            open_parts += [value for value in part if type(value) in PARTS]
+        else:
+            open_parts += [value for name, value in part.items() if type(value) in PARTS and name != DATA]
 
 
 def _explained(error: ErrorDetails, known: list[str]) -> tuple[Loc, str]:

@@ -50,7 +50,7 @@ class InferHandler:
             self.service,
             InferHead(self._name, self._version, headers, arrived),
             receive,
-            lambda body, signature: read_call(body, headers, signature, max_rows),
+            lambda body, signature: read_call(body, signature, max_rows),
             lambda signature, call, outputs: write(about(signature, call), outputs, call.outputs, call.answers_binary),
         )
         return await respond(written, timing, headers)

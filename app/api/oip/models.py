@@ -11,7 +11,6 @@ frames that follow: of each row, or candidates for the only row.
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -56,8 +55,7 @@ class Computed(NamedTuple):
     timing: Timing
 
 
-@dataclass(frozen=True)
-class Signature:
+class Signature(NamedTuple):
     """One model of the protocol. `outputs` maps names to shapes, all FP32; `compute` takes inputs by name, [B, width]
     each, and expects all that are not optional."""
 
@@ -184,13 +182,13 @@ def find(registry: Registry, name: str, version: str | None) -> Signature:
     """Raises UnknownModel unless that model is served, in that version if one is given."""
     base, dot, kind = name.partition(".")
     model = registry.get(base)
-    if (kind := dot + kind) not in (kinds := _kinds(model)):
+    kind = dot + kind
+    if kind not in SIGNATURES or (kind == FORECAST and not model.bundle.manifest.heads):
         mend = "; it has no heads to forecast with, `jepa heads` makes them" if kind == FORECAST else ""
-        raise UnknownModel(
-            f"there is no model of that name; of '{base}' there is {listed([base + each for each in kinds])}{mend}"
-        )
+        known = listed([base + each for each in _kinds(model)])
+        raise UnknownModel(f"there is no model of that name; of '{base}' there is {known}{mend}")
     signature = SIGNATURES[kind](name, model)
-    if version not in (None, signature.version):
+    if version is not None and version != signature.version:
         raise UnknownModel(f"model '{name}' is loaded in version {signature.version}; ask for that, or for none")
     return signature
 

@@ -16,10 +16,10 @@ from app.api.headers import BINARY, JSON, RawHeaders, read_stream, read_timeout,
 from app.api.oip import schemas
 from app.api.oip.models import Options, Signature, find
 from app.api.oip.statistics import Statistics
-from app.api.oip.tensors import Written, check_outputs, read_inputs, read_raw, split
+from app.api.oip.tensors import Written, check_outputs, may_hold_booleans, read_inputs, read_raw, split
 from app.api.validation import check_schema, checked
 from app.errors import MAX_NAME_CHARS, InvalidInput, cut, did_you_mean
-from app.inference.jobs import Ticket, Timing
+from app.inference.jobs import ANY_TIME, Ticket, Timing
 from app.rows import Array, parse_json
 from app.service import Service
 
@@ -31,6 +31,8 @@ EFFECTIVE = (*Options.model_fields, "timeout", "binary_data_output")
 NATIVE = frozenset(("encoder", "model", "schema_hash", "targets"))
 MAX_FOREIGN = 32
 HEADER_LENGTH = "Inference-Header-Content-Length"
+_HEADER_LENGTH = HEADER_LENGTH.lower().encode()
+NO_OPTIONS = Options()
 
 
 @dataclass(slots=True)
@@ -100,9 +102,12 @@ def about(signature: Signature, call: InferCall) -> dict[str, str]:
 
 
 class Body(NamedTuple):
-    """The body of a request, decompressed, and the document in it if that was too large to be parsed in one piece."""
+    """The body of a request, decompressed, and how many bytes of it are JSON: 0 if it is one raw tensor, None if it is
+    JSON to the end."""
 
     content: bytes
+    header: int | None
+    # What is in the JSON, if that was too large to be parsed in one piece.
     document: Any = None
 
 
@@ -122,28 +127,34 @@ async def parse_large(content: bytes, headers: RawHeaders, service: Service) -> 
     """With its document, if that is too large to be parsed in one piece."""
     header = _header_length(headers)
     size = len(content) if header is None else header
-    return Body(content, await parse_document(content[:size], service) if size > MAX_PIECE_BYTES else None)
+    if size <= MAX_PIECE_BYTES:
+        return Body(content, header)
+    return Body(content, header, await parse_document(content[:size], service))
 
 
-def read_call(body: Body, headers: RawHeaders, signature: Signature, max_rows: int) -> InferCall:
+def read_call(body: Body, signature: Signature, max_rows: int) -> InferCall:
     """Parses a body of JSON, of JSON with binary tensors behind it, or of the one input alone as raw numbers."""
-    header = _header_length(headers)
-    if header == 0:
-        return InferCall(read_raw(body.content, signature.inputs, max_rows), [], True, Options())
-    document, binary = (body.content, b"") if header is None else split(body.content, header)
-    return read_document(
-        _json_object(document if body.document is None else body.document), binary, signature, max_rows
-    )
+    if body.header == 0:
+        return InferCall(read_raw(body.content, signature.inputs, max_rows), [], True, NO_OPTIONS)
+    text, binary = (body.content, b"") if body.header is None else split(body.content, body.header)
+    document = _json_object(text if body.document is None else body.document)
+    return read_document(document, binary, signature, max_rows, booleans=may_hold_booleans(text))
 
 
-def read_document(document: dict[str, Any], binary: bytes, signature: Signature, max_rows: int) -> InferCall:
-    """Parses a request; `binary` holds the data of the inputs whose data is not in the document."""
+def read_document(
+    document: dict[str, Any], binary: bytes, signature: Signature, max_rows: int, *, booleans: bool = True
+) -> InferCall:
+    """Parses a request; `binary` holds the data of the inputs whose data is not in the document, and `booleans` is
+    whether the document may contain any."""
     request = checked(schemas.InferRequest, document, "body", strict=True)
     wanted, parameters = request.outputs or [], request.parameters
-    check_outputs(wanted, [*signature.outputs])
-    options = checked(Options, _own(parameters.model_extra or {}), "body", strict=True)
-    signature.check_options(options)
-    inputs = read_inputs(request.inputs, binary, signature.inputs, max_rows)
+    if wanted:
+        check_outputs(wanted, [*signature.outputs])
+    options = NO_OPTIONS
+    if parameters.model_extra and (own := _own(parameters.model_extra)):
+        options = checked(Options, own, "body", strict=True)
+        signature.check_options(options)
+    inputs = read_inputs(request.inputs, binary, signature.inputs, max_rows, booleans=booleans)
     timeout_s = parameters.timeout / 1e6 if parameters.timeout else None
     return InferCall(inputs, wanted, parameters.binary_data_output, options, request.id, timeout_s)
 
@@ -165,7 +176,7 @@ def _own(parameters: dict[str, Any]) -> dict[str, Any]:
 
 def _header_length(headers: RawHeaders) -> int | None:
     """Length of the JSON in bytes: 0 if the body is one raw tensor, None if it is JSON to the end."""
-    text = headers.get(HEADER_LENGTH.lower().encode())
+    text = headers.get(_HEADER_LENGTH)
     if text is None:
         return 0 if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() == BINARY else None
     if not text.isdigit() or len(text) > 18:
@@ -183,7 +194,10 @@ def _json_object(content: bytes | Any) -> dict[str, Any]:
 def _ticket(call: InferCall, head: InferHead) -> Ticket:
     """The earliest of the deadlines that the body, the headers and gRPC set, and the stream."""
     timeouts_s = [each for each in (call.timeout_s, head.left_s, read_timeout(head.headers)) if each is not None]
-    return Ticket(head.arrived + min(timeouts_s) if timeouts_s else None, read_stream(head.headers))
+    stream = read_stream(head.headers)
+    if not timeouts_s and stream is None:
+        return ANY_TIME
+    return Ticket(head.arrived + min(timeouts_s) if timeouts_s else None, stream)
 
 
 async def respond(answer: Written, timing: Timing, request_headers: RawHeaders) -> Answer:
@@ -192,7 +206,7 @@ async def respond(answer: Written, timing: Timing, request_headers: RawHeaders) 
     if answer.header is None:
         lines += b"content-type: %s\r\n" % JSON
     else:
-        lines += b"content-type: %s\r\n%s: %d\r\n" % (BINARY, HEADER_LENGTH.lower().encode(), answer.header)
+        lines += b"content-type: %s\r\n%s: %d\r\n" % (BINARY, _HEADER_LENGTH, answer.header)
     # Floats hardly shrink, so only a single coding counts as a request for compression. A list of several is what HTTP
     # libraries send on their own.
     if (accepted := request_headers.get(b"accept-encoding", b"").strip().lower()) in CODINGS:

@@ -17,11 +17,15 @@ class TensorParameters(BaseModel):
     shared_memory_region: Any = Field(default=None, description="Not offered")
 
 
+# What most tensors and requests say, made once: nobody changes it.
+_NO_TENSOR_PARAMETERS = TensorParameters()
+
+
 class InferInput(BaseModel):
     name: str
     shape: list[Annotated[int, Field(ge=0)]]
     datatype: Datatype
-    parameters: Annotated[TensorParameters, OrNull({})] = Field(default_factory=TensorParameters)
+    parameters: Annotated[TensorParameters, OrNull({})] = Field(default_factory=lambda: _NO_TENSOR_PARAMETERS)
     data: Annotated[Any, WithJsonSchema({"type": "array", "items": {}})] = Field(
         default=None, description="Row-major, flat or nested"
     )
@@ -59,6 +63,9 @@ class InferParameters(BaseModel):
     headers: Any = None
 
 
+_NO_PARAMETERS = InferParameters()
+
+
 def _whole(text: str) -> str:
     """Refuses lone surrogates, which JSON can hold and UTF-8 cannot."""
     try:
@@ -74,7 +81,7 @@ class InferRequest(BaseModel):
     id: Annotated[str, AfterValidator(_whole)] | None = Field(None, description="Repeated in the answer")
     inputs: list[InferInput]
     outputs: list[InferOutput] | None = Field(None, description="Outputs to return (default: all)")
-    parameters: Annotated[InferParameters, OrNull({})] = Field(default_factory=InferParameters)
+    parameters: Annotated[InferParameters, OrNull({})] = Field(default_factory=lambda: _NO_PARAMETERS)
 
 
 class InferAnswer(BaseModel):

@@ -8,7 +8,8 @@ from app.system.counters import Ledger
 
 PARTS = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")
 UNCACHED = {"cache_hit": {"count": 0, "ns": 0}, "cache_miss": {"count": 0, "ns": 0}}
-# Positions in a model's numbers, after a count and seconds for each of PARTS. LAST is in Unix time.
+# Positions in a model's numbers: a count and seconds for each of PARTS, then three more. LAST is in Unix time.
+SUCCESS, FAIL, QUEUE, COMPUTE_INPUT, COMPUTE_INFER, COMPUTE_OUTPUT = range(0, 2 * len(PARTS), 2)
 ROWS, RUNS, LAST = range(2 * len(PARTS), 2 * len(PARTS) + 3)
 
 
@@ -23,28 +24,25 @@ class Statistics:
         self, rows: int, largest_run: int, timing: Timing, *, input_s: float, output_s: float, seconds: float
     ) -> None:
         """Counts a request of `rows` rows; `largest_run` is the most rows that its queue runs at once."""
-        spent = {
-            "success": seconds,
-            "queue": timing.queue_s,
-            "compute_input": input_s,
-            "compute_infer": timing.infer_s,
-            "compute_output": output_s,
-        }
-        for part, part_s in spent.items():
-            self._add(part, part_s)
-        self._ledger.numbers[self._start + ROWS] += rows
+        self._add(SUCCESS, seconds)
+        self._add(QUEUE, timing.queue_s)
+        self._add(COMPUTE_INPUT, input_s)
+        self._add(COMPUTE_INFER, timing.infer_s)
+        self._add(COMPUTE_OUTPUT, output_s)
+        numbers, start = self._ledger.numbers, self._start
+        numbers[start + ROWS] += rows
         # A request counts as its share of the run that it was batched into, or as the runs that it was split into.
-        self._ledger.numbers[self._start + RUNS] += rows / max(timing.batch_rows, min(rows, largest_run))
-        self._ledger.numbers[self._start + LAST] = time()
+        numbers[start + RUNS] += rows / max(timing.batch_rows, min(rows, largest_run))
+        numbers[start + LAST] = time()
 
     def failed(self, seconds: float) -> None:
         """Counts a request that ended in an error."""
-        self._add("fail", seconds)
+        self._add(FAIL, seconds)
 
-    def _add(self, part: str, seconds: float) -> None:
-        place = self._start + 2 * PARTS.index(part)
-        self._ledger.numbers[place] += 1
-        self._ledger.numbers[place + 1] += seconds
+    def _add(self, part: int, seconds: float) -> None:
+        numbers, place = self._ledger.numbers, self._start + part
+        numbers[place] += 1
+        numbers[place + 1] += seconds
 
     def document(self) -> dict[str, Any]:
         """The document, summed over all processes: last_inference in milliseconds, the rest in nanoseconds."""

@@ -9,7 +9,6 @@ The data is little-endian and row-major, without padding. A tensor whose JSON ha
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,8 +33,7 @@ from app.rows import (
 BINARY_TYPES: dict[str, np.dtype[Any]] = {"FP32": FLOAT32_LE, "INT64": np.dtype("<i8"), "BOOL": np.dtype("u1")}
 
 
-@dataclass(frozen=True)
-class Input:
+class Input(NamedTuple):
     """An input of a model, [-1, width] or, if `flat`, [-1]; any of its datatypes is converted to float32."""
 
     layout: Layout
@@ -73,9 +71,18 @@ def split(body: bytes, header: int) -> tuple[bytes, bytes]:
     return body[:header], body[header:]
 
 
-def read_inputs(sent: Sequence[InferInput], binary: bytes, taken: Sequence[Input], max_rows: int) -> dict[str, Array]:
+def may_hold_booleans(text: bytes) -> bool:
+    """False only if no data in the JSON contains a boolean, which `app.rows` knows by its letters."""
+    start = text.find(b'"data"')
+    # With an escape in it, the name of a member is written otherwise.
+    return text.find(b"u", start) >= 0 or text.find(b"s", start) >= 0 or b"\\" in text
+
+
+def read_inputs(
+    sent: Sequence[InferInput], binary: bytes, taken: Sequence[Input], max_rows: int, *, booleans: bool = True
+) -> dict[str, Array]:
     """Inputs by name, [B, width] each with the same B, every number finite, and actions [N, n, A]; raises InvalidInput
-    or TooManyRows."""
+    or TooManyRows. `booleans` is whether data in JSON may contain any."""
     known = {each.name: each for each in taken}
     rows: dict[str, Array] = {}
     for (i, tensor), blob in zip(enumerate(sent), _blobs(sent, binary), strict=True):
@@ -83,11 +90,12 @@ def read_inputs(sent: Sequence[InferInput], binary: bytes, taken: Sequence[Input
             raise _invalid(f"inputs[{i}]", f"is no input of this model; it takes {listed([*known])}")
         if tensor.name in rows:
             raise _invalid(tensor.name, "is given twice; give it once")
-        rows[tensor.name] = _rows(tensor, blob, known[tensor.name], max_rows)
+        rows[tensor.name] = _rows(tensor, blob, known[tensor.name], max_rows, booleans)
     for each in taken:
         if not each.optional and each.name not in rows:
             raise _invalid(each.name, f"is missing; the model takes it with shape {each.shape}")
-    check_alike({each.name: rows[each.name] for each in taken if each.actions is None and each.name in rows})
+    if len(rows) > 1:
+        check_alike({each.name: rows[each.name] for each in taken if each.actions is None and each.name in rows})
     return rows
 
 
@@ -121,7 +129,7 @@ def _blobs(sent: Sequence[InferInput], binary: bytes) -> list[bytes | None]:
     return blobs
 
 
-def _rows(tensor: InferInput, blob: bytes | None, taken: Input, max_rows: int) -> Array:
+def _rows(tensor: InferInput, blob: bytes | None, taken: Input, max_rows: int, booleans: bool) -> Array:
     """[B, width] of one input; `blob` is its binary data, if any."""
     name, layout = taken.name, taken.layout
     if tensor.parameters.shared_memory_region is not None:
@@ -137,9 +145,9 @@ def _rows(tensor: InferInput, blob: bytes | None, taken: Input, max_rows: int) -
     if (blob is None) == (tensor.data is None):
         raise _invalid(name, "must have either data or, in parameters, binary_data_size")
     if blob is None:
-        return (
-            _json_rows(tensor, count, taken, max_rows) if actions is None else _json_actions(tensor, actions, max_rows)
-        )
+        if actions is not None:
+            return _json_actions(tensor, actions, max_rows, booleans)
+        return _json_rows(tensor, count, taken, max_rows, booleans and tensor.datatype != "BOOL")
     kind = BINARY_TYPES[tensor.datatype]
     if len(blob) != (size := count * width * kind.itemsize):
         raise _invalid(
@@ -183,7 +191,7 @@ def _count_inputs(tensor: InferInput, actions: ActionLayout, max_rows: int) -> t
     return shape[0], shape[1] * shape[2]
 
 
-def _json_actions(tensor: InferInput, actions: ActionLayout, max_rows: int) -> Array:
+def _json_actions(tensor: InferInput, actions: ActionLayout, max_rows: int, booleans: bool) -> Array:
     """[N, n, A] of `data`, which may be flat or nested, null where a number is not known."""
     data, (count, frames, width) = tensor.data, tensor.shape
     if isinstance(data, list) and data and not isinstance(data[0], list):
@@ -191,20 +199,20 @@ def _json_actions(tensor: InferInput, actions: ActionLayout, max_rows: int) -> A
             raise _invalid(FIELD, f"has {len(data)} numbers, but its shape {tensor.shape} takes {size}")
         inputs = [data[start : start + width] for start in range(0, len(data), width)]
         data = [inputs[start : start + frames] for start in range(0, len(inputs), frames)]
-    found, _ = actions.json_actions(data, count, max_rows, booleans=True)
+    found, _ = actions.json_actions(data, count, max_rows, booleans=booleans)
     if list(found.shape) != tensor.shape:
         raise _invalid(FIELD, f"has shape {list(found.shape)}, but its shape {tensor.shape} says otherwise")
     return actions.checked(found)
 
 
-def _json_rows(tensor: InferInput, count: int, taken: Input, max_rows: int) -> Array:
+def _json_rows(tensor: InferInput, count: int, taken: Input, max_rows: int, booleans: bool) -> Array:
     """[B, width] of `data`, which may be flat or nested."""
     data, width = tensor.data, taken.layout.width
     if isinstance(data, list) and data and not isinstance(data[0], list):
         if len(data) != count * width:
             raise _invalid(taken.name, f"has {len(data)} numbers, but its shape {tensor.shape} takes {count * width}")
         data = [data[start : start + width] for start in range(0, len(data), width)]
-    rows, _ = json_rows(data, taken.layout, max_rows, booleans=tensor.datatype != "BOOL")
+    rows, _ = json_rows(data, taken.layout, max_rows, booleans=booleans)
     if len(rows) != count:
         raise _invalid(taken.name, f"has {len(rows)} rows, but its shape {tensor.shape} says {count}")
     return rows
@@ -223,7 +231,7 @@ def write(
             blobs.append(float32_bytes(rows))
             tensor["parameters"] = {"binary_data_size": len(blobs[-1])}
         else:
-            tensor["data"] = np.ascontiguousarray(rows).reshape(-1)
+            tensor["data"] = rows.ravel()
         tensors.append(tensor)
     header = json_bytes({**document, "outputs": tensors})
     return Written(b"".join([header, *blobs]), len(header) if blobs else None)

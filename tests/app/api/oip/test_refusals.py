@@ -127,3 +127,13 @@ def refusal_of_a_bug(response: httpx.Response) -> str:
     """Starlette answers outside of what gives requests their ids."""
     assert response.status_code == 500
     return str(response.json()["error"])
+
+
+@pytest.mark.parametrize("boolean", ["true", "false"])
+@pytest.mark.parametrize("data", ["data", "d\\u0061ta"])
+async def test_a_boolean_is_no_number_however_its_member_is_written(
+    client: httpx.AsyncClient, boolean: str, data: str
+) -> None:
+    first, numbers = '{"name": "features", "shape": [1, 10], "datatype": "FP32"', ", ".join([boolean, *["0"] * 9])
+    body = f'{{"inputs": [{first}, "{data}": [{numbers}]}}]}}'.encode()
+    assert "features[0][0] (own_0) is a boolean; write 1 or 0" in refusal(await client.post(INFER, content=body), 400)
