@@ -4,6 +4,7 @@ import asyncio
 import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
@@ -33,6 +34,8 @@ MAX_FOREIGN = 32
 HEADER_LENGTH = "Inference-Header-Content-Length"
 _HEADER_LENGTH = HEADER_LENGTH.lower().encode()
 NO_OPTIONS = Options()
+# Of the JSON before binary numbers; what is longer is not kept.
+MAX_KEPT_BYTES = 2**10
 
 
 @dataclass(slots=True)
@@ -137,16 +140,28 @@ def read_call(body: Body, signature: Signature, max_rows: int) -> InferCall:
     if body.header == 0:
         return InferCall(read_raw(body.content, signature.inputs, max_rows), [], True, NO_OPTIONS)
     text, binary = (body.content, b"") if body.header is None else split(body.content, body.header)
-    document = _json_object(text if body.document is None else body.document)
-    return read_document(document, binary, signature, max_rows, booleans=may_hold_booleans(text))
+    if binary and len(text) <= MAX_KEPT_BYTES:
+        request = _kept(text)
+    else:
+        request = validated(_json_object(text if body.document is None else body.document))
+    return read_inference(request, binary, signature, max_rows, booleans=may_hold_booleans(text))
 
 
-def read_document(
-    document: dict[str, Any], binary: bytes, signature: Signature, max_rows: int, *, booleans: bool = True
+def validated(document: dict[str, Any]) -> schemas.InferRequest:
+    return checked(schemas.InferRequest, document, "body", strict=True)
+
+
+@lru_cache(maxsize=64)
+def _kept(text: bytes) -> schemas.InferRequest:
+    """Binary numbers come behind the same JSON with each frame, which is validated once; nobody changes the result."""
+    return validated(_json_object(text))
+
+
+def read_inference(
+    request: schemas.InferRequest, binary: bytes, signature: Signature, max_rows: int, *, booleans: bool = True
 ) -> InferCall:
-    """Parses a request; `binary` holds the data of the inputs whose data is not in the document, and `booleans` is
+    """Reads a request; `binary` holds the data of the inputs whose data is not in the document, and `booleans` is
     whether the document may contain any."""
-    request = checked(schemas.InferRequest, document, "body", strict=True)
     wanted, parameters = request.outputs or [], request.parameters
     if wanted:
         check_outputs(wanted, [*signature.outputs])

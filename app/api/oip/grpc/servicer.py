@@ -12,7 +12,7 @@ from app.api.oip import metadata
 from app.api.oip.grpc.messages import message
 from app.api.oip.models import Signature, find, signatures
 from app.api.oip.repository import check_repository_request
-from app.api.oip.request import InferCall, InferHead, about, read_document, run
+from app.api.oip.request import InferCall, InferHead, about, read_inference, run, validated
 from app.api.oip.tensors import choose
 from app.errors import InvalidInput, ServiceError, TooManyRows
 from app.rows import Array, float32_bytes
@@ -99,7 +99,7 @@ async def infer(service: Service, request: Message, metadata: Metadata) -> tuple
     def read(request: Message, signature: Signature) -> InferCall:
         binary, max_rows = b"".join(request.raw_input_contents), service.settings.max_rows
         widest = max(each.layout.width for each in signature.inputs)
-        return read_document(_document(request, max_rows * widest), binary, signature, max_rows)
+        return read_inference(validated(_document(request, max_rows * widest)), binary, signature, max_rows)
 
     service.admit()
     head = InferHead(request.model_name, request.model_version or None, metadata.headers, monotonic(), metadata.left_s)

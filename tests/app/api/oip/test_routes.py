@@ -68,6 +68,22 @@ async def test_a_body_without_json_is_the_input_itself(
     )
 
 
+@pytest.mark.parametrize("padding", [0, 2000])
+async def test_other_numbers_behind_the_same_json_are_another_request(
+    client: httpx.AsyncClient, tiny: TinyModel, padding: int
+) -> None:
+    tensor = {"name": "features", "shape": [2, 10], "datatype": "FP32", "parameters": {"binary_data_size": 80}}
+    header = json.dumps({"inputs": [tensor]}).encode().ljust(padding)
+    for seed in range(3):
+        rows = tiny.rows(2, seed)
+        response = await client.post(INFER, content=header + rows.tobytes(), headers={LENGTH: str(len(header))})
+        np.testing.assert_allclose(embedding(response), tiny.encode(rows), atol=1e-5)
+    misspelt = header.replace(b"inputs", b"inpust")
+    for _ in range(2):
+        response = await client.post(INFER, content=misspelt + bytes(80), headers={LENGTH: str(len(header))})
+        assert "inputs is missing" in refusal(response, 400)
+
+
 @pytest.mark.parametrize("content_type", [None, "application/json", "application/x-www-form-urlencoded"])
 async def test_json_is_read_whatever_its_content_type(
     client: httpx.AsyncClient, tiny: TinyModel, content_type: str | None
