@@ -1,4 +1,4 @@
-"""The guard that every request passes, whether it comes over HTTP (fast path or FastAPI), /stream or gRPC.
+"""The guard that every request passes, whether it comes over HTTP (short way or FastAPI), /stream or gRPC.
 
     visit = guard.visit(headers, method, path, arrived)
     try:
@@ -9,7 +9,8 @@
 
 Entering checks the key, and what a browser says of the page that asks, and sets the request's context; leaving counts,
 times, logs and traces the request, whatever happened in between. Any other exception is logged and leaves as
-ServiceFailed, so that only a ServiceError, ClientLeft or a cancellation reaches the caller.
+ServiceFailed, so that only a ServiceError, ClientLeft or a cancellation reaches the caller. A call on the short way
+(app.api.call) does the same by the guard's own methods, as it needs no context to go back to.
 """
 
 import logging
