@@ -22,8 +22,8 @@ WINDOW_S = 5
 MAX_STREAMS = 32
 # One request for embeddings in this many is judged, at random. Forecasts that ask for their novelty all count.
 SAMPLED = 16
-# Between two such requests there are at least so many seconds.
-MIN_REST_S = 0.02
+# For each row that is judged no further request is for so many seconds: fifty rows a second, whoever sends them.
+REST_S = 0.02
 # They are judged together, so many seconds after the ones before: what that takes, longer than to answer one, goes into
 # fetching the measure into the processor's cache, and what the next run needs out of it.
 LOOK_EVERY_S = 0.1
@@ -97,7 +97,7 @@ class NoveltyWatch:
         self._wait = random.randint(1, 2 * SAMPLED - 1)
         if (now := monotonic()) < self._rests_until:
             return
-        self._rests_until = now + MIN_REST_S
+        self._rests_until = now + REST_S * min(len(rows), MAX_JUDGED_ROWS)
         if now > self._looks_at + WINDOW_S:
             self._waiting.clear()
         # Copies, as these are parts of whole runs and requests.

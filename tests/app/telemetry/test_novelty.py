@@ -90,7 +90,7 @@ def test_a_sample_of_embeddings_is_judged_and_none_without_a_measure(
     watch: NoveltyWatch, models: Path, tiny: TinyModel, clock: Clock
 ) -> None:
     embeddings = tiny.encode(tiny.rows(1))
-    frames, mean = judged(watch, embeddings, clock, 40 * novelty.SAMPLED, novelty.MIN_REST_S / 8)
+    frames, mean = judged(watch, embeddings, clock, 40 * novelty.SAMPLED, novelty.REST_S / 8)
     assert 20 <= frames <= 80
     assert watch.measure is not None
     assert mean == pytest.approx(float(watch.measure.percentiles(embeddings)[0]), rel=1e-4)
@@ -100,12 +100,14 @@ def test_a_sample_of_embeddings_is_judged_and_none_without_a_measure(
     assert bare.report() == []
 
 
-def test_however_many_requests_there_are_few_a_second_are_judged(
-    watch: NoveltyWatch, tiny: TinyModel, clock: Clock
+@pytest.mark.parametrize("rows", [1, 5, 64])
+def test_however_many_rows_there_are_few_a_second_are_judged(
+    watch: NoveltyWatch, tiny: TinyModel, clock: Clock, rows: int
 ) -> None:
-    embeddings = tiny.encode(tiny.rows(1))
-    frames, _ = judged(watch, embeddings, clock, 100 * novelty.SAMPLED, novelty.MIN_REST_S / 160)
-    assert 3 <= frames <= 10
+    embeddings = tiny.encode(tiny.rows(rows))
+    # As long as eighty rows take.
+    frames, _ = judged(watch, embeddings, clock, 100 * novelty.SAMPLED, novelty.REST_S / 20)
+    assert 25 <= frames <= 80 + novelty.MAX_JUDGED_ROWS
 
 
 def test_frames_that_are_judged_together_count_for_the_stream_of_each(
@@ -121,7 +123,7 @@ def test_frames_that_are_judged_together_count_for_the_stream_of_each(
     assert first.frames == 1
     assert first.mean == pytest.approx(float(expected[0]))
     for stream, start, stop in (("one", 1, 2), ("two", 2, 4)):
-        clock.now += novelty.MIN_REST_S
+        clock.now += novelty.REST_S
         watch.judge(stream, embeddings[start:stop], rows[start:stop])
     assert len(watch.report()) == 1
     clock.now += novelty.LOOK_EVERY_S
@@ -259,7 +261,7 @@ async def test_rows_that_were_embedded_are_named_as_well_and_no_longer_once_they
     watch.judge("bot", embeddings, usual[None])
     assert watch.misfits() == ((), None)
     for _ in range(4 * novelty.SAMPLED):
-        clock.now += novelty.MIN_REST_S
+        clock.now += novelty.REST_S
         watch.judge("bot", embeddings, usual[None, SWAPPED])
     assert watch.misfits().swap == (8, 9)
     clock.now += WINDOW_S + 1
