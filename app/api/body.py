@@ -16,6 +16,11 @@ CODINGS = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
 PLAIN = (b"", b"identity")
 
 
+def coding_of(headers: RawHeaders) -> bytes:
+    """How the body is compressed; one of PLAIN if it is not."""
+    return headers.get(b"content-encoding", b"").strip().lower()
+
+
 async def read_body(headers: RawHeaders, receive: Receive, max_bytes: int) -> bytes:
     """The whole body; raises BodyTooLarge as soon as its announced or received size is over the limit."""
     announced = headers.get(b"content-length", b"0")

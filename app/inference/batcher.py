@@ -130,9 +130,8 @@ class Batcher:
             # Clients that were all answered by one run ask again at about the same time. While the requests of this
             # turn were read, others may have reached their sockets: the loop looks there until it finds none.
             self._dispatch_soon(asyncio.get_running_loop())
-        else:
-            if self._queue.rows or not arrivals:
-                self._dispatch()
+        elif self._queue.rows or not arrivals:
+            self._dispatch()
 
     def _admit(self, job: Job) -> None:
         deadline, stream, _ = job.ticket

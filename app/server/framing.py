@@ -6,7 +6,7 @@ from time import monotonic
 
 import httptools
 
-from app.api.body import PLAIN
+from app.api.body import PLAIN, coding_of
 from app.errors import HeadTooLarge
 from app.settings import Settings
 
@@ -56,7 +56,7 @@ class Head:
     def is_usual(self, settings: Settings) -> bool:
         """Whether its body comes as one, as it is, and may come at once."""
         has_length = 0 < (self.content_length or 0) <= settings.max_body_bytes
-        is_plain = self.headers.get(b"content-encoding", b"").strip().lower() in PLAIN
+        is_plain = coding_of(self.headers) in PLAIN
         return self.method == b"POST" and has_length and is_plain and b"expect" not in self.headers
 
     def without_upgrade(self) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qsl
 
 from app.api.answer import Answer
-from app.api.body import PLAIN
+from app.api.body import PLAIN, coding_of
 from app.api.headers import BINARY, JSON, RawHeaders, read_stream, read_timeout, timing_lines
 from app.api.native.schemas import ROWS, InputQuery, InputRows, Options
 from app.api.validation import check_schema, checked
@@ -222,7 +222,7 @@ def _beside(document: dict[str, Any], query: Options, body: type[Options]) -> di
 
 
 def _media_type(headers: RawHeaders) -> bytes:
-    if (coding := headers.get(b"content-encoding")) and coding.strip().lower() not in PLAIN:
+    if coding_of(headers) not in PLAIN:
         raise UnsupportedMediaType("the body is compressed; send it as it is")
     media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if media_type in (BINARY, JSON, b""):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from starlette.types import Receive
 
 from app.api.answer import Answer
-from app.api.body import CODINGS, PLAIN, inflate, read_body, room
+from app.api.body import CODINGS, PLAIN, coding_of, inflate, read_body, room
 from app.api.documents import MAX_PIECE_BYTES, parse_document
 from app.api.headers import BINARY, JSON, RawHeaders, read_stream, read_timeout, timing_lines
 from app.api.oip import schemas
@@ -118,7 +118,7 @@ async def read_plain_body(receive: Receive, headers: RawHeaders, service: Servic
     """The body, decompressed if need be (in a thread, so that other requests need not wait)."""
     max_bytes = service.settings.max_body_bytes
     content = await read_body(headers, receive, max_bytes)
-    coding = headers.get(b"content-encoding", b"").strip().lower()
+    coding = coding_of(headers)
     if coding in PLAIN:
         return await parse_large(content, headers, service)
     # A few kilobytes may become as many bytes as a body may have.
