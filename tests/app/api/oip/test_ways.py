@@ -19,6 +19,7 @@ from tests.app.api.oip.conftest import INFER, LENGTH, ROW, asked, embedding, ref
 from tests.support.bundles import TinyModel
 from tests.support.changes import put, version
 from tests.support.serving import client_of, serving
+from tests.support.ways import on_the_long_way
 
 pytestmark = pytest.mark.anyio
 
@@ -46,16 +47,7 @@ async def client(models: Path) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 def long_way(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Paths of the requests that went it."""
-    taken: list[str] = []
-    call = InferHandler.__call__
-
-    async def counted(self: InferHandler, *arguments: Any) -> None:
-        taken.append(self.path)
-        await call(self, *arguments)
-
-    monkeypatch.setattr(InferHandler, "__call__", counted)
-    return taken
+    return on_the_long_way(monkeypatch, InferHandler)
 
 
 async def in_chunks(body: bytes) -> AsyncIterator[bytes]:

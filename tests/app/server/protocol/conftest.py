@@ -16,6 +16,7 @@ from app.service import Service
 from app.settings import Settings
 from tests.support.bundles import TinyModel
 from tests.support.serving import listening
+from tests.support.ways import on_the_long_way
 
 TINY = TinyModel()
 BINARY = "application/octet-stream"
@@ -72,16 +73,7 @@ async def connection(app: FastAPI) -> AsyncIterator[tuple[Reader, Writer]]:
 
 @pytest.fixture
 def long_way(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Paths of the requests that went it."""
-    taken: list[str] = []
-    call = Handler.__call__
-
-    async def counted(self: Handler, *arguments: object) -> None:
-        taken.append(self.path)
-        await call(self, *arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Handler, "__call__", counted)
-    return taken
+    return on_the_long_way(monkeypatch, Handler)
 
 
 async def until_queued(service: Service, rows: int) -> None:
