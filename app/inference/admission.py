@@ -7,6 +7,7 @@ shared out among the few rows that an overloaded service lets in, they would see
 
 from app.errors import QueueFull
 from app.inference.fair_queue import FairQueue
+from app.inference.jobs import Job, Slice
 from app.inference.unread import Unread
 
 # How much the last run counts in what runs take lately, and in how long its jobs waited.
@@ -27,6 +28,24 @@ TURNS = 2
 MIN_THREADS_DEADLINE_S = 24e-3
 
 
+class Waits:
+    """How long jobs waited lately, and how long runs alone would have kept them waiting: moving averages."""
+
+    def __init__(self) -> None:
+        self._expected_s = self._waited_s = 0.0
+
+    def add(self, jobs: list[tuple[float, float]]) -> None:
+        """How long some should have waited, and did."""
+        if jobs:
+            self._expected_s += WEIGHT * (sum([expected_s for expected_s, _ in jobs]) / len(jobs) - self._expected_s)
+            self._waited_s += WEIGHT * (sum([waited_s for _, waited_s in jobs]) / len(jobs) - self._waited_s)
+
+    @property
+    def stretch(self) -> float:
+        """How many times as long as expected they waited."""
+        return (self._waited_s + SHORT_S) / (self._expected_s + SHORT_S)
+
+
 class Admission:
     """Of the jobs in `queue`, which `threads` share, in a process whose event loop reads what was `unread`."""
 
@@ -38,20 +57,21 @@ class Admission:
         self._refused_in, self._refused_left_s = -2, 0.0
         # Moving averages over runs: their seconds, their rows, and how long they took with the way to a thread.
         self._run_s = self._run_rows = self.turnaround_s = 0.0
-        # Moving averages over jobs: how long runs alone would have kept them waiting, and how long they waited.
-        self._expected_s = self._waited_s = 0.0
+        # For the first run of a job; and for its last if it needs several, between which others come.
+        self._first, self._last = Waits(), Waits()
 
     def expected_s(self, rows: int) -> float:
-        """What runs alone would keep a job of so many rows waiting: every other has its turn as often as it does."""
+        """What runs alone would keep the last of so many rows of a job waiting: those of others, who have their turn as
+        often as it does, and its own before."""
         if not self._run_rows:
             return 0.0
-        queued, turns = self._queue.rows, rows * self._queue.jobs
-        waiting = (queued if queued < turns else turns) + self._coming
+        waiting = self._coming + self._queue.rows_before(rows)
         return waiting * self._run_s / (self._run_rows * self._threads)
 
     def wait_s(self, rows: int = 1) -> float:
-        """How long a job of so many rows would wait, by how long others waited lately."""
-        return self.expected_s(rows) * (self._waited_s + SHORT_S) / (self._expected_s + SHORT_S)
+        """How long the last row of such a job would wait, by how long those of others waited lately."""
+        waits = self._first if rows <= self._queue.max_rows else self._last
+        return self.expected_s(rows) * waits.stretch
 
     def refusal(self, left_s: float, rows: int = 1) -> QueueFull | None:
         """Why a job that must be answered in `left_s` may not wait; None if it may."""
@@ -96,7 +116,15 @@ class Admission:
         self._run_rows += WEIGHT * (rows - self._run_rows)
         self.turnaround_s += WEIGHT * (turnaround_s - self.turnaround_s)
 
-    def waited(self, expected_s: float, waited_s: float) -> None:
-        """Jobs went into a run: how long they should have waited, and how long they did, on average."""
-        self._expected_s += WEIGHT * (expected_s - self._expected_s)
-        self._waited_s += WEIGHT * (waited_s - self._waited_s)
+    def let_in(self, job: Job) -> None:
+        """The job is about to be put into the queue."""
+        job.expected_s = self.expected_s(min(job.rows, self._queue.max_rows))
+        if job.rows > self._queue.max_rows:
+            job.expected_last_s = self.expected_s(job.rows)
+
+    def began(self, batch: list[Slice], now: float) -> None:
+        """These go into a run."""
+        begun = [job for job, start, _ in batch if not start]
+        self._first.add([(s, now - job.queued_at) for job in begun if (s := job.expected_s) is not None])
+        ended = [job for job, start, stop in batch if start and stop == job.rows]
+        self._last.add([(s, now - job.queued_at) for job in ended if (s := job.expected_last_s) is not None])

@@ -151,7 +151,7 @@ class Batcher:
         if older is None:
             if deadline is not None and not was_let_in and (refusal := self.admission.refusal(left_s, job.rows)):
                 raise refusal
-            job.expected_s = self.admission.expected_s(job.rows)
+            self.admission.let_in(job)
         self._queue.put(job, instead_of=older)
         if stream is not None:
             self._newest[stream] = job
@@ -230,8 +230,6 @@ class Batcher:
         queue, now = self._queue, self._clock()
         batch: list[Slice] = []
         room = self.limits.max_rows
-        # Of jobs that begin: how many, and how long they should have waited, and did.
-        begun, expected_s, waited_s = 0, 0.0, 0.0
         while room and (job := queue.first()) is not None:
             left = job.rows - job.taken
             if job.future.done():
@@ -245,15 +243,12 @@ class Batcher:
                 break
             if job.taken == 0:
                 job.queue_s = now - job.queued_at
-                if job.expected_s is not None:
-                    begun, expected_s, waited_s = begun + 1, expected_s + job.expected_s, waited_s + job.queue_s
             rows = left if left < room else room
             batch.append(queue.take(rows))
             room -= rows
             if job.taken == job.rows and job.ticket.stream is not None:
                 self._forget_stream(job)
-        if begun:
-            self.admission.waited(expected_s / begun, waited_s / begun)
+        self.admission.began(batch, now)
         return batch
 
     def _refusal(self, job: Job, now: float) -> ServiceError | None:

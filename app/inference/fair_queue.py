@@ -15,7 +15,7 @@ class FairQueue:
     """Holds the jobs of one graph, whose runs take at most `max_rows`."""
 
     def __init__(self, max_rows: int) -> None:
-        self._max_rows = max_rows
+        self.max_rows = max_rows
         # When the next piece of a job is due, in rounds; what orders jobs that are due together; the job.
         self._heap: list[tuple[float, int, int, Job]] = []
         self._numbers = count()
@@ -28,7 +28,7 @@ class FairQueue:
         """Lets a job wait; `instead_of` one that was removed a moment ago, it has that one's place."""
         number = next(self._numbers)
         if instead_of is None:
-            job.due, job.order = self._round + (job.rows if job.rows < self._max_rows else self._max_rows), number
+            job.due, job.order = self._round + (job.rows if job.rows < self.max_rows else self.max_rows), number
         else:
             job.due, job.order = instead_of.due, instead_of.order
         job.waits = True
@@ -43,6 +43,12 @@ class FairQueue:
             heappop(heap)
         return heap[0][3] if heap else None
 
+    def rows_before(self, rows: int) -> int:
+        """What would be computed before the last run of a job of so many rows that came now: of every other as much, as
+        each has its turn as often as it does, and its own."""
+        of_others = min(self.rows, rows * self.jobs)
+        return of_others if rows <= self.max_rows else of_others + rows - self.max_rows
+
     def take(self, rows: int) -> Slice:
         """The next rows of the first job."""
         job = heappop(self._heap)[3]
@@ -51,7 +57,7 @@ class FairQueue:
         job.taken += rows
         self.rows -= rows
         if job.taken < job.rows:
-            job.due += min(job.rows - job.taken, self._max_rows)
+            job.due += min(job.rows - job.taken, self.max_rows)
             heappush(self._heap, (job.due, job.order, next(self._numbers), job))
         else:
             job.waits = False

@@ -72,8 +72,10 @@ class Job:
     waits: bool = False
     due: float = 0.0
     order: int = 0
-    # How long runs alone would have kept it waiting; None where it has another's place.
+    # Of Admission: how long runs alone would keep it from its first run and, if it needs several, from its last; None
+    # where it has another's place.
     expected_s: float | None = None
+    expected_last_s: float | None = None
 
 
 class Slice(NamedTuple):

@@ -87,9 +87,9 @@ class Costs:
     def run_of(self, rows: int) -> float:
         return self.run + rows * self.row
 
-    def answer_of(self, max_rows: int) -> float:
-        """A request of one row that is answered from a full run."""
-        return self.read + self.write + self.run_of(max_rows) / max_rows
+    def answer_of(self, rows: int, max_rows: int) -> float:
+        """A request of so many rows that are answered from full runs."""
+        return self.read + self.write + rows * self.run_of(max_rows) / max_rows
 
 
 class Process:
@@ -103,16 +103,16 @@ class Process:
         )
         self.loop = SimulatedLoop(self.clock)
 
-    @property
-    def capacity(self) -> float:
-        """Requests of one row that it can answer in a second."""
-        return 1 / self.costs.answer_of(self.max_rows)
+    def capacity(self, rows: int = 1) -> float:
+        """Requests of so many rows that it can answer in a second."""
+        return 1 / self.costs.answer_of(rows, self.max_rows)
 
-    def most_in_time(self, times: float) -> float:
-        """The requests of one row a second that can be answered if `times` the capacity is offered and whatever is not
-        answered is refused at once: answered · answer_of + (offered - answered) · refuse = 1 s."""
-        answer, refuse = self.costs.answer_of(self.max_rows), self.costs.refuse
-        return min(self.capacity, times * self.capacity, (1 - times * self.capacity * refuse) / (answer - refuse))
+    def most_in_time(self, times: float, rows: int = 1) -> float:
+        """The requests of so many rows a second that can be answered if `times` the capacity is offered and whatever is
+        not answered is refused at once: answered · answer_of + (offered - answered) · refuse = 1 s."""
+        answer, refuse = self.costs.answer_of(rows, self.max_rows), self.costs.refuse
+        capacity = self.capacity(rows)
+        return min(capacity, times * capacity, (1 - times * capacity * refuse) / (answer - refuse))
 
     def _run(self, *inputs: Array) -> Array:
         self.clock.spend(self.costs.run_of(len(inputs[0])))
@@ -191,11 +191,11 @@ def play(process: Process, bots: Sequence[Bot], until_s: float) -> None:
     process.loop.run_forever()
 
 
-def crowd(process: Process, times: float, **of_each: Any) -> list[Bot]:
-    """As many bots of one row, at random phases, as offer so many times what the process can answer."""
+def crowd(process: Process, times: float, rows: int = 1, hz: float = 60.0, **of_each: Any) -> list[Bot]:
+    """As many bots, at random phases, as offer so many times what the process can answer."""
     draw = random.Random(1)
-    count = round(times * process.capacity / 60)
-    return [Bot(process, phase=draw.random() / 60, **of_each) for _ in range(count)]
+    count = round(times * process.capacity(rows) / hz)
+    return [Bot(process, rows, hz, phase=draw.random() / hz, **of_each) for _ in range(count)]
 
 
 def rate(bots: Sequence[Bot], begins_s: float, ends_s: float) -> float:

@@ -11,6 +11,8 @@ from tests.support.simulation import Bot, Costs, Process, crowd, play, rate
 LIGHT, HEAVY = Costs(row=25e-6, run=200e-6, read=70e-6, write=50e-6, refuse=45e-6), Costs(row=200e-6, run=200e-6)
 # Runs of which are too long for the event loop, so that a thread computes them.
 HEAVIER = Costs(row=1100e-6, run=300e-6)
+# Four rows take as long as a run may.
+HEAVIEST = Costs(row=1000e-6, run=2400e-6)
 
 
 @contextmanager
@@ -36,6 +38,26 @@ def test_rows_that_cost_less_than_their_requests_are_in_time_too(times: float) -
         bots = crowd(service, times, timeout_s=0.016)
         play(service, bots, 0.4)
         assert rate(bots, 0.2, 0.4) >= 0.8 * service.most_in_time(times)
+
+
+@pytest.mark.parametrize("deadline_ms", [100, 300])
+@pytest.mark.parametrize("times", [0.8, 1.25, 2, 4])
+def test_requests_that_need_several_runs_are_in_time_too(times: float, deadline_ms: int) -> None:
+    """Those that wait share the runs, so that each which is let in delays the others."""
+    with process(HEAVIEST) as service:
+        bots = crowd(service, times, rows=4 * service.max_rows, hz=6.0, timeout_s=deadline_ms / 1e3)
+        play(service, bots, 3.0)
+        assert rate(bots, 0.5, 3.0) >= 0.8 * service.most_in_time(times, rows=4 * service.max_rows)
+
+
+@pytest.mark.parametrize("bulk_timeout_s", [None, 1.0])
+def test_bots_with_deadlines_get_into_runs_beside_bulk_clients(bulk_timeout_s: float | None) -> None:
+    with process(HEAVY) as service:
+        bulk = [Bot(service, rows=128, hz=1e3, timeout_s=bulk_timeout_s) for _ in range(4)]
+        bots = crowd(service, 0.4, timeout_s=0.033)
+        play(service, [*bots, *bulk], 1.0)
+        assert rate(bots, 0.2, 1.0) >= 0.9 * 60 * len(bots)
+        assert all(rate([client], 0.2, 1.0) > 0 for client in bulk)
 
 
 def test_nobody_is_refused_below_the_capacity() -> None:
