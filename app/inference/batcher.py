@@ -17,6 +17,7 @@ import numpy as np
 from app.errors import DeadlineExpired, ModelFailed, QueueFull, ServiceError, Superseded
 from app.inference.admission import Admission
 from app.inference.batch_limits import MAX_LOOP_BLOCK_S, BatchLimits
+from app.inference.company import Company
 from app.inference.expiries import Expiries
 from app.inference.fair_queue import FairQueue
 from app.inference.jobs import ANY_TIME, Job, Outcome, Slice, Ticket, Timing, execute
@@ -26,8 +27,6 @@ from app.rows import Array, Run
 from app.system.streams import Streams
 from app.telemetry.request_context import current_request
 
-# A turn of the loop that took longer is not waited for twice.
-MAX_LOOK_S = 2e-3
 # One part in so many of the queue is for requests that fit into one run.
 SMALL_SHARE = 8
 
@@ -71,12 +70,9 @@ class Batcher:
         self._expiries = Expiries(self._expire, clock)
         # The job of each stream that is in the queue; there is at most one.
         self._newest: dict[str, Job] = {}
-        # Whether `_end_turn` is called at the end of this turn of the loop, and whether the run was put off until then.
-        self._dispatch_is_due = self._looks_again = False
-        # Jobs that came in this turn of the loop, and in the last turn in which any came.
-        self._arrivals = self._last_arrivals = 0
-        # When the first came.
-        self._arrived_at = 0.0
+        self._company = Company(limits, clock)
+        # Whether `_end_turn` is called at the end of this turn of the loop.
+        self._dispatch_is_due = False
         # When the last run on the loop was over, or was handed to a thread.
         self._left_at = 0.0
 
@@ -93,12 +89,9 @@ class Batcher:
         loop = asyncio.get_running_loop()
         job = Job(inputs, len(inputs[0]), ticket, self._clock(), loop.create_future(), current_request.get())
         self._admit(job)
-        self._arrivals += 1
-        if self._arrivals == 1:
-            self._arrived_at = job.queued_at
-            if self._last_arrivals == self._queue.jobs == 1:
-                # Where requests come one at a time, the end of the turn would bring no second one.
-                self._dispatch()
+        self._company.came(job.queued_at)
+        if self._queue.jobs == 1 and self._company.is_unlikely:
+            self._dispatch()
         if not self._dispatch_is_due:
             self._dispatch_soon(loop)
         if ticket.deadline is not None:
@@ -121,16 +114,11 @@ class Batcher:
 
     def _end_turn(self) -> None:
         self._dispatch_is_due = False
-        arrivals, self._arrivals = self._arrivals, 0
-        self._last_arrivals = arrivals or self._last_arrivals
-        is_short = self._clock() - self._arrived_at < MAX_LOOK_S
-        came_with_others = arrivals > 1 or (arrivals and self._looks_again)
-        self._looks_again = bool(came_with_others and is_short and self._queue.rows < self.limits.max_rows)
-        if self._looks_again:
-            # Clients that were all answered by one run ask again at about the same time. While the requests of this
-            # turn were read, others may have reached their sockets: the loop looks there until it finds none.
+        first, none_came = self._queue.first(), not self._company.arrivals
+        looks_again = self._company.is_near(self._clock() if first is None else first.queued_at)
+        if looks_again and self._queue.rows < self.limits.max_rows:
             self._dispatch_soon(asyncio.get_running_loop())
-        elif self._queue.rows or not arrivals:
+        elif first is not None or none_came:
             self._dispatch()
 
     def _admit(self, job: Job) -> None:
@@ -288,6 +276,7 @@ class Batcher:
             if job.done == job.rows:
                 rows = answer if job.parts is None else np.concatenate([job.parts[at] for at in sorted(job.parts)])
                 job.future.set_result((rows, Timing(job.queue_s, job.infer_s, batch_rows)))
+        self._company.left(len(batch))
         if self._observer is not None:
             waits_s = [piece.job.queue_s for piece in batch if piece.start == 0]
             self._observer.ran(batch_rows, batch_rows == self.limits.max_rows, outcome.infer_s, waits_s)
