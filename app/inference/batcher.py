@@ -1,4 +1,4 @@
-"""One queue per graph. What waited while the last run was busy goes into the next; nothing waits for company.
+"""One queue per graph. What waited while the last run was busy goes into the next, unless `Coalescer` puts it off.
 
     submit() ─► queue ─► _dispatch, once a turn of the event loop ─┬─► a short run: on the loop ──────┬─► own rows
                                                                    └─► else: on one of BatchThreads ──┘
@@ -17,7 +17,7 @@ import numpy as np
 from app.errors import DeadlineExpired, ModelFailed, QueueFull, ServiceError, Superseded
 from app.inference.admission import Admission
 from app.inference.batch_limits import MAX_LOOP_BLOCK_S, BatchLimits
-from app.inference.company import Company
+from app.inference.coalescer import Coalescer
 from app.inference.expiries import Expiries
 from app.inference.fair_queue import FairQueue
 from app.inference.jobs import ANY_TIME, Job, Outcome, Slice, Ticket, Timing, execute
@@ -70,7 +70,7 @@ class Batcher:
         self._expiries = Expiries(self._expire, clock)
         # The job of each stream that is in the queue; there is at most one.
         self._newest: dict[str, Job] = {}
-        self._company = Company(limits, clock)
+        self._coalescer = Coalescer(limits, clock)
         # Whether `_end_turn` is called at the end of this turn of the loop.
         self._dispatch_is_due = False
         # When the last run on the loop was over, or was handed to a thread.
@@ -89,8 +89,8 @@ class Batcher:
         loop = asyncio.get_running_loop()
         job = Job(inputs, len(inputs[0]), ticket, self._clock(), loop.create_future(), current_request.get())
         self._admit(job)
-        self._company.came(job.queued_at)
-        if self._queue.jobs == 1 and self._company.is_unlikely:
+        self._coalescer.arrived(job.queued_at)
+        if self._queue.jobs == 1 and self._coalescer.expects_none:
             self._dispatch()
         if not self._dispatch_is_due:
             self._dispatch_soon(loop)
@@ -114,9 +114,9 @@ class Batcher:
 
     def _end_turn(self) -> None:
         self._dispatch_is_due = False
-        first, none_came = self._queue.first(), not self._company.arrivals
-        looks_again = self._company.is_near(self._clock() if first is None else first.queued_at)
-        if looks_again and self._queue.rows < self.limits.max_rows:
+        first, none_came = self._queue.first(), not self._coalescer.arrivals
+        is_put_off = self._coalescer.puts_off(self._clock() if first is None else first.queued_at)
+        if is_put_off and self._queue.rows < self.limits.max_rows:
             self._dispatch_soon(asyncio.get_running_loop())
         elif first is not None or none_came:
             self._dispatch()
@@ -276,7 +276,7 @@ class Batcher:
             if job.done == job.rows:
                 rows = answer if job.parts is None else np.concatenate([job.parts[at] for at in sorted(job.parts)])
                 job.future.set_result((rows, Timing(job.queue_s, job.infer_s, batch_rows)))
-        self._company.left(len(batch))
+        self._coalescer.answered(len(batch))
         if self._observer is not None:
             waits_s = [piece.job.queue_s for piece in batch if piece.start == 0]
             self._observer.ran(batch_rows, batch_rows == self.limits.max_rows, outcome.infer_s, waits_s)

@@ -6,7 +6,7 @@ import pytest
 
 from app.inference.batch_limits import BatchLimits
 from app.inference.batcher import Batcher
-from app.inference.company import SOON_S, Company
+from app.inference.coalescer import SOON_S, Coalescer
 from app.inference.threads import BatchThreads
 from app.system.streams import Streams
 from tests.support.fakes import FakeGraph, rows_from
@@ -23,8 +23,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def company(clock: Clock) -> Company:
-    return Company(LIMITS, clock)
+def coalescer(clock: Clock) -> Coalescer:
+    return Coalescer(LIMITS, clock)
 
 
 @pytest.mark.anyio
@@ -48,47 +48,47 @@ async def test_clients_that_one_run_answered_share_the_next_though_they_come_bac
     assert graph.batches == [4, back]
 
 
-def test_company_is_awaited_for_half_of_what_a_lone_row_takes(clock: Clock, company: Company) -> None:
-    company.left(2)
-    company.came(clock())
+def test_clients_are_waited_for_half_as_long_as_a_lone_row_takes(clock: Clock, coalescer: Coalescer) -> None:
+    coalescer.answered(2)
+    coalescer.arrived(clock())
     since = clock()
-    assert company.is_near(since)
+    assert coalescer.puts_off(since)
     clock.spend(0.9 * PATIENCE_S)
-    assert company.is_near(since)
+    assert coalescer.puts_off(since)
     clock.spend(0.2 * PATIENCE_S)
-    assert not company.is_near(since)
+    assert not coalescer.puts_off(since)
 
 
-def test_who_came_back_is_awaited_no_more(clock: Clock, company: Company) -> None:
-    company.left(2)
+def test_who_came_back_is_waited_for_no_more(clock: Clock, coalescer: Coalescer) -> None:
+    coalescer.answered(2)
     for _ in range(2):
-        company.came(clock())
+        coalescer.arrived(clock())
     # They came together, so there is one more look; then nobody is missing.
-    assert company.is_near(clock())
-    assert not company.is_near(clock())
+    assert coalescer.puts_off(clock())
+    assert not coalescer.puts_off(clock())
 
 
-def test_nobody_is_awaited_who_was_answered_alone_or_long_ago(clock: Clock, company: Company) -> None:
-    company.left(1)
-    company.came(clock())
-    assert not company.is_near(clock())
-    company.left(5)
+def test_nobody_is_waited_for_who_was_answered_alone_or_long_ago(clock: Clock, coalescer: Coalescer) -> None:
+    coalescer.answered(1)
+    coalescer.arrived(clock())
+    assert not coalescer.puts_off(clock())
+    coalescer.answered(5)
     clock.spend(SOON_S)
-    company.came(clock())
-    assert not company.is_near(clock())
+    coalescer.arrived(clock())
+    assert not coalescer.puts_off(clock())
 
 
-def test_requests_that_come_one_at_a_time_run_at_once(clock: Clock, company: Company) -> None:
-    company.came(clock())
-    assert not company.is_near(clock())
-    company.came(clock())
-    assert company.is_unlikely
-    company.left(2)
-    assert not company.is_unlikely
+def test_requests_that_come_one_at_a_time_run_at_once(clock: Clock, coalescer: Coalescer) -> None:
+    coalescer.arrived(clock())
+    assert not coalescer.puts_off(clock())
+    coalescer.arrived(clock())
+    assert coalescer.expects_none
+    coalescer.answered(2)
+    assert not coalescer.expects_none
 
 
-def test_a_turn_that_took_long_is_not_waited_for_twice(clock: Clock, company: Company) -> None:
-    company.came(clock())
-    company.came(clock())
+def test_a_turn_that_took_long_is_not_waited_for_twice(clock: Clock, coalescer: Coalescer) -> None:
+    coalescer.arrived(clock())
+    coalescer.arrived(clock())
     clock.spend(3e-3)
-    assert not company.is_near(clock())
+    assert not coalescer.puts_off(clock())
