@@ -87,7 +87,7 @@ class Settings(BaseSettings):
     )
     workers: Annotated[int, Field(ge=0)] = Field(
         default=0,
-        description="Processes that share port and models; 0: one per core, or just one if a row takes over 1 ms",
+        description="Processes that share port and models; 0: one per core, or just one if a row takes over 4 ms",
     )
     tls_cert_file: Path | None = Field(default=None, description="Certificate chain in PEM; turns on HTTPS")
     tls_key_file: Path | None = Field(default=None, description="Private key of the certificate, in PEM")

@@ -35,6 +35,11 @@ class BatchLimits:
         limit_s = MAX_LOOP_BLOCK_S if batch_threads == 1 else MAX_INLINE_RUN_S
         return replace(self, inline_rows=min(self.max_rows, choose_inline_rows(self.measured_s, limit_s)))
 
+    @property
+    def row_s(self) -> float:
+        """Seconds that a row takes in the best of the runs that may be."""
+        return min(seconds / rows for rows, seconds in self.measured_s.items() if rows <= self.max_rows)
+
     def __str__(self) -> str:
         times = ", ".join(f"{rows}: {seconds * 1e3:.2f} ms" for rows, seconds in self.measured_s.items())
         return f"at most {self.max_rows} rows a run, up to {self.inline_rows} on the event loop ({times})"

@@ -57,3 +57,9 @@ def test_a_loop_that_feeds_several_threads_keeps_only_short_runs_to_itself() -> 
     assert limits.with_threads(2).inline_rows == 4
     assert limits.with_threads(1).inline_rows == 8
     assert BatchLimits(2, measured_s=limits.measured_s).with_threads(1).inline_rows == 2
+
+
+def test_a_row_takes_what_it_does_in_the_best_run_that_is_allowed() -> None:
+    measured = {1: 0.004, 2: 0.006, 4: 0.008, 8: 0.012}
+    assert BatchLimits(4, measured_s=measured).row_s == 0.002
+    assert BatchLimits(1, measured_s=measured).row_s == 0.004
