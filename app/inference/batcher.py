@@ -115,8 +115,7 @@ class Batcher:
     def _end_turn(self) -> None:
         self._dispatch_is_due = False
         first, none_came = self._queue.first(), not self._coalescer.arrivals
-        is_put_off = self._coalescer.puts_off(self._clock() if first is None else first.queued_at)
-        if is_put_off and self._queue.rows < self.limits.max_rows:
+        if self._coalescer.puts_off(self._queue.rows, self._clock() if first is None else first.queued_at):
             self._dispatch_soon(asyncio.get_running_loop())
         elif first is not None or none_came:
             self._dispatch()
@@ -276,7 +275,8 @@ class Batcher:
             if job.done == job.rows:
                 rows = answer if job.parts is None else np.concatenate([job.parts[at] for at in sorted(job.parts)])
                 job.future.set_result((rows, Timing(job.queue_s, job.infer_s, batch_rows)))
-        self._coalescer.answered(len(batch))
+        # Of a job that needs several runs, only the last answers its caller.
+        self._coalescer.answered(sum(piece.stop == piece.job.rows for piece in batch))
         if self._observer is not None:
             waits_s = [piece.job.queue_s for piece in batch if piece.start == 0]
             self._observer.ran(batch_rows, batch_rows == self.limits.max_rows, outcome.infer_s, waits_s)

@@ -24,7 +24,7 @@ class Coalescer:
     """
 
     def __init__(self, limits: BatchLimits, clock: Callable[[], float] = monotonic) -> None:
-        self._clock = clock
+        self._max_rows, self._clock = limits.max_rows, clock
         self._patience_s = min(PATIENCE * limits.measured_s.get(1, 0.0), MAX_PATIENCE_S)
         # Requests of this turn, and of the last turn in which any came; when the first of this turn did.
         self.arrivals = self._last_arrivals = 0
@@ -50,20 +50,24 @@ class Coalescer:
     @property
     def expects_none(self) -> bool:
         """Whether requests come one at a time, so that there is no point in waiting for the end of the turn."""
-        return self.arrivals == self._last_arrivals == 1 and not self._expected
+        return self.arrivals == self._last_arrivals == 1 and not self._expects_some(self._arrived_at)
 
-    def puts_off(self, waits_since: float) -> bool:
-        """At the end of a turn: whether the next run, whose first request has waited since then, waits for another turn
+    def puts_off(self, rows: int, waits_since: float) -> bool:
+        """At the end of a turn: whether so many rows, the first of which have waited since then, wait for another turn
         of the loop, which may bring more."""
         now, arrivals, self.arrivals = self._clock(), self.arrivals, 0
         self._last_arrivals = arrivals or self._last_arrivals
         # While the requests of this turn were read, others may have reached their sockets.
         came_together = arrivals > 1 or (arrivals and self._looks_again)
-        self._looks_again = bool(came_together and now - self._arrived_at < MAX_LOOK_S)
+        has_room = rows < self._max_rows
+        self._looks_again = bool(came_together and has_room and now - self._arrived_at < MAX_LOOK_S)
         if self._looks_again:
             return True
-        waits = bool(self._expected and now < self._expected_until and now - waits_since < self._patience_s)
+        waits = has_room and self._expects_some(now) and now - waits_since < self._patience_s
         if waits and hasattr(os, "sched_yield"):
             # The clients may run on this core.
             os.sched_yield()
         return waits
+
+    def _expects_some(self, now: float) -> bool:
+        return self._expected > 0 and now < self._expected_until

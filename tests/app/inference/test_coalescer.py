@@ -35,6 +35,7 @@ async def test_clients_that_one_run_answered_share_the_next_though_they_come_bac
     batcher = Batcher(graph.run, LIMITS, threads, Streams(), max_queue_rows=100, clock=clock)
 
     async def ask_again(number: int) -> None:
+        # Some turns of the event loop later.
         for _ in range(3 * number):
             await asyncio.sleep(0)
         await batcher.submit(rows_from(number, 1))
@@ -52,11 +53,11 @@ def test_clients_are_waited_for_half_as_long_as_a_lone_row_takes(clock: Clock, c
     coalescer.answered(2)
     coalescer.arrived(clock())
     since = clock()
-    assert coalescer.puts_off(since)
+    assert coalescer.puts_off(1, since)
     clock.spend(0.9 * PATIENCE_S)
-    assert coalescer.puts_off(since)
+    assert coalescer.puts_off(1, since)
     clock.spend(0.2 * PATIENCE_S)
-    assert not coalescer.puts_off(since)
+    assert not coalescer.puts_off(1, since)
 
 
 def test_who_came_back_is_waited_for_no_more(clock: Clock, coalescer: Coalescer) -> None:
@@ -64,31 +65,47 @@ def test_who_came_back_is_waited_for_no_more(clock: Clock, coalescer: Coalescer)
     for _ in range(2):
         coalescer.arrived(clock())
     # They came together, so there is one more look; then nobody is missing.
-    assert coalescer.puts_off(clock())
-    assert not coalescer.puts_off(clock())
+    assert coalescer.puts_off(1, clock())
+    assert not coalescer.puts_off(1, clock())
 
 
 def test_nobody_is_waited_for_who_was_answered_alone_or_long_ago(clock: Clock, coalescer: Coalescer) -> None:
     coalescer.answered(1)
     coalescer.arrived(clock())
-    assert not coalescer.puts_off(clock())
+    assert not coalescer.puts_off(1, clock())
     coalescer.answered(5)
     clock.spend(SOON_S)
     coalescer.arrived(clock())
-    assert not coalescer.puts_off(clock())
+    assert not coalescer.puts_off(1, clock())
 
 
 def test_requests_that_come_one_at_a_time_run_at_once(clock: Clock, coalescer: Coalescer) -> None:
     coalescer.arrived(clock())
-    assert not coalescer.puts_off(clock())
+    assert not coalescer.puts_off(1, clock())
     coalescer.arrived(clock())
     assert coalescer.expects_none
     coalescer.answered(2)
     assert not coalescer.expects_none
 
 
+def test_clients_that_never_came_back_keep_nobody_waiting(clock: Clock, coalescer: Coalescer) -> None:
+    coalescer.answered(3)
+    clock.spend(SOON_S)
+    coalescer.arrived(clock())
+    assert not coalescer.puts_off(1, clock())
+    coalescer.arrived(clock())
+    assert coalescer.expects_none
+
+
+def test_a_full_run_waits_for_nobody(clock: Clock, coalescer: Coalescer) -> None:
+    coalescer.answered(4)
+    for _ in range(2):
+        coalescer.arrived(clock())
+    assert not coalescer.puts_off(LIMITS.max_rows, clock())
+
+
 def test_a_turn_that_took_long_is_not_waited_for_twice(clock: Clock, coalescer: Coalescer) -> None:
     coalescer.arrived(clock())
     coalescer.arrived(clock())
     clock.spend(3e-3)
-    assert not coalescer.puts_off(clock())
+    assert not coalescer.puts_off(1, clock())
